@@ -1,0 +1,69 @@
+import type { Chunk } from "../core/chunk.ts";
+import type { Command, CommandReply } from "../core/commands.ts";
+import type { Epoch } from "../core/events.ts";
+import type { CommandId, ModelId, NodeId } from "../core/ids.ts";
+import type { ModelCard } from "../core/model_card.ts";
+import type { NodeMemory } from "../core/node_info.ts";
+import type { State } from "../core/state.ts";
+import type { TextGenerationPayload } from "../core/task.ts";
+import type { Millis } from "../core/units.ts";
+
+/** A generation that its runner has accepted. */
+export interface Generation {
+  readonly commandId: CommandId;
+  readonly promptTokens: number;
+  /**
+   * PrefillProgress and Token chunks, then exactly one Finish or Error; never throws. Leaving the
+   * loop early cancels the generation.
+   */
+  readonly chunks: AsyncIterable<Chunk>;
+}
+
+export type Readiness = { readonly ready: true } | {
+  readonly ready: false;
+  readonly reason: string;
+};
+
+/** What the HTTP room needs of a node; `cli/serve.ts` supplies it. */
+export interface Gateway {
+  readonly nodeId: NodeId;
+  readonly version: string;
+  /** The state as this node has applied it. */
+  state(): State;
+  /** The master's epoch; undefined while none is known. */
+  epoch(): Epoch | undefined;
+  /** Latest values, beside the log. */
+  nodeMemory(): ReadonlyMap<NodeId, NodeMemory>;
+  /** Whether the node has joined and knows its master. */
+  readiness(): Readiness;
+  /** Calls `listener` after each change of state, until the returned function is called. */
+  onChange(listener: () => void): () => void;
+  now(): Millis;
+  /** A fresh id, for commands and instances. */
+  newId(): string;
+  /** 64 random bits as decimal digits. */
+  newSeed(): string;
+  /**
+   * Asks the master; resolves once the command's events are applied here (design D6).
+   * @throws {AppError} the reason of the rejection, or `timed_out` / `not_ready`.
+   */
+  submit(command: Command): Promise<Extract<CommandReply, { type: "CommandAccepted" }>>;
+  /**
+   * Starts a generation; resolves when its runner has accepted it (queued counts).
+   * `signal` aborted means that the client is gone: the task is cancelled.
+   * @throws {AppError} `context_length_exceeded`, `queue_full`, `model_not_found`, `not_ready`,
+   * `runner_failed`, `timed_out`… before anything was streamed.
+   */
+  generate(
+    modelId: ModelId,
+    payload: TextGenerationPayload,
+    signal: AbortSignal,
+  ): Promise<Generation>;
+  /**
+   * Registers a GGUF file or a checkpoint folder of this machine, where it lies.
+   * @throws {AppError} `not_found`, `corrupt_model`, `unsupported_model`.
+   */
+  addModel(path: string): Promise<ModelCard>;
+  /** Forgets a model; its files stay. @throws {AppError} `model_not_found`, `conflict`. */
+  removeModel(modelId: ModelId): Promise<void>;
+}

@@ -1,0 +1,84 @@
+import { FRAME_BYTES_MAX, FRAME_PREFIX_BYTES } from "./frames.ts";
+
+/** One message between node and runner: a JSON header and raw bytes. */
+export interface Frame {
+  readonly header: unknown;
+  readonly body: Uint8Array;
+}
+
+const EMPTY = new Uint8Array(0);
+
+/**
+ * A frame as bytes: u32 header length, u32 body length (little-endian), UTF-8 JSON header, body.
+ * @throws {RangeError} when it is larger than `FRAME_BYTES_MAX`.
+ */
+export function encodeFrame(header: unknown, body: Uint8Array = EMPTY): Uint8Array {
+  const json = new TextEncoder().encode(JSON.stringify(header));
+  const bytes = FRAME_PREFIX_BYTES + json.length + body.length;
+  if (bytes > FRAME_BYTES_MAX) {
+    throw new RangeError(`Cannot frame ${bytes} bytes: ${FRAME_BYTES_MAX} at most`);
+  }
+  const frame = new Uint8Array(bytes);
+  const view = new DataView(frame.buffer);
+  view.setUint32(0, json.length, true);
+  view.setUint32(4, body.length, true);
+  frame.set(json, FRAME_PREFIX_BYTES);
+  frame.set(body, FRAME_PREFIX_BYTES + json.length);
+  return frame;
+}
+
+/** Cuts a stream of bytes, in whatever pieces it comes, into frames. */
+export class FrameDecoder {
+  #pieces: Uint8Array[] = [];
+  #length = 0;
+
+  /**
+   * The frames that `bytes` completes.
+   * @throws {RangeError | SyntaxError} when the stream is not one of frames; it cannot go on then.
+   */
+  push(bytes: Uint8Array): Frame[] {
+    this.#pieces.push(bytes);
+    this.#length += bytes.length;
+    const frames: Frame[] = [];
+    while (this.#length >= FRAME_PREFIX_BYTES) {
+      const prefix = this.#peek(FRAME_PREFIX_BYTES);
+      const view = new DataView(prefix.buffer, prefix.byteOffset, FRAME_PREFIX_BYTES);
+      const headerBytes = view.getUint32(0, true);
+      const bodyBytes = view.getUint32(4, true);
+      const total = FRAME_PREFIX_BYTES + headerBytes + bodyBytes;
+      if (total > FRAME_BYTES_MAX || headerBytes === 0) {
+        throw new RangeError(`Cannot read a frame of ${total} bytes: ${FRAME_BYTES_MAX} at most`);
+      }
+      if (this.#length < total) break;
+      const frame = this.#take(total).subarray(FRAME_PREFIX_BYTES);
+      const json = new TextDecoder("utf-8", { fatal: true }).decode(frame.subarray(0, headerBytes));
+      frames.push({ header: JSON.parse(json), body: frame.subarray(headerBytes) });
+    }
+    return frames;
+  }
+
+  #peek(count: number): Uint8Array {
+    const first = this.#pieces[0];
+    if (first && first.length >= count) return first.subarray(0, count);
+    this.#pieces = [this.#joined()];
+    return this.#pieces[0]?.subarray(0, count) ?? EMPTY;
+  }
+
+  #take(count: number): Uint8Array {
+    const all = this.#pieces.length === 1 ? this.#pieces[0] ?? EMPTY : this.#joined();
+    const rest = all.subarray(count);
+    this.#pieces = rest.length > 0 ? [rest] : [];
+    this.#length -= count;
+    return all.subarray(0, count);
+  }
+
+  #joined(): Uint8Array {
+    const all = new Uint8Array(this.#length);
+    let at = 0;
+    for (const piece of this.#pieces) {
+      all.set(piece, at);
+      at += piece.length;
+    }
+    return all;
+  }
+}

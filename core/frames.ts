@@ -1,0 +1,54 @@
+import { z } from "zod";
+import { Chunk } from "./chunk.ts";
+import { TaskId } from "./ids.ts";
+import { InstanceConfig, Shard } from "./instance.ts";
+import { RunnerStatus } from "./runner_status.ts";
+import { TaskStatus, TextGenerationPayload } from "./task.ts";
+
+/** Largest frame between node and runner, header and body together. */
+export const FRAME_BYTES_MAX = 64 * 1024 * 1024;
+
+/** Bytes before header and body: two u32, little-endian. */
+export const FRAME_PREFIX_BYTES = 8;
+
+const incarnation = z.number().int().min(0);
+
+/** What a node tells its runner. Each is acknowledged by `Ack`. */
+export const RunnerCommand = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("ConnectToGroup"), taskId: TaskId, incarnation }),
+  z.object({
+    type: z.literal("LoadModel"),
+    taskId: TaskId,
+    incarnation,
+    /** A GGUF file or a checkpoint folder on this machine. */
+    modelPath: z.string().min(1),
+    shard: Shard,
+    config: InstanceConfig,
+  }),
+  z.object({ type: z.literal("StartWarmup"), taskId: TaskId, incarnation }),
+  z.object({
+    type: z.literal("TextGeneration"),
+    taskId: TaskId,
+    incarnation,
+    payload: TextGenerationPayload,
+  }),
+  z.object({ type: z.literal("CancelTask"), taskId: TaskId, cancelledTaskId: TaskId, incarnation }),
+  z.object({ type: z.literal("Shutdown"), taskId: TaskId, incarnation }),
+]);
+export type RunnerCommand = z.infer<typeof RunnerCommand>;
+
+/** What a runner reports to its node. */
+export const RunnerReport = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("StatusUpdated"), incarnation, status: RunnerStatus }),
+  z.object({ type: z.literal("Ack"), incarnation, taskId: TaskId }),
+  z.object({
+    type: z.literal("TaskUpdated"),
+    incarnation,
+    taskId: TaskId,
+    taskStatus: TaskStatus,
+  }),
+  z.object({ type: z.literal("ChunkGenerated"), incarnation, taskId: TaskId, chunk: Chunk }),
+  /** The last words of a runner that cannot go on. */
+  z.object({ type: z.literal("RunnerError"), incarnation, reason: z.string() }),
+]);
+export type RunnerReport = z.infer<typeof RunnerReport>;

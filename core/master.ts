@@ -1,0 +1,257 @@
+import type { Command, CommandReply } from "./commands.ts";
+import { AppError, toAppError } from "./errors.ts";
+import type { Event } from "./events.ts";
+import { type InstanceId, type ModelId, type NodeId, type TaskId, taskIdOf } from "./ids.ts";
+import { type Instance, runnersOf } from "./instance.ts";
+import type { NodeMemory } from "./node_info.ts";
+import { place } from "./placement.ts";
+import { isServing } from "./runner_status.ts";
+import type { State } from "./state.ts";
+import { isInFlight } from "./task.ts";
+
+/** What a command makes happen, and what the asker may be told beside the index. */
+export interface Decision {
+  readonly events: readonly Event[];
+  readonly instanceId?: InstanceId;
+}
+
+/**
+ * Turns a command into events.
+ * @throws {AppError} why the command is rejected; nothing happens then.
+ */
+export function decide(
+  state: State,
+  command: Command,
+  memory: ReadonlyMap<NodeId, NodeMemory>,
+): Decision {
+  switch (command.type) {
+    case "PlaceInstance":
+      return placeInstance(state, command, memory);
+    case "CreateInstance":
+      return createInstance(state, command.instance);
+    case "DeleteInstance":
+      return deleteInstance(state, command.instanceId);
+    case "TextGeneration":
+      return startGeneration(state, command);
+    case "TaskCancelled":
+      return cancelTask(state, taskIdOf(command.cancelledCommandId));
+    case "TaskFinished":
+      return finishTask(state, taskIdOf(command.finishedCommandId));
+    case "AddCustomModelCard":
+      return addModelCard(state, command);
+    case "DeleteCustomModelCard":
+      return deleteModelCard(state, command.modelId);
+    default:
+      return command satisfies never;
+  }
+}
+
+/** The reply to a command that was decided, its events up to `idx` applied. */
+export function accepted(command: Command, idx: number, decision: Decision): CommandReply {
+  const { commandId } = command;
+  const { instanceId } = decision;
+  return { type: "CommandAccepted", commandId, idx, ...(instanceId ? { instanceId } : {}) };
+}
+
+/** The reply to a command that `decide` refused by throwing `reason`. */
+export function rejected(command: Command, reason: unknown): CommandReply {
+  const { commandId } = command;
+  return { type: "CommandRejected", commandId, error: toAppError(reason).toInfo() };
+}
+
+function placeInstance(
+  state: State,
+  { instanceId, request }: Extract<Command, { type: "PlaceInstance" }>,
+  memory: ReadonlyMap<NodeId, NodeMemory>,
+): Decision {
+  if (state.instances.has(instanceId)) return { events: [], instanceId };
+  const card = state.customModelCards.get(request.modelId);
+  if (!card) throw modelNotFound(state, request.modelId);
+  const placed = place(state, memory, { instanceId, card, request });
+  if (!placed.ok) {
+    throw new AppError("placement_failed", placed.reason, {
+      hint: "free memory, delete an instance, or ask for a shorter context",
+    });
+  }
+  return { events: [{ type: "InstanceCreated", instance: placed.instance }], instanceId };
+}
+
+function createInstance(state: State, instance: Instance): Decision {
+  const { instanceId, shardAssignments } = instance;
+  const wanted = `Cannot create instance "${instanceId}"`;
+  if (state.instances.has(instanceId)) {
+    throw new AppError("conflict", `${wanted}: an instance of that id exists`, {
+      hint: "choose another instanceId",
+    });
+  }
+  const nodes = Object.keys(shardAssignments.nodeToRunner);
+  const unknown = nodes.find((id) => !state.nodes.has(id as NodeId));
+  if (nodes.length === 0 || unknown !== undefined) {
+    const found = unknown === undefined ? "it names no node" : `node ${unknown} is not known`;
+    throw new AppError("placement_failed", `${wanted}: ${found}`, {
+      hint: "take node ids from GET /state",
+    });
+  }
+  if (nodes.length > 1) {
+    throw new AppError("placement_failed", `${wanted} on ${nodes.length} nodes, one possible`, {
+      hint: "this version runs an instance on one node",
+    });
+  }
+  for (const runnerId of Object.values(shardAssignments.nodeToRunner)) {
+    const shard = shardAssignments.runnerToShard[runnerId];
+    if (!shard) {
+      throw new AppError("invalid_request", `${wanted}: runner ${runnerId} has no shard`);
+    }
+    const { startLayer, endLayer, nLayers, worldSize } = shard;
+    if (startLayer !== 0 || endLayer !== nLayers || worldSize !== 1) {
+      const found = `layers ${startLayer} to ${endLayer} of ${nLayers}, world size ${worldSize}`;
+      throw new AppError("invalid_request", `${wanted}: found ${found}, one whole model needed`);
+    }
+    if (state.runners.has(runnerId)) {
+      throw new AppError("conflict", `${wanted}: runner ${runnerId} exists already`);
+    }
+  }
+  return { events: [{ type: "InstanceCreated", instance }], instanceId };
+}
+
+function deleteInstance(state: State, instanceId: InstanceId): Decision {
+  if (!state.instances.has(instanceId)) {
+    throw new AppError("instance_not_found", `Instance "${instanceId}" not found`, {
+      hint: "exo instance list shows what there is",
+    });
+  }
+  return { events: instanceEnd(state, instanceId), instanceId };
+}
+
+/** Cancels what an instance still works on, then deletes it. */
+export function instanceEnd(
+  state: State,
+  instanceId: InstanceId,
+  failureError?: string,
+): Event[] {
+  const cancelled = [...state.tasks.values()]
+    .filter((task) => task.instanceId === instanceId && isInFlight(task))
+    .map(({ taskId }): Event => ({
+      type: "TaskStatusUpdated",
+      taskId,
+      taskStatus: "Cancelled",
+    }));
+  const deleted: Event = {
+    type: "InstanceDeleted",
+    instanceId,
+    ...(failureError === undefined ? {} : { failureError }),
+  };
+  return [...cancelled, deleted];
+}
+
+/** The ready instance with the fewest tasks in flight; ties go to the older one. */
+function startGeneration(
+  state: State,
+  { commandId, modelId, apiNodeId }: Extract<Command, { type: "TextGeneration" }>,
+): Decision {
+  const taskId = taskIdOf(commandId);
+  if (state.tasks.has(taskId)) {
+    throw new AppError("conflict", `Command "${commandId}" has been given already`);
+  }
+  const placed = [...state.instances.values()]
+    .filter(({ shardAssignments }) => shardAssignments.modelId === modelId);
+  const ready = placed.filter((instance) => isReady(state, instance));
+  const [first] = ready;
+  if (!first) throw noInstance(state, modelId, placed);
+  const load = tasksInFlight(state);
+  const best = ready.reduce(
+    (best, next) => (load(next.instanceId) < load(best.instanceId) ? next : best),
+    first,
+  );
+  const task = {
+    type: "TextGeneration" as const,
+    taskId,
+    commandId,
+    instanceId: best.instanceId,
+    modelId,
+    apiNodeId,
+    taskStatus: "Pending" as const,
+  };
+  return { events: [{ type: "TaskCreated", task }], instanceId: best.instanceId };
+}
+
+/** Whether every rank of the instance answers requests. */
+export function isReady(state: State, instance: Instance): boolean {
+  return runnersOf(instance).every((id) => isServing(state.runners.get(id)?.status));
+}
+
+function tasksInFlight(state: State): (instanceId: InstanceId) => number {
+  const counts = new Map<InstanceId, number>();
+  for (const task of state.tasks.values()) {
+    if (isInFlight(task)) counts.set(task.instanceId, (counts.get(task.instanceId) ?? 0) + 1);
+  }
+  return (instanceId) => counts.get(instanceId) ?? 0;
+}
+
+function noInstance(state: State, modelId: ModelId, placed: readonly Instance[]): AppError {
+  const [instance] = placed;
+  if (!instance) {
+    return new AppError("model_not_found", `No instance found for model ${modelId}`, {
+      hint: `exo instance create ${modelId}`,
+    });
+  }
+  const { instanceId } = instance;
+  const retry = state.instanceRetries.get(instanceId);
+  const [runnerId] = runnersOf(instance);
+  const status = runnerId === undefined ? undefined : state.runners.get(runnerId)?.status.type;
+  const found = retry && status === undefined
+    ? `it failed and is retried (${retry.lastError})`
+    : `its runner is ${status?.replace("Runner", "") ?? "starting"}`;
+  return new AppError("not_ready", `Instance ${instanceId} of ${modelId} is not ready: ${found}`, {
+    hint: `exo instance await ${instanceId}`,
+  });
+}
+
+function cancelTask(state: State, taskId: TaskId): Decision {
+  const task = state.tasks.get(taskId);
+  if (!task || !isInFlight(task)) return { events: [] };
+  return { events: [{ type: "TaskStatusUpdated", taskId, taskStatus: "Cancelled" }] };
+}
+
+function finishTask(state: State, taskId: TaskId): Decision {
+  return { events: state.tasks.has(taskId) ? [{ type: "TaskDeleted", taskId }] : [] };
+}
+
+function addModelCard(
+  state: State,
+  { modelCard, holder }: Extract<Command, { type: "AddCustomModelCard" }>,
+): Decision {
+  const events: Event[] = [];
+  const known = state.customModelCards.get(modelCard.modelId);
+  if (JSON.stringify(known) !== JSON.stringify(modelCard)) {
+    events.push({ type: "CustomModelCardAdded", modelCard });
+  }
+  if (holder) {
+    const { nodeId, status } = holder;
+    const before = state.downloads.get(nodeId)?.get(modelCard.modelId);
+    if (JSON.stringify(before) !== JSON.stringify(status)) {
+      const { modelId } = modelCard;
+      events.push({ type: "NodeDownloadProgress", nodeId, modelId, status });
+    }
+  }
+  return { events };
+}
+
+function deleteModelCard(state: State, modelId: ModelId): Decision {
+  if (!state.customModelCards.has(modelId)) throw modelNotFound(state, modelId);
+  const user = [...state.instances.values()]
+    .find(({ shardAssignments }) => shardAssignments.modelId === modelId);
+  if (user) {
+    throw new AppError("conflict", `Cannot remove "${modelId}": ${user.instanceId} uses it`, {
+      hint: `exo instance delete ${user.instanceId}`,
+    });
+  }
+  return { events: [{ type: "CustomModelCardDeleted", modelId }] };
+}
+
+function modelNotFound(state: State, modelId: ModelId): AppError {
+  const known = [...state.customModelCards.keys()].slice(0, 5).join(", ");
+  return new AppError("model_not_found", `Model "${modelId}" is not known`, {
+    hint: known ? `known models: ${known}` : "exo models add PATH registers a local model",
+  });
+}

@@ -1,0 +1,59 @@
+import { z } from "zod";
+import { ModelId } from "./ids.ts";
+import { SamplingParams } from "./sampling.ts";
+
+/** What a node can compute with. */
+export const Backend = z.enum(["MlxMetal", "MlxCpu", "MlxCuda", "Vllm"]);
+export type Backend = z.infer<typeof Backend>;
+
+/** What a model needs and can do; the basis of placement. */
+export const ModelCard = z.object({
+  modelId: ModelId,
+  /** All weights as stored. */
+  storageSize: z.object({ inBytes: z.number().int().min(0) }),
+  nLayers: z.number().int().min(1),
+  hiddenSize: z.number().int().min(1),
+  supportsTensor: z.boolean(),
+  numKeyValueHeads: z.number().int().min(1).optional(),
+  tasks: z.array(z.enum(["TextGeneration", "TextToImage", "ImageToImage"])).min(1),
+  backends: z.array(Backend).min(1),
+  family: z.string().default(""),
+  /** As the files are stored, such as `Q4_1` or `4bit`; empty for unquantised weights. */
+  quantization: z.string().default(""),
+  baseModel: z.string().default(""),
+  capabilities: z.array(z.string()).default([]),
+  reasoningDialect: z.enum(["none", "post_last_user", "suffix", "channel", "tool_conditional"])
+    .default("none"),
+  /** Tokens; 0 when unknown. */
+  contextLength: z.number().int().min(0).default(0),
+  /** The checkpoint's `model_type`, such as `llama`. */
+  architecture: z.string().optional(),
+  /** Bytes that the KV cache takes for one token over all layers, unquantised. */
+  kvBytesPerToken: z.number().int().min(0).optional(),
+  samplingDefaults: SamplingParams.optional(),
+  license: z.string().optional(),
+  isCustom: z.boolean().default(false),
+});
+export type ModelCard = z.infer<typeof ModelCard>;
+
+/** `SmolLM2-135M` of `org/SmolLM2-135M`. */
+export function shortName(modelId: ModelId): string {
+  return modelId.slice(modelId.lastIndexOf("/") + 1);
+}
+
+/**
+ * The one model that `wanted` names: its id, or a prefix of it or of its short name that no other
+ * model shares. Undefined when there is none; every candidate when there are several.
+ */
+export function matchModel(
+  wanted: string,
+  known: Iterable<ModelId>,
+): { modelId?: ModelId; candidates: ModelId[] } {
+  const ids = [...known];
+  const exact = ids.find((id) => id === wanted) ?? ids.find((id) => shortName(id) === wanted);
+  if (exact) return { modelId: exact, candidates: [exact] };
+  if (wanted === "") return { candidates: [] };
+  const candidates = ids.filter((id) => id.startsWith(wanted) || shortName(id).startsWith(wanted));
+  const only = candidates.length === 1 ? candidates[0] : undefined;
+  return only ? { modelId: only, candidates } : { candidates };
+}

@@ -1,0 +1,167 @@
+import type { PlacementRequest } from "./commands.ts";
+import { type InstanceId, NodeId, runnerIdOf } from "./ids.ts";
+import { type Instance, rankOn, runnersOf } from "./instance.ts";
+import type { Backend, ModelCard } from "./model_card.ts";
+import type { NodeMemory } from "./node_info.ts";
+import type { State } from "./state.ts";
+import { formatBytes } from "./units.ts";
+
+/** Tokens of KV that the fit reserves when nobody names a context (design, rulings). */
+export const CONTEXT_TOKENS_DEFAULT = 8_192;
+
+/** Backends that can form a ring. */
+const RING_BACKENDS: readonly Backend[] = ["MlxMetal", "MlxCuda", "MlxCpu"];
+
+/** Why some nodes were not taken. */
+export interface Rejection {
+  readonly nodeIds: readonly NodeId[];
+  readonly reason: string;
+}
+
+export type Placement =
+  | {
+    readonly ok: true;
+    readonly instance: Instance;
+    readonly memoryBytesByNode: ReadonlyMap<NodeId, number>;
+  }
+  | { readonly ok: false; readonly reason: string; readonly rejected: readonly Rejection[] };
+
+/**
+ * Where a model goes: one node for now, the one with the most free memory among those that fit.
+ * Pure; memory is a latest value and comes as an argument.
+ */
+export function place(
+  state: State,
+  memory: ReadonlyMap<NodeId, NodeMemory>,
+  { instanceId, card, request }: {
+    instanceId: InstanceId;
+    card: ModelCard;
+    request: PlacementRequest;
+  },
+): Placement {
+  const refused = refuse(card, request);
+  if (refused) return { ok: false, reason: refused, rejected: [] };
+  const needed = neededBytes(card, request.config?.contextTokens);
+  const rejected: Rejection[] = [];
+  let best: { nodeId: NodeId; free: number } | undefined;
+  for (const [nodeId, node] of state.nodes) {
+    const free = freeBytes(state, memory, nodeId);
+    const reason = unfit({ nodeId, backends: node.info.backends, free }, card, request, needed);
+    if (reason) rejected.push({ nodeIds: [nodeId], reason });
+    else if (free !== undefined && (!best || free > best.free)) best = { nodeId, free };
+  }
+  if (!best) {
+    const reasons = rejected.map(({ reason }) => reason).join("; ");
+    const reason = `Cannot place "${card.modelId}": ${reasons || "the cluster has no nodes"}`;
+    return { ok: false, reason, rejected };
+  }
+  const instance = singleNode(instanceId, best.nodeId, card, request);
+  return { ok: true, instance, memoryBytesByNode: new Map([[best.nodeId, needed]]) };
+}
+
+/** What no choice of nodes could mend. */
+function refuse(card: ModelCard, request: PlacementRequest): string | undefined {
+  const wanted = `Cannot place "${card.modelId}"`;
+  if (request.minNodes > 1) {
+    return `${wanted} on ${request.minNodes} nodes: this version places a model on one node`;
+  }
+  if (request.instanceMeta !== "MlxRing") {
+    return `${wanted} with ${request.instanceMeta}: this version places with MlxRing`;
+  }
+  if (request.sharding !== "Pipeline") {
+    return `${wanted} with ${request.sharding} sharding: one node needs Pipeline`;
+  }
+  if ((request.nodeIds?.length ?? 0) > 1) {
+    return `${wanted} on ${request.nodeIds?.length} given nodes: this version places on one node`;
+  }
+  const context = request.config?.contextTokens;
+  if (context !== undefined && card.contextLength > 0 && context > card.contextLength) {
+    return `${wanted} with a context of ${context} tokens: the model has ${card.contextLength}`;
+  }
+  return undefined;
+}
+
+function unfit(
+  node: { nodeId: NodeId; backends: readonly Backend[]; free: number | undefined },
+  card: ModelCard,
+  request: PlacementRequest,
+  needed: number,
+): string | undefined {
+  const wanted = request.nodeIds?.[0];
+  if (wanted !== undefined && wanted !== node.nodeId) {
+    return `node ${node.nodeId} was not asked for`;
+  }
+  const usable = card.backends.filter((backend) => RING_BACKENDS.includes(backend));
+  if (!node.backends.some((backend) => usable.includes(backend))) {
+    const has = node.backends.join(", ") || "none";
+    return `node ${node.nodeId} has backends ${has}, one of ${usable.join(", ")} needed`;
+  }
+  if (node.free === undefined) return `node ${node.nodeId} has not reported its memory`;
+  if (node.free < needed) {
+    return `node ${node.nodeId} has ${formatBytes(node.free)} free, ${formatBytes(needed)} needed`;
+  }
+  return undefined;
+}
+
+/** Weights plus KV for the context that the instance is promised. */
+export function neededBytes(card: ModelCard, contextTokens?: number): number {
+  const context = contextTokens ??
+    Math.min(card.contextLength || CONTEXT_TOKENS_DEFAULT, CONTEXT_TOKENS_DEFAULT);
+  return card.storageSize.inBytes + context * (card.kvBytesPerToken ?? 0);
+}
+
+/**
+ * Free memory less what is promised to instances whose weights are not in memory yet, so that two
+ * placements close together never book the same bytes. Undefined until the node has reported.
+ */
+function freeBytes(
+  state: State,
+  memory: ReadonlyMap<NodeId, NodeMemory>,
+  nodeId: NodeId,
+): number | undefined {
+  const reported = memory.get(nodeId)?.ramAvailableBytes;
+  if (reported === undefined) return undefined;
+  let promised = 0;
+  for (const instance of state.instances.values()) {
+    const rank = rankOn(instance, nodeId);
+    if (!rank || isLoaded(state, instance)) continue;
+    promised += neededBytes(rank.shard.modelCard, instance.config?.contextTokens);
+  }
+  return reported - promised;
+}
+
+function isLoaded(state: State, instance: Instance): boolean {
+  const loaded = ["RunnerLoaded", "RunnerWarmingUp", "RunnerReady", "RunnerRunning"];
+  return runnersOf(instance).every((id) =>
+    loaded.includes(state.runners.get(id)?.status.type ?? "")
+  );
+}
+
+function singleNode(
+  instanceId: InstanceId,
+  nodeId: NodeId,
+  card: ModelCard,
+  request: PlacementRequest,
+): Instance {
+  const runnerId = runnerIdOf(instanceId, 0);
+  const shard = {
+    type: "PipelineShardMetadata" as const,
+    modelCard: card,
+    deviceRank: 0,
+    worldSize: 1,
+    startLayer: 0,
+    endLayer: card.nLayers,
+    nLayers: card.nLayers,
+  };
+  return {
+    type: "MlxRingInstance",
+    instanceId,
+    shardAssignments: {
+      modelId: card.modelId,
+      runnerToShard: { [runnerId]: shard },
+      nodeToRunner: { [nodeId]: runnerId },
+    },
+    hostsByNode: {},
+    ...(request.config ? { config: request.config } : {}),
+  };
+}

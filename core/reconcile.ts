@@ -1,0 +1,91 @@
+import type { Event } from "./events.ts";
+import { type Instance, runnersOf } from "./instance.ts";
+import { instanceEnd } from "./master.ts";
+import type { RunnerState } from "./runner_status.ts";
+import { isServing } from "./runner_status.ts";
+import type { InstanceRetry, State } from "./state.ts";
+import type { Millis } from "./units.ts";
+
+/** Attempts that an instance gets before it is given up (design D14). */
+export const INSTANCE_ATTEMPTS_MAX = 10;
+
+/** First wait before a retry, and the longest; each wait doubles the one before. */
+export const RETRY_DELAY_MS = 2_000;
+export const RETRY_DELAY_MS_MAX = 60_000;
+
+/** How long an instance must serve before its failures are forgotten. */
+export const RETRY_RESET_MS = 60_000;
+
+/** The wait before the attempt that follows `attempts` earlier ones. */
+export function retryDelayMs(attempts: number): number {
+  return Math.min(RETRY_DELAY_MS * 2 ** attempts, RETRY_DELAY_MS_MAX);
+}
+
+/**
+ * The next events that bring the instances nearer to health; none once all are well or waiting.
+ * Level-triggered: asks what is, not what happened.
+ */
+export function reconcile(state: State, now: Millis): Event[] {
+  for (const instance of state.instances.values()) {
+    const events = instanceHealth(state, instance, now);
+    if (events.length > 0) return events;
+  }
+  return [];
+}
+
+/** When `reconcile` should look again if nothing changes before; undefined for never. */
+export function nextReconcileAt(state: State): Millis | undefined {
+  const times: Millis[] = [];
+  for (const instance of state.instances.values()) {
+    if (!state.instanceRetries.has(instance.instanceId)) continue;
+    const runners = runnersOf(instance).map((id) => state.runners.get(id));
+    if (!runners.every((runner) => isServing(runner?.status))) continue;
+    times.push(servingSince(runners) + RETRY_RESET_MS);
+  }
+  return times.length === 0 ? undefined : Math.min(...times);
+}
+
+function instanceHealth(state: State, instance: Instance, now: Millis): Event[] {
+  const { instanceId } = instance;
+  const runners = runnersOf(instance).map((id) => state.runners.get(id));
+  const retry = state.instanceRetries.get(instanceId);
+  const reasons = failures(runners);
+  if (reasons.length > 0 && !runners.some(isAlive)) {
+    return failed(state, instance, reasons.join("; "), retry, now);
+  }
+  const serves = runners.every((runner) => isServing(runner?.status));
+  if (retry && serves && now >= servingSince(runners) + RETRY_RESET_MS) {
+    return [{ type: "InstanceRetriesReset", instanceId }];
+  }
+  return [];
+}
+
+function failed(
+  state: State,
+  { instanceId }: Instance,
+  failureError: string,
+  retry: InstanceRetry | undefined,
+  now: Millis,
+): Event[] {
+  const attempts = retry?.attempts ?? 0;
+  if (attempts >= INSTANCE_ATTEMPTS_MAX) return instanceEnd(state, instanceId, failureError);
+  const notBefore = now + retryDelayMs(attempts);
+  return [{ type: "InstanceRetrying", instanceId, failureError, notBefore }];
+}
+
+/** The reasons of the runners that failed. */
+function failures(runners: readonly (RunnerState | undefined)[]): string[] {
+  return runners.flatMap((runner) =>
+    runner?.status.type === "RunnerFailed" ? [runner.status.reason || "Runner failed"] : []
+  );
+}
+
+/** Absent, failed and stopped runners are not alive. */
+function isAlive(runner: RunnerState | undefined): boolean {
+  return runner !== undefined && runner.status.type !== "RunnerFailed" &&
+    runner.status.type !== "RunnerShutdown";
+}
+
+function servingSince(runners: readonly (RunnerState | undefined)[]): Millis {
+  return Math.max(0, ...runners.map((runner) => runner?.since ?? 0));
+}

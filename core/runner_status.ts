@@ -1,0 +1,44 @@
+import { z } from "zod";
+import { Millis } from "./units.ts";
+
+const plain = <T extends string>(type: T) => z.object({ type: z.literal(type) });
+
+/** Where a runner stands. Order: Idle, [Connecting, Connected], Loading, Loaded, WarmingUp, Ready. */
+export const RunnerStatus = z.discriminatedUnion("type", [
+  plain("RunnerIdle"),
+  plain("RunnerConnecting"),
+  plain("RunnerConnected"),
+  z.object({
+    type: z.literal("RunnerLoading"),
+    layersLoaded: z.number().int().min(0),
+    totalLayers: z.number().int().min(0),
+  }),
+  plain("RunnerLoaded"),
+  plain("RunnerWarmingUp"),
+  plain("RunnerReady"),
+  plain("RunnerRunning"),
+  plain("RunnerShuttingDown"),
+  plain("RunnerShutdown"),
+  z.object({
+    type: z.literal("RunnerFailed"),
+    reason: z.string(),
+    /** The last lines that the process wrote to stderr. */
+    diagnostics: z.array(z.string()).max(50),
+  }),
+]);
+export type RunnerStatus = z.infer<typeof RunnerStatus>;
+
+/** A runner as the cluster knows it. */
+export const RunnerState = z.object({
+  status: RunnerStatus,
+  /** Which start of the process this is; a report of an older one is ignored. */
+  incarnation: z.number().int().min(0),
+  /** When it entered this status; Ready and Running count as one, since both serve. */
+  since: Millis,
+});
+export type RunnerState = z.infer<typeof RunnerState>;
+
+/** Whether a runner in this status answers requests. */
+export function isServing(status: RunnerStatus | undefined): boolean {
+  return status?.type === "RunnerReady" || status?.type === "RunnerRunning";
+}

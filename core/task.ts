@@ -1,0 +1,54 @@
+import { z } from "zod";
+import { CommandId, InstanceId, ModelId, NodeId, TaskId } from "./ids.ts";
+import { SamplingParams } from "./sampling.ts";
+
+export const TaskStatus = z.enum([
+  "Pending",
+  "Running",
+  "Complete",
+  "TimedOut",
+  "Failed",
+  "Cancelled",
+]);
+export type TaskStatus = z.infer<typeof TaskStatus>;
+
+/** A generation as the log knows it: metadata only. The prompt stays on the API node (D3). */
+export const Task = z.object({
+  type: z.literal("TextGeneration"),
+  taskId: TaskId,
+  commandId: CommandId,
+  instanceId: InstanceId,
+  modelId: ModelId,
+  apiNodeId: NodeId,
+  taskStatus: TaskStatus,
+});
+export type Task = z.infer<typeof Task>;
+
+/** Whether the task still occupies its instance. */
+export function isInFlight(task: Task): boolean {
+  return task.taskStatus === "Pending" || task.taskStatus === "Running";
+}
+
+/** One turn of a conversation, as chat templates take it. */
+export const ChatMessage = z.object({
+  role: z.enum(["system", "developer", "user", "assistant", "tool"]),
+  content: z.string(),
+  name: z.string().optional(),
+});
+export type ChatMessage = z.infer<typeof ChatMessage>;
+
+/** Longest stop string, and most of them, in one request. */
+export const STOP_CHARS_MAX = 256;
+export const STOP_STRINGS_MAX = 16;
+
+/** What a generation is asked for. Lives on the API node; the ranks that serve it fetch it. */
+export const TextGenerationPayload = z.object({
+  messages: z.array(ChatMessage).min(1).max(10_000),
+  sampling: SamplingParams,
+  /** Most tokens to generate; absent: as many as the context has room for. */
+  maxTokens: z.number().int().min(1).optional(),
+  stop: z.array(z.string().min(1).max(STOP_CHARS_MAX)).max(STOP_STRINGS_MAX),
+  /** 64 bits as decimal digits: JSON numbers cannot hold them. */
+  seed: z.string().regex(/^\d{1,20}$/),
+});
+export type TextGenerationPayload = z.infer<typeof TextGenerationPayload>;

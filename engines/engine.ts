@@ -1,0 +1,60 @@
+import type { Chunk } from "../core/chunk.ts";
+import type { TaskId } from "../core/ids.ts";
+import type { InstanceConfig, Shard } from "../core/instance.ts";
+import type { TextGenerationPayload } from "../core/task.ts";
+
+/** A shard of a model and where its files lie on this machine. */
+export interface BoundModel {
+  readonly shard: Shard;
+  /** A GGUF file or a checkpoint folder. */
+  readonly modelPath: string;
+  readonly config: InstanceConfig;
+}
+
+/** Layers in memory so far, counted from 1 to `totalLayers`. */
+export interface LoadProgress {
+  readonly layersLoaded: number;
+  readonly totalLayers: number;
+}
+
+/** One generation for an engine. */
+export interface GenerationTask {
+  readonly taskId: TaskId;
+  readonly payload: TextGenerationPayload;
+}
+
+/** What one step yields: a chunk, or the mark that a task is done or dropped on this rank. */
+export type EngineResponse =
+  | { readonly type: "chunk"; readonly chunk: Chunk }
+  | { readonly type: "finished" }
+  | { readonly type: "cancelled" };
+
+/** Brings a model into memory; every call runs on the runner's main thread. */
+export interface Builder {
+  /** Joins the tensor group of the instance; returns once it stands. */
+  connect(): void;
+  /** Reads the weights, yielding after each layer so that the caller can report and be cancelled. */
+  load(model: BoundModel): Iterable<LoadProgress>;
+  /** The engine over what `load` brought in. */
+  build(): Engine;
+  close(): void;
+}
+
+/** Prompts in, tokens out. Every submitted task ends in exactly one `finished` or `cancelled`. */
+export interface Engine {
+  /** One throw-away generation, so that the first request finds everything warm. */
+  warmup(): void;
+  /**
+   * Takes a task into the queue; computes nothing.
+   * @throws {AppError} `context_length_exceeded`, `queue_full` or `invalid_request`; the engine
+   * stays as it was.
+   */
+  submit(task: GenerationTask): { promptTokens: number };
+  /** Whether a `step` would do anything. */
+  hasWork(): boolean;
+  /** At most about 250 ms of work: one chunk of a prompt, or one token. */
+  step(): Iterable<readonly [TaskId, EngineResponse]>;
+  /** Drops a task wherever it is; its `cancelled` comes with the next step. Unknown ids: no-op. */
+  cancel(taskId: TaskId): void;
+  close(): void;
+}

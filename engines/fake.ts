@@ -1,0 +1,174 @@
+import { z } from "zod";
+import { AppError } from "../core/errors.ts";
+import type { TaskId } from "../core/ids.ts";
+import type {
+  BoundModel,
+  Builder,
+  Engine,
+  EngineResponse,
+  GenerationTask,
+  LoadProgress,
+} from "./engine.ts";
+
+/**
+ * How a fake engine behaves, from the file that `EXO_ENGINE_SCRIPT` names. Faults name the stage
+ * in which they strike.
+ */
+export const FakeScript = z.object({
+  /** The tokens of every answer; absent: the words of the last message, in order. */
+  tokens: z.array(z.string()).optional(),
+  contextTokens: z.number().int().min(1).default(4_096),
+  queueMax: z.number().int().min(1).default(8),
+  /** Ends the process with code 1 in this stage. */
+  exitIn: z.enum(["load", "warmup", "prefill", "decode"]).optional(),
+  /** Throws in this stage: `request` hits one generation, the others end the process. */
+  failIn: z.enum(["load", "warmup", "request"]).optional(),
+  /** Decodes for ever, never finishing. */
+  endless: z.boolean().default(false),
+  /** Blocks the thread for this long in every decode step. */
+  stepMs: z.number().min(0).default(0),
+});
+export type FakeScript = z.infer<typeof FakeScript>;
+
+/** An engine without weights: deterministic, instant, and faulty on demand. */
+export class FakeBuilder implements Builder {
+  readonly #script: FakeScript;
+
+  constructor(script: z.input<typeof FakeScript> = {}) {
+    this.#script = FakeScript.parse(script);
+  }
+
+  connect(): void {}
+
+  *load(_model: BoundModel): Iterable<LoadProgress> {
+    strike(this.#script, "load");
+    yield { layersLoaded: 1, totalLayers: 1 };
+  }
+
+  build(): Engine {
+    return new FakeEngine(this.#script);
+  }
+
+  close(): void {}
+}
+
+interface FakeRun {
+  readonly task: GenerationTask;
+  readonly tokens: readonly string[];
+  readonly promptTokens: number;
+  prefilled: boolean;
+  emitted: number;
+  cancelled: boolean;
+}
+
+class FakeEngine implements Engine {
+  readonly #script: FakeScript;
+  readonly #queue: FakeRun[] = [];
+
+  constructor(script: FakeScript) {
+    this.#script = script;
+  }
+
+  warmup(): void {
+    strike(this.#script, "warmup");
+  }
+
+  submit(task: GenerationTask): { promptTokens: number } {
+    const words = task.payload.messages.map(({ content }) => content).join(" ").split(/\s+/);
+    const promptTokens = words.length;
+    const { contextTokens, queueMax } = this.#script;
+    if (promptTokens >= contextTokens) {
+      throw new AppError(
+        "context_length_exceeded",
+        `The prompt has ${promptTokens} tokens, the context ${contextTokens}`,
+        { hint: "shorten the prompt" },
+      );
+    }
+    if (this.#queue.length >= queueMax) {
+      throw new AppError("queue_full", `${queueMax} requests are queued or running already`);
+    }
+    const last = task.payload.messages.at(-1)?.content ?? "";
+    const tokens = this.#script.tokens ?? last.split(/(?<=\s)/);
+    this.#queue.push({
+      task,
+      tokens,
+      promptTokens,
+      prefilled: false,
+      emitted: 0,
+      cancelled: false,
+    });
+    return { promptTokens };
+  }
+
+  hasWork(): boolean {
+    return this.#queue.length > 0;
+  }
+
+  *step(): Iterable<readonly [TaskId, EngineResponse]> {
+    for (const run of this.#queue.filter(({ cancelled }) => cancelled)) {
+      this.#queue.splice(this.#queue.indexOf(run), 1);
+      yield [run.task.taskId, { type: "cancelled" }];
+    }
+    const [run] = this.#queue;
+    if (!run) return;
+    const { taskId } = run.task;
+    if (!run.prefilled) {
+      strike(this.#script, "prefill");
+      if (this.#script.failIn === "request") {
+        this.#queue.shift();
+        const error = new AppError("invalid_request", "The fake engine was told to fail").toInfo();
+        yield [taskId, { type: "chunk", chunk: { type: "Error", error } }];
+        yield [taskId, { type: "finished" }];
+        return;
+      }
+      run.prefilled = true;
+      const { promptTokens } = run;
+      const counts = { processedTokens: promptTokens, totalTokens: promptTokens };
+      yield [taskId, { type: "chunk", chunk: { type: "PrefillProgress", ...counts } }];
+      return;
+    }
+    yield* this.#decode(run);
+  }
+
+  cancel(taskId: TaskId): void {
+    for (const run of this.#queue) if (run.task.taskId === taskId) run.cancelled = true;
+  }
+
+  close(): void {
+    this.#queue.length = 0;
+  }
+
+  *#decode(run: FakeRun): Iterable<readonly [TaskId, EngineResponse]> {
+    if (run.emitted > 0) strike(this.#script, "decode");
+    block(this.#script.stepMs);
+    const { taskId, payload } = run.task;
+    const { endless } = this.#script;
+    const limit = Math.min(payload.maxTokens ?? Infinity, endless ? Infinity : run.tokens.length);
+    if (run.emitted < limit) {
+      const text = run.tokens[run.emitted % run.tokens.length] ?? "";
+      yield [taskId, { type: "chunk", chunk: { type: "Token", text, tokenId: run.emitted } }];
+      run.emitted++;
+    }
+    if (run.emitted < limit) return;
+    this.#queue.splice(this.#queue.indexOf(run), 1);
+    const finishReason = run.emitted < run.tokens.length ? "length" : "stop";
+    const completionTokens = run.emitted;
+    const usage = { promptTokens: run.promptTokens, completionTokens, cachedTokens: 0 };
+    const stats = { promptTokensPerSecond: 0, generationTokensPerSecond: 0, peakMemoryBytes: 0 };
+    yield [taskId, { type: "chunk", chunk: { type: "Finish", finishReason, usage, stats } }];
+    yield [taskId, { type: "finished" }];
+  }
+}
+
+function strike(script: FakeScript, stage: "load" | "warmup" | "prefill" | "decode"): void {
+  if (script.exitIn === stage) Deno.exit(1);
+  if (script.failIn === stage) {
+    throw new AppError("load_failed", `The fake engine was told to fail in ${stage}`);
+  }
+}
+
+/** Holds the thread as native code would. */
+function block(milliseconds: number): void {
+  if (milliseconds <= 0) return;
+  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
+}

@@ -1,0 +1,51 @@
+import { setImmediate } from "node:timers";
+import { AppError, toAppError } from "../core/errors.ts";
+import { CommandQueue } from "./command_queue.ts";
+import type { Builder } from "./engine.ts";
+import { COMMANDS_FD, readCommands, reportWriter } from "./pipes.ts";
+import { Runner } from "./runner.ts";
+
+/**
+ * The whole life of a runner process: reads commands from its node, drives an engine, reports.
+ * Returns the exit code: 0 when told to shut down or when the node is gone.
+ */
+export async function runRunnerProcess(incarnation: number): Promise<number> {
+  const commands = new CommandQueue();
+  const { emit, flush } = reportWriter();
+  try {
+    readCommands(commands);
+    const builder = await chooseBuilder();
+    await new Runner({ incarnation, builder, commands, emit, breathe }).run();
+    await flush();
+    return 0;
+  } catch (cause) {
+    const error = toAppError(cause, "load_failed");
+    const reason = error.hint === undefined ? error.message : `${error.message}; ${error.hint}`;
+    emit({ type: "RunnerError", incarnation, reason });
+    await flush();
+    return 1;
+  }
+}
+
+/** One turn of the event loop: what waits in the pipes is read and written. */
+function breathe(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** The engine that the environment asks for: MLX, or for tests `EXO_ENGINE=fake`. */
+async function chooseBuilder(): Promise<Builder> {
+  const wanted = Deno.env.get("EXO_ENGINE") ?? "mlx";
+  if (wanted === "fake") {
+    const { FakeBuilder } = await import("./fake.ts");
+    const script = Deno.env.get("EXO_ENGINE_SCRIPT");
+    return new FakeBuilder(script ? JSON.parse(await Deno.readTextFile(script)) : {});
+  }
+  if (wanted !== "mlx") {
+    throw new AppError("usage", `Unknown engine EXO_ENGINE="${wanted}": mlx or fake needed`);
+  }
+  const { watchParent } = await import("../ffi/mod.ts");
+  // From a native thread, since a step blocks this one: no runner outlives its node.
+  watchParent(COMMANDS_FD);
+  const { TextBuilder } = await import("./text_engine.ts");
+  return new TextBuilder();
+}

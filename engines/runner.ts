@@ -1,0 +1,199 @@
+import { AppError, toAppError } from "../core/errors.ts";
+import type { RunnerCommand, RunnerReport } from "../core/frames.ts";
+import type { TaskId } from "../core/ids.ts";
+import { isServing, type RunnerStatus } from "../core/runner_status.ts";
+import type { TaskStatus } from "../core/task.ts";
+import type { CommandQueue } from "./command_queue.ts";
+import type { Builder, Engine, EngineResponse } from "./engine.ts";
+
+type CommandOf<T extends RunnerCommand["type"]> = Extract<RunnerCommand, { type: T }>;
+
+/** A report before it is stamped with the incarnation. */
+type Unstamped = RunnerReport extends infer R ? R extends RunnerReport ? Omit<R, "incarnation">
+  : never
+  : never;
+
+/** What a runner works with. */
+export interface RunnerOptions {
+  readonly incarnation: number;
+  readonly builder: Builder;
+  readonly commands: CommandQueue;
+  readonly emit: (report: RunnerReport) => void;
+  /** Lets the pipes move between two steps. */
+  readonly breathe: () => Promise<void>;
+}
+
+/**
+ * Drives an engine by the commands of its node and reports all that happens, in a fixed order:
+ * task Running before the change of status, that before the Ack, Complete before the next status.
+ */
+export class Runner {
+  readonly #options: RunnerOptions;
+  #status: RunnerStatus = { type: "RunnerIdle" };
+  #engine: Engine | undefined;
+  readonly #active = new Set<TaskId>();
+  /** Tasks whose last chunk was an error. */
+  readonly #failed = new Set<TaskId>();
+
+  constructor(options: RunnerOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * Runs until told to shut down, or until the node is gone.
+   * @throws what ends the process: an error of loading, of the device or of the group.
+   */
+  async run(): Promise<void> {
+    const { commands, breathe } = this.#options;
+    this.#setStatus({ type: "RunnerIdle" });
+    try {
+      while (true) {
+        // Between two steps at most one command, so that neither starves the other.
+        const command = this.#engine?.hasWork() ? commands.poll() : await commands.next();
+        if (command === "closed") return;
+        if (command?.type === "Shutdown") return this.#shutdown(command);
+        if (command) await this.#obey(command);
+        this.#step();
+        await breathe();
+      }
+    } finally {
+      this.#engine?.close();
+      this.#options.builder.close();
+    }
+  }
+
+  async #obey(command: Exclude<RunnerCommand, { type: "Shutdown" }>): Promise<void> {
+    switch (command.type) {
+      case "ConnectToGroup":
+        return this.#connect(command);
+      case "LoadModel":
+        return await this.#load(command);
+      case "StartWarmup":
+        return this.#warmUp(command);
+      case "TextGeneration":
+        return this.#generate(command);
+      case "CancelTask":
+        this.#ack(command);
+        return this.#engine?.cancel(command.cancelledTaskId);
+      default:
+        return command satisfies never;
+    }
+  }
+
+  #connect(command: CommandOf<"ConnectToGroup">): void {
+    if (this.#status.type !== "RunnerIdle") return this.#refuse(command);
+    this.#task(command.taskId, "Running");
+    this.#setStatus({ type: "RunnerConnecting" });
+    this.#ack(command);
+    this.#options.builder.connect();
+    this.#task(command.taskId, "Complete");
+    this.#setStatus({ type: "RunnerConnected" });
+  }
+
+  async #load(command: CommandOf<"LoadModel">): Promise<void> {
+    const { type } = this.#status;
+    if (type !== "RunnerIdle" && type !== "RunnerConnected") return this.#refuse(command);
+    const { shard, modelPath, config, taskId } = command;
+    const totalLayers = shard.endLayer - shard.startLayer;
+    this.#task(taskId, "Running");
+    this.#setStatus({ type: "RunnerLoading", layersLoaded: 0, totalLayers });
+    this.#ack(command);
+    for (const progress of this.#options.builder.load({ shard, modelPath, config })) {
+      this.#setStatus({ type: "RunnerLoading", ...progress });
+      await this.#options.breathe();
+      // The instance may be deleted meanwhile; the queue then holds the Shutdown.
+      if (this.#options.commands.isEnding) return;
+    }
+    this.#engine = this.#options.builder.build();
+    this.#task(taskId, "Complete");
+    this.#setStatus({ type: "RunnerLoaded" });
+  }
+
+  #warmUp(command: CommandOf<"StartWarmup">): void {
+    if (this.#status.type !== "RunnerLoaded") return this.#refuse(command);
+    this.#task(command.taskId, "Running");
+    this.#setStatus({ type: "RunnerWarmingUp" });
+    this.#ack(command);
+    this.#engine?.warmup();
+    this.#task(command.taskId, "Complete");
+    this.#setStatus({ type: "RunnerReady" });
+  }
+
+  #generate(command: CommandOf<"TextGeneration">): void {
+    const { taskId, payload } = command;
+    if (!isServing(this.#status) || !this.#engine) return this.#refuse(command);
+    if (this.#active.has(taskId)) return this.#ack(command);
+    try {
+      const { promptTokens } = this.#engine.submit({ taskId, payload });
+      this.#active.add(taskId);
+      this.#task(taskId, "Running");
+      if (this.#status.type !== "RunnerRunning") this.#setStatus({ type: "RunnerRunning" });
+      this.#ack(command);
+      this.#chunk(taskId, { type: "Accepted", promptTokens });
+    } catch (cause) {
+      this.#ack(command);
+      this.#chunk(taskId, { type: "Error", error: toAppError(cause).toInfo() });
+      this.#task(taskId, "Failed");
+    }
+  }
+
+  #shutdown(command: CommandOf<"Shutdown">): void {
+    this.#task(command.taskId, "Running");
+    this.#setStatus({ type: "RunnerShuttingDown" });
+    this.#ack(command);
+    this.#engine?.close();
+    this.#engine = undefined;
+    this.#task(command.taskId, "Complete");
+    this.#setStatus({ type: "RunnerShutdown" });
+  }
+
+  #step(): void {
+    if (!this.#engine?.hasWork()) return;
+    for (const [taskId, response] of this.#engine.step()) this.#respond(taskId, response);
+    const idle = this.#active.size === 0 && this.#status.type === "RunnerRunning";
+    if (idle) this.#setStatus({ type: "RunnerReady" });
+  }
+
+  #respond(taskId: TaskId, response: EngineResponse): void {
+    if (response.type === "chunk") {
+      if (response.chunk.type === "Error") this.#failed.add(taskId);
+      return this.#chunk(taskId, response.chunk);
+    }
+    this.#active.delete(taskId);
+    const failed = this.#failed.delete(taskId);
+    if (response.type === "cancelled") return this.#task(taskId, "Cancelled");
+    this.#task(taskId, failed ? "Failed" : "Complete");
+  }
+
+  /** A command that is illegal in this status is answered, not died of. */
+  #refuse(command: RunnerCommand): void {
+    const message = `Cannot do ${command.type} while the runner is ${this.#status.type}`;
+    this.#ack(command);
+    if (command.type === "TextGeneration") {
+      const error = new AppError("not_ready", message, { hint: "wait until it is ready" });
+      this.#chunk(command.taskId, { type: "Error", error: error.toInfo() });
+    }
+    this.#task(command.taskId, "Failed");
+  }
+
+  #setStatus(status: RunnerStatus): void {
+    this.#status = status;
+    this.#emit({ type: "StatusUpdated", status });
+  }
+
+  #task(taskId: TaskId, taskStatus: TaskStatus): void {
+    this.#emit({ type: "TaskUpdated", taskId, taskStatus });
+  }
+
+  #ack({ taskId }: RunnerCommand): void {
+    this.#emit({ type: "Ack", taskId });
+  }
+
+  #chunk(taskId: TaskId, chunk: Extract<RunnerReport, { type: "ChunkGenerated" }>["chunk"]): void {
+    this.#emit({ type: "ChunkGenerated", taskId, chunk });
+  }
+
+  #emit(report: Unstamped): void {
+    this.#options.emit({ ...report, incarnation: this.#options.incarnation });
+  }
+}

@@ -1,0 +1,193 @@
+import { AppError } from "../core/errors.ts";
+import type { NodeId } from "../core/ids.ts";
+import { Channel } from "./channel.ts";
+import {
+  MESSAGE_BYTES_MAX,
+  type MessageStream,
+  STREAM_CREDIT_MESSAGES,
+  type Transport,
+} from "./transport.ts";
+
+type RequestHandler = (body: Uint8Array, from: NodeId) => Promise<Uint8Array>;
+type StreamHandler = (stream: MessageStream) => void;
+type TopicHandler = (message: Uint8Array, from: NodeId) => void;
+
+/** Nodes of one process that reach each other without a wire. */
+export class MemoryNetwork {
+  readonly #nodes = new Map<NodeId, MemoryTransport>();
+
+  /** Joins as `self`. */
+  join(self: NodeId): Transport {
+    const transport = new MemoryTransport(self, this.#nodes);
+    this.#nodes.set(self, transport);
+    return transport;
+  }
+}
+
+class MemoryTransport implements Transport {
+  readonly self: NodeId;
+  readonly requests = new Map<string, RequestHandler>();
+  readonly streams = new Map<string, StreamHandler>();
+  readonly topics = new Map<string, Set<TopicHandler>>();
+  readonly #nodes: Map<NodeId, MemoryTransport>;
+  readonly #open = new Set<MemoryStream>();
+
+  constructor(self: NodeId, nodes: Map<NodeId, MemoryTransport>) {
+    this.self = self;
+    this.#nodes = nodes;
+  }
+
+  publish(topic: string, message: Uint8Array): void {
+    checkSize(message, topic);
+    for (const [id, node] of this.#nodes) {
+      if (id === this.self) continue;
+      for (const handler of node.topics.get(topic) ?? []) {
+        queueMicrotask(() => handler(message, this.self));
+      }
+    }
+  }
+
+  subscribe(topic: string, handler: TopicHandler): () => void {
+    const handlers = this.topics.get(topic) ?? new Set();
+    this.topics.set(topic, handlers.add(handler));
+    return () => handlers.delete(handler);
+  }
+
+  async request(
+    peer: NodeId,
+    protocol: string,
+    body: Uint8Array,
+    { timeoutMs }: { timeoutMs: number },
+  ): Promise<Uint8Array> {
+    checkSize(body, protocol);
+    const handler = this.#reach(peer, protocol).requests.get(protocol);
+    if (!handler) throw unreachable(peer, protocol);
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(tooLate(peer, protocol, timeoutMs)), timeoutMs);
+    });
+    try {
+      return await Promise.race([handler(body, this.self), late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  handle(protocol: string, handler: RequestHandler): () => void {
+    this.requests.set(protocol, handler);
+    return () => this.requests.delete(protocol);
+  }
+
+  openStream(peer: NodeId, protocol: string): Promise<MessageStream> {
+    const node = this.#nodes.get(peer);
+    const handler = node?.streams.get(protocol);
+    if (!node || !handler) return Promise.reject(unreachable(peer, protocol));
+    const [here, there] = MemoryStream.pair(this.self, peer);
+    this.#track(here);
+    node.#track(there);
+    queueMicrotask(() => handler(there));
+    return Promise.resolve(here);
+  }
+
+  handleStream(protocol: string, handler: StreamHandler): () => void {
+    this.streams.set(protocol, handler);
+    return () => this.streams.delete(protocol);
+  }
+
+  close(): void {
+    this.#nodes.delete(this.self);
+    this.requests.clear();
+    this.streams.clear();
+    this.topics.clear();
+    for (const stream of this.#open) stream.abort("the node has stopped");
+  }
+
+  #track(stream: MemoryStream): void {
+    this.#open.add(stream);
+    stream.onDone = () => this.#open.delete(stream);
+  }
+
+  #reach(peer: NodeId, protocol: string): MemoryTransport {
+    const node = this.#nodes.get(peer);
+    if (!node) throw unreachable(peer, protocol);
+    return node;
+  }
+}
+
+/** What both ends of a stream share: a channel each way, and one way to break them. */
+class MemoryStream implements MessageStream {
+  readonly peer: NodeId;
+  readonly aborted: AbortSignal;
+  onDone: () => void = () => {};
+  readonly #inbox: Channel<Uint8Array>;
+  readonly #outbox: Channel<Uint8Array>;
+  readonly #broken: AbortController;
+
+  private constructor(
+    peer: NodeId,
+    ends: { inbox: Channel<Uint8Array>; outbox: Channel<Uint8Array>; broken: AbortController },
+  ) {
+    this.peer = peer;
+    this.#inbox = ends.inbox;
+    this.#outbox = ends.outbox;
+    this.#broken = ends.broken;
+    this.aborted = ends.broken.signal;
+    this.aborted.addEventListener("abort", () => this.#done());
+  }
+
+  /** The two ends of a stream between nodes `a` and `b`. */
+  static pair(a: NodeId, b: NodeId): [MemoryStream, MemoryStream] {
+    const there = new Channel<Uint8Array>(STREAM_CREDIT_MESSAGES);
+    const back = new Channel<Uint8Array>(STREAM_CREDIT_MESSAGES);
+    const broken = new AbortController();
+    return [
+      new MemoryStream(b, { inbox: back, outbox: there, broken }),
+      new MemoryStream(a, { inbox: there, outbox: back, broken }),
+    ];
+  }
+
+  async send(message: Uint8Array): Promise<void> {
+    checkSize(message, `a stream to ${this.peer}`);
+    if (await this.#outbox.push(message)) return;
+    throw new AppError("node_unreachable", `Cannot send to ${this.peer}: the stream has ended`);
+  }
+
+  end(): void {
+    this.#outbox.end();
+    if (this.#inbox.ended) this.#done();
+  }
+
+  abort(reason: string): void {
+    this.#inbox.clear();
+    this.#outbox.clear();
+    this.#broken.abort(reason);
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
+    yield* this.#inbox;
+    if (this.#outbox.ended) this.#done();
+  }
+
+  #done(): void {
+    this.onDone();
+  }
+}
+
+function checkSize(message: Uint8Array, where: string): void {
+  if (message.length <= MESSAGE_BYTES_MAX) return;
+  throw new AppError(
+    "payload_too_large",
+    `Cannot send ${message.length} bytes to ${where}: ${MESSAGE_BYTES_MAX} at most`,
+  );
+}
+
+function unreachable(peer: NodeId, protocol: string): AppError {
+  return new AppError("node_unreachable", `Cannot reach node ${peer} for ${protocol}`, {
+    hint: "exo status shows the nodes that are up",
+  });
+}
+
+function tooLate(peer: NodeId, protocol: string, timeoutMs: number): AppError {
+  const message = `Node ${peer} did not answer ${protocol} within ${timeoutMs} ms`;
+  return new AppError("timed_out", message, { hint: "try again" });
+}

@@ -1,0 +1,212 @@
+import { join } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { apply } from "../core/apply.ts";
+import { AppError } from "../core/errors.ts";
+import { type Epoch, Event, type IndexedEvent, isIntent } from "../core/events.ts";
+import type { NodeId } from "../core/ids.ts";
+import {
+  decodeState,
+  EMPTY_STATE,
+  encodeState,
+  type State,
+  STATE_SCHEMA_VERSION,
+} from "../core/state.ts";
+
+/** Events kept after a snapshot before the next one is taken. */
+export const TAIL_EVENTS_MAX = 1_000;
+
+/** Version of the tables below. */
+const TABLES_VERSION = 1;
+
+const TABLES = `
+  CREATE TABLE IF NOT EXISTS events (
+    idx INTEGER PRIMARY KEY, epochClock INTEGER NOT NULL, epochNodeId TEXT NOT NULL,
+    eventJson TEXT NOT NULL
+  ) STRICT;
+  CREATE TABLE IF NOT EXISTS snapshot (
+    one INTEGER PRIMARY KEY CHECK (one = 1), idx INTEGER NOT NULL, epochClock INTEGER NOT NULL,
+    epochNodeId TEXT NOT NULL, schemaVersion INTEGER NOT NULL, stateJson TEXT NOT NULL
+  ) STRICT;
+  CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
+  CREATE TABLE IF NOT EXISTS localModels (modelId TEXT PRIMARY KEY, path TEXT NOT NULL) STRICT;
+`;
+
+/** The log on disk: a snapshot and the events since (design D4), with this node's own facts. */
+export class EventLog {
+  readonly #db: DatabaseSync;
+  #tailEvents = 0;
+
+  private constructor(db: DatabaseSync) {
+    this.#db = db;
+  }
+
+  /**
+   * Opens the log of `dataDir`, made at the first start.
+   * @throws {AppError} `conflict` when another node holds it, `internal` when it cannot be read.
+   */
+  static open(dataDir: string): EventLog {
+    const path = join(dataDir, "log.sqlite");
+    try {
+      const db = new DatabaseSync(path);
+      // One process at a time: the second finds the file locked.
+      db.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;");
+      db.exec("BEGIN IMMEDIATE; COMMIT;");
+      checkVersion(db, path);
+      db.exec(TABLES);
+      return new EventLog(db);
+    } catch (cause) {
+      if (cause instanceof AppError) throw cause;
+      const message = cause instanceof Error ? cause.message : String(cause);
+      if (/locked|busy/i.test(message)) {
+        throw new AppError("conflict", `Cannot open ${path}: another node uses this directory`, {
+          hint: "stop that node, or pass another --data-dir",
+          cause,
+        });
+      }
+      throw new AppError("internal", `Cannot open the event log ${path}: ${message}`, {
+        hint: "check that the directory is writable and the disk not full",
+        cause,
+      });
+    }
+  }
+
+  /**
+   * The state that the log holds, and the newest epoch in it.
+   * @throws {AppError} when it was written by a newer version or is damaged.
+   */
+  replay(): { state: State; epoch: Epoch | undefined } {
+    try {
+      let { state, epoch } = this.#readSnapshot();
+      this.#tailEvents = 0;
+      const rows = this.#db.prepare(
+        "SELECT idx, epochClock, epochNodeId, eventJson FROM events WHERE idx > ? ORDER BY idx",
+      );
+      for (const row of rows.iterate(state.lastEventAppliedIdx)) {
+        const idx = Number(row.idx);
+        epoch = { clock: Number(row.epochClock), nodeId: String(row.epochNodeId) as NodeId };
+        const event = Event.parse(JSON.parse(String(row.eventJson)));
+        state = apply(state, { idx, epoch, event });
+        this.#tailEvents++;
+      }
+      return { state, epoch };
+    } catch (cause) {
+      if (cause instanceof AppError) throw cause;
+      throw new AppError("internal", "Cannot replay the event log: an entry cannot be read", {
+        hint: "move log.sqlite away to start with an empty cluster",
+        cause,
+      });
+    }
+  }
+
+  /** Stores events before anybody hears of them; intents are on the disk when this returns. */
+  append(events: readonly IndexedEvent[]): void {
+    if (events.length === 0) return;
+    const durable = events.some(({ event }) => isIntent(event));
+    this.#write(durable, () => {
+      const insert = this.#db.prepare(
+        "INSERT INTO events (idx, epochClock, epochNodeId, eventJson) VALUES (?, ?, ?, ?)",
+      );
+      for (const { idx, epoch, event } of events) {
+        insert.run(idx, epoch.clock, epoch.nodeId, JSON.stringify(event));
+      }
+    });
+    this.#tailEvents += events.length;
+  }
+
+  /** Replaces the tail by a snapshot once it has grown long. */
+  compact(state: State, epoch: Epoch): void {
+    if (this.#tailEvents < TAIL_EVENTS_MAX) return;
+    this.#write(true, () => {
+      this.#db.prepare(
+        `INSERT OR REPLACE INTO snapshot
+           (one, idx, epochClock, epochNodeId, schemaVersion, stateJson) VALUES (1, ?, ?, ?, ?, ?)`,
+      ).run(
+        state.lastEventAppliedIdx,
+        epoch.clock,
+        epoch.nodeId,
+        STATE_SCHEMA_VERSION,
+        encodeState(state),
+      );
+      this.#db.prepare("DELETE FROM events WHERE idx <= ?").run(state.lastEventAppliedIdx);
+    });
+    this.#tailEvents = 0;
+  }
+
+  /** Counts a persistent counter up and returns it; the first value is 1. */
+  nextCounter(name: string): number {
+    let value = 0;
+    this.#write(true, () => {
+      const row = this.#db.prepare(
+        `INSERT INTO counters (name, value) VALUES (?, 1)
+           ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value`,
+      ).get(name);
+      value = Number(row?.value);
+    });
+    return value;
+  }
+
+  /** Where the files of a model lie on this machine; never part of the log (design, rulings). */
+  localPath(modelId: string): string | undefined {
+    const row = this.#db.prepare("SELECT path FROM localModels WHERE modelId = ?").get(modelId);
+    return row === undefined ? undefined : String(row.path);
+  }
+
+  setLocalPath(modelId: string, path: string): void {
+    this.#write(true, () => {
+      this.#db.prepare("INSERT OR REPLACE INTO localModels (modelId, path) VALUES (?, ?)")
+        .run(modelId, path);
+    });
+  }
+
+  dropLocalPath(modelId: string): void {
+    this.#write(true, () => {
+      this.#db.prepare("DELETE FROM localModels WHERE modelId = ?").run(modelId);
+    });
+  }
+
+  close(): void {
+    this.#db.close();
+  }
+
+  #readSnapshot(): { state: State; epoch: Epoch | undefined } {
+    const row = this.#db.prepare(
+      "SELECT epochClock, epochNodeId, schemaVersion, stateJson FROM snapshot WHERE one = 1",
+    ).get();
+    if (!row) return { state: EMPTY_STATE, epoch: undefined };
+    if (Number(row.schemaVersion) > STATE_SCHEMA_VERSION) {
+      throw tooNew("The snapshot", Number(row.schemaVersion), STATE_SCHEMA_VERSION);
+    }
+    const epoch = { clock: Number(row.epochClock), nodeId: String(row.epochNodeId) as NodeId };
+    return { state: decodeState(String(row.stateJson)), epoch };
+  }
+
+  #write(durable: boolean, statements: () => void): void {
+    this.#db.exec(`PRAGMA synchronous = ${durable ? "FULL" : "NORMAL"}`);
+    this.#db.exec("BEGIN IMMEDIATE");
+    try {
+      statements();
+      this.#db.exec("COMMIT");
+    } catch (cause) {
+      this.#db.exec("ROLLBACK");
+      const message = cause instanceof Error ? cause.message : String(cause);
+      throw new AppError("internal", `Cannot write the event log: ${message}`, {
+        hint: "check that the disk is not full",
+        cause,
+      });
+    }
+  }
+}
+
+function checkVersion(db: DatabaseSync, path: string): void {
+  const found = Number(db.prepare("PRAGMA user_version").get()?.user_version ?? 0);
+  if (found > TABLES_VERSION) throw tooNew(`The event log ${path}`, found, TABLES_VERSION);
+  if (found < TABLES_VERSION) db.exec(`PRAGMA user_version = ${TABLES_VERSION}`);
+}
+
+function tooNew(what: string, found: number, known: number): AppError {
+  return new AppError(
+    "internal",
+    `${what} was written by a newer exo: found version ${found}, this one reads up to ${known}`,
+    { hint: "update exo, or pass another --data-dir" },
+  );
+}

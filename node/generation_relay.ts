@@ -1,0 +1,87 @@
+import type { Chunk } from "../core/chunk.ts";
+import { isTerminal } from "../core/chunk.ts";
+import { AppError, type ErrorInfo } from "../core/errors.ts";
+import type { NodeId, TaskId } from "../core/ids.ts";
+import type { TextGenerationPayload } from "../core/task.ts";
+import { Channel } from "../net/channel.ts";
+import { decodeMessage, encodeMessage, GENERATION } from "../net/topics.ts";
+import type { MessageStream, Transport } from "../net/transport.ts";
+
+/** Chunks that may wait for a slow API node before its task is given up. */
+export const RELAY_CHUNKS_MAX = 8_192;
+
+/** How long the API node may take to hand over a prompt. */
+export const PAYLOAD_TIMEOUT_MS = 10_000;
+
+/** Carries one generation's chunks to the API node that asked for it (design D3). */
+export class GenerationRelay {
+  readonly #stream: MessageStream;
+  readonly #chunks = new Channel<Chunk>(RELAY_CHUNKS_MAX);
+  #terminated = false;
+
+  private constructor(stream: MessageStream) {
+    this.#stream = stream;
+    void this.#pump();
+  }
+
+  /**
+   * Opens the stream and fetches the prompt.
+   * @throws {AppError} when the API node is gone, has forgotten the task or is too slow.
+   */
+  static async open(
+    transport: Transport,
+    apiNodeId: NodeId,
+    taskId: TaskId,
+  ): Promise<{ relay: GenerationRelay; payload: TextGenerationPayload }> {
+    const stream = await transport.openStream(apiNodeId, GENERATION.protocol);
+    const late = setTimeout(() => stream.abort("the prompt took too long"), PAYLOAD_TIMEOUT_MS);
+    try {
+      await stream.send(encodeMessage({ taskId }));
+      const { value, done } = await stream[Symbol.asyncIterator]().next();
+      if (done) {
+        throw new AppError("cancelled", `Cannot fetch the prompt of ${taskId}: it is gone`);
+      }
+      const payload = decodeMessage(GENERATION.payload, value);
+      return { relay: new GenerationRelay(stream), payload };
+    } catch (cause) {
+      stream.abort("the prompt could not be fetched");
+      throw cause;
+    } finally {
+      clearTimeout(late);
+    }
+  }
+
+  /** Queues a chunk; false when the reader is too far behind and the task should end. */
+  push(chunk: Chunk): boolean {
+    if (this.#terminated) return true;
+    if (this.#chunks.size >= RELAY_CHUNKS_MAX) {
+      this.#stream.abort("the client reads too slowly");
+      this.#chunks.clear();
+      return false;
+    }
+    this.#chunks.offer(chunk);
+    if (isTerminal(chunk)) this.close();
+    return true;
+  }
+
+  /** Ends the generation with an error, unless it has ended already. */
+  fail(error: ErrorInfo): void {
+    this.push({ type: "Error", error });
+  }
+
+  /** No more chunks; what waits is still sent. */
+  close(): void {
+    this.#terminated = true;
+    this.#chunks.end();
+  }
+
+  async #pump(): Promise<void> {
+    try {
+      for await (const chunk of this.#chunks) await this.#stream.send(encodeMessage(chunk));
+      this.#stream.end();
+    } catch {
+      // The API node has dropped the stream: its client is gone, and TaskCancelled is on its way.
+      this.#chunks.clear();
+    }
+  }
+}

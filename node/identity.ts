@@ -1,0 +1,52 @@
+import { join } from "node:path";
+import { AppError } from "../core/errors.ts";
+import type { NodeId } from "../core/ids.ts";
+import { newIdentity, nodeIdOf } from "../net/identity.ts";
+
+/** File of the node's private key, readable by its owner alone. */
+const KEY_FILE = "identity.key";
+
+/**
+ * The identity that `dataDir` holds; made at the first start.
+ * @throws {AppError} when the file is not a key, or cannot be read or written.
+ */
+export async function loadIdentity(dataDir: string): Promise<NodeId> {
+  const path = join(dataDir, KEY_FILE);
+  const stored = await readKey(path);
+  if (!stored) {
+    const key = await newIdentity();
+    await writeKey(path, key);
+    return nodeIdOf(key);
+  }
+  try {
+    return nodeIdOf(stored);
+  } catch (cause) {
+    throw new AppError("internal", `Cannot read the node's identity in ${path}: not a key`, {
+      hint: `move ${path} away; the node then takes a new identity`,
+      cause,
+    });
+  }
+}
+
+async function readKey(path: string): Promise<Uint8Array | undefined> {
+  try {
+    return await Deno.readFile(path);
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotFound) return undefined;
+    throw new AppError("internal", `Cannot read the node's identity in ${path}`, { cause });
+  }
+}
+
+/** Written beside and renamed, so that a crash never leaves half a key. */
+async function writeKey(path: string, key: Uint8Array): Promise<void> {
+  const fresh = `${path}.new`;
+  try {
+    await Deno.writeFile(fresh, key, { mode: 0o600 });
+    await Deno.rename(fresh, path);
+  } catch (cause) {
+    throw new AppError("internal", `Cannot write the node's identity to ${path}`, {
+      hint: "check that the data directory is writable, or pass another --data-dir",
+      cause,
+    });
+  }
+}

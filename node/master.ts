@@ -1,0 +1,113 @@
+import { getLogger } from "@logtape/logtape";
+import { admit } from "../core/admission.ts";
+import type { Command, CommandReply } from "../core/commands.ts";
+import type { Epoch, Event, IndexedEvent } from "../core/events.ts";
+import type { NodeId } from "../core/ids.ts";
+import { accepted, decide, rejected } from "../core/master.ts";
+import type { NodeMemory } from "../core/node_info.ts";
+import { nextReconcileAt, reconcile } from "../core/reconcile.ts";
+import { COMMAND, decodeMessage, encodeMessage, GLOBAL_EVENTS, REPORT } from "../net/topics.ts";
+import type { Transport } from "../net/transport.ts";
+import type { Clock } from "./clock.ts";
+import type { EventLog } from "./event_log.ts";
+import type { Replica } from "./replica.ts";
+
+const log = getLogger(["exo", "master"]);
+
+/** Longest time between two looks of the reconcilers while one of them waits for a date. */
+const RECONCILE_MS_MAX = 60_000;
+
+/** Gives commands and reports their place in the log: the one author of its epoch. */
+export class Master {
+  readonly #deps: MasterDeps;
+  readonly #stops: (() => void)[] = [];
+  #timer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(deps: MasterDeps) {
+    this.#deps = deps;
+  }
+
+  start(): void {
+    const { transport } = this.#deps;
+    this.#stops.push(
+      transport.handle(COMMAND.protocol, (body) => {
+        const reply = this.#command(decodeMessage(COMMAND.request, body));
+        return Promise.resolve(encodeMessage(reply));
+      }),
+      transport.handle(REPORT.protocol, (body) => {
+        for (const event of decodeMessage(REPORT.request, body)) this.#report(event);
+        return Promise.resolve(encodeMessage({}));
+      }),
+    );
+    this.#reconcile();
+  }
+
+  stop(): void {
+    for (const stop of this.#stops) stop();
+    clearTimeout(this.#timer);
+  }
+
+  #command(command: Command): CommandReply {
+    const { replica, memory } = this.#deps;
+    try {
+      const decision = decide(replica.state, command, memory());
+      this.#commit(decision.events);
+      return accepted(command, replica.state.lastEventAppliedIdx, decision);
+    } catch (reason) {
+      const reply = rejected(command, reason);
+      log.debug("{type} rejected: {reply}", { type: command.type, reply });
+      return reply;
+    }
+  }
+
+  #report(event: Event): void {
+    this.#commit(admit(this.#deps.replica.state, event));
+  }
+
+  /** Stores, applies and publishes in one synchronous step: nothing is decided on a stale state. */
+  #commit(events: readonly Event[]): void {
+    if (events.length === 0) return;
+    const { replica, eventLog, epoch, transport } = this.#deps;
+    const first = replica.state.lastEventAppliedIdx + 1;
+    const indexed = events.map((event, i): IndexedEvent => ({ idx: first + i, epoch, event }));
+    eventLog.append(indexed);
+    replica.apply(indexed);
+    transport.publish(GLOBAL_EVENTS.topic, encodeMessage(indexed));
+    eventLog.compact(replica.state, epoch);
+    this.#reconcile();
+  }
+
+  /** Lets the reconcilers act until they are content, then sleeps until they want to look again. */
+  #reconcile(): void {
+    const { replica, clock } = this.#deps;
+    clearTimeout(this.#timer);
+    const events = reconcile(replica.state, clock.now());
+    if (events.length > 0) {
+      for (const event of events) log.warn("{event}", { event });
+      return this.#commit(events);
+    }
+    const at = nextReconcileAt(replica.state);
+    if (at !== undefined) this.#lookAgain(Math.max(at - clock.now(), 1));
+  }
+
+  #lookAgain(delayMs: number): void {
+    this.#timer = setTimeout(() => {
+      try {
+        this.#reconcile();
+      } catch (cause) {
+        log.error("cannot reconcile: {cause}", { cause });
+        this.#lookAgain(RECONCILE_MS_MAX);
+      }
+    }, Math.min(delayMs, RECONCILE_MS_MAX));
+  }
+}
+
+/** What a master works with. */
+export interface MasterDeps {
+  readonly replica: Replica;
+  readonly eventLog: EventLog;
+  readonly transport: Transport;
+  readonly clock: Clock;
+  readonly epoch: Epoch;
+  readonly memory: () => ReadonlyMap<NodeId, NodeMemory>;
+}

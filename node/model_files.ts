@@ -1,0 +1,152 @@
+import { createHash } from "node:crypto";
+import { readdir, stat } from "node:fs/promises";
+import { basename, extname, join } from "node:path";
+import { AppError } from "../core/errors.ts";
+import {
+  checkGgufTensors,
+  GGUF_PREFIX_BYTES,
+  type GgufHeader,
+  modelCardFromGguf,
+  parseGgufHeader,
+} from "../core/gguf.ts";
+import { ModelId } from "../core/ids.ts";
+import type { ModelCard } from "../core/model_card.ts";
+import {
+  modelCardFromConfig,
+  parseJson,
+  parseSafetensorsHeader,
+  parseSafetensorsIndex,
+  safetensorsHeaderBytes,
+} from "../core/safetensors.ts";
+
+/** Characters of a model's name that its id keeps. */
+const SLUG_CHARS_MAX = 64;
+
+/** Hex digits of the header's hash in an id: enough to tell files of one name apart. */
+const HASH_DIGITS = 8;
+
+/** A model on this machine's disk. */
+export interface LocalModel {
+  readonly modelCard: ModelCard;
+  readonly totalBytes: number;
+}
+
+/**
+ * What a GGUF file or a checkpoint folder holds, its headers checked against the sizes of its
+ * files. Weights are not read.
+ * @throws {AppError} `not_found`, `corrupt_model` or `unsupported_model`.
+ */
+export async function inspectModel(path: string): Promise<LocalModel> {
+  const info = await statOrThrow(path);
+  if (info.isDirectory()) return await inspectFolder(path);
+  if (extname(path).toLowerCase() === ".gguf") return await inspectGguf(path, info.size);
+  throw new AppError("unsupported_model", `Cannot add "${path}": not a model that exo reads`, {
+    hint: "pass a .gguf file, or a folder with config.json and *.safetensors",
+  });
+}
+
+async function inspectGguf(path: string, totalBytes: number): Promise<LocalModel> {
+  const { header, headerBytes } = await readGgufHeader(path, totalBytes);
+  checkGgufTensors(header, path, totalBytes);
+  const name = header.metadata.get("general.name");
+  const label = typeof name === "string" && name !== "" ? name : basename(path, extname(path));
+  const modelId = localModelId(label, [headerBytes, String(totalBytes)]);
+  const modelCard = modelCardFromGguf(header, { modelId, file: path, fileBytes: totalBytes });
+  return { modelCard, totalBytes };
+}
+
+async function readGgufHeader(
+  path: string,
+  fileBytes: number,
+): Promise<{ header: GgufHeader; headerBytes: Uint8Array }> {
+  for (let bytes = GGUF_PREFIX_BYTES;; bytes *= 4) {
+    const prefix = await readStart(path, Math.min(bytes, fileBytes));
+    const header = parseGgufHeader(prefix, path, fileBytes);
+    if (header) return { header, headerBytes: prefix.subarray(0, header.dataOffset) };
+  }
+}
+
+async function inspectFolder(path: string): Promise<LocalModel> {
+  const config = await readText(join(path, "config.json"));
+  if (config === undefined) {
+    throw new AppError("unsupported_model", `Cannot add "${path}": it has no config.json`, {
+      hint: "pass a .gguf file, or a folder with config.json and *.safetensors",
+    });
+  }
+  const parts = await weightFiles(path);
+  let totalBytes = 0;
+  const hashed: (string | Uint8Array)[] = [config];
+  for (const part of parts) {
+    const file = join(path, part);
+    const { size } = await statOrThrow(file);
+    const start = await readStart(file, Math.min(size, 8));
+    const header = await readStart(file, safetensorsHeaderBytes(start, file, size));
+    parseSafetensorsHeader(header, file, size);
+    hashed.push(header, String(size));
+    totalBytes += size;
+  }
+  hashed.push(await readText(join(path, "tokenizer.json")) ?? "");
+  const generation = await readText(join(path, "generation_config.json"));
+  const modelCard = modelCardFromConfig({
+    modelId: localModelId(basename(path), hashed),
+    config: parseJson(config, join(path, "config.json")),
+    storageBytes: totalBytes,
+    ...(generation === undefined
+      ? {}
+      : { generationConfig: parseJson(generation, join(path, "generation_config.json")) }),
+  });
+  return { modelCard, totalBytes };
+}
+
+/** The safetensors files of a folder: those that its index names, else the one that it has. */
+async function weightFiles(path: string): Promise<string[]> {
+  const indexFile = join(path, "model.safetensors.index.json");
+  const index = await readText(indexFile);
+  if (index !== undefined) return [...parseSafetensorsIndex(index, indexFile).keys()].sort();
+  const names = (await readdir(path)).filter((name) => /^model.*\.safetensors$/.test(name));
+  if (names.length > 0) return names.sort();
+  throw new AppError("unsupported_model", `Cannot add "${path}": no model*.safetensors in it`, {
+    hint: "fetch the weights too; only safetensors and GGUF are read, never pickle",
+  });
+}
+
+/** `local/<slug>-<8 hex>`: the hash is over headers and sizes, never over the weights. */
+function localModelId(label: string, hashed: readonly (string | Uint8Array)[]): ModelId {
+  const slug = label.toLowerCase().replace(/[^a-z0-9.]+/g, "-").replace(/^-+|-+$/g, "")
+    .slice(0, SLUG_CHARS_MAX) || "model";
+  const hash = createHash("sha256");
+  for (const part of hashed) hash.update(part);
+  return ModelId.parse(`local/${slug}-${hash.digest("hex").slice(0, HASH_DIGITS)}`);
+}
+
+async function statOrThrow(path: string) {
+  try {
+    return await stat(path);
+  } catch (cause) {
+    throw new AppError("not_found", `Cannot read "${path}": there is no such file or folder`, {
+      hint: "check the path; it must be readable by the node",
+      cause,
+    });
+  }
+}
+
+async function readStart(path: string, bytes: number): Promise<Uint8Array> {
+  using file = await Deno.open(path);
+  const buffer = new Uint8Array(bytes);
+  let at = 0;
+  while (at < bytes) {
+    const read = await file.read(buffer.subarray(at));
+    if (read === null) break;
+    at += read;
+  }
+  return buffer.subarray(0, at);
+}
+
+async function readText(path: string): Promise<string | undefined> {
+  try {
+    return await Deno.readTextFile(path);
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotFound) return undefined;
+    throw cause;
+  }
+}

@@ -1,0 +1,247 @@
+import { getLogger } from "@logtape/logtape";
+import type { Command, CommandReply } from "../core/commands.ts";
+import { AppError } from "../core/errors.ts";
+import type { Epoch } from "../core/events.ts";
+import { CommandId, type ModelId, type NodeId, type RunnerId } from "../core/ids.ts";
+import type { ModelCard } from "../core/model_card.ts";
+import type { NodeMemory } from "../core/node_info.ts";
+import type { State } from "../core/state.ts";
+import type { TextGenerationPayload } from "../core/task.ts";
+import type { Millis } from "../core/units.ts";
+import { MemoryNetwork } from "../net/memory.ts";
+import type { Transport } from "../net/transport.ts";
+import { type Clock, SYSTEM_CLOCK } from "./clock.ts";
+import { EventLog } from "./event_log.ts";
+import { type AcceptedGeneration, Gateway } from "./gateway.ts";
+import { loadIdentity } from "./identity.ts";
+import { Master } from "./master.ts";
+import { ModelStore } from "./model_store.ts";
+import { probeMemory, probeNode } from "./probe.ts";
+import { Replica } from "./replica.ts";
+import { Reporter } from "./reporter.ts";
+import type { RunnerLaunch } from "./runner_process.ts";
+import { Worker } from "./worker.ts";
+
+const log = getLogger(["exo", "node"]);
+
+/** Name of the counter that gives each start of the node and each runner its incarnation. */
+const INCARNATION = "incarnation";
+
+/** How a node is started. */
+export interface NodeOptions {
+  /** Where identity and log live; made if it is missing. */
+  readonly dataDir: string;
+  readonly version: string;
+  /** How to start a runner process. */
+  readonly launch: RunnerLaunch;
+  /** The device facts that `setup` wrote; absent: this node computes nothing. */
+  readonly deviceFile?: string | undefined;
+  /** Friendly name; the host's name when absent. */
+  readonly name?: string | undefined;
+  readonly clock?: Clock | undefined;
+}
+
+/** What the parts of a node share. */
+interface Parts {
+  readonly nodeId: NodeId;
+  readonly clock: Clock;
+  readonly eventLog: EventLog;
+  readonly replica: Replica;
+  readonly transport: Transport;
+  readonly epoch: Epoch;
+  readonly master: Master;
+  readonly gateway: Gateway;
+  readonly reporter: Reporter;
+  readonly models: ModelStore;
+  readonly worker: Worker;
+}
+
+/** A machine of the cluster: its parts, started in order and stopped in the reverse. */
+export class Node {
+  readonly version: string;
+  readonly #parts: Parts;
+  #ready = false;
+  #stopped: Promise<void> | undefined;
+
+  private constructor(parts: Parts, version: string) {
+    this.#parts = parts;
+    this.version = version;
+  }
+
+  /**
+   * Starts a node on a data directory; it comes back with the instances that it had.
+   * @throws {AppError} when the directory cannot be used.
+   */
+  static async start(options: NodeOptions): Promise<Node> {
+    await makeDataDir(options.dataDir);
+    const nodeId = await loadIdentity(options.dataDir);
+    const eventLog = EventLog.open(options.dataDir);
+    try {
+      const parts = assemble(nodeId, eventLog, options);
+      const node = new Node(parts, options.version);
+      await node.#start(options);
+      return node;
+    } catch (cause) {
+      eventLog.close();
+      throw cause;
+    }
+  }
+
+  get nodeId(): NodeId {
+    return this.#parts.nodeId;
+  }
+
+  state(): State {
+    return this.#parts.replica.state;
+  }
+
+  epoch(): Epoch | undefined {
+    return this.#parts.epoch;
+  }
+
+  nodeMemory(): ReadonlyMap<NodeId, NodeMemory> {
+    return new Map([[this.nodeId, probeMemory()]]);
+  }
+
+  readiness(): { ready: true } | { ready: false; reason: string } {
+    if (this.#ready) return { ready: true };
+    return { ready: false, reason: this.#stopped ? "the node is stopping" : "it is starting" };
+  }
+
+  onChange(listener: () => void): () => void {
+    return this.#parts.replica.onChange(listener);
+  }
+
+  now(): Millis {
+    return this.#parts.clock.now();
+  }
+
+  newId(): string {
+    return this.#parts.clock.newId();
+  }
+
+  newSeed(): string {
+    return this.#parts.clock.newSeed();
+  }
+
+  /** @throws {AppError} why the command is rejected. */
+  submit(command: Command): Promise<Extract<CommandReply, { type: "CommandAccepted" }>> {
+    return this.#parts.gateway.submit(command);
+  }
+
+  /** @throws {AppError} why the generation is refused. */
+  generate(
+    modelId: ModelId,
+    payload: TextGenerationPayload,
+    signal: AbortSignal,
+  ): Promise<AcceptedGeneration> {
+    return this.#parts.gateway.generate(modelId, payload, signal);
+  }
+
+  /** Registers a model of this machine. @throws {AppError} why it cannot be used. */
+  async addModel(path: string): Promise<ModelCard> {
+    const { models, nodeId } = this.#parts;
+    const { modelCard, totalBytes } = await models.add(path);
+    await this.submit({
+      type: "AddCustomModelCard",
+      commandId: this.#commandId(),
+      modelCard,
+      holder: { nodeId, status: { type: "DownloadCompleted", totalBytes, readOnly: true } },
+    });
+    return modelCard;
+  }
+
+  /** Forgets a model; its files stay. @throws {AppError} when it is unknown or in use. */
+  async removeModel(modelId: ModelId): Promise<void> {
+    const commandId = this.#commandId();
+    await this.submit({ type: "DeleteCustomModelCard", commandId, modelId });
+    this.#parts.models.forget(modelId);
+  }
+
+  /** Process ids of this node's runners. */
+  runnerPids(): ReadonlyMap<RunnerId, number> {
+    return this.#parts.worker.runnerPids();
+  }
+
+  /** Ends runners, streams and the log, in that order; a second call waits for the first. */
+  stop(): Promise<void> {
+    return this.#stopped ??= this.#stop();
+  }
+
+  async #start({ name, version, deviceFile }: NodeOptions): Promise<void> {
+    const { master, gateway, reporter, worker, nodeId, eventLog } = this.#parts;
+    master.start();
+    gateway.start();
+    const info = await probeNode({ name, version, deviceFile });
+    const incarnation = eventLog.nextCounter(INCARNATION);
+    await reporter.report({ type: "NodeStarted", nodeId, incarnation, info });
+    worker.start();
+    this.#ready = true;
+    log.info("node {nodeId} is up: incarnation {incarnation}", { nodeId, incarnation });
+  }
+
+  async #stop(): Promise<void> {
+    this.#ready = false;
+    const { gateway, worker, reporter, master, transport, eventLog } = this.#parts;
+    gateway.stop();
+    await worker.stop();
+    reporter.stop();
+    master.stop();
+    transport.close();
+    eventLog.close();
+    log.info("node stopped");
+  }
+
+  #commandId(): CommandId {
+    return CommandId.parse(this.newId());
+  }
+}
+
+/** Makes the parts of a node; nothing runs yet. */
+function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Parts {
+  const clock = options.clock ?? SYSTEM_CLOCK;
+  const { state, epoch: last } = eventLog.replay();
+  const epoch: Epoch = { clock: (last?.clock ?? 0) + 1, nodeId };
+  const replica = new Replica(state);
+  const transport = new MemoryNetwork().join(nodeId);
+  const memory = () => new Map([[nodeId, probeMemory()]]);
+  const master = new Master({ replica, eventLog, transport, clock, epoch, memory });
+  const gateway = new Gateway({ nodeId, replica, transport, clock, master: () => nodeId });
+  const reporter = new Reporter(transport, () => nodeId);
+  const models = new ModelStore(eventLog);
+  const worker = new Worker({
+    nodeId,
+    replica,
+    transport,
+    reporter,
+    models,
+    clock,
+    launch: options.launch,
+    nextIncarnation: () => eventLog.nextCounter(INCARNATION),
+  });
+  return {
+    nodeId,
+    clock,
+    eventLog,
+    replica,
+    transport,
+    epoch,
+    master,
+    gateway,
+    reporter,
+    models,
+    worker,
+  };
+}
+
+async function makeDataDir(dataDir: string): Promise<void> {
+  try {
+    await Deno.mkdir(dataDir, { recursive: true, mode: 0o700 });
+  } catch (cause) {
+    const found = cause instanceof Error ? cause.message : String(cause);
+    throw new AppError("internal", `Cannot make the data directory ${dataDir}: ${found}`, {
+      hint: "pass another --data-dir",
+      cause,
+    });
+  }
+}

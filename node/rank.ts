@@ -1,0 +1,155 @@
+import type { Chunk } from "../core/chunk.ts";
+import type { ErrorInfo } from "../core/errors.ts";
+import type { RunnerCommand } from "../core/frames.ts";
+import type { InstanceId, NodeId, TaskId } from "../core/ids.ts";
+import { type Instance, rankOn, type Shard } from "../core/instance.ts";
+import type { LocalRunner } from "../core/plan.ts";
+import { isServing, type RunnerStatus } from "../core/runner_status.ts";
+import type { TaskStatus } from "../core/task.ts";
+import { GIB } from "../core/units.ts";
+import type { GenerationRelay } from "./generation_relay.ts";
+import type { RunnerProcess } from "./runner_process.ts";
+
+/** How long a process may take to report that it is up. */
+export const START_TIMEOUT_MS = 30_000;
+
+/** Longest wait for the next layer: a base, and a second per GiB of the shard (spec worker S7). */
+export const LOAD_TIMEOUT_MS = 300_000;
+const LOAD_TIMEOUT_MS_PER_GIB = 1_000;
+
+/** How long joining a group, and the warm-up, may take. */
+export const CONNECT_TIMEOUT_MS = 60_000;
+export const WARMUP_TIMEOUT_MS = 180_000;
+
+/** Longest silence of a runner that has work: many times the longest step. */
+export const STEP_TIMEOUT_MS = 60_000;
+
+/** One runner of this node with all that the worker knows of it. */
+export class Rank implements LocalRunner {
+  readonly instanceId: InstanceId;
+  readonly process: RunnerProcess;
+  readonly dispatched = new Set<TaskId>();
+  readonly cancelled = new Set<TaskId>();
+  stopping = false;
+  readonly #instance: Instance;
+  readonly #relays = new Map<TaskId, GenerationRelay>();
+  /** Before its first report the runner counts as busy: it is not Idle yet. */
+  #status: RunnerStatus = { type: "RunnerIdle" };
+  #pending: TaskId | "start" | undefined = "start";
+
+  constructor(instance: Instance, process: RunnerProcess) {
+    this.instanceId = instance.instanceId;
+    this.process = process;
+    this.#instance = instance;
+    process.arm(START_TIMEOUT_MS, "starting the runner");
+  }
+
+  get incarnation(): number {
+    return this.process.incarnation;
+  }
+
+  get status(): RunnerStatus {
+    return this.#status;
+  }
+
+  /** A lifecycle command is under way. */
+  get busy(): boolean {
+    return this.#pending !== undefined;
+  }
+
+  /** This node's slice of the model. */
+  shard(nodeId: NodeId): Shard | undefined {
+    return rankOn(this.#instance, nodeId)?.shard;
+  }
+
+  setStatus(status: RunnerStatus): void {
+    this.#status = status;
+    if (this.#pending === "start") this.#pending = undefined;
+  }
+
+  /** Sends a lifecycle command; the rank is busy until it is acknowledged. */
+  command(command: RunnerCommand): void {
+    this.#pending = command.taskId;
+    this.process.send(command);
+    this.watch();
+  }
+
+  acknowledged(taskId: TaskId): void {
+    if (this.#pending === taskId) this.#pending = undefined;
+  }
+
+  generate(command: RunnerCommand, relay: GenerationRelay): void {
+    if (this.stopping) {
+      return relay.fail({ code: "instance_removed", message: "The instance is stopping" });
+    }
+    this.#relays.set(command.taskId, relay);
+    this.process.send(command);
+    this.watch();
+  }
+
+  cancel(cancelledTaskId: TaskId, taskId: TaskId): void {
+    this.cancelled.add(cancelledTaskId);
+    const { incarnation } = this;
+    this.process.send({ type: "CancelTask", taskId, cancelledTaskId, incarnation });
+    this.watch();
+  }
+
+  /** Passes a chunk on; false when its reader is too slow. */
+  chunk(taskId: TaskId, chunk: Chunk): boolean {
+    return this.#relays.get(taskId)?.push(chunk) ?? true;
+  }
+
+  /** Notes a task's status; false for lifecycle commands, which nobody else knows. */
+  updateTask(taskId: TaskId, taskStatus: TaskStatus): boolean {
+    if (!this.dispatched.has(taskId)) return false;
+    if (taskStatus === "Pending" || taskStatus === "Running") return true;
+    this.#relays.get(taskId)?.close();
+    this.#relays.delete(taskId);
+    return true;
+  }
+
+  /** Ends every generation in progress with an error. */
+  failAll(error: ErrorInfo): void {
+    for (const relay of this.#relays.values()) relay.fail(error);
+    this.#relays.clear();
+  }
+
+  /** Drops what is known of tasks that are over. */
+  forget(isOver: (taskId: TaskId) => boolean): void {
+    for (const taskId of this.dispatched) {
+      if (!isOver(taskId) || this.#relays.has(taskId)) continue;
+      this.dispatched.delete(taskId);
+      this.cancelled.delete(taskId);
+    }
+  }
+
+  /** Sets the limit on the runner's next sign of life, after each sign and each command. */
+  watch(): void {
+    if (this.stopping) return;
+    const limit = this.#limit();
+    if (limit) this.process.arm(limit.ms, limit.what);
+    else this.process.disarm();
+  }
+
+  #limit(): { ms: number; what: string } | undefined {
+    const { type } = this.#status;
+    if (this.#pending === "start") {
+      return { ms: START_TIMEOUT_MS, what: "starting the runner" };
+    }
+    if (isServing(this.#status)) {
+      const works = this.#relays.size > 0 || type === "RunnerRunning";
+      return works ? { ms: STEP_TIMEOUT_MS, what: "a step" } : undefined;
+    }
+    if (type === "RunnerConnecting") return { ms: CONNECT_TIMEOUT_MS, what: "joining the group" };
+    const warming = type === "RunnerWarmingUp" || (type === "RunnerLoaded" && this.busy);
+    if (warming) return { ms: WARMUP_TIMEOUT_MS, what: "the warm-up" };
+    if (type === "RunnerLoading" || this.busy) return { ms: this.#loadMs(), what: "Model loading" };
+    return undefined;
+  }
+
+  #loadMs(): number {
+    const bytes = Object.values(this.#instance.shardAssignments.runnerToShard)
+      .reduce((sum, { modelCard }) => sum + modelCard.storageSize.inBytes, 0);
+    return LOAD_TIMEOUT_MS + Math.ceil(bytes / GIB) * LOAD_TIMEOUT_MS_PER_GIB;
+  }
+}

@@ -1,0 +1,166 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import type { Readable, Writable } from "node:stream";
+import { getLogger } from "@logtape/logtape";
+import { encodeFrame, FrameDecoder } from "../core/frame_codec.ts";
+import { type RunnerCommand, RunnerReport } from "../core/frames.ts";
+import { TailBuffer } from "./tail_buffer.ts";
+
+const log = getLogger(["exo", "runner"]);
+
+/** Lines of a runner's stderr kept for diagnostics. */
+const STDERR_LINES = 20;
+
+/** Times of the stop ladder, each counted from the step before. */
+export interface StopLadder {
+  /** How long the runner may take to leave by itself; 0 goes to SIGTERM at once. */
+  readonly askMs: number;
+  /** How long after SIGTERM it gets SIGKILL. */
+  readonly termMs: number;
+}
+
+/** For deleting an instance (spec worker §18). */
+export const LADDER_DELETE: StopLadder = { askMs: 3_000, termMs: 5_000 };
+
+/** For the node's own end (design, Stopping). */
+export const LADDER_NODE_STOP: StopLadder = { askMs: 0, termMs: 1_500 };
+
+/** How to start a runner; `node/` itself knows no engine. */
+export interface RunnerLaunch {
+  readonly command: string;
+  readonly args: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** Who hears what a runner process does. */
+export interface RunnerListener {
+  report(report: RunnerReport): void;
+  /** The process has ended without being asked; called once, after its last report. */
+  failed(reason: string, diagnostics: readonly string[]): void;
+  /** The process has ended as it was told to. */
+  stopped(): void;
+}
+
+/** One start of a runner: the process, its two pipes, and a limit on every wait. */
+export class RunnerProcess {
+  readonly incarnation: number;
+  readonly #child: ChildProcess;
+  readonly #listener: RunnerListener;
+  readonly #stderr = new TailBuffer(STDERR_LINES);
+  readonly #exited: Promise<void>;
+  #lastWords: string | undefined;
+  #stopping = false;
+  #watchdog: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(launch: RunnerLaunch, incarnation: number, listener: RunnerListener) {
+    this.incarnation = incarnation;
+    this.#listener = listener;
+    const args = [...launch.args, "--incarnation", String(incarnation)];
+    this.#child = spawn(launch.command, args, {
+      env: { ...launch.env },
+      stdio: ["ignore", "pipe", "pipe", "pipe", "pipe"],
+    });
+    this.#exited = this.#watchExit();
+    this.#readReports();
+    this.#child.stdout?.on("data", (bytes: Uint8Array) => this.#note("stdout", bytes));
+    this.#child.stderr?.on("data", (bytes: Uint8Array) => this.#note("stderr", bytes));
+    // A broken pipe is seen as the exit that follows it.
+    this.#input.on("error", () => {});
+  }
+
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
+  /** Hands over a command; never waits. */
+  send(command: RunnerCommand): void {
+    if (this.#input.writable) this.#input.write(encodeFrame(command));
+  }
+
+  /** Kills the process unless `disarm` is called, or this again, within `timeoutMs`. */
+  arm(timeoutMs: number, what: string): void {
+    this.disarm();
+    const limit = `${what} took longer than ${Math.round(timeoutMs / 1000)} s`;
+    this.#watchdog = setTimeout(() => this.kill(limit), timeoutMs);
+  }
+
+  /** Ends the process by force; that counts as a failure with this reason. */
+  kill(reason: string): void {
+    this.#lastWords ??= reason;
+    this.#child.kill("SIGKILL");
+  }
+
+  disarm(): void {
+    clearTimeout(this.#watchdog);
+    this.#watchdog = undefined;
+  }
+
+  /** Ends the process, by force where it must; resolves when it is gone. */
+  async stop(ladder: StopLadder, shutdown?: RunnerCommand): Promise<void> {
+    if (this.#stopping) return await this.#exited;
+    this.#stopping = true;
+    this.disarm();
+    if (shutdown && ladder.askMs > 0) this.send(shutdown);
+    const term = setTimeout(() => this.#child.kill("SIGTERM"), shutdown ? ladder.askMs : 0);
+    const kill = setTimeout(
+      () => this.#child.kill("SIGKILL"),
+      (shutdown ? ladder.askMs : 0) + ladder.termMs,
+    );
+    await this.#exited;
+    clearTimeout(term);
+    clearTimeout(kill);
+  }
+
+  get #input(): Writable {
+    return this.#child.stdio[3] as Writable;
+  }
+
+  #readReports(): void {
+    const output = this.#child.stdio[4] as Readable;
+    const decoder = new FrameDecoder();
+    output.on("data", (bytes: Uint8Array) => {
+      try {
+        for (const { header } of decoder.push(bytes)) this.#report(RunnerReport.parse(header));
+      } catch (cause) {
+        const found = cause instanceof Error ? cause.message : String(cause);
+        output.removeAllListeners("data");
+        this.kill(`its channel carried garbage: ${found.slice(0, 200)}`);
+      }
+    });
+    output.on("error", () => {});
+  }
+
+  #report(report: RunnerReport): void {
+    if (report.incarnation !== this.incarnation) return;
+    if (report.type === "RunnerError") this.#lastWords ??= report.reason;
+    else this.#listener.report(report);
+  }
+
+  #watchExit(): Promise<void> {
+    return new Promise((resolve) => {
+      const ended = (how: string) => {
+        this.disarm();
+        if (this.#stopping) this.#listener.stopped();
+        else this.#listener.failed(this.#reason(how), this.#stderr.lines());
+        resolve();
+      };
+      this.#child.once("error", (cause) => ended(`it cannot be started: ${cause.message}`));
+      // "close" comes after the last bytes of every pipe, so no report is lost.
+      this.#child.once(
+        "close",
+        (code, signal) => ended(signal ? `signal ${signal}` : `exit ${code}`),
+      );
+    });
+  }
+
+  #reason(how: string): string {
+    return this.#lastWords === undefined
+      ? `Runner terminated (${how})`
+      : `Runner terminated (${how}): ${this.#lastWords}`;
+  }
+
+  #note(stream: "stdout" | "stderr", bytes: Uint8Array): void {
+    for (const line of this.#stderr.push(bytes)) {
+      log.debug("{pid} {stream}: {line}", { pid: this.pid, stream, line });
+    }
+  }
+}

@@ -1,0 +1,287 @@
+import { getLogger } from "@logtape/logtape";
+import type { RunnerCommand, RunnerReport } from "../core/frames.ts";
+import { type ModelId, type NodeId, type RunnerId, TaskId } from "../core/ids.ts";
+import type { Instance } from "../core/instance.ts";
+import { isInFlight } from "../core/task.ts";
+import { type Action, type LocalView, nextPlanAt, plan } from "../core/plan.ts";
+import type { Transport } from "../net/transport.ts";
+import type { Clock } from "./clock.ts";
+import { GenerationRelay } from "./generation_relay.ts";
+import type { ModelStore } from "./model_store.ts";
+import { Rank } from "./rank.ts";
+import type { Replica } from "./replica.ts";
+import type { Reporter } from "./reporter.ts";
+import {
+  LADDER_DELETE,
+  LADDER_NODE_STOP,
+  type RunnerLaunch,
+  RunnerProcess,
+} from "./runner_process.ts";
+
+const log = getLogger(["exo", "worker"]);
+
+/** Longest sleep of a timer; longer waits look again in between. */
+const TIMER_MS_MAX = 60_000;
+
+/** What a worker works with. */
+export interface WorkerDeps {
+  readonly nodeId: NodeId;
+  readonly replica: Replica;
+  readonly transport: Transport;
+  readonly reporter: Reporter;
+  readonly models: ModelStore;
+  readonly clock: Clock;
+  readonly launch: RunnerLaunch;
+  readonly nextIncarnation: () => number;
+}
+
+/** Makes this node's runners what the state wants them to be: asks `plan`, performs, repeats. */
+export class Worker {
+  readonly #deps: WorkerDeps;
+  readonly #ranks = new Map<RunnerId, Rank>();
+  readonly #fetching = new Set<ModelId>();
+  #scheduled = false;
+  #stopped = false;
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #unsubscribe: () => void = () => {};
+
+  constructor(deps: WorkerDeps) {
+    this.#deps = deps;
+  }
+
+  start(): void {
+    this.#unsubscribe = this.#deps.replica.onChange(() => this.#changed());
+    this.#changed();
+  }
+
+  /** Ends every runner: SIGTERM, then SIGKILL. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#unsubscribe();
+    clearTimeout(this.#timer);
+    const gone = { code: "instance_removed" as const, message: "The node is stopping" };
+    for (const rank of this.#ranks.values()) rank.failAll(gone);
+    await Promise.all(
+      [...this.#ranks.values()].map((rank) => rank.process.stop(LADDER_NODE_STOP)),
+    );
+  }
+
+  /** Process ids of the runners, for diagnostics. */
+  runnerPids(): ReadonlyMap<RunnerId, number> {
+    return new Map(
+      [...this.#ranks].flatMap(([id, { process: { pid } }]) =>
+        pid === undefined ? [] : [[id, pid] as const]
+      ),
+    );
+  }
+
+  /** Something changed: plan again, once, after the present event has been dealt with. */
+  #changed(): void {
+    if (this.#scheduled || this.#stopped) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      if (!this.#stopped) this.#planAll();
+    });
+  }
+
+  #planAll(): void {
+    const { replica, clock } = this.#deps;
+    const { tasks } = replica.state;
+    for (const rank of this.#ranks.values()) rank.forget((taskId) => !tasks.has(taskId));
+    const view = this.#view();
+    // Each action changes the view, so that the next plan does not repeat it.
+    for (let action = plan(replica.state, view, clock.now()); action;) {
+      this.#perform(action);
+      action = plan(replica.state, view, clock.now());
+    }
+    clearTimeout(this.#timer);
+    const at = nextPlanAt(replica.state, view, clock.now());
+    if (at === undefined) return;
+    const delay = Math.min(Math.max(at - clock.now(), 1), TIMER_MS_MAX);
+    this.#timer = setTimeout(() => this.#changed(), delay);
+  }
+
+  #view(): LocalView {
+    return { nodeId: this.#deps.nodeId, runners: this.#ranks, fetching: this.#fetching };
+  }
+
+  /** Starts an action; never waits for it. */
+  #perform(action: Action): void {
+    log.debug("plan: {type}", { type: action.type });
+    if (action.type === "CreateRunner") return this.#createRunner(action);
+    if (action.type === "DownloadModel") return void this.#findModel(action.modelId);
+    const rank = this.#ranks.get(action.runnerId);
+    if (!rank) return;
+    switch (action.type) {
+      case "CancelTask":
+        return rank.cancel(action.taskId, this.#commandId());
+      case "Shutdown":
+        return void this.#shutdown(action.runnerId, rank);
+      case "ConnectToGroup":
+      case "StartWarmup":
+        return rank.command({ type: action.type, ...this.#stamp(rank) });
+      case "LoadModel":
+        return this.#loadModel(action.instance, rank);
+      case "TextGeneration":
+        return void this.#generate(action.taskId, rank);
+      default:
+        return action satisfies never;
+    }
+  }
+
+  #commandId(): TaskId {
+    return TaskId.parse(this.#deps.clock.newId());
+  }
+
+  #stamp(rank: Rank): { taskId: TaskId; incarnation: number } {
+    return { taskId: this.#commandId(), incarnation: rank.incarnation };
+  }
+
+  #createRunner({ runnerId, instance }: Extract<Action, { type: "CreateRunner" }>): void {
+    const incarnation = this.#deps.nextIncarnation();
+    const process = new RunnerProcess(this.#deps.launch, incarnation, {
+      report: (report) => this.#runnerReport(runnerId, rank, report),
+      failed: (reason, diagnostics) => void this.#runnerFailed(runnerId, rank, reason, diagnostics),
+      stopped: () => void this.#runnerStopped(runnerId, rank),
+    });
+    const rank = new Rank(instance, process);
+    this.#ranks.set(runnerId, rank);
+    log.info("runner {runnerId} started: incarnation {incarnation}, pid {pid}", {
+      runnerId,
+      incarnation,
+      pid: process.pid,
+    });
+  }
+
+  #loadModel(instance: Instance, rank: Rank): void {
+    const { modelId } = instance.shardAssignments;
+    const modelPath = this.#deps.models.path(modelId);
+    const shard = rank.shard(this.#deps.nodeId);
+    if (modelPath === undefined || shard === undefined) {
+      // The state says that the files are here and they are not: let the group fail and say so.
+      return rank.process.kill(`the files of ${modelId} are not on this node`);
+    }
+    const config = instance.config ?? {};
+    rank.command({ type: "LoadModel", ...this.#stamp(rank), modelPath, shard, config });
+  }
+
+  async #findModel(modelId: ModelId): Promise<void> {
+    const { nodeId, models, reporter } = this.#deps;
+    this.#fetching.add(modelId);
+    const status = await models.status(modelId);
+    await reporter.report({ type: "NodeDownloadProgress", nodeId, modelId, status });
+    this.#fetching.delete(modelId);
+    this.#changed();
+  }
+
+  async #generate(taskId: TaskId, rank: Rank): Promise<void> {
+    const { replica, transport, reporter } = this.#deps;
+    const task = replica.state.tasks.get(taskId);
+    if (!task) return;
+    rank.dispatched.add(taskId);
+    try {
+      const { relay, payload } = await GenerationRelay.open(transport, task.apiNodeId, taskId);
+      const wanted = replica.state.tasks.get(taskId);
+      if (!wanted || !isInFlight(wanted)) {
+        return relay.fail({ code: "cancelled", message: "The request was cancelled" });
+      }
+      const command: RunnerCommand = {
+        type: "TextGeneration",
+        taskId,
+        incarnation: rank.incarnation,
+        payload,
+      };
+      rank.generate(command, relay);
+    } catch (cause) {
+      log.warn("cannot fetch the prompt of {taskId}: {cause}", { taskId, cause });
+      await reporter.report({ type: "TaskStatusUpdated", taskId, taskStatus: "Failed" });
+    }
+  }
+
+  async #shutdown(runnerId: RunnerId, rank: Rank): Promise<void> {
+    rank.stopping = true;
+    const { instances } = this.#deps.replica.state;
+    const message = instances.has(rank.instanceId)
+      ? "The instance is being restarted"
+      : "The instance was removed while generating";
+    rank.failAll({ code: "instance_removed", message });
+    log.info("stopping runner {runnerId}", { runnerId });
+    const shutdown: RunnerCommand = { type: "Shutdown", ...this.#stamp(rank) };
+    await rank.process.stop(LADDER_DELETE, shutdown);
+  }
+
+  #runnerReport(runnerId: RunnerId, rank: Rank, report: RunnerReport): void {
+    const { reporter, clock } = this.#deps;
+    switch (report.type) {
+      case "StatusUpdated": {
+        // The end of the process says it better, and comes for certain.
+        if (report.status.type === "RunnerShutdown") break;
+        rank.setStatus(report.status);
+        const { status, incarnation } = report;
+        const at = clock.now();
+        void reporter.report({ type: "RunnerStatusUpdated", runnerId, status, incarnation, at });
+        break;
+      }
+      case "Ack":
+        rank.acknowledged(report.taskId);
+        break;
+      case "TaskUpdated":
+        if (!rank.updateTask(report.taskId, report.taskStatus)) break;
+        void reporter.report({
+          type: "TaskStatusUpdated",
+          taskId: report.taskId,
+          taskStatus: report.taskStatus,
+        });
+        break;
+      case "ChunkGenerated":
+        if (!rank.chunk(report.taskId, report.chunk)) {
+          rank.cancel(report.taskId, this.#commandId());
+        }
+        break;
+      case "RunnerError":
+        break;
+      default:
+        report satisfies never;
+    }
+    rank.watch();
+    this.#changed();
+  }
+
+  async #runnerFailed(
+    runnerId: RunnerId,
+    rank: Rank,
+    reason: string,
+    diagnostics: readonly string[],
+  ): Promise<void> {
+    log.warn("runner {runnerId} failed: {reason}", { runnerId, reason });
+    rank.stopping = true;
+    rank.failAll({
+      code: "runner_failed",
+      message: `Runner shutdown before completing command: ${reason}`,
+      hint: "the instance restarts by itself; try again in a few seconds",
+    });
+    await this.#deps.reporter.report({
+      type: "RunnerStatusUpdated",
+      runnerId,
+      status: { type: "RunnerFailed", reason, diagnostics: [...diagnostics] },
+      incarnation: rank.incarnation,
+      at: this.#deps.clock.now(),
+    });
+    // Only now: until the failure is in the state, a missing runner would be made anew at once.
+    this.#ranks.delete(runnerId);
+    this.#changed();
+  }
+
+  async #runnerStopped(runnerId: RunnerId, rank: Rank): Promise<void> {
+    await this.#deps.reporter.report({
+      type: "RunnerStatusUpdated",
+      runnerId,
+      status: { type: "RunnerShutdown" },
+      incarnation: rank.incarnation,
+      at: this.#deps.clock.now(),
+    });
+    this.#ranks.delete(runnerId);
+    this.#changed();
+  }
+}

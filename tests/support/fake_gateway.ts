@@ -1,0 +1,221 @@
+import type { Gateway, Generation, Readiness } from "../../api/gateway.ts";
+import { apply } from "../../core/apply.ts";
+import type { Chunk, Usage } from "../../core/chunk.ts";
+import type { Command } from "../../core/commands.ts";
+import { AppError } from "../../core/errors.ts";
+import type { Event } from "../../core/events.ts";
+import { CommandId, InstanceId, ModelId, NodeId } from "../../core/ids.ts";
+import { runnersOf } from "../../core/instance.ts";
+import { decide } from "../../core/master.ts";
+import { ModelCard } from "../../core/model_card.ts";
+import type { RunnerStatus } from "../../core/runner_status.ts";
+import { EMPTY_STATE, type State } from "../../core/state.ts";
+import type { TextGenerationPayload } from "../../core/task.ts";
+import { GIB, MIB } from "../../core/units.ts";
+
+/** The one model that most tests know. */
+export const TINY = ModelId.parse("local/tiny-0123abcd");
+
+export const NODE = NodeId.parse("node-1");
+
+export const USAGE: Usage = { promptTokens: 5, completionTokens: 2, cachedTokens: 0 };
+
+export const FINISH: Chunk = {
+  type: "Finish",
+  finishReason: "stop",
+  usage: USAGE,
+  stats: { promptTokensPerSecond: 50, generationTokensPerSecond: 10, peakMemoryBytes: 1024 },
+};
+
+/** A token that reads as `text`. */
+export function token(text: string): Chunk {
+  return { type: "Token", text, tokenId: 1 };
+}
+
+/** A card with what tests do not care about filled in. */
+export function cardOf(modelId: string = TINY): ModelCard {
+  return ModelCard.parse({
+    modelId,
+    storageSize: { inBytes: 92 * MIB },
+    nLayers: 30,
+    hiddenSize: 576,
+    supportsTensor: false,
+    tasks: ["TextGeneration"],
+    backends: ["MlxCpu"],
+    contextLength: 2048,
+    isCustom: true,
+  });
+}
+
+/** One generation that was asked for. */
+export interface Asked {
+  readonly modelId: ModelId;
+  readonly payload: TextGenerationPayload;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * A node without processes: the real core decides and applies, and the test plays the runner.
+ * `answer` makes the chunks; `accept`, when set, refuses or delays a generation before them.
+ */
+export class FakeGateway implements Gateway {
+  readonly nodeId = NODE;
+  readonly version = "0.1.0";
+  readonly asked: Asked[] = [];
+  ready: Readiness = { ready: true };
+  answer: (asked: Asked) => AsyncIterable<Chunk> | Iterable<Chunk> = () => [
+    token("Hello"),
+    token(" world"),
+    FINISH,
+  ];
+  accept: (asked: Asked) => Promise<void> | void = () => {};
+  /** Runs after each command, as the runners of a node would. */
+  afterCommand: (command: Command) => void = () => {};
+  /** What `addModel` finds at a path. */
+  readonly files = new Map<string, ModelCard>();
+  #state: State = EMPTY_STATE;
+  readonly #listeners = new Set<() => void>();
+  #ids = 0;
+
+  constructor() {
+    const info = {
+      friendlyName: "test machine",
+      osVersion: "Linux 6",
+      chipId: "x86",
+      exoVersion: this.version,
+      backends: ["MlxCpu" as const],
+    };
+    this.emit({ type: "NodeStarted", nodeId: NODE, incarnation: 1, info });
+  }
+
+  /** Applies events and tells the listeners once. */
+  emit(...events: readonly Event[]): void {
+    for (const event of events) {
+      const epoch = { clock: 1, nodeId: NODE };
+      const idx = this.#state.lastEventAppliedIdx + 1;
+      this.#state = apply(this.#state, { idx, epoch, event });
+    }
+    for (const listener of this.#listeners) listener();
+  }
+
+  /** Registers a model whose files this node has. */
+  addCard(card: ModelCard): void {
+    const { modelId } = card;
+    const status = { type: "DownloadCompleted" as const, totalBytes: 92 * MIB, readOnly: true };
+    this.emit(
+      { type: "CustomModelCardAdded", modelCard: card },
+      { type: "NodeDownloadProgress", nodeId: NODE, modelId, status },
+    );
+  }
+
+  /** An instance of `modelId`, with every runner in `status`. */
+  placeModel(modelId: string = TINY, status: RunnerStatus | null = { type: "RunnerReady" }) {
+    const instanceId = InstanceId.parse(this.newId());
+    const model = ModelId.parse(modelId);
+    if (!this.#state.customModelCards.has(model)) this.addCard(cardOf(modelId));
+    const request = {
+      modelId: model,
+      sharding: "Pipeline" as const,
+      instanceMeta: "MlxRing" as const,
+      minNodes: 1,
+    };
+    const commandId = CommandId.parse(this.newId());
+    const command: Command = { type: "PlaceInstance", commandId, instanceId, request };
+    this.emit(...decide(this.#state, command, this.nodeMemory()).events);
+    if (status) this.setRunners(instanceId, status);
+    return instanceId;
+  }
+
+  /** Every runner of the instance reports `status`. */
+  setRunners(instanceId: InstanceId, status: RunnerStatus): void {
+    const instance = this.#state.instances.get(instanceId);
+    if (!instance) throw new Error(`no instance ${instanceId}`);
+    for (const runnerId of runnersOf(instance)) {
+      this.emit({ type: "RunnerStatusUpdated", runnerId, status, incarnation: 1, at: 1_000 });
+    }
+  }
+
+  /** How many follow the state right now. */
+  get listenerCount(): number {
+    return this.#listeners.size;
+  }
+
+  state(): State {
+    return this.#state;
+  }
+
+  epoch() {
+    return { clock: 1, nodeId: NODE };
+  }
+
+  nodeMemory() {
+    return new Map([[NODE, { ramTotalBytes: 16 * GIB, ramAvailableBytes: 8 * GIB }]]);
+  }
+
+  readiness(): Readiness {
+    return this.ready;
+  }
+
+  onChange(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  now() {
+    return 1_750_000_000_500;
+  }
+
+  newId(): string {
+    return `id-${++this.#ids}`;
+  }
+
+  newSeed(): string {
+    return "4242";
+  }
+
+  submit(command: Command) {
+    // As over a wire: a rejection is a rejected promise, never a throw.
+    return Promise.resolve().then(() => {
+      const { events, instanceId } = decide(this.#state, command, this.nodeMemory());
+      this.emit(...events);
+      this.afterCommand(command);
+      const { commandId } = command;
+      const idx = this.#state.lastEventAppliedIdx;
+      const type = "CommandAccepted" as const;
+      return { type, commandId, idx, ...(instanceId ? { instanceId } : {}) };
+    });
+  }
+
+  async generate(
+    modelId: ModelId,
+    payload: TextGenerationPayload,
+    signal: AbortSignal,
+  ): Promise<Generation> {
+    const asked = { modelId, payload, signal };
+    this.asked.push(asked);
+    await this.accept(asked);
+    const chunks = this.answer(asked);
+    return {
+      commandId: CommandId.parse(this.newId()),
+      promptTokens: USAGE.promptTokens,
+      chunks: (async function* () {
+        yield* chunks;
+      })(),
+    };
+  }
+
+  addModel(path: string): Promise<ModelCard> {
+    const card = this.files.get(path);
+    if (!card) {
+      const message = `Cannot add "${path}": there is no such file or folder`;
+      return Promise.reject(new AppError("not_found", message, { hint: "check the path" }));
+    }
+    this.addCard(card);
+    return Promise.resolve(card);
+  }
+
+  async removeModel(modelId: ModelId): Promise<void> {
+    const commandId = CommandId.parse(this.newId());
+    await this.submit({ type: "DeleteCustomModelCard", commandId, modelId });
+  }
+}

@@ -1,0 +1,111 @@
+import type { z } from "zod";
+import type { Chunk } from "../../core/chunk.ts";
+import { CommandId, InstanceId, ModelId } from "../../core/ids.ts";
+import { isReady } from "../../core/master.ts";
+import type { ModelCard } from "../../core/model_card.ts";
+import type { State } from "../../core/state.ts";
+import type { TextGenerationPayload } from "../../core/task.ts";
+import type { FakeScript } from "../../engines/fake.ts";
+import { Node } from "../../node/node.ts";
+import { tinyCheckpoint } from "./checkpoint.ts";
+
+const RUNNER = new URL("./runner_main.ts", import.meta.url).pathname;
+
+/** How long a condition may take on a busy machine before a test gives up. */
+const PATIENCE_MS = 20_000;
+
+/** A node on a data directory whose runners are fake engines with this script. */
+export async function startTestNode(
+  dataDir: string,
+  script: z.input<typeof FakeScript> = {},
+): Promise<Node> {
+  const scriptFile = `${dataDir}/fake.json`;
+  const deviceFile = `${dataDir}/device.json`;
+  await Deno.mkdir(dataDir, { recursive: true });
+  await Deno.writeTextFile(scriptFile, JSON.stringify(script));
+  await Deno.writeTextFile(deviceFile, JSON.stringify({ backends: ["MlxCpu"] }));
+  return await Node.start({
+    dataDir,
+    version: "0.0.0-test",
+    name: "test",
+    deviceFile,
+    launch: {
+      command: Deno.execPath(),
+      args: ["run", "-A", "--no-check", RUNNER],
+      env: { ...Deno.env.toObject(), EXO_ENGINE: "fake", EXO_ENGINE_SCRIPT: scriptFile },
+    },
+  });
+}
+
+/** Resolves once the state is as `predicate` wants it; names what it waited for when it is not. */
+export async function until(
+  node: Node,
+  what: string,
+  predicate: (state: State) => boolean,
+): Promise<void> {
+  if (predicate(node.state())) return;
+  await new Promise<void>((resolve, reject) => {
+    const settle = () => {
+      clearTimeout(timer);
+      stop();
+    };
+    const timer = setTimeout(() => {
+      settle();
+      const runners = JSON.stringify([...node.state().runners]);
+      reject(new Error(`Waited in vain until ${what}; runners: ${runners}`));
+    }, PATIENCE_MS);
+    const stop = node.onChange(() => {
+      if (!predicate(node.state())) return;
+      settle();
+      resolve();
+    });
+  });
+}
+
+export const commandId = (node: Node) => CommandId.parse(node.newId());
+
+/** Registers a tiny model that lies in `folder`. */
+export async function addTinyModel(node: Node, folder: string): Promise<ModelCard> {
+  await tinyCheckpoint(folder);
+  return await node.addModel(folder);
+}
+
+/** Places a model and waits until it is ready. */
+export async function createInstance(node: Node, modelId: ModelId): Promise<InstanceId> {
+  const instanceId = InstanceId.parse(node.newId());
+  await node.submit({
+    type: "PlaceInstance",
+    commandId: commandId(node),
+    instanceId,
+    request: { modelId, sharding: "Pipeline", instanceMeta: "MlxRing", minNodes: 1 },
+  });
+  await untilReady(node, instanceId);
+  return instanceId;
+}
+
+/** Waits until every rank of an instance serves. */
+export async function untilReady(node: Node, instanceId: InstanceId): Promise<void> {
+  await until(node, "the instance is ready", (state) => {
+    const instance = state.instances.get(instanceId);
+    return instance !== undefined && isReady(state, instance);
+  });
+}
+
+/** A request that says `text`. */
+export function ask(
+  text: string,
+  options: Partial<TextGenerationPayload> = {},
+): TextGenerationPayload {
+  const messages = [{ role: "user" as const, content: text }];
+  return { messages, sampling: {}, stop: [], seed: "1", ...options };
+}
+
+/** All chunks of a generation, as they came. */
+export async function collect(chunks: AsyncIterable<Chunk>): Promise<Chunk[]> {
+  return await Array.fromAsync(chunks);
+}
+
+/** The text of a generation's tokens. */
+export function textOf(chunks: readonly Chunk[]): string {
+  return chunks.map((chunk) => chunk.type === "Token" ? chunk.text : "").join("");
+}
