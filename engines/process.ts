@@ -46,6 +46,6 @@ async function chooseBuilder(): Promise<Builder> {
   const { watchParent } = await import("../ffi/mod.ts");
   // From a native thread, since a step blocks this one: no runner outlives its node.
   watchParent(COMMANDS_FD);
-  const { TextBuilder } = await import("./text_engine.ts");
+  const { TextBuilder } = await import("./text_builder.ts");
   return new TextBuilder();
 }

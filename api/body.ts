@@ -1,0 +1,72 @@
+import { AppError } from "../core/errors.ts";
+import { formatBytes, MIB } from "../core/units.ts";
+
+/** Largest body of a request unless the server is told otherwise. */
+export const BODY_BYTES_MAX = 32 * MIB;
+
+/** Longest time that a body may take to arrive. */
+export const BODY_TIMEOUT_MS = 30_000;
+
+/** What a body may cost. */
+export interface BodyLimits {
+  readonly bytesMax: number;
+  readonly timeoutMs: number;
+}
+
+/**
+ * The JSON of a request.
+ * @throws {AppError} `payload_too_large`, `request_timeout`, or `invalid_request`.
+ */
+export async function readJson(request: Request, limits: BodyLimits): Promise<unknown> {
+  const text = await readText(request, limits);
+  if (text.trim() === "") {
+    throw new AppError("invalid_request", "Cannot read the body: found nothing, JSON needed");
+  }
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    const found = error instanceof Error ? error.message : String(error);
+    throw new AppError("invalid_request", `Cannot read the body as JSON: ${found}`);
+  }
+}
+
+async function readText(request: Request, { bytesMax, timeoutMs }: BodyLimits): Promise<string> {
+  // A length that is announced is refused before a byte of it is read.
+  if (Number(request.headers.get("content-length") ?? 0) > bytesMax) throw tooLarge(bytesMax);
+  if (!request.body) return "";
+  const reader = request.body.getReader();
+  const { promise: late, resolve: onLate } = Promise.withResolvers<"late">();
+  const timer = setTimeout(() => onLate("late"), timeoutMs);
+  try {
+    const decoder = new TextDecoder("utf-8", { fatal: true });
+    let text = "";
+    let bytes = 0;
+    while (true) {
+      const read = await Promise.race([reader.read(), late]);
+      if (read === "late") throw tooSlow(timeoutMs);
+      if (read.done) return text + decoder.decode();
+      bytes += read.value.byteLength;
+      if (bytes > bytesMax) throw tooLarge(bytesMax);
+      text += decoder.decode(read.value, { stream: true });
+    }
+  } catch (error) {
+    void reader.cancel().catch(() => {});
+    if (error instanceof AppError) throw error;
+    const found = error instanceof Error ? error.message : String(error);
+    throw new AppError("invalid_request", `Cannot read the body: ${found}`, { cause: error });
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function tooLarge(bytesMax: number): AppError {
+  const limit = formatBytes(bytesMax);
+  return new AppError("payload_too_large", `Cannot read the body: it is over ${limit}`, {
+    hint: "send less in one request",
+  });
+}
+
+function tooSlow(timeoutMs: number): AppError {
+  const message = `Cannot read the body: it was not complete after ${timeoutMs / 1000} s`;
+  return new AppError("request_timeout", message, { hint: "send the request again" });
+}

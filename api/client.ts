@@ -1,0 +1,262 @@
+import { AppError } from "../core/errors.ts";
+import type { InstanceConfig } from "../core/instance.ts";
+import { chatBody, type ChatEvent, type ChatInput, readChat } from "./client_chat.ts";
+import { readError } from "./client_error.ts";
+import { readSse, type SseEvent } from "./client_sse.ts";
+import type { WaitMessage } from "./instance_wait.ts";
+import type { ModelObject } from "./models.ts";
+
+/** Where a node of this machine answers. */
+export const DEFAULT_URL = "http://127.0.0.1:52415";
+
+/** Longest wait for the reply to a request that needs no work of a model. */
+const REQUEST_TIMEOUT_MS = 30_000;
+
+/** Longest wait that one request to the API may ask for (`api/instances.ts`). */
+const WAIT_SECONDS_MAX = 300;
+
+/** Adding a model reads its header and counts its tensors, which a slow disk may draw out. */
+const ADD_TIMEOUT_MS = 120_000;
+
+/** Whom to ask, and as whom. */
+export interface ClientOptions {
+  readonly url: string;
+  readonly apiKey?: string | undefined;
+  /** Aborted: every request under way ends. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** What to place, and how. */
+export interface PlaceInput {
+  readonly model: string;
+  readonly sharding?: "Pipeline" | "Tensor" | undefined;
+  readonly instanceMeta?: "MlxRing" | "MlxJaccl" | undefined;
+  readonly minNodes?: number | undefined;
+  readonly nodeIds?: readonly string[] | undefined;
+  readonly config?: InstanceConfig | undefined;
+}
+
+/** An instance with its tag: `{MlxRingInstance: {…}}`. */
+export type TaggedInstance = Readonly<Record<string, InstanceView>>;
+
+/** What commands read of an instance. */
+export interface InstanceView {
+  readonly instanceId: string;
+  readonly shardAssignments: {
+    readonly modelId: string;
+    readonly nodeToRunner: Readonly<Record<string, string>>;
+  };
+}
+
+type Table<T> = Readonly<Record<string, T>>;
+type Tagged = Table<Readonly<Record<string, unknown>>>;
+
+/** What commands read of `GET /state`. */
+export interface StateView {
+  readonly lastEventAppliedIdx: number;
+  readonly session: { readonly masterNodeId: string; readonly epoch: number } | null;
+  readonly instances: Table<TaggedInstance>;
+  readonly instanceRetries: Table<{ readonly attempts: number; readonly lastError: string }>;
+  readonly runners: Table<Tagged>;
+  readonly tasks: Table<Tagged>;
+  readonly downloads: Table<readonly Tagged[]>;
+  readonly nodeIdentities: Table<{ readonly friendlyName: string; readonly exoVersion: string }>;
+  readonly nodeBackends: Table<readonly string[]>;
+  readonly nodeMemory: Table<{
+    readonly ramTotal: { readonly inBytes: number };
+    readonly ramAvailable: { readonly inBytes: number };
+  }>;
+}
+
+/** The API of a node, typed. Errors of the API and of the network are `AppError`s. */
+export class ApiClient {
+  readonly url: string;
+  readonly #apiKey: string | undefined;
+  readonly #signal: AbortSignal | undefined;
+
+  constructor({ url, apiKey, signal }: ClientOptions) {
+    this.url = url.replace(/\/+$/, "");
+    this.#apiKey = apiKey;
+    this.#signal = signal;
+  }
+
+  async listModels(): Promise<readonly ModelObject[]> {
+    const { data } = await this.#json<{ data: ModelObject[] }>("GET", "/v1/models");
+    return data;
+  }
+
+  /** The model that `name`, its id or a unique prefix, names. */
+  showModel(name: string): Promise<ModelObject> {
+    return this.#json("GET", `/v1/models/${encodeURIComponent(name)}`);
+  }
+
+  /** Registers a file or folder of the node's machine. */
+  addModel(path: string): Promise<ModelObject> {
+    return this.#json("POST", "/models/add", { body: { path }, timeoutMs: ADD_TIMEOUT_MS });
+  }
+
+  async removeModel(name: string): Promise<{ modelId: string }> {
+    const path = `/models/custom/${encodeURIComponent(name)}`;
+    const { model_id } = await this.#json<{ model_id: string }>("DELETE", path);
+    return { modelId: model_id };
+  }
+
+  /** Places a model; resolves once the instance exists, before it is ready. */
+  async placeInstance(input: PlaceInput): Promise<{ instanceId: string; modelId: string }> {
+    const body = {
+      model_id: input.model,
+      sharding: input.sharding,
+      instance_meta: input.instanceMeta,
+      min_nodes: input.minNodes,
+      node_ids: input.nodeIds,
+      config: input.config,
+    };
+    const reply = await this.#json<{ instance_id: string; model_card: { modelId: string } }>(
+      "POST",
+      "/place_instance",
+      { body },
+    );
+    return { instanceId: reply.instance_id, modelId: reply.model_card.modelId };
+  }
+
+  /**
+   * Follows an instance until it is ready; a wait longer than the API grants is asked for again.
+   * @throws {AppError} `runner_failed` or `timed_out`, with the reason.
+   */
+  async *awaitInstance(
+    target: { instanceId: string } | { model: string },
+    { timeoutSeconds = 0 }: { timeoutSeconds?: number | undefined } = {},
+  ): AsyncGenerator<WaitMessage> {
+    for (let left = timeoutSeconds;; left -= WAIT_SECONDS_MAX) {
+      const seconds = Math.min(left, WAIT_SECONDS_MAX);
+      for await (const message of this.#awaitOnce(target, seconds)) {
+        if (message.type === "failed") throw new AppError("runner_failed", message.message);
+        if (message.type === "timeout") {
+          if (left > WAIT_SECONDS_MAX) break;
+          throw new AppError("timed_out", message.message);
+        }
+        yield message;
+        if (message.type === "ready") return;
+      }
+    }
+  }
+
+  async *#awaitOnce(
+    target: { instanceId: string } | { model: string },
+    seconds: number,
+  ): AsyncGenerator<WaitMessage> {
+    const query = new URLSearchParams({ timeout_seconds: String(seconds) });
+    if ("model" in target) query.set("model_id", target.model);
+    else query.set("instance_id", target.instanceId);
+    const response = await this.#send("GET", `/instance/await?${query}`);
+    for await (const event of this.#events(response)) {
+      if (event.type !== "data") continue;
+      const message = JSON.parse(event.data) as WaitMessage;
+      yield message;
+      if (message.type !== "progress") return;
+    }
+    throw this.#failure(new Error("the stream ended early"));
+  }
+
+  listInstances(): Promise<readonly TaggedInstance[]> {
+    return this.#json("GET", "/instance");
+  }
+
+  showInstance(instanceId: string): Promise<TaggedInstance> {
+    return this.#json("GET", `/instance/${encodeURIComponent(instanceId)}`);
+  }
+
+  async deleteInstance(instanceId: string): Promise<void> {
+    await this.#json("DELETE", `/instance/${encodeURIComponent(instanceId)}`);
+  }
+
+  state(): Promise<StateView> {
+    return this.#json("GET", "/state");
+  }
+
+  nodeId(): Promise<string> {
+    return this.#json("GET", "/node_id");
+  }
+
+  /**
+   * One answer as it is made: text, then one finish. Leaving the loop early cancels it.
+   * @throws {AppError} what the generation ended with.
+   */
+  async *chat(input: ChatInput): AsyncGenerator<ChatEvent> {
+    const response = await this.#send("POST", "/v1/chat/completions", { body: chatBody(input) });
+    yield* readChat(this.#events(response));
+  }
+
+  async #json<T>(method: string, path: string, options: RequestOptions = {}): Promise<T> {
+    const timeoutMs = options.timeoutMs ?? REQUEST_TIMEOUT_MS;
+    const response = await this.#send(method, path, { ...options, timeoutMs });
+    try {
+      return await response.json() as T;
+    } catch (error) {
+      throw this.#failure(error, timeoutMs);
+    }
+  }
+
+  async #send(
+    method: string,
+    path: string,
+    { body, timeoutMs }: RequestOptions = {},
+  ): Promise<Response> {
+    const signals = [this.#signal, timeoutMs && AbortSignal.timeout(timeoutMs)];
+    const headers: Record<string, string> = { "content-type": "application/json" };
+    if (this.#apiKey !== undefined) headers["authorization"] = `Bearer ${this.#apiKey}`;
+    let response: Response;
+    try {
+      response = await fetch(this.url + path, {
+        method,
+        headers,
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        signal: AbortSignal.any(signals.filter((signal) => signal instanceof AbortSignal)),
+      });
+    } catch (error) {
+      throw this.#failure(error, timeoutMs);
+    }
+    if (response.ok) return response;
+    throw replyError(response.status, await response.text().catch(() => ""), this.url);
+  }
+
+  /** A request that got no reply, or only the beginning of one. */
+  #failure(error: unknown, timeoutMs?: number): AppError {
+    const cause = { cause: error };
+    if (this.#signal?.aborted) return new AppError("cancelled", "Interrupted", cause);
+    if (error instanceof DOMException && error.name === "TimeoutError") {
+      const message = `Cannot get an answer from ${this.url} within ${(timeoutMs ?? 0) / 1000} s`;
+      return new AppError("timed_out", message, cause);
+    }
+    if (error instanceof SyntaxError) return notOurs(this.url, "an answer that is not JSON");
+    return new AppError("node_unreachable", `Cannot reach a node at ${this.url}`, {
+      hint: "start one with `exo serve`, or name another with --url",
+      ...cause,
+    });
+  }
+
+  /** The events of a stream; a connection that breaks is an `AppError`. */
+  async *#events(response: Response): AsyncGenerator<SseEvent> {
+    try {
+      yield* readSse(response.body ?? new Blob([]).stream());
+    } catch (error) {
+      throw this.#failure(error);
+    }
+  }
+}
+
+interface RequestOptions {
+  readonly body?: object;
+  readonly timeoutMs?: number;
+}
+
+/** The error that a reply holds, ours or that of whatever else answers at this address. */
+function replyError(status: number, text: string, url: string): AppError {
+  return readError(text, status) ?? notOurs(url, `status ${status}`);
+}
+
+function notOurs(url: string, found: string): AppError {
+  return new AppError("node_unreachable", `Cannot talk to ${url}: found ${found}, a node needed`, {
+    hint: "check --url; exo serve starts a node",
+  });
+}

@@ -1,0 +1,223 @@
+import { z } from "zod";
+import { AppError } from "../../core/errors.ts";
+import type { SamplingParams } from "../../core/sampling.ts";
+import {
+  type ChatMessage,
+  STOP_CHARS_MAX,
+  STOP_STRINGS_MAX,
+  type TextGenerationPayload,
+} from "../../core/task.ts";
+import { parse, unsupported } from "../errors.ts";
+
+/** Most messages of one request. */
+const MESSAGES_MAX = 10_000;
+
+/** Null means absent, as OpenAI's clients send it. */
+function optional<S extends z.ZodType>(schema: S) {
+  return schema.nullish().transform((value) => value ?? undefined);
+}
+
+const text = z.string();
+const Part = z.looseObject({ type: z.string() });
+const Message = z.looseObject({
+  role: z.enum(["system", "developer", "user", "assistant", "tool", "function"]),
+  content: optional(z.union([text, z.array(Part), Part])),
+  name: optional(text),
+  reasoning_content: optional(text),
+  tool_calls: optional(z.array(z.unknown())),
+  function_call: z.unknown().optional(),
+});
+
+const stopString = text.min(1).max(STOP_CHARS_MAX);
+const tokens = optional(z.int().min(1));
+const anything = z.unknown().optional();
+
+/**
+ * The body of a chat request. Source: OpenAI API reference, chat completions (2025), with the
+ * fields that other servers add for sampling.
+ */
+const Body = z.strictObject({
+  model: text.min(1),
+  messages: z.array(Message).min(1).max(MESSAGES_MAX),
+  stream: optional(z.boolean()),
+  stream_options: optional(z.looseObject({ include_usage: optional(z.boolean()) })),
+  max_tokens: tokens,
+  max_completion_tokens: tokens,
+  temperature: optional(z.number().min(0).max(2)),
+  top_p: optional(z.number().min(0).max(1)),
+  top_k: optional(z.int().min(-1)),
+  min_p: optional(z.number().min(0).max(1)),
+  seed: optional(z.int()),
+  stop: optional(z.union([stopString, z.array(stopString).max(STOP_STRINGS_MAX)])),
+  // Refused when they ask for something that is not built; see `REFUSED`.
+  n: optional(z.int().min(1)),
+  tools: optional(z.array(z.unknown())),
+  functions: optional(z.array(z.unknown())),
+  tool_choice: anything,
+  function_call: anything,
+  logit_bias: optional(z.record(z.string(), z.number())),
+  logprobs: optional(z.boolean()),
+  top_logprobs: optional(z.int().min(0)),
+  frequency_penalty: optional(z.number().min(-2).max(2)),
+  presence_penalty: optional(z.number().min(-2).max(2)),
+  repetition_penalty: optional(z.number().min(0)),
+  response_format: optional(z.looseObject({ type: text })),
+  modalities: optional(z.array(text)),
+  reasoning_effort: optional(text),
+  enable_thinking: optional(z.boolean()),
+  verbosity: optional(text),
+  // Taken and without effect: they name, store or speed up, and change no answer.
+  user: anything,
+  metadata: anything,
+  store: anything,
+  service_tier: anything,
+  parallel_tool_calls: anything,
+  prediction: anything,
+  prompt_cache_key: anything,
+  prompt_cache_retention: anything,
+  safety_identifier: anything,
+  repetition_context_size: anything,
+  use_prefix_cache: anything,
+});
+type Body = z.output<typeof Body>;
+
+/** What each parameter may hold while its feature is not built, and how to go on without it. */
+const REFUSED: Readonly<
+  Partial<Record<keyof Body, { allowed: (value: never, body: Body) => boolean; hint: string }>>
+> = {
+  n: { allowed: (n: number) => n === 1, hint: "send the request once for each answer" },
+  tools: {
+    allowed: (tools: unknown[], body) => tools.length === 0 || body.tool_choice === "none",
+    hint: "leave it out, or set tool_choice to none",
+  },
+  functions: { allowed: (list: unknown[]) => list.length === 0, hint: "leave it out" },
+  tool_choice: {
+    allowed: (choice: unknown) => choice === "none" || choice === "auto",
+    hint: "leave it out",
+  },
+  function_call: {
+    allowed: (choice: unknown) => choice === "none" || choice === "auto",
+    hint: "leave it out",
+  },
+  logit_bias: {
+    allowed: (bias: object) => Object.keys(bias).length === 0,
+    hint: "leave it out",
+  },
+  logprobs: { allowed: (wanted: boolean) => !wanted, hint: "leave it out" },
+  top_logprobs: { allowed: (count: number) => count === 0, hint: "leave it out" },
+  frequency_penalty: { allowed: (penalty: number) => penalty === 0, hint: "set it to 0" },
+  presence_penalty: { allowed: (penalty: number) => penalty === 0, hint: "set it to 0" },
+  repetition_penalty: { allowed: (penalty: number) => penalty === 1, hint: "set it to 1" },
+  response_format: {
+    allowed: (format: { type: string }) => format.type === "text",
+    hint: "ask for JSON in the prompt, and read it from the text",
+  },
+  modalities: {
+    allowed: (list: string[]) => list.every((modality) => modality === "text"),
+    hint: "ask for text",
+  },
+  reasoning_effort: { allowed: (effort: string) => effort === "none", hint: "leave it out" },
+  enable_thinking: { allowed: (wanted: boolean) => !wanted, hint: "leave it out" },
+  verbosity: { allowed: (level: string) => level === "medium", hint: "leave it out" },
+};
+
+/** A chat request as the rest of the house knows it. */
+export interface ChatRequest {
+  readonly model: string;
+  readonly stream: boolean;
+  readonly includeUsage: boolean;
+  readonly payload: TextGenerationPayload;
+}
+
+/**
+ * Reads a chat request. `newSeed` gives the seed when the client names none.
+ * @throws {AppError} `invalid_request` or `unsupported_parameter`, with the parameter at fault.
+ */
+export function decode(json: unknown, newSeed: () => string): ChatRequest {
+  const body = parse(Body, json);
+  refuse(body);
+  const maxTokens = body.max_completion_tokens ?? body.max_tokens;
+  return {
+    model: body.model,
+    stream: body.stream ?? false,
+    includeUsage: body.stream_options?.include_usage ?? false,
+    payload: {
+      messages: messagesOf(body.messages),
+      sampling: samplingOf(body),
+      ...(maxTokens === undefined ? {} : { maxTokens }),
+      stop: body.stop === undefined ? [] : [body.stop].flat(),
+      seed: body.seed === undefined ? newSeed() : seedOf(body.seed),
+    },
+  };
+}
+
+function refuse(body: Body): void {
+  for (const [param, { allowed, hint }] of Object.entries(REFUSED)) {
+    const value = body[param as keyof Body];
+    if (value === undefined || value === null) continue;
+    if (!allowed(value as never, body)) throw unsupported(param, found(value), hint);
+  }
+}
+
+/** A value in a word: long ones are told by their kind. */
+function found(value: unknown): string {
+  if (Array.isArray(value)) return `a list of ${value.length}`;
+  if (typeof value !== "object" || value === null) return String(value);
+  const type = (value as { type?: unknown }).type;
+  return typeof type === "string" ? type : "an object";
+}
+
+function samplingOf({ temperature, top_p, top_k, min_p }: Body): SamplingParams {
+  return {
+    ...(temperature === undefined ? {} : { temperature }),
+    // A share of 0 keeps the most likely token alone, which top-k says without a limit case.
+    ...(top_p === 0 ? { topK: 1 } : top_p === undefined ? {} : { topP: top_p }),
+    // −1 is how other servers say that all tokens are kept.
+    ...(top_k === undefined || top_p === 0 ? {} : { topK: Math.max(0, top_k) }),
+    ...(min_p === undefined ? {} : { minP: min_p }),
+  };
+}
+
+/** A negative seed is read as the 64 bits that it is in two's complement. */
+function seedOf(seed: number): string {
+  return BigInt.asUintN(64, BigInt(seed)).toString();
+}
+
+/** Messages without content say nothing and are skipped; none left is one empty turn (§10.2). */
+function messagesOf(messages: Body["messages"]): ChatMessage[] {
+  const turns = messages.flatMap((message, index) => {
+    const turn = messageOf(message, `messages.${index}`);
+    return turn ? [turn] : [];
+  });
+  return turns.length > 0 ? turns : [{ role: "user", content: "" }];
+}
+
+function messageOf(message: Body["messages"][number], param: string): ChatMessage | undefined {
+  const { role, content, name } = message;
+  if (role === "tool" || role === "function") {
+    throw unsupported(`${param}.role`, `a message of a ${role}`, "leave tool messages out");
+  }
+  if (message.tool_calls?.length || message.function_call) {
+    throw unsupported(`${param}.tool_calls`, "a call of a tool", "leave tool calls out");
+  }
+  if (content === undefined && message.reasoning_content === undefined) return undefined;
+  const parts = content === undefined ? "" : contentOf(content, `${param}.content`);
+  return { role, content: parts, ...(name === undefined ? {} : { name }) };
+}
+
+function contentOf(content: NonNullable<Body["messages"][number]["content"]>, param: string) {
+  if (typeof content === "string") return content;
+  if (!Array.isArray(content)) return partOf(content, param);
+  return content.map((part, index) => partOf(part, `${param}.${index}`)).join("\n");
+}
+
+function partOf(part: z.output<typeof Part>, param: string): string {
+  if (part.type !== "text") {
+    throw unsupported(param, `a part of type ${part.type}`, "send text only");
+  }
+  const value = part["text"];
+  if (typeof value === "string") return value;
+  throw new AppError("invalid_request", `Cannot read "${param}.text": a string needed`, {
+    param: `${param}.text`,
+  });
+}

@@ -1,0 +1,200 @@
+import { toAppError } from "../core/errors.ts";
+import type { InstanceId, ModelId, RunnerId } from "../core/ids.ts";
+import { type Instance, runnersOf } from "../core/instance.ts";
+import { isReady } from "../core/master.ts";
+import type { State } from "../core/state.ts";
+import { encodeInstance, type Json } from "./encode_state.ts";
+import type { Gateway } from "./gateway.ts";
+import { modelOf } from "./resolve.ts";
+
+/** Which instance, and what of it, is waited for. */
+export interface Wanted {
+  readonly instanceId?: InstanceId;
+  readonly modelId?: ModelId;
+  readonly until: "exists" | "ready";
+  /** 0 waits without end. */
+  readonly timeoutMs: number;
+}
+
+export type WaitPhase = "placing" | "downloading" | "starting" | "loading" | "warming" | "retrying";
+
+/** Where one runner stands. */
+export interface RunnerProgress {
+  readonly status: string;
+  readonly layersLoaded?: number;
+  readonly totalLayers?: number;
+}
+
+/** What `/instance/await` streams: progress, then exactly one of the others. */
+export type WaitMessage =
+  | {
+    readonly type: "progress";
+    readonly instanceId: InstanceId | null;
+    readonly phase: WaitPhase;
+    readonly runners: Readonly<Record<RunnerId, RunnerProgress>>;
+    /** Why it is tried again, when it is. */
+    readonly message?: string;
+  }
+  | { readonly type: "ready"; readonly instanceId: InstanceId; readonly instance: Json }
+  | { readonly type: "failed"; readonly message: string; readonly instanceId?: InstanceId }
+  | { readonly type: "timeout"; readonly message: string };
+
+/**
+ * Follows an instance until it is what was wanted, fails, or time is up. Looks again at each
+ * change of state and at no other time; changes that nobody took are one.
+ */
+export async function* waitForInstance(
+  gateway: Gateway,
+  wanted: Wanted,
+  signal: AbortSignal,
+): AsyncGenerator<WaitMessage> {
+  const changes = new Bell();
+  const unsubscribe = gateway.onChange(() => changes.ring());
+  const onAbort = () => changes.ring();
+  signal.addEventListener("abort", onAbort);
+  let isLate = false;
+  const onLate = () => {
+    isLate = true;
+    changes.ring();
+  };
+  const timer = wanted.timeoutMs > 0 ? setTimeout(onLate, wanted.timeoutMs) : undefined;
+  const seen = new Map<InstanceId, number>();
+  let last = "";
+  try {
+    while (!signal.aborted) {
+      const message = look(gateway.state(), wanted, seen);
+      if (message.type !== "progress") return yield message;
+      if (isLate) return yield { type: "timeout", message: lateness(wanted, message) };
+      const text = JSON.stringify(message);
+      if (text !== last) yield message;
+      last = text;
+      await changes.heard();
+    }
+  } catch (error) {
+    yield { type: "failed", message: toAppError(error).message };
+  } finally {
+    unsubscribe();
+    clearTimeout(timer);
+    signal.removeEventListener("abort", onAbort);
+  }
+}
+
+/** Rings that nobody heard yet are kept, as one. */
+class Bell {
+  #ring = Promise.withResolvers<void>();
+
+  ring(): void {
+    this.#ring.resolve();
+  }
+
+  async heard(): Promise<void> {
+    await this.#ring.promise;
+    this.#ring = Promise.withResolvers<void>();
+  }
+}
+
+/** What there is to say now. `seen`: attempts of each instance when it was first looked at. */
+function look(state: State, wanted: Wanted, seen: Map<InstanceId, number>): WaitMessage {
+  const instances = matching(state, wanted);
+  for (const { instanceId } of instances) {
+    if (!seen.has(instanceId)) seen.set(instanceId, attemptsOf(state, instanceId));
+  }
+  const done = instances.find((instance) => wanted.until === "exists" || isReady(state, instance));
+  if (done) {
+    return { type: "ready", instanceId: done.instanceId, instance: encodeInstance(done) };
+  }
+  const [first] = instances;
+  if (!first) return missing(wanted, seen);
+  const failures = instances.map((instance) => failureOf(state, instance, seen));
+  const hopeful = instances.find((_, index) => failures[index] === undefined);
+  if (hopeful) return progressOf(state, hopeful);
+  const { instanceId } = first;
+  return { type: "failed", instanceId, message: `Instance ${instanceId} failed: ${failures[0]}` };
+}
+
+function matching(state: State, { instanceId, modelId }: Wanted): Instance[] {
+  if (instanceId !== undefined) {
+    const instance = state.instances.get(instanceId);
+    return instance ? [instance] : [];
+  }
+  return [...state.instances.values()].filter((instance) => modelOf(instance) === modelId);
+}
+
+function missing(wanted: Wanted, seen: ReadonlyMap<InstanceId, number>): WaitMessage {
+  const [gone] = seen.keys();
+  if (gone === undefined) {
+    return { type: "progress", instanceId: null, phase: "placing", runners: {} };
+  }
+  const message = `Instance ${gone} was removed before it was ${wanted.until}`;
+  return { type: "failed", instanceId: gone, message };
+}
+
+function attemptsOf(state: State, instanceId: InstanceId): number {
+  return state.instanceRetries.get(instanceId)?.attempts ?? 0;
+}
+
+/** Why the instance failed since it was first seen; undefined while it has not. */
+function failureOf(
+  state: State,
+  instance: Instance,
+  seen: ReadonlyMap<InstanceId, number>,
+): string | undefined {
+  for (const runnerId of runnersOf(instance)) {
+    const status = state.runners.get(runnerId)?.status;
+    if (status?.type === "RunnerFailed") return status.reason || "its runner failed";
+  }
+  const retry = state.instanceRetries.get(instance.instanceId);
+  const before = seen.get(instance.instanceId) ?? 0;
+  return retry && retry.attempts > before ? retry.lastError : undefined;
+}
+
+function progressOf(state: State, instance: Instance): WaitMessage {
+  const { instanceId } = instance;
+  const runners: Record<RunnerId, RunnerProgress> = {};
+  for (const runnerId of runnersOf(instance)) {
+    const status = state.runners.get(runnerId)?.status;
+    if (!status) continue;
+    const { type, ...rest } = status;
+    runners[runnerId] = { status: type, ...rest };
+  }
+  const retry = state.instanceRetries.get(instanceId);
+  const message = retry ? { message: retry.lastError } : {};
+  return {
+    type: "progress",
+    instanceId,
+    phase: phaseOf(state, instance, Object.values(runners)),
+    runners,
+    ...message,
+  };
+}
+
+function phaseOf(
+  state: State,
+  instance: Instance,
+  runners: readonly RunnerProgress[],
+): WaitPhase {
+  const { nodeToRunner } = instance.shardAssignments;
+  const holds = [...state.downloads].filter(([, models]) =>
+    models.get(modelOf(instance))?.type === "DownloadCompleted"
+  );
+  const holders = new Set<string>(holds.map(([nodeId]) => nodeId));
+  if (runners.some(({ status }) => status === "RunnerLoading")) return "loading";
+  if (runners.some(({ status }) => ["RunnerLoaded", "RunnerWarmingUp"].includes(status))) {
+    return "warming";
+  }
+  if (runners.length === 0 && state.instanceRetries.has(instance.instanceId)) return "retrying";
+  return Object.keys(nodeToRunner).every((id) => holders.has(id)) ? "starting" : "downloading";
+}
+
+function lateness(
+  { instanceId, modelId, until, timeoutMs }: Wanted,
+  progress: Extract<WaitMessage, { type: "progress" }>,
+): string {
+  if (progress.instanceId === null) {
+    return modelId === undefined
+      ? `Instance ${instanceId} not found`
+      : `No instance found for model ${modelId}`;
+  }
+  const waited = `after ${timeoutMs / 1000} s`;
+  return `Instance ${progress.instanceId} is not ${until} ${waited}: ${progress.phase}`;
+}

@@ -1,0 +1,171 @@
+import { z } from "zod";
+import { PlacementRequest } from "../core/commands.ts";
+import { AppError } from "../core/errors.ts";
+import { CommandId, InstanceId, NodeId } from "../core/ids.ts";
+import { Instance, InstanceConfig, InstanceMeta, Sharding } from "../core/instance.ts";
+import type { ModelCard } from "../core/model_card.ts";
+import { SamplingParams } from "../core/sampling.ts";
+import { readJson } from "./body.ts";
+import { encodeInstance, internalTags } from "./encode_state.ts";
+import { parse } from "./errors.ts";
+import type { Gateway } from "./gateway.ts";
+import { waitForInstance, type Wanted } from "./instance_wait.ts";
+import { findModel } from "./resolve.ts";
+import type { RouteContext, RouteOptions, Router } from "./routes.ts";
+import { sseResponse } from "./sse.ts";
+
+/** Longest wait that a client may ask for. */
+const WAIT_SECONDS_MAX = 300;
+
+const Config = InstanceConfig.extend({ samplingDefaults: SamplingParams.strict().optional() })
+  .strict();
+
+const PlaceRequest = z.strictObject({
+  model_id: z.string().min(1),
+  sharding: Sharding.default("Pipeline"),
+  instance_meta: InstanceMeta.default("MlxRing"),
+  min_nodes: PlacementRequest.shape.minNodes,
+  node_ids: z.array(NodeId).max(1024).optional(),
+  config: z.preprocess(camelKeys, Config).optional(),
+});
+
+const CreateRequest = z.strictObject({ instance: z.preprocess(internalTags, Instance) });
+
+const seconds = z.coerce.number().min(0).max(WAIT_SECONDS_MAX);
+
+const PlaceQuery = z.object({
+  wait: z.enum(["ready"]).optional(),
+  timeout_seconds: seconds.default(WAIT_SECONDS_MAX),
+});
+
+const AwaitQuery = z.object({
+  instance_id: InstanceId.optional(),
+  model_id: z.string().min(1).optional(),
+  until: z.enum(["exists", "ready"]).default("ready"),
+  timeout_seconds: seconds.default(0),
+});
+
+/** Places, lists, follows and deletes instances (spec §4). */
+export function instanceRoutes(router: Router, options: RouteOptions): void {
+  const { gateway, limits, keepAliveMs } = options;
+  router.post("/place_instance", async (c) => {
+    const query = parse(PlaceQuery, c.req.query());
+    return await place(c, gateway, parse(PlaceRequest, await readJson(c.req.raw, limits)), query);
+  });
+  router.post("/instance", async (c) => {
+    const { instance } = parse(CreateRequest, await readJson(c.req.raw, limits));
+    const commandId = CommandId.parse(gateway.newId());
+    await gateway.submit({ type: "CreateInstance", commandId, instance });
+    const [shard] = Object.values(instance.shardAssignments.runnerToShard);
+    return c.json(accepted(commandId, instance.instanceId, shard?.modelCard));
+  });
+  const list = (c: RouteContext) =>
+    c.json([...gateway.state().instances.values()].map(encodeInstance));
+  router.get("/instance", list);
+  router.get("/instances", list);
+  router.get("/instance/await", (c) => {
+    const wanted = wantedBy(gateway, parse(AwaitQuery, c.req.query()));
+    const gone = new AbortController();
+    const messages = waitForInstance(gateway, wanted, gone.signal);
+    return sseResponse(asData(messages), { onDisconnect: () => gone.abort(), keepAliveMs });
+  });
+  router.get("/instance/:id", (c) => c.json(encodeInstance(existing(gateway, c.req.param("id")))));
+  router.delete("/instance/:id", async (c) => {
+    const { instanceId } = existing(gateway, c.req.param("id"));
+    const commandId = CommandId.parse(gateway.newId());
+    await gateway.submit({ type: "DeleteInstance", commandId, instanceId });
+    return c.json(accepted(commandId, instanceId));
+  });
+}
+
+async function place(
+  c: RouteContext,
+  gateway: Gateway,
+  body: z.output<typeof PlaceRequest>,
+  { wait, timeout_seconds }: z.output<typeof PlaceQuery>,
+): Promise<Response> {
+  const card = findModel(gateway.state(), body.model_id);
+  const commandId = CommandId.parse(gateway.newId());
+  const request: PlacementRequest = {
+    modelId: card.modelId,
+    sharding: body.sharding,
+    instanceMeta: body.instance_meta,
+    minNodes: body.min_nodes,
+    ...(body.node_ids ? { nodeIds: body.node_ids } : {}),
+    ...(body.config ? { config: body.config } : {}),
+  };
+  const asked = InstanceId.parse(gateway.newId());
+  const reply = await gateway.submit({
+    type: "PlaceInstance",
+    commandId,
+    instanceId: asked,
+    request,
+  });
+  const instanceId = reply.instanceId ?? asked;
+  if (wait) {
+    const timeoutMs = timeout_seconds * 1000;
+    await untilReady(gateway, { instanceId, until: wait, timeoutMs }, c.req.raw.signal);
+  }
+  return c.json(accepted(commandId, instanceId, card));
+}
+
+/** @throws {AppError} `runner_failed`, `timed_out`, or `cancelled` when the client is gone. */
+async function untilReady(gateway: Gateway, wanted: Wanted, signal: AbortSignal): Promise<void> {
+  for await (const message of waitForInstance(gateway, wanted, signal)) {
+    const hint = `exo instance show ${wanted.instanceId}`;
+    if (message.type === "ready") return;
+    if (message.type === "failed") throw new AppError("runner_failed", message.message, { hint });
+    if (message.type === "timeout") throw new AppError("timed_out", message.message, { hint });
+  }
+  throw new AppError("cancelled", "Cannot answer: the client is gone");
+}
+
+function wantedBy(
+  gateway: Gateway,
+  { instance_id, model_id, until, timeout_seconds }: z.output<typeof AwaitQuery>,
+): Wanted {
+  const timeoutMs = timeout_seconds * 1000;
+  if (instance_id !== undefined) {
+    // What exists is known here; only who waits for it to exist may name what does not.
+    if (until === "ready") existing(gateway, instance_id);
+    return { instanceId: instance_id, until, timeoutMs };
+  }
+  if (model_id === undefined) {
+    const message = `Cannot wait for an instance: found neither "instance_id" nor "model_id"`;
+    throw new AppError("invalid_request", message, { param: "instance_id" });
+  }
+  const { modelId } = findModel(gateway.state(), model_id);
+  return { modelId, until, timeoutMs };
+}
+
+function existing(gateway: Gateway, id: string): Instance {
+  const instance = gateway.state().instances.get(id as InstanceId);
+  if (instance) return instance;
+  throw new AppError("instance_not_found", "Instance not found", {
+    hint: "exo instance list shows what there is",
+  });
+}
+
+function accepted(commandId: CommandId, instanceId: InstanceId, card?: ModelCard): object {
+  return {
+    message: "Command received.",
+    command_id: commandId,
+    instance_id: instanceId,
+    ...(card ? { model_card: card } : {}),
+  };
+}
+
+async function* asData(messages: AsyncIterable<object>) {
+  for await (const message of messages) yield { data: JSON.stringify(message) };
+}
+
+/** `snake_case` keys as camelCase, at every depth: `config` is read in both (spec §4). */
+function camelKeys(value: unknown): unknown {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, inner]) => [
+      key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()),
+      camelKeys(inner),
+    ]),
+  );
+}

@@ -1,0 +1,97 @@
+import type { z } from "zod";
+
+/** Longest piece of a wrong value that a message repeats. */
+const FOUND_CHARS_MAX = 60;
+
+/** What is wrong with an input: the field, what it holds, what it should. */
+export interface Issue {
+  /** Path of the field, as `messages.0.role`; empty for the input itself. */
+  readonly param: string;
+  readonly found: string;
+  readonly needed: string;
+}
+
+type ZodIssue = z.core.$ZodIssue;
+type Path = readonly PropertyKey[];
+
+/** The first complaint of a schema about `input`, in words. */
+export function firstIssue(error: z.ZodError, input: unknown): Issue {
+  const [issue] = error.issues;
+  if (!issue) return { param: "", found: show(input), needed: "another value" };
+  return describe(issue, [], input);
+}
+
+function describe(issue: ZodIssue, base: Path, input: unknown): Issue {
+  const path = [...base, ...issue.path];
+  if (issue.code === "invalid_union") {
+    const branch = bestBranch(issue.errors);
+    if (branch) return describe(branch, path, input);
+  }
+  if (issue.code === "unrecognized_keys") {
+    const [key] = issue.keys;
+    const param = join([...path, key ?? ""]);
+    return { param, found: "an unknown field", needed: "a known one" };
+  }
+  return { param: join(path), found: show(at(input, path)), needed: needed(issue) };
+}
+
+/** The branch that got furthest into the input is the one that was meant. */
+function bestBranch(branches: readonly (readonly ZodIssue[])[]): ZodIssue | undefined {
+  const firsts = branches.flatMap(([first]) => (first ? [first] : []));
+  const deepest = Math.max(0, ...firsts.map(({ path }) => path.length));
+  return deepest === 0 ? undefined : firsts.find(({ path }) => path.length === deepest);
+}
+
+function needed(issue: ZodIssue): string {
+  switch (issue.code) {
+    case "invalid_type":
+      return withArticle(issue.expected === "int" ? "integer" : issue.expected);
+    case "invalid_value":
+      return `one of ${issue.values.map(String).join(", ")}`;
+    case "too_small":
+      return bound(issue.inclusive ? "at least" : "more than", issue.minimum, issue.origin);
+    case "too_big":
+      return bound(issue.inclusive ? "at most" : "less than", issue.maximum, issue.origin);
+    case "invalid_union":
+      return unionNeeds(issue.errors);
+    case "invalid_format":
+      return issue.format === "regex" ? `the form ${issue.pattern}` : `a valid ${issue.format}`;
+    default:
+      return issue.message;
+  }
+}
+
+function unionNeeds(branches: readonly (readonly ZodIssue[])[]): string {
+  const needs = branches.flatMap(([first]) => (first ? [needed(first)] : []));
+  return [...new Set(needs)].join(" or ") || "another value";
+}
+
+function bound(relation: string, limit: number | bigint, origin: string): string {
+  const unit = origin === "string" ? " characters" : origin === "array" ? " elements" : "";
+  return `${relation} ${limit}${unit}`;
+}
+
+function withArticle(noun: string): string {
+  return /^[aeiou]/.test(noun) ? `an ${noun}` : `a ${noun}`;
+}
+
+function join(path: Path): string {
+  return path.map(String).join(".");
+}
+
+function at(input: unknown, path: Path): unknown {
+  let value = input;
+  for (const key of path) {
+    if (typeof value !== "object" || value === null) return undefined;
+    value = (value as Record<PropertyKey, unknown>)[key];
+  }
+  return value;
+}
+
+/** A value as a message shows it: short, and without the content of what is long. */
+export function show(value: unknown): string {
+  if (value === undefined) return "nothing";
+  if (typeof value === "number" && !Number.isFinite(value)) return String(value);
+  const text = JSON.stringify(value) ?? String(value);
+  return text.length <= FOUND_CHARS_MAX ? text : `${text.slice(0, FOUND_CHARS_MAX)}…`;
+}

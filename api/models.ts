@@ -1,0 +1,143 @@
+import { z } from "zod";
+import { AppError } from "../core/errors.ts";
+import type { ModelId, NodeId } from "../core/ids.ts";
+import { matchModel, type ModelCard, shortName } from "../core/model_card.ts";
+import type { State } from "../core/state.ts";
+import { MIB } from "../core/units.ts";
+import { readJson } from "./body.ts";
+import { parse } from "./errors.ts";
+import { isLoopback } from "./guard.ts";
+import { cardsOf, findModel, placedModels } from "./resolve.ts";
+import type { RouteContext, RouteOptions, Router } from "./routes.ts";
+
+/** `created` of every model: cards have no date, and a value that changes breaks caches. */
+const CREATED_S = Date.UTC(2025, 0, 1) / 1000;
+
+/** A model as clients of OpenAI list it, with what exo knows beside. */
+export interface ModelObject {
+  readonly id: ModelId;
+  readonly object: "model";
+  readonly created: number;
+  readonly owned_by: "exo";
+  readonly hugging_face_id: string;
+  readonly name: string;
+  readonly description: string;
+  readonly context_length: number;
+  readonly tags: readonly string[];
+  readonly storage_size_megabytes: number;
+  readonly storage_size_bytes: number;
+  readonly supports_tensor: boolean;
+  readonly tasks: readonly string[];
+  readonly is_custom: boolean;
+  readonly family: string;
+  readonly quantization: string;
+  readonly base_model: string;
+  readonly capabilities: readonly string[];
+  readonly reasoning_dialect: string;
+  /** Whether an instance of it exists, ready or not. */
+  readonly running: boolean;
+  readonly downloaded_on: readonly NodeId[];
+}
+
+const AddRequest = z.union([
+  z.strictObject({ path: z.string().min(1) }),
+  z.strictObject({ model_id: z.string().min(1) }),
+]);
+
+/** Lists, shows, adds and forgets models (spec §7). */
+export function modelRoutes(router: Router, options: RouteOptions): void {
+  const { gateway, limits } = options;
+  const list = (c: RouteContext) => {
+    const status = parse(z.enum(["downloaded"]).optional(), c.req.query("status"));
+    const state = gateway.state();
+    const models = [...cardsOf(state).values()].map((card) => modelObject(state, card));
+    const data = status ? models.filter((model) => model.downloaded_on.length > 0) : models;
+    return c.json({ object: "list", data });
+  };
+  router.get("/models", list);
+  router.get("/v1/models", list);
+  router.get("/v1/models/:id{.+}", (c) => {
+    const state = gateway.state();
+    return c.json(modelObject(state, findModel(state, c.req.param("id"))));
+  });
+  router.post("/models/add", async (c) => {
+    const request = parse(AddRequest, await readJson(c.req.raw, limits));
+    const card = await gateway.addModel(localPath(request, c, options));
+    return c.json(modelObject(gateway.state(), card));
+  });
+  router.delete("/models/custom/:id{.+}", async (c) => {
+    const modelId = customModel(gateway.state(), c.req.param("id"));
+    await gateway.removeModel(modelId);
+    return c.json({ message: "Model card deleted", model_id: modelId });
+  });
+}
+
+/** The path that a request names, if whoever sent it may name files of this machine. */
+function localPath(
+  request: z.output<typeof AddRequest>,
+  c: RouteContext,
+  { isAuthenticated }: RouteOptions,
+): string {
+  if (!("path" in request)) {
+    const wanted = `Cannot add "${request.model_id}" from a hub`;
+    throw new AppError("unsupported_parameter", `${wanted}: this version adds local models only`, {
+      hint: "fetch the model, then add its file or folder by path",
+      param: "model_id",
+    });
+  }
+  if (!isAuthenticated && !isLoopback(c.env?.remoteAddress)) {
+    const found = `the request came from ${c.env?.remoteAddress ?? "an unknown address"}`;
+    throw new AppError("forbidden", `Cannot add a path of this machine: ${found}`, {
+      hint: "ask from this machine, or start the node with --api-key",
+    });
+  }
+  if (!request.path.startsWith("/")) {
+    const message = `Cannot add "${request.path}": an absolute path is needed`;
+    throw new AppError("invalid_request", message, { param: "path" });
+  }
+  return request.path;
+}
+
+function customModel(state: State, wanted: string): ModelId {
+  const { modelId, candidates } = matchModel(wanted, state.customModelCards.keys());
+  if (modelId) return modelId;
+  const hint = candidates.length > 1
+    ? `it could be ${candidates.join(", ")}: give more of the name`
+    : "exo models list shows what there is";
+  throw new AppError("model_not_found", "Custom model card not found", { hint });
+}
+
+/** A card as clients see it. */
+export function modelObject(state: State, card: ModelCard): ModelObject {
+  const { modelId } = card;
+  const isLocal = modelId.startsWith("local/");
+  return {
+    id: modelId,
+    object: "model",
+    created: CREATED_S,
+    owned_by: "exo",
+    hugging_face_id: isLocal ? "" : modelId,
+    name: shortName(modelId),
+    description: "",
+    context_length: card.contextLength,
+    tags: [],
+    storage_size_megabytes: Math.round(card.storageSize.inBytes / MIB),
+    storage_size_bytes: card.storageSize.inBytes,
+    supports_tensor: card.supportsTensor,
+    tasks: card.tasks,
+    is_custom: card.isCustom,
+    family: card.family,
+    quantization: card.quantization,
+    base_model: card.baseModel,
+    capabilities: card.capabilities,
+    reasoning_dialect: card.reasoningDialect,
+    running: placedModels(state).has(modelId),
+    downloaded_on: holders(state, modelId),
+  };
+}
+
+function holders(state: State, modelId: ModelId): NodeId[] {
+  return [...state.downloads].flatMap(([nodeId, models]) =>
+    models.get(modelId)?.type === "DownloadCompleted" ? [nodeId] : []
+  );
+}

@@ -1,0 +1,26 @@
+import type { Context, Hono } from "hono";
+import type { BodyLimits } from "./body.ts";
+import type { Gateway } from "./gateway.ts";
+
+/** What the server knows of a request beside the request itself. */
+export interface Bindings {
+  /** Address of the client; undefined when there is no socket. */
+  readonly remoteAddress?: string | undefined;
+}
+
+/** The web framework's types for our routes. */
+export interface RouteEnv {
+  Bindings: Bindings;
+}
+
+export type Router = Hono<RouteEnv>;
+export type RouteContext = Context<RouteEnv>;
+
+/** What every group of routes is given. */
+export interface RouteOptions {
+  readonly gateway: Gateway;
+  readonly limits: BodyLimits;
+  readonly keepAliveMs: number;
+  /** Whether each request has shown the API key. */
+  readonly isAuthenticated: boolean;
+}

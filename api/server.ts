@@ -1,0 +1,148 @@
+import { Hono } from "hono";
+import { AppError } from "../core/errors.ts";
+import { BODY_BYTES_MAX, BODY_TIMEOUT_MS } from "./body.ts";
+import { chatRoutes } from "./chat.ts";
+import { clusterRoutes } from "./cluster.ts";
+import { errorResponse } from "./errors.ts";
+import type { Gateway } from "./gateway.ts";
+import { guard, type GuardOptions } from "./guard.ts";
+import { instanceRoutes } from "./instances.ts";
+import { modelRoutes } from "./models.ts";
+import type { Bindings, RouteEnv, Router } from "./routes.ts";
+import { KEEP_ALIVE_MS } from "./sse.ts";
+
+/** How the API is guarded and limited. */
+export interface ApiOptions extends GuardOptions {
+  readonly bodyBytesMax?: number | undefined;
+  readonly bodyTimeoutMs?: number | undefined;
+  readonly keepAliveMs?: number | undefined;
+  /** Told of every defect of ours, with its stack; the client gets a 500 without one. */
+  readonly onDefect?: ((error: unknown, route: string) => void) | undefined;
+}
+
+const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"];
+
+/** All routes over `gateway`; takes requests in process too, as the tests do. */
+export function createApp(gateway: Gateway, options: ApiOptions = {}): Router {
+  if (options.apiKey === "") {
+    throw new AppError("usage", "Cannot guard the API with an empty key", {
+      hint: "give a key of at least one character, or none",
+    });
+  }
+  const app: Router = new Hono<RouteEnv>();
+  app.use(guard(options));
+  app.use(async (c, next) => {
+    await next();
+    // Clients poll; one that caches what it polls fills a disk (spec §1, caching headers).
+    if (!c.res.headers.has("cache-control")) c.res.headers.set("cache-control", "no-store");
+  });
+  const routes = routesOver(gateway, options);
+  app.route("/", routes);
+  app.notFound((c) => unknownRoute(routes, c.req.method, c.req.path));
+  app.onError((error, c) => {
+    if (!(error instanceof AppError)) options.onDefect?.(error, `${c.req.method} ${c.req.path}`);
+    return errorResponse(error);
+  });
+  return app;
+}
+
+function routesOver(gateway: Gateway, options: ApiOptions): Router {
+  const routes: Router = new Hono<RouteEnv>();
+  const shared = {
+    gateway,
+    limits: {
+      bytesMax: options.bodyBytesMax ?? BODY_BYTES_MAX,
+      timeoutMs: options.bodyTimeoutMs ?? BODY_TIMEOUT_MS,
+    },
+    keepAliveMs: options.keepAliveMs ?? KEEP_ALIVE_MS,
+    isAuthenticated: options.apiKey !== undefined,
+  };
+  clusterRoutes(routes, shared);
+  modelRoutes(routes, shared);
+  instanceRoutes(routes, shared);
+  chatRoutes(routes, shared);
+  return routes;
+}
+
+function unknownRoute(routes: Router, method: string, path: string): Response {
+  const allowed = METHODS.filter((other) => routes.router.match(other, path)[0].length > 0);
+  const wanted = `Cannot ${method} ${path}`;
+  if (allowed.length === 0) {
+    return errorResponse(new AppError("not_found", `${wanted}: there is no such route`));
+  }
+  const hint = `allowed: ${allowed.join(", ")}`;
+  const response = errorResponse(new AppError("method_not_allowed", wanted, { hint }));
+  response.headers.set("allow", allowed.join(", "));
+  return response;
+}
+
+/** A server that listens. */
+export interface ApiServer {
+  readonly hostname: string;
+  readonly port: number;
+  /** For clients on this machine. */
+  readonly url: string;
+  /** Resolves once the server has stopped. */
+  readonly finished: Promise<void>;
+}
+
+/** Where the server listens, and until when. */
+export interface ListenOptions extends ApiOptions {
+  readonly hostname: string;
+  /** 0 takes any free port. */
+  readonly port: number;
+  /** Aborted: the server closes at once, with all its connections. */
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Serves `gateway` over HTTP.
+ * @throws {AppError} `conflict` when the port is taken, `usage` when the address is not ours.
+ */
+export function serveApi(gateway: Gateway, options: ListenOptions): ApiServer {
+  const app = createApp(gateway, options);
+  const { hostname, port, signal } = options;
+  try {
+    const server = Deno.serve(
+      { hostname, port, signal, onListen: () => {} },
+      (request, { remoteAddr }) => {
+        const bindings: Bindings = { remoteAddress: remoteAddr.hostname };
+        return app.fetch(request, bindings);
+      },
+    );
+    const { addr, finished } = server;
+    return { hostname, port: addr.port, url: localUrl(hostname, addr.port), finished };
+  } catch (error) {
+    throw listenError(error, hostname, port);
+  }
+}
+
+function listenError(error: unknown, hostname: string, port: number): unknown {
+  const wanted = `Cannot listen on ${hostname}:${port}`;
+  if (error instanceof Deno.errors.AddrInUse) {
+    return new AppError("conflict", `${wanted}: the port is taken`, {
+      hint: `stop the program that has it, or choose another with --port`,
+      cause: error,
+    });
+  }
+  if (error instanceof Deno.errors.AddrNotAvailable) {
+    return new AppError("usage", `${wanted}: this machine has no such address`, {
+      hint: "choose one of this machine with --host, such as 127.0.0.1",
+      cause: error,
+    });
+  }
+  if (error instanceof Deno.errors.PermissionDenied) {
+    return new AppError("forbidden", `${wanted}: not permitted`, {
+      hint: "choose a port of 1024 or more with --port",
+      cause: error,
+    });
+  }
+  return error;
+}
+
+/** A server that listens everywhere is reached by loopback. */
+function localUrl(hostname: string, port: number): string {
+  const everywhere: Record<string, string> = { "0.0.0.0": "127.0.0.1", "::": "::1" };
+  const host = everywhere[hostname] ?? hostname;
+  return `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+}

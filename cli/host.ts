@@ -1,0 +1,132 @@
+import { rm, writeFile } from "node:fs/promises";
+import { fileURLToPath } from "node:url";
+import { type ApiServer, serveApi } from "../api/server.ts";
+import { isLoopback } from "../api/guard.ts";
+import { apiKeyFile, directories } from "../core/directories.ts";
+import { AppError } from "../core/errors.ts";
+import { ensureSetup } from "../ffi/setup.ts";
+import { Node } from "../node/node.ts";
+import { deviceFileOf } from "../node/probe.ts";
+import type { RunnerLaunch } from "../node/runner_process.ts";
+import type { Io } from "./io.ts";
+import { VERSION } from "./version.ts";
+
+/** What a node on this machine is started with. */
+export interface HostOptions {
+  readonly host: string;
+  readonly port: number;
+  readonly dataDir?: string | undefined;
+  readonly name?: string | undefined;
+  readonly apiKey?: string | undefined;
+  /** Whether an API beyond this machine needs a key. */
+  readonly auth: boolean;
+  /** Whether this node computes. */
+  readonly worker: boolean;
+  /** Whether this node serves HTTP. */
+  readonly api: boolean;
+  /** Hears of the steps that take time. */
+  readonly onProgress?: (line: string) => void;
+  readonly onDefect?: (error: unknown, route: string) => void;
+}
+
+/** A node of this process with its API. */
+export interface Host {
+  readonly node: Node;
+  readonly api: ApiServer | undefined;
+  /** Ends runners, streams and the server; a second call waits for the first. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts a node and its API.
+ * @throws {AppError} what is missing, taken or unsafe.
+ */
+export async function startHost(options: HostOptions, io: Io): Promise<Host> {
+  checkExposure(options);
+  const homes = directories(io);
+  const dataDir = options.dataDir ?? homes.data;
+  const libraryPath = options.worker ? await library(options) : undefined;
+  const node = await Node.start({
+    dataDir,
+    version: VERSION,
+    name: options.name,
+    deviceFile: libraryPath === undefined ? undefined : deviceFileOf(libraryPath),
+    launch: runnerLaunch(io.env, libraryPath),
+  });
+  const closing = new AbortController();
+  try {
+    const api = options.api ? listen(node, options, closing.signal) : undefined;
+    const keyFile = apiKeyFile({ ...homes, data: dataDir });
+    await leaveKey(keyFile, options.apiKey);
+    let stopped: Promise<void> | undefined;
+    const stop = async () => {
+      // The node first: what it has to say to its clients still needs their connections.
+      await node.stop();
+      closing.abort();
+      await api?.finished;
+    };
+    return { node, api, stop: () => stopped ??= stop() };
+  } catch (cause) {
+    closing.abort();
+    await node.stop();
+    throw cause;
+  }
+}
+
+function listen(node: Node, options: HostOptions, signal: AbortSignal): ApiServer {
+  const { host: hostname, port, apiKey, onDefect } = options;
+  return serveApi(node, { hostname, port, signal, apiKey, onDefect });
+}
+
+/** Safe by default: whoever opens the API to a network says who may use it (design D11). */
+function checkExposure({ host, apiKey, auth, api }: HostOptions): void {
+  if (!api || apiKey !== undefined || !auth || host === "localhost" || isLoopback(host)) return;
+  throw new AppError("usage", `Cannot serve on ${host} without an API key: anybody could use it`, {
+    hint: "pass --api-key KEY, or --no-auth if the network is trusted",
+  });
+}
+
+async function library({ onProgress }: HostOptions): Promise<string> {
+  try {
+    const { libraryPath } = await ensureSetup(onProgress ? { onProgress } : {});
+    return libraryPath;
+  } catch (cause) {
+    throw setupFailed(cause);
+  }
+}
+
+/** A failure of the setup in the words of the command line. */
+export function setupFailed(cause: unknown): AppError {
+  if (!(cause instanceof Error)) return new AppError("setup_failed", String(cause));
+  const hint = "hint" in cause && typeof cause.hint === "string" ? cause.hint : undefined;
+  return new AppError("setup_failed", cause.message, { hint, cause });
+}
+
+/** Variables that a runner has no business to see. */
+const SECRETS = ["EXO_API_KEY", "HF_TOKEN"];
+
+/** How this program starts itself as a runner: from source, or as the one binary. */
+export function runnerLaunch(
+  env: Io["env"],
+  libraryPath: string | undefined,
+): RunnerLaunch {
+  const main = fileURLToPath(new URL("../main.ts", import.meta.url));
+  const given = Object.entries(env)
+    .flatMap(([name, value]) =>
+      value === undefined || SECRETS.includes(name) ? [] : [[name, value] as const]
+    );
+  return {
+    command: Deno.execPath(),
+    args: Deno.build.standalone ? ["runner"] : ["run", "-A", main, "runner"],
+    env: {
+      ...Object.fromEntries(given),
+      ...(libraryPath === undefined ? {} : { EXO_MLX_LIBRARY: libraryPath }),
+    },
+  };
+}
+
+/** Leaves the key where the clients of this machine find it; none, when there is none. */
+async function leaveKey(file: string, apiKey: string | undefined): Promise<void> {
+  await rm(file, { force: true });
+  if (apiKey !== undefined) await writeFile(file, `${apiKey}\n`, { mode: 0o600 });
+}

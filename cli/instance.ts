@@ -1,0 +1,130 @@
+import { z } from "zod";
+import { defineCommand, defineGroup } from "./command.ts";
+import { follow, summaries, summarize, untagged } from "./instance_view.ts";
+import { table } from "./output.ts";
+
+/** Longest wait for an instance unless the user says otherwise. */
+const WAIT_SECONDS = 300;
+
+const timeout = z.number().min(0).default(WAIT_SECONDS)
+  .describe("Longest wait in seconds; 0 waits without end").meta({ value: "SECONDS" });
+
+const id = z.string().min(1).describe("Instance id, as exo instance list shows it");
+
+const SHARDING = { pipeline: "Pipeline", tensor: "Tensor" } as const;
+const TRANSPORT = { ring: "MlxRing", jaccl: "MlxJaccl" } as const;
+
+const create = defineCommand({
+  name: "create",
+  summary: "Place a model on the cluster as an instance",
+  description: "Returns once the instance exists; with --wait, once it answers",
+  example: [
+    "instance create smollm2 --wait",
+    "instance create smollm2 --context 4096 --json",
+  ],
+  positionals: ["model"],
+  args: z.object({
+    model: z.string().min(1).describe("Model id, or a prefix that no other model shares"),
+    wait: z.boolean().default(false).describe("Wait until the instance is ready"),
+    timeout,
+    context: z.number().int().min(1).optional()
+      .describe("Longest prompt plus answer, in tokens").meta({ value: "TOKENS" }),
+    node: z.array(z.string().min(1)).default([])
+      .describe("Node that the instance must contain; may be repeated").meta({ value: "ID" }),
+    minNodes: z.number().int().min(1).default(1).describe("Fewest nodes to use"),
+    sharding: z.enum(["pipeline", "tensor"]).default("pipeline")
+      .describe("How layers are divided over nodes"),
+    transport: z.enum(["ring", "jaccl"]).default("ring")
+      .describe("How the ranks talk to each other"),
+  }),
+  async run({ args, client, out }) {
+    const { instanceId, modelId } = await client.placeInstance({
+      model: args.model,
+      sharding: SHARDING[args.sharding],
+      instanceMeta: TRANSPORT[args.transport],
+      minNodes: args.minNodes,
+      nodeIds: args.node.length > 0 ? args.node : undefined,
+      config: args.context === undefined ? undefined : { contextTokens: args.context },
+    });
+    if (args.wait) {
+      const wait = { timeoutSeconds: args.timeout };
+      await follow(client.awaitInstance({ instanceId }, wait), out);
+    }
+    const stands = args.wait ? "is ready" : "is created";
+    out.result({ instanceId }, `Instance ${instanceId} of ${modelId} ${stands}`);
+  },
+});
+
+const list = defineCommand({
+  name: "list",
+  summary: "List the instances of the cluster",
+  example: ["instance list", "instance list --json"],
+  args: z.object({}),
+  async run({ client, out }) {
+    const instances = summaries(await client.state());
+    const rows = instances.map(({ instanceId, modelId, status, nodeIds }) => [
+      instanceId,
+      modelId,
+      status,
+      nodeIds.join(", "),
+    ]);
+    const words = rows.length > 0 ? table(["INSTANCE", "MODEL", "STATUS", "NODES"], rows) : "";
+    if (rows.length === 0) out.note("No instances; exo instance create MODEL makes one");
+    out.result(instances, words);
+  },
+});
+
+const show = defineCommand({
+  name: "show",
+  summary: "Show one instance, its nodes and what it is doing",
+  example: "instance show ID",
+  positionals: ["id"],
+  args: z.object({ id }),
+  async run({ args, client, out }) {
+    const tagged = await client.showInstance(args.id);
+    const instance = untagged(tagged);
+    if (!instance) return 1;
+    const summary = summarize(instance, await client.state());
+    const lines = [
+      `instance  ${summary.instanceId}`,
+      `model     ${summary.modelId}`,
+      `status    ${summary.status}`,
+      `nodes     ${summary.nodeIds.join(", ")}`,
+      ...(summary.lastError === undefined ? [] : [`error     ${summary.lastError}`]),
+    ];
+    out.result({ ...summary, instance: tagged }, lines.join("\n"));
+    return 0;
+  },
+});
+
+const awaitReady = defineCommand({
+  name: "await",
+  summary: "Wait until an instance is ready",
+  example: "instance await ID --timeout 60",
+  positionals: ["id"],
+  args: z.object({ id, timeout }),
+  async run({ args, client, out }) {
+    const wait = { timeoutSeconds: args.timeout };
+    const instanceId = await follow(client.awaitInstance({ instanceId: args.id }, wait), out);
+    out.result({ instanceId, status: "ready" }, `Instance ${instanceId} is ready`);
+  },
+});
+
+const remove = defineCommand({
+  name: "delete",
+  summary: "Delete an instance; answers under way end with an error",
+  example: "instance delete ID",
+  positionals: ["id"],
+  args: z.object({ id }),
+  async run({ args, client, out }) {
+    await client.deleteInstance(args.id);
+    out.result({ instanceId: args.id }, `Instance ${args.id} is deleted`);
+  },
+});
+
+/** `exo instance …`. */
+export const instance = defineGroup({
+  name: "instance",
+  summary: "Create, follow and delete instances of models",
+  commands: [create, list, show, awaitReady, remove],
+});

@@ -1,0 +1,255 @@
+import { Command as Commander, CommanderError, Option } from "commander";
+import { ApiClient, DEFAULT_URL } from "../api/client.ts";
+import { isLoopback } from "../api/guard.ts";
+import { AppError, ERRORS, toAppError } from "../core/errors.ts";
+import { apiKeyFile, directories } from "../core/directories.ts";
+import type { Command, CommandGroup } from "./command.ts";
+import { type Flag, helpOf, spelled } from "./flags.ts";
+import type { Io } from "./io.ts";
+import { Output, red } from "./output.ts";
+
+/** A row of the table of subcommands. */
+export interface Row {
+  readonly name: string;
+  readonly summary: string;
+  readonly isHidden?: boolean;
+  load(): Promise<Command | CommandGroup>;
+}
+
+/** What one run of the program leaves behind. */
+interface Run {
+  code: number;
+  /** What was named, once it is loaded. */
+  entry?: Command | CommandGroup;
+}
+
+/** Flags of every command, which may also stand before its name. */
+const COMMON = {
+  json: { flags: "--json", description: "Print one JSON object, for programs" },
+  url: {
+    flags: "--url <URL>",
+    description: `Node to ask (default: ${DEFAULT_URL}) [EXO_URL]`,
+  },
+  apiKey: {
+    flags: "--api-key <KEY>",
+    description: "API key of that node; one on this machine needs none [EXO_API_KEY]",
+  },
+} as const;
+
+/** Those of them that a value follows. */
+const WITH_VALUE = new Set(["--url", "--api-key"]);
+
+/** Runs what `argv` asks for; the exit code comes back, and errors are told on stderr. */
+export async function runProgram(
+  rows: readonly Row[],
+  argv: readonly string[],
+  io: Io,
+): Promise<number> {
+  const words = helpAsFlag(argv);
+  const run: Run = { code: 0 };
+  try {
+    const program = await buildProgram(rows, wantedName(words), io, run);
+    if (words.length === 0) {
+      io.stderr.write(program.helpInformation());
+      return ERRORS.usage.exit;
+    }
+    await program.parseAsync([...words], { from: "user" });
+    return run.code;
+  } catch (error) {
+    return report(error, io, { argv: words, help: helpHint(words, run.entry) });
+  }
+}
+
+/** `exo help run` is `exo run --help`. */
+function helpAsFlag(argv: readonly string[]): readonly string[] {
+  return argv[0] === "help" ? [...argv.slice(1), "--help"] : argv;
+}
+
+/** The first word that is no flag nor a flag's value: only that subcommand is loaded. */
+function wantedName(argv: readonly string[]): string | undefined {
+  for (let i = 0; i < argv.length; i++) {
+    const word = argv[i] ?? "";
+    if (!word.startsWith("-")) return word;
+    if (WITH_VALUE.has(word)) i++;
+  }
+  return undefined;
+}
+
+async function buildProgram(
+  rows: readonly Row[],
+  wanted: string | undefined,
+  io: Io,
+  run: Run,
+): Promise<Commander> {
+  const program = quiet(new Commander("exo"), io)
+    .description("Turn your machines into one AI cluster")
+    .usage("COMMAND [ARGUMENTS]")
+    .helpCommand(false)
+    .option("-V, --version", "Print the version");
+  // Hidden here: each command that knows them shows them.
+  for (const { flags, description } of Object.values(COMMON)) {
+    program.addOption(new Option(flags, description).hideHelp());
+  }
+  for (const row of rows) {
+    const visibility = { hidden: row.isHidden ?? false };
+    if (row.name === wanted) {
+      run.entry = await row.load();
+      program.addCommand(build(run.entry, io, run), visibility);
+    } else program.command(row.name, visibility).description(row.summary);
+  }
+  return program.addHelpText("after", "\nRun exo COMMAND --help for what a command takes.");
+}
+
+function build(entry: Command | CommandGroup, io: Io, run: Run): Commander {
+  if (entry.kind === "command") return buildCommand(entry, io, run);
+  const group = quiet(new Commander(entry.name), io).description(entry.summary).helpCommand(false);
+  for (const command of entry.commands) group.addCommand(buildCommand(command, io, run));
+  return group;
+}
+
+function buildCommand(command: Command, io: Io, run: Run): Commander {
+  const { name, summary, description, examples, flags, positionals, isLocal } = command;
+  const made = quiet(new Commander(name), io)
+    .summary(summary)
+    .description(description ? `${summary}. ${description}` : summary);
+  for (const place of positionals) made.argument(placeholder(place), helpOf(place));
+  for (const flag of flags) made.addOption(optionOf(flag));
+  for (const { flags, description } of commonFlags(command)) made.option(flags, description);
+  made.addHelpText("after", examplesText(examples));
+  return made.action(async () => {
+    const typed: Record<string, unknown> = { ...made.optsWithGlobals() };
+    positionals.forEach(({ key }, index) => typed[key] = made.processedArgs[index]);
+    if (isLocal) refuseClientFlags(command, typed);
+    run.code = await command.execute(typed, contextOf(typed, io));
+  });
+}
+
+/** The common flags that a command takes. */
+export function commonFlags({ isLocal, flags }: Command) {
+  const own = new Set(flags.map(({ key }) => key));
+  const { json, url, apiKey } = COMMON;
+  return isLocal ? (own.has("json") ? [] : [json]) : [json, url, apiKey];
+}
+
+function refuseClientFlags({ name, flags }: Command, typed: Record<string, unknown>): void {
+  const own = new Set(flags.map(({ key }) => key));
+  const foreign = (["url", "apiKey"] as const)
+    .find((key) => typed[key] !== undefined && !own.has(key));
+  if (!foreign) return;
+  const [flag] = COMMON[foreign].flags.split(" ");
+  throw new AppError("usage", `Cannot use ${flag} with exo ${name}: it asks no other node`);
+}
+
+/** How a place is shown: `<MODEL>`, or `[PROMPT]` when it may be left out. */
+export function placeholder({ key, isRequired, isList }: Flag): string {
+  const name = `${key.toUpperCase()}${isList ? "..." : ""}`;
+  return isRequired ? `<${name}>` : `[${name}]`;
+}
+
+function optionOf(flag: Flag): Option {
+  const short = flag.short ? `-${flag.short}, ` : "";
+  const value = flag.kind === "boolean" ? "" : ` <${flag.value}>`;
+  const option = new Option(`${short}${spelled(flag)}${value}`, helpOf(flag));
+  // Without a value of its own an absent `--no-…` would count as typed, over the environment.
+  if (spelled(flag).startsWith("--no-")) option.default(undefined);
+  if (flag.isRequired) option.makeOptionMandatory();
+  if (!flag.isList) return option;
+  return option.argParser((value: string, before: string[] = []) => [...before, value]);
+}
+
+/** The examples as the help shows them. */
+export function examplesText(examples: readonly string[]): string {
+  return `\nExamples:\n${examples.map((line) => `  exo ${line}`).join("\n")}`;
+}
+
+/** A command that ends nothing and prints only its help; errors are ours to tell. */
+function quiet(command: Commander, io: Io): Commander {
+  return command.exitOverride().configureOutput({
+    writeOut: (text) => io.stdout.write(text),
+    writeErr: (text) => io.stderr.write(text),
+    outputError: () => {},
+    getOutHelpWidth: () => io.stdout.columns,
+    getErrHelpWidth: () => io.stderr.columns,
+    getOutHasColors: () => false,
+    getErrHasColors: () => false,
+  });
+}
+
+function contextOf(typed: Record<string, unknown>, io: Io) {
+  let client: ApiClient | undefined;
+  return {
+    io,
+    signal: io.signal,
+    out: new Output(io, { isJson: typed["json"] === true }),
+    get client() {
+      return client ??= clientOf(typed, io);
+    },
+  };
+}
+
+function clientOf(typed: Record<string, unknown>, io: Io): ApiClient {
+  const url = String(typed["url"] ?? (io.env["EXO_URL"] || DEFAULT_URL));
+  const parsed = URL.parse(url);
+  if (!parsed || !/^https?:$/.test(parsed.protocol)) {
+    throw new AppError("usage", `Cannot use --url ${url}: http://HOST:PORT needed`, {
+      hint: `the default is ${DEFAULT_URL}`,
+    });
+  }
+  const apiKey = typed["apiKey"] ?? (io.env["EXO_API_KEY"] || localKey(parsed, io));
+  return new ApiClient({
+    url,
+    apiKey: apiKey === undefined ? undefined : String(apiKey),
+    signal: io.signal,
+  });
+}
+
+/** The key that a node of this machine left for us; sent to this machine only. */
+function localKey({ hostname }: URL, io: Io): string | undefined {
+  const host = hostname.replace(/^\[|\]$/g, "");
+  if (host !== "localhost" && !isLoopback(host)) return undefined;
+  return io.readFile(apiKeyFile(directories(io)))?.trim() || undefined;
+}
+
+/** Tells what went wrong, in words or as JSON; the exit code comes back. */
+function report(
+  thrown: unknown,
+  io: Io,
+  { argv, help }: { argv: readonly string[]; help: string },
+): number {
+  if (thrown instanceof CommanderError && thrown.exitCode === 0) return 0;
+  // Whoever read our output has closed it: they have what they wanted.
+  if (thrown instanceof Deno.errors.BrokenPipe) return 0;
+  const error = thrown instanceof CommanderError ? usageOf(thrown, help) : toAppError(thrown);
+  if (io.signal.aborted) return ERRORS.cancelled.exit;
+  const isJson = argv.includes("--json");
+  if (isJson) io.stderr.write(`${JSON.stringify({ error: error.toInfo() })}\n`);
+  else {
+    io.stderr.write(`${red("error:", io.stderr, io.env)} ${error.message}\n`);
+    const hint = error.hint ?? (error.code === "usage" ? help : undefined);
+    if (hint) io.stderr.write(`hint: ${hint}\n`);
+  }
+  return ERRORS[error.code].exit;
+}
+
+/** The parser's complaint in our words: without its prefix, its guess as the hint. */
+function usageOf(error: CommanderError, help: string): AppError {
+  // Printed the help of a group that was called without a subcommand.
+  if (error.code === "commander.help") {
+    return new AppError("usage", "A subcommand is needed", { hint: help });
+  }
+  const [message = "", guess] = error.message.replace(/^error: /, "").split("\n");
+  const meant = /^\(Did you mean (.*)\?\)$/.exec(guess ?? "")?.[1];
+  const text = message.charAt(0).toUpperCase() + message.slice(1).replace(/\.$/, "");
+  return new AppError("usage", text, {
+    hint: meant ? `did you mean ${meant}?` : help,
+    cause: error,
+  });
+}
+
+/** The help of what was called, as far as it exists. */
+function helpHint(argv: readonly string[], entry: Run["entry"]): string {
+  if (!entry) return "exo --help";
+  const subcommands = entry.kind === "group" ? entry.commands : [];
+  const called = subcommands.find(({ name }) => argv.includes(name));
+  return `exo ${entry.name}${called ? ` ${called.name}` : ""} --help`;
+}

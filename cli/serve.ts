@@ -1,0 +1,51 @@
+import { z } from "zod";
+import { defineCommand } from "./command.ts";
+import { startHost } from "./host.ts";
+import { configureLogs } from "./logs.ts";
+
+/** Port of the API unless the user says otherwise. */
+export const API_PORT = 52_415;
+
+/** `exo serve`. */
+export const serve = defineCommand({
+  name: "serve",
+  summary: "Run a node on this machine",
+  description: "Runs until it is interrupted; its instances come back at the next start",
+  example: ["serve", "serve --host 0.0.0.0 --api-key SECRET", "serve --log-format json -v"],
+  isLocal: true,
+  args: z.object({
+    port: z.number().int().min(0).max(65_535).default(API_PORT)
+      .describe("Port of the API; 0 takes a free one"),
+    host: z.string().min(1).default("127.0.0.1")
+      .describe("Address of the API; beyond this machine it needs a key").meta({ value: "ADDR" }),
+    apiKey: z.string().min(1).optional()
+      .describe("Key that clients must send").meta({ value: "KEY", env: "EXO_API_KEY" }),
+    auth: z.boolean().default(true).describe("Serve beyond this machine without a key"),
+    name: z.string().min(1).max(100).optional()
+      .describe("Friendly name of this node").meta({ value: "NAME" }),
+    dataDir: z.string().min(1).optional()
+      .describe("Where identity and log are kept").meta({ value: "DIR" }),
+    worker: z.boolean().default(true).describe("Compute nothing on this node"),
+    api: z.boolean().default(true).describe("Serve no HTTP"),
+    logFormat: z.enum(["text", "json"]).default("text").describe("Form of the log on stderr"),
+    verbose: z.boolean().default(false).describe("Log more").meta({ short: "v" }),
+    quiet: z.boolean().default(false).describe("Log warnings and errors only").meta({ short: "q" }),
+  }),
+  async run({ args, io, out, signal }) {
+    const level = args.quiet ? "warning" : args.verbose ? "debug" : "info";
+    const log = await configureLogs({ level, format: args.logFormat, sink: io.stderr });
+    const host = await startHost({
+      ...args,
+      onProgress: (line) => log.info("{line}", { line }),
+      onDefect: (error, route) => log.error("defect in {route}: {error}", { route, error }),
+    }, io);
+    const { nodeId } = host.node;
+    const url = host.api?.url ?? null;
+    const where = url === null ? "without an API" : `on ${url}`;
+    out.result({ nodeId, url, pid: Deno.pid }, `exo node ${nodeId} ${where}; Ctrl-C stops it`);
+    if (!signal.aborted) {
+      await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+    }
+    await host.stop();
+  },
+});

@@ -1,0 +1,31 @@
+import type { Tensor } from "../../ffi/mod.ts";
+import { isFolder } from "../text/files.ts";
+import type { TokenizerSource } from "../text/tokenizer.ts";
+import { openFolder } from "./folder_checkpoint.ts";
+import { openGguf } from "./gguf_checkpoint.ts";
+import type { Quantization } from "./weights.ts";
+
+/** A model on disk, its headers read and checked, its weights not yet. */
+export interface Checkpoint {
+  /** As in `config.json`; rebuilt from its metadata for a GGUF. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** `generation_config.json`, parsed; undefined where there is none. */
+  readonly generationConfig: unknown;
+  readonly tokenizer: TokenizerSource;
+  /** Tokens after which an answer is complete. */
+  readonly eosIds: readonly number[];
+  quantizationOf(path: string): Quantization | undefined;
+  /**
+   * The weights by their Hugging Face names, not yet computed where that can wait; the caller frees
+   * them. As many as the headers name, or it throws.
+   */
+  openWeights(): Map<string, Tensor>;
+}
+
+/**
+ * Opens a GGUF file or a Hugging Face folder.
+ * @throws {AppError} `load_failed`, `corrupt_model` or `unsupported_model`.
+ */
+export function openCheckpoint(path: string): Checkpoint {
+  return isFolder(path) ? openFolder(path) : openGguf(path);
+}

@@ -1,0 +1,147 @@
+import { z } from "zod";
+import { AppError } from "../../core/errors.ts";
+import {
+  parseJson,
+  parseSafetensorsHeader,
+  parseSafetensorsIndex,
+  safetensorsHeaderBytes,
+} from "../../core/safetensors.ts";
+import { loadSafetensors, type Tensor } from "../../ffi/mod.ts";
+import { readStart, readTextIfAny } from "../text/files.ts";
+import type { TokenizerSource } from "../text/tokenizer.ts";
+import type { Checkpoint } from "./checkpoint.ts";
+import type { Quantization } from "./weights.ts";
+
+const JsonObject = z.record(z.string(), z.unknown());
+
+const QuantizationJson = z.object({
+  group_size: z.number().int().min(1),
+  bits: z.number().int().min(1).max(8),
+  mode: z.enum(["affine", "mxfp4", "mxfp8", "nvfp4"]).default("affine"),
+}).transform(({ group_size, bits, mode }): Quantization => ({ groupSize: group_size, bits, mode }));
+
+/** Ids in a config: one, several or none. */
+const EosIds = z.object({
+  eos_token_id: z.union([z.number().int(), z.array(z.number().int())]).nullish().catch(undefined),
+}).catch({ eos_token_id: undefined });
+
+/** Opens a Hugging Face folder. @throws {AppError} as {@linkcode openCheckpoint} does. */
+export function openFolder(folder: string): Checkpoint {
+  const config = needJson(folder, "config.json");
+  const generationConfig = jsonIfAny(folder, "generation_config.json");
+  const files = weightFiles(folder);
+  return {
+    config,
+    generationConfig,
+    tokenizer: readTokenizer(folder),
+    eosIds: eosIds(generationConfig, config),
+    quantizationOf: quantizations(config),
+    openWeights: () => openWeights(folder, files),
+  };
+}
+
+/**
+ * Tokenizer and chat template of a folder; the template may have a file of its own.
+ * @throws {AppError} `load_failed` when there is no `tokenizer.json`.
+ */
+export function readTokenizer(folder: string): TokenizerSource {
+  const config = jsonIfAny(folder, "tokenizer_config.json") ?? {};
+  const template = readTextIfAny(`${folder}/chat_template.jinja`);
+  return {
+    tokenizer: needJson(folder, "tokenizer.json"),
+    config: { ...config, ...(template === undefined ? {} : { chat_template: template }) },
+  };
+}
+
+function jsonIfAny(folder: string, file: string): Record<string, unknown> | undefined {
+  const text = readTextIfAny(`${folder}/${file}`);
+  if (text === undefined) return undefined;
+  const json = JsonObject.safeParse(parseJson(text, file));
+  if (json.success) return json.data;
+  throw new AppError("corrupt_model", `Cannot read "${file}": it is not a JSON object`);
+}
+
+function needJson(folder: string, file: string): Record<string, unknown> {
+  const json = jsonIfAny(folder, file);
+  if (json) return json;
+  throw new AppError("load_failed", `Cannot load the model: its folder has no "${file}"`, {
+    hint: "A checkpoint folder has config.json, tokenizer.json and safetensors files",
+  });
+}
+
+/** The generation config's ends count, and the config's where it has none. */
+function eosIds(...configs: readonly unknown[]): number[] {
+  for (const config of configs) {
+    const { eos_token_id: ids } = EosIds.parse(config);
+    if (typeof ids === "number") return [ids];
+    if (ids && ids.length > 0) return ids;
+  }
+  return [];
+}
+
+/** `quantization` of a config: one for all, and for some paths their own. */
+function quantizations(config: Readonly<Record<string, unknown>>): Checkpoint["quantizationOf"] {
+  const json = config["quantization"] ?? config["quantization_config"];
+  if (json === undefined || json === null) return () => undefined;
+  const all = QuantizationJson.safeParse(json);
+  if (!all.success) {
+    throw new AppError(
+      "unsupported_model",
+      `Cannot load the model: its quantization is ${JSON.stringify(json).slice(0, 120)}`,
+      { hint: "MLX's own quantization is known: group_size, bits, mode" },
+    );
+  }
+  const own = JsonObject.parse(json);
+  return (path) => QuantizationJson.safeParse(own[path]).data ?? all.data;
+}
+
+/** Each weight file with the names of its tensors, headers checked. */
+function weightFiles(folder: string): ReadonlyMap<string, ReadonlySet<string>> {
+  const indexFile = "model.safetensors.index.json";
+  const index = readTextIfAny(`${folder}/${indexFile}`);
+  const parts = index === undefined
+    ? new Map([["model.safetensors", undefined]])
+    : parseSafetensorsIndex(index, indexFile);
+  const files = new Map<string, ReadonlySet<string>>();
+  for (const [file, promised] of parts) {
+    const names = tensorNames(`${folder}/${file}`, file);
+    const missing = promised?.find((name) => !names.has(name));
+    if (missing !== undefined) {
+      throw new AppError(
+        "corrupt_model",
+        `Cannot load the model: "${file}" lacks the tensor "${missing}" that its index names`,
+      );
+    }
+    files.set(file, names);
+  }
+  return files;
+}
+
+function tensorNames(path: string, file: string): ReadonlySet<string> {
+  const { bytes: start, fileBytes } = readStart(path, 8);
+  const { bytes } = readStart(path, safetensorsHeaderBytes(start, file, fileBytes));
+  const header = parseSafetensorsHeader(bytes, file, fileBytes);
+  return new Set(header.tensors.map(({ name }) => name));
+}
+
+function openWeights(
+  folder: string,
+  files: ReadonlyMap<string, ReadonlySet<string>>,
+): Map<string, Tensor> {
+  const weights = new Map<string, Tensor>();
+  try {
+    for (const [file, names] of files) {
+      const { tensors } = loadSafetensors(`${folder}/${file}`);
+      for (const [name, tensor] of tensors) weights.set(name, tensor);
+      if (tensors.size === names.size) continue;
+      throw new AppError(
+        "load_failed",
+        `Cannot load "${file}": MLX read ${tensors.size} of its ${names.size} tensors`,
+      );
+    }
+    return weights;
+  } catch (error) {
+    for (const tensor of weights.values()) tensor[Symbol.dispose]();
+    throw error;
+  }
+}

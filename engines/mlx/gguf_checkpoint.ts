@@ -1,0 +1,123 @@
+import { AppError, assert } from "../../core/errors.ts";
+import { type GgufHeader, GgufMetadata } from "../../core/gguf.ts";
+import { loadGguf, Scope, type Tensor } from "../../ffi/mod.ts";
+import { fileName } from "../text/files.ts";
+import { configFromGguf, readGgufHeader } from "../text/gguf_file.ts";
+import { eosIdsFromGguf, tokenizerFromGguf } from "../text/gguf_tokenizer.ts";
+import type { Checkpoint } from "./checkpoint.ts";
+
+/** Weights that share a scale in Q4_0, Q4_1 and Q8_0. */
+const GGUF_GROUP = 32;
+
+const TOP: Readonly<Record<string, string>> = {
+  token_embd: "model.embed_tokens",
+  output_norm: "model.norm",
+  output: "lm_head",
+};
+
+const BLOCK: Readonly<Record<string, string>> = {
+  attn_q: "self_attn.q_proj",
+  attn_k: "self_attn.k_proj",
+  attn_v: "self_attn.v_proj",
+  attn_output: "self_attn.o_proj",
+  ffn_gate: "mlp.gate_proj",
+  ffn_up: "mlp.up_proj",
+  ffn_down: "mlp.down_proj",
+  attn_norm: "input_layernorm",
+  ffn_norm: "post_attention_layernorm",
+};
+
+/** `model.layers.3.self_attn.q_proj.weight` of `blk.3.attn_q.weight`; others stay as they are. */
+function huggingFaceName(name: string): string {
+  const [, stem = "", kind = ""] = /^(.*)\.([^.]+)$/.exec(name) ?? [];
+  const top = TOP[stem];
+  if (top) return `${top}.${kind}`;
+  const [, layer, part = ""] = /^blk\.(\d+)\.(.+)$/.exec(stem) ?? [];
+  const inBlock = BLOCK[part];
+  return layer && inBlock ? `model.layers.${layer}.${inBlock}.${kind}` : name;
+}
+
+/** Opens a GGUF file. @throws {AppError} as {@linkcode openCheckpoint} does. */
+export function openGguf(path: string): Checkpoint {
+  const file = fileName(path);
+  const header = readGgufHeader(path);
+  const metadata = new GgufMetadata(header, file);
+  const config = configFromGguf(header, file);
+  // MLX gives a quantised matrix as a triplet; which of the widths it has, its type tells.
+  const bits = new Map(header.tensors.map(({ name, type }) => [
+    huggingFaceName(name).replace(/\.weight$/, ""),
+    type === "Q8_0" ? 8 : 4,
+  ]));
+  return {
+    config,
+    generationConfig: undefined,
+    tokenizer: tokenizerFromGguf(metadata),
+    eosIds: eosIdsFromGguf(metadata),
+    quantizationOf: (part) => ({
+      groupSize: GGUF_GROUP,
+      bits: bits.get(part) ?? 4,
+      mode: "affine",
+    }),
+    openWeights: () => openWeights(path, header, config),
+  };
+}
+
+function openWeights(
+  path: string,
+  header: GgufHeader,
+  config: Readonly<Record<string, unknown>>,
+): Map<string, Tensor> {
+  const loaded = loadGguf(path);
+  const weights = new Map<string, Tensor>();
+  try {
+    requireCount(loaded, header, fileName(path));
+    const heads = Number(config["num_attention_heads"]);
+    const kvHeads = Number(config["num_key_value_heads"]);
+    for (const [name, tensor] of loaded) {
+      const renamed = huggingFaceName(name);
+      const turned = /\.attn_q\./.test(name)
+        ? unpermute(tensor, heads)
+        : /\.attn_k\./.test(name)
+        ? unpermute(tensor, kvHeads)
+        : tensor;
+      weights.set(renamed, turned);
+    }
+    return weights;
+  } catch (error) {
+    for (const tensor of [...loaded.values(), ...weights.values()]) tensor[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** MLX leaves out tensors of types that it does not know, without a word. */
+function requireCount(
+  loaded: ReadonlyMap<string, Tensor>,
+  header: GgufHeader,
+  file: string,
+): void {
+  const found = [...loaded.keys()].filter((name) => !/\.(scales|biases)$/.test(name)).length;
+  if (found === header.tensors.length) return;
+  throw new AppError(
+    "load_failed",
+    `Cannot load "${file}": MLX read ${found} of its ${header.tensors.length} tensors`,
+    {
+      hint: "The file has tensors that MLX leaves out; choose one quantised as Q4_0, Q4_1 or Q8_0",
+    },
+  );
+}
+
+/**
+ * Undoes llama.cpp's order of a head's rows: (half, 2) there, (2, half) in Hugging Face's rotary
+ * embedding. Rows carry their scales and biases along, so that it fits quantised matrices too.
+ */
+function unpermute(tensor: Tensor, heads: number): Tensor {
+  const [rows = 0, ...rest] = tensor.shape;
+  assert(rows % (2 * heads) === 0, `${rows} rows do not divide into halves of ${heads} heads`);
+  using _scope = new Scope();
+  const turned = tensor.reshape(heads, rows / heads / 2, 2, ...rest)
+    .swapaxes(1, 2)
+    .reshape(...tensor.shape)
+    .keep();
+  tensor[Symbol.dispose]();
+  return turned;
+}

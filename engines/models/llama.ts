@@ -1,0 +1,105 @@
+import { z } from "zod";
+import { scaledDotProductAttention, type Tensor } from "../../ffi/mod.ts";
+import { KvCache, type LayerCache } from "../kv_cache.ts";
+import { embedding, type Layer, linear, rmsNorm } from "../mlx/layers.ts";
+import type { Weights } from "../mlx/weights.ts";
+import { RopeScaling, type Rotary, rotary } from "./rope.ts";
+import type { TextModel } from "./text_model.ts";
+
+const count = z.number().int().min(1);
+
+/** What a llama's `config.json` says. Source: transformers, configuration_llama.py (5.23). */
+export const LlamaArgs = z.object({
+  hidden_size: count,
+  intermediate_size: count,
+  num_hidden_layers: count,
+  num_attention_heads: count,
+  num_key_value_heads: count.nullish(),
+  head_dim: count.nullish(),
+  vocab_size: count,
+  rms_norm_eps: z.number().gt(0),
+  max_position_embeddings: count.nullish(),
+  /** Mistral's: attention is full within it, so that it is the context that we offer. */
+  sliding_window: count.nullish(),
+  tie_word_embeddings: z.boolean().default(false),
+  hidden_act: z.literal("silu").default("silu"),
+  layer_types: z.array(z.literal("full_attention")).nullish(),
+  rope_theta: z.number().gt(0).nullish(),
+  rope_scaling: RopeScaling.optional(),
+  rope_parameters: RopeScaling.and(z.object({ rope_theta: z.number().gt(0).optional() }))
+    .optional(),
+}).transform((json) => ({
+  ...json,
+  kvHeads: json.num_key_value_heads ?? json.num_attention_heads,
+  headDim: json.head_dim ?? json.hidden_size / json.num_attention_heads,
+  theta: json.rope_theta ?? json.rope_parameters?.rope_theta ?? 10_000,
+  scaling: json.rope_scaling ?? json.rope_parameters ?? { rope_type: "default" as const },
+  contextTokens: Math.min(json.max_position_embeddings ?? 2048, json.sliding_window ?? Infinity),
+}));
+type Args = z.infer<typeof LlamaArgs>;
+
+/** One part of a block that reads and extends the cache. */
+type Attention = (x: Tensor, cache: LayerCache) => Tensor;
+
+/** Grouped-query attention. x: [B, L, D] to [B, L, D]. Source: arXiv:2305.13245. */
+function attention(weights: Weights, path: string, args: Args, rope: Rotary): Attention {
+  const { num_attention_heads: heads, kvHeads, headDim } = args;
+  const part = (name: string) => linear(weights, `${path}.${name}`);
+  const [q, k, v, o] = [part("q_proj"), part("k_proj"), part("v_proj"), part("o_proj")];
+  const scale = headDim ** -0.5;
+  return (x, cache) => {
+    const [B = 1, L = 1] = x.shape;
+    const split = (t: Tensor, n: number) => t.reshape(B, L, n, headDim).transpose(0, 2, 1, 3);
+    const queries = rope(split(q(x), heads), cache.offset); // [B, heads, L, headDim]
+    const keys = rope(split(k(x), kvHeads), cache.offset); // [B, kvHeads, L, headDim]
+    const past = cache.append(keys, split(v(x), kvHeads)); // L becomes offset + L.
+    const mask = L > 1 ? "causal" : undefined;
+    const out = scaledDotProductAttention(queries, past.keys, past.values, { scale, mask });
+    return o(out.transpose(0, 2, 1, 3).reshape(B, L, heads * headDim));
+  };
+}
+
+/** SwiGLU. x: [B, L, D] to [B, L, D]. Source: arXiv:2002.05202. */
+function mlp(weights: Weights, path: string): Layer {
+  const part = (name: string) => linear(weights, `${path}.${name}`);
+  const [gate, up, down] = [part("gate_proj"), part("up_proj"), part("down_proj")];
+  return (x) => {
+    const g = gate(x);
+    return down(g.multiply(g.sigmoid()).multiply(up(x)));
+  };
+}
+
+/** Attention, then MLP, each on normed input and added to the stream. */
+function block(weights: Weights, path: string, args: Args, rope: Rotary): Attention {
+  const attend = attention(weights, `${path}.self_attn`, args, rope);
+  const feed = mlp(weights, `${path}.mlp`);
+  const beforeAttention = rmsNorm(weights, `${path}.input_layernorm`, args.rms_norm_eps);
+  const beforeMlp = rmsNorm(weights, `${path}.post_attention_layernorm`, args.rms_norm_eps);
+  return (x, cache) => {
+    const h = x.add(attend(beforeAttention(x), cache));
+    return h.add(feed(beforeMlp(h)));
+  };
+}
+
+/** The llama family, Mistral's included. Source: arXiv:2302.13971. */
+export function llama(args: Args, weights: Weights): TextModel {
+  weights.drop((name) => name.endsWith("rotary_emb.inv_freq"));
+  if (args.tie_word_embeddings) weights.drop((name) => name.startsWith("lm_head."));
+  const { embed, asHead } = embedding(weights, "model.embed_tokens");
+  const rope = rotary(weights, args);
+  const blocks = Array.from(
+    { length: args.num_hidden_layers },
+    (_, i) => block(weights, `model.layers.${i}`, args, rope),
+  );
+  const norm = rmsNorm(weights, "model.norm", args.rms_norm_eps);
+  const head = args.tie_word_embeddings ? asHead : linear(weights, "lm_head");
+  return {
+    layerCount: blocks.length,
+    vocabSize: args.vocab_size,
+    contextTokens: args.contextTokens,
+    makeCache: () => new KvCache(blocks.length),
+    hidden: (ids, cache) =>
+      blocks.reduce((x, run, i) => run(x, cache.layers[i] as LayerCache), embed(ids)),
+    logits: (hidden) => head(norm(hidden)),
+  };
+}

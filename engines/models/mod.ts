@@ -1,0 +1,55 @@
+/**
+ * Architectures: one file each, named after the checkpoint's `model_type`. May import `core/`,
+ * `ffi/`, zod and the rest of `engines/`. Read `llama.ts` first.
+ *
+ * @module
+ */
+import { z } from "zod";
+import { AppError } from "../../core/errors.ts";
+import { requireKnownArchitecture } from "../../core/safetensors.ts";
+import type { Weights } from "../mlx/weights.ts";
+import { llama, LlamaArgs } from "./llama.ts";
+import type { TextModel } from "./text_model.ts";
+
+/** Builds a model of one architecture from its config and weights. */
+type ModelBuilder = (config: unknown, weights: Weights) => TextModel;
+
+function of<S extends z.ZodType>(
+  schema: S,
+  build: (args: z.output<S>, weights: Weights) => TextModel,
+): ModelBuilder {
+  return (config, weights) => build(parseArgs(schema, config), weights);
+}
+
+const MODELS: Readonly<Record<string, ModelBuilder>> = {
+  llama: of(LlamaArgs, llama),
+  mistral: of(LlamaArgs, llama),
+};
+
+/** The `model_type`s that {@linkcode buildModel} knows. */
+export const MODEL_TYPES: readonly string[] = Object.keys(MODELS);
+
+function parseArgs<S extends z.ZodType>(schema: S, config: unknown): z.output<S> {
+  const parsed = schema.safeParse(config);
+  if (parsed.success) return parsed.data;
+  const [issue] = parsed.error.issues;
+  throw new AppError(
+    "unsupported_model",
+    `Cannot build the model: ${issue?.path.join(".")} of its config: ${issue?.message}`,
+  );
+}
+
+/**
+ * The model that `config.json` describes, over these weights.
+ * @throws {AppError} `unsupported_model` for an architecture or a setting that we do not know or
+ * tensors that have no place, `corrupt_model` for tensors that are missing.
+ */
+export function buildModel(config: Readonly<Record<string, unknown>>, weights: Weights): TextModel {
+  const type = String(config["model_type"]);
+  requireKnownArchitecture(type);
+  const build = MODELS[type];
+  if (!build) throw new AppError("unsupported_model", `Cannot build a model of type "${type}"`);
+  const model = build(config, weights);
+  weights.requireAllUsed();
+  return model;
+}

@@ -1,0 +1,56 @@
+import { AppError } from "../../core/errors.ts";
+
+/** The last part of a path: what errors call a file by, so that none tells a machine's folders. */
+export function fileName(path: string): string {
+  return path.slice(Math.max(path.lastIndexOf("/"), path.lastIndexOf("\\")) + 1);
+}
+
+/** Whether `path` is a folder. @throws {AppError} `load_failed` when there is nothing. */
+export function isFolder(path: string): boolean {
+  return attempt(path, () => Deno.statSync(path).isDirectory);
+}
+
+/**
+ * The first bytes of a file, and how many it has.
+ * @throws {AppError} `load_failed` when it cannot be read.
+ */
+export function readStart(path: string, wanted: number): { bytes: Uint8Array; fileBytes: number } {
+  return attempt(path, () => {
+    using file = Deno.openSync(path);
+    const fileBytes = file.statSync().size;
+    const bytes = new Uint8Array(Math.min(wanted, fileBytes));
+    let at = 0;
+    while (at < bytes.length) {
+      const read = file.readSync(bytes.subarray(at));
+      if (read === null) break;
+      at += read;
+    }
+    return { bytes: bytes.subarray(0, at), fileBytes };
+  });
+}
+
+/** The text of a file; undefined when there is none. */
+export function readTextIfAny(path: string): string | undefined {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw failure(path, error);
+  }
+}
+
+function attempt<T>(path: string, read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    throw failure(path, error);
+  }
+}
+
+function failure(path: string, error: unknown): AppError {
+  const found = error instanceof Error ? error.name : String(error);
+  return new AppError("load_failed", `Cannot read "${fileName(path)}": ${found}`, {
+    hint: "Check that the model's files are where they were added, and may be read",
+    cause: error,
+  });
+}

@@ -1,0 +1,33 @@
+/** Longest that one step may take, so that a cancel is answered in time (design, Cancel). */
+export const STEP_MS_MAX = 250;
+
+/** Share of the step that a chunk is planned to fill; the rest is for noise. */
+const STEP_SHARE = 0.9;
+
+/** Tokens of the first chunk, before anything is measured: 0.2 s on a slow CPU. */
+const FIRST_CHUNK_TOKENS = 2;
+
+/** Weight of the newest measurement against those before it. */
+const NEWEST_SHARE = 0.5;
+
+/** How many prompt tokens fit into a step, learnt from those before it. */
+export class PrefillPace {
+  #msPerToken: number | undefined;
+  #tokensMax = FIRST_CHUNK_TOKENS;
+
+  /** Size of the next chunk: at least 1, at most `limit`, at most double the largest so far. */
+  next(limit: number): number {
+    const fitting = this.#msPerToken === undefined
+      ? FIRST_CHUNK_TOKENS
+      : Math.floor(STEP_MS_MAX * STEP_SHARE / this.#msPerToken);
+    return Math.max(1, Math.min(fitting, this.#tokensMax, limit));
+  }
+
+  /** Takes note of what a chunk took. */
+  measured(tokens: number, ms: number): void {
+    const newest = Math.max(ms, Number.MIN_VALUE) / tokens;
+    const before = this.#msPerToken ?? newest;
+    this.#msPerToken = before + NEWEST_SHARE * (newest - before);
+    this.#tokensMax = Math.max(this.#tokensMax, 2 * tokens);
+  }
+}

@@ -1,0 +1,129 @@
+import { AppError, assert } from "../core/errors.ts";
+import type { ModelCard } from "../core/model_card.ts";
+import { samplingFromGenerationConfig } from "../core/safetensors.ts";
+import type { SamplingParams } from "../core/sampling.ts";
+import { Scope } from "../ffi/mod.ts";
+import type { BoundModel, Builder, Engine, LoadProgress } from "./engine.ts";
+import { type Checkpoint, openCheckpoint } from "./mlx/checkpoint.ts";
+import { loadWeights } from "./mlx/loader.ts";
+import type { Weights } from "./mlx/weights.ts";
+import { buildModel } from "./models/mod.ts";
+import { TextEngine, type TextEngineParts } from "./text_engine.ts";
+import { ChatTemplate } from "./text/chat_template.ts";
+import { fileName } from "./text/files.ts";
+import { TextTokenizer } from "./text/tokenizer.ts";
+
+/** What a {@linkcode TextBuilder} may be given. */
+export interface TextBuilderOptions {
+  /** Milliseconds on a steady clock; tests bring their own. */
+  readonly now?: () => number;
+}
+
+/** Generations queued and running at once where the instance does not say. */
+const REQUESTS_MAX_DEFAULT = 8;
+
+/** Most prompt tokens in a step where the instance does not say. */
+const PREFILL_CHUNK_DEFAULT = 512;
+
+/** Brings a language model into memory: a GGUF file or a Hugging Face folder, over MLX. */
+export class TextBuilder implements Builder {
+  readonly #now: () => number;
+  #parts: TextEngineParts | undefined;
+
+  constructor(options: TextBuilderOptions = {}) {
+    this.#now = options.now ?? (() => performance.now());
+  }
+
+  /** Nothing to join: one rank holds the whole model. */
+  connect(): void {}
+
+  /**
+   * @throws {AppError} `load_failed`, `corrupt_model` or `unsupported_model`; what was loaded by
+   * then is freed.
+   */
+  *load(model: BoundModel): Generator<LoadProgress, void> {
+    this.close();
+    const file = fileName(model.modelPath);
+    try {
+      const checkpoint = openCheckpoint(model.modelPath);
+      const layers = requireWholeModel(model, checkpoint);
+      // First, because a tokenizer that we cannot build makes the weights pointless.
+      const tokenizer = new TextTokenizer(checkpoint.tokenizer);
+      const weights = yield* loadWeights(checkpoint, layers);
+      this.#parts = assemble(model, { checkpoint, tokenizer, weights, now: this.#now });
+    } catch (error) {
+      if (error instanceof AppError) throw error;
+      const found = error instanceof Error ? error.message : String(error);
+      throw new AppError("load_failed", `Cannot load "${file}": ${found}`, { cause: error });
+    }
+  }
+
+  build(): Engine {
+    const parts = this.#parts;
+    assert(parts, "build() comes after load()");
+    this.#parts = undefined; // The engine frees the weights from now on.
+    return new TextEngine(parts);
+  }
+
+  close(): void {
+    this.#parts?.weights[Symbol.dispose]();
+    this.#parts = undefined;
+  }
+}
+
+/** Number of layers, all of which this rank must hold. */
+function requireWholeModel({ shard }: BoundModel, checkpoint: Checkpoint): number {
+  const layers = Number(checkpoint.config["num_hidden_layers"]);
+  if (shard.startLayer === 0 && shard.endLayer === layers) return layers;
+  throw new AppError(
+    "load_failed",
+    `Cannot load layers ${shard.startLayer} to ${shard.endLayer} of ${layers}: ` +
+      "this engine runs whole models",
+    { hint: "Place the model on one node" },
+  );
+}
+
+function assemble(
+  { shard: { modelCard }, config }: BoundModel,
+  loaded: {
+    checkpoint: Checkpoint;
+    tokenizer: TextTokenizer;
+    weights: Weights;
+    now: () => number;
+  },
+): TextEngineParts {
+  const { checkpoint, tokenizer, weights, now } = loaded;
+  try {
+    using _scope = new Scope();
+    const model = buildModel(checkpoint.config, weights);
+    const { bosToken, eosToken, chatTemplate } = tokenizer;
+    const eosId = eosToken === undefined ? undefined : tokenizer.idOf(eosToken);
+    return {
+      model,
+      weights,
+      tokenizer,
+      template: chatTemplate === undefined
+        ? undefined
+        : new ChatTemplate(chatTemplate, { bosToken, eosToken }),
+      eosIds: new Set([...checkpoint.eosIds, ...(eosId === undefined ? [] : [eosId])]),
+      contextTokens: Math.min(model.contextTokens, config.contextTokens ?? Infinity),
+      samplingDefaults: samplingLayers(config.samplingDefaults, modelCard, checkpoint),
+      requestsMax: config.maxConcurrentRequests ?? REQUESTS_MAX_DEFAULT,
+      prefillChunkTokens: config.prefillChunkTokens ?? PREFILL_CHUNK_DEFAULT,
+      now,
+    };
+  } catch (error) {
+    weights[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** Defaults after the request's own wishes: instance, card, generation config. */
+function samplingLayers(
+  instance: SamplingParams | undefined,
+  card: ModelCard,
+  checkpoint: Checkpoint,
+): (SamplingParams | undefined)[] {
+  const own = samplingFromGenerationConfig(checkpoint.generationConfig);
+  return [instance, card.samplingDefaults, own];
+}

@@ -1,0 +1,163 @@
+import { AppError, toAppError } from "../core/errors.ts";
+import type { TaskId } from "../core/ids.ts";
+import { resolveSampling, type SamplingParams } from "../core/sampling.ts";
+import type { Engine, EngineResponse, GenerationTask } from "./engine.ts";
+import type { Weights } from "./mlx/weights.ts";
+import type { TextModel } from "./models/text_model.ts";
+import type { ChatTemplate } from "./text/chat_template.ts";
+import { Generation, type GenerationRequest, type Served } from "./text/generation.ts";
+import { PrefillPace } from "./text/prefill_pace.ts";
+import type { TextTokenizer } from "./text/tokenizer.ts";
+
+/** What a {@linkcode TextEngine} is made of; `TextBuilder` puts it together. */
+export interface TextEngineParts {
+  readonly model: TextModel;
+  /** Freed with the engine. */
+  readonly weights: Weights;
+  readonly tokenizer: TextTokenizer;
+  readonly template: ChatTemplate | undefined;
+  readonly eosIds: ReadonlySet<number>;
+  /** Prompt and answer together. */
+  readonly contextTokens: number;
+  /** What holds for what a request leaves open, in this order. */
+  readonly samplingDefaults: readonly (SamplingParams | undefined)[];
+  /** Generations queued and running at once. */
+  readonly requestsMax: number;
+  readonly prefillChunkTokens: number;
+  readonly now: () => number;
+}
+
+/** A request from its submission to its end. */
+interface Run {
+  readonly taskId: TaskId;
+  readonly request: GenerationRequest;
+  /** Begun when it is its turn, so that a queued request holds no memory. */
+  generation: Generation | undefined;
+  isCancelled: boolean;
+}
+
+/** Tokens that the warm-up reads and generates. */
+const WARMUP_TOKENS = 2;
+
+/** Language models: first come, first served, one generation at a time. */
+export class TextEngine implements Engine {
+  readonly #parts: TextEngineParts;
+  readonly #served: Served;
+  readonly #queue: Run[] = [];
+
+  constructor(parts: TextEngineParts) {
+    this.#parts = parts;
+    const { model, tokenizer, prefillChunkTokens, now } = parts;
+    this.#served = { model, tokenizer, prefillChunkTokens, now, pace: new PrefillPace() };
+  }
+
+  /** Bytes of the caches of all generations that have begun. */
+  get cacheBytes(): number {
+    return this.#queue.reduce((sum, { generation }) => sum + (generation?.cacheBytes ?? 0), 0);
+  }
+
+  warmup(): void {
+    using generation = new Generation(this.#served, {
+      promptIds: Array.from({ length: WARMUP_TOKENS }, () => 0),
+      sampling: resolveSampling({ temperature: 0 }),
+      seed: 0n,
+      maxTokens: WARMUP_TOKENS,
+      stop: [],
+      eosIds: new Set(),
+    });
+    while (!generation.advance().some(({ type }) => type === "finished"));
+  }
+
+  submit({ taskId, payload }: GenerationTask): { promptTokens: number } {
+    const { requestsMax, tokenizer, contextTokens, samplingDefaults, eosIds } = this.#parts;
+    if (this.#queue.length >= requestsMax) {
+      throw new AppError(
+        "queue_full",
+        `Cannot take the request: ${this.#queue.length} are queued or running, at most ` +
+          `${requestsMax} may be`,
+        { hint: "Try again later, or give the instance a larger maxConcurrentRequests" },
+      );
+    }
+    const promptIds = tokenizer.encode(this.#template.render(payload.messages));
+    const promptTokens = promptIds.length;
+    requireRoom(promptTokens, contextTokens);
+    const request: GenerationRequest = {
+      promptIds,
+      sampling: resolveSampling(payload.sampling, ...samplingDefaults),
+      seed: BigInt(payload.seed),
+      maxTokens: Math.min(payload.maxTokens ?? Infinity, contextTokens - promptTokens),
+      stop: payload.stop,
+      eosIds,
+    };
+    this.#queue.push({ taskId, request, generation: undefined, isCancelled: false });
+    return { promptTokens };
+  }
+
+  get #template(): ChatTemplate {
+    const { template } = this.#parts;
+    if (template) return template;
+    throw new AppError(
+      "invalid_request",
+      "Cannot build the prompt: the model has no chat template",
+      {
+        hint: "Choose a model that was made for chats",
+      },
+    );
+  }
+
+  hasWork(): boolean {
+    return this.#queue.length > 0;
+  }
+
+  step(): (readonly [TaskId, EngineResponse])[] {
+    const cancelled = this.#queue.filter(({ isCancelled }) => isCancelled);
+    for (const run of cancelled) this.#drop(run);
+    if (cancelled.length > 0) return cancelled.map(({ taskId }) => [taskId, { type: "cancelled" }]);
+    const [run] = this.#queue;
+    if (!run) return [];
+    const responses = this.#advance(run);
+    if (responses.at(-1)?.type === "finished") this.#drop(run);
+    return responses.map((response) => [run.taskId, response]);
+  }
+
+  /** A step of one request; its failure is its own, and the engine lives on. */
+  #advance(run: Run): EngineResponse[] {
+    try {
+      run.generation ??= new Generation(this.#served, run.request);
+      return run.generation.advance();
+    } catch (cause) {
+      const error = toAppError(cause, "internal").toInfo();
+      return [{ type: "chunk", chunk: { type: "Error", error } }, { type: "finished" }];
+    }
+  }
+
+  #drop(run: Run): void {
+    run.generation?.[Symbol.dispose]();
+    this.#queue.splice(this.#queue.indexOf(run), 1);
+  }
+
+  cancel(taskId: TaskId): void {
+    for (const run of this.#queue) if (run.taskId === taskId) run.isCancelled = true;
+  }
+
+  close(): void {
+    for (const run of [...this.#queue]) this.#drop(run);
+    this.#parts.weights[Symbol.dispose]();
+  }
+}
+
+/** An answer needs room for one token at least. */
+function requireRoom(promptTokens: number, contextTokens: number): void {
+  if (promptTokens === 0) {
+    throw new AppError("invalid_request", "Cannot answer: the prompt has no tokens", {
+      param: "messages",
+    });
+  }
+  if (promptTokens < contextTokens) return;
+  throw new AppError(
+    "context_length_exceeded",
+    `Cannot take the prompt: it has ${promptTokens} tokens, and the context of ${contextTokens} ` +
+      "must hold it and the answer",
+    { hint: "Shorten the messages, or give the instance more contextTokens", param: "messages" },
+  );
+}

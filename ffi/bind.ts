@@ -1,0 +1,52 @@
+/** Opens the library once per process and turns a failed call into an error. */
+import { type NativeCalls, type NativeName, symbolTable } from "./declarations.ts";
+import { NativeError, SetupError } from "./errors.ts";
+import { findLibrary } from "./library.ts";
+
+const MESSAGE_BYTES_MAX = 4096;
+
+let calls: NativeCalls | undefined;
+
+/**
+ * The C functions; the first call opens the library. MLX binds its streams to threads: a tensor is
+ * known only on the thread (the worker) that made it.
+ * @throws {SetupError} if the library is missing or does not load.
+ */
+export function native(): NativeCalls {
+  return calls ??= open(findLibrary());
+}
+
+function open(path: string): NativeCalls {
+  try {
+    return Deno.dlopen(path, symbolTable()).symbols as unknown as NativeCalls;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new SetupError(
+      `Cannot load the MLX shim ${path}: ${reason}`,
+      "If it is from another version or machine, unset EXO_MLX_LIBRARY and run: deno task setup",
+      { cause },
+    );
+  }
+}
+
+/**
+ * Passes on what a C function returned.
+ * @throws {NativeError} if that is a failure.
+ */
+export function check(name: NativeName, returned: number): number {
+  if (returned < 0) throw new NativeError(name, lastMessage());
+  return returned;
+}
+
+function lastMessage(): string {
+  const bytes = new Uint8Array(MESSAGE_BYTES_MAX);
+  const length = native().shim_last_message(bytes, bytes.length);
+  return new TextDecoder().decode(bytes.subarray(0, length));
+}
+
+/** The text that the last call left, of this many bytes. */
+export function takeText(byteCount: number): Uint8Array {
+  const bytes = new Uint8Array(byteCount);
+  native().shim_take_text(bytes, byteCount);
+  return bytes;
+}

@@ -1,0 +1,102 @@
+/**
+ * Where the native parts of this machine lie, and the stamp that tells whether they are up to date.
+ * Nothing here starts a process: it runs at every start of a node.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { homedir } from "node:os";
+import { isAbsolute, join } from "node:path";
+import { chooseVariant, type Variant, type Wheel, WHEELS } from "./wheels.ts";
+
+/** The C++ files, each compiled by itself. */
+export const SOURCES = [
+  "shim_core.cpp",
+  "shim_array.cpp",
+  "shim_ops.cpp",
+  "shim_shape.cpp",
+  "shim_nn.cpp",
+  "shim_io.cpp",
+  "shim_process.cpp",
+  "shim_blas.cpp",
+] as const;
+
+/** The headers that they include. */
+export const HEADERS = ["shim.h", "shim_internal.h"] as const;
+
+/** Paths and identity of the native parts. */
+export interface Layout {
+  readonly variant: Variant;
+  readonly wheels: readonly Wheel[];
+  /** The folder that holds all the rest. */
+  readonly root: string;
+  /** The unpacked wheels; they outlive changes of the shim. */
+  readonly wheelsDir: string;
+  /** The folder of the compiled library and of `device.json`, named after the stamp. */
+  readonly libraryDir: string;
+  readonly libraryPath: string;
+  /** Backends, versions and memory as the probe found them. */
+  readonly devicePath: string;
+  /** Changes with the wheels, the shim's sources, the platform and the build of MLX. */
+  readonly stamp: string;
+}
+
+/**
+ * The layout for this machine and environment (EXO_HOME, EXO_MLX, XDG_CACHE_HOME).
+ * @throws {SetupError} if MLX is not built for this machine.
+ */
+export function nativeLayout(): Layout {
+  const { os, arch } = Deno.build;
+  const variant = chooseVariant({ os, arch, wanted: Deno.env.get("EXO_MLX") });
+  const wheels = WHEELS[variant];
+  const wheelsStamp = digest([variant, os, arch, JSON.stringify(wheels)]);
+  const stamp = digest([wheelsStamp, ...[...SOURCES, ...HEADERS].map(sourceText)]);
+  const root = join(cacheDir(), "native");
+  const libraryDir = join(root, `shim-${stamp}`);
+  return {
+    variant,
+    wheels,
+    root,
+    wheelsDir: join(root, `wheels-${wheelsStamp}`),
+    libraryDir,
+    libraryPath: join(libraryDir, os === "darwin" ? "libmlx_shim.dylib" : "libmlx_shim.so"),
+    devicePath: join(libraryDir, "device.json"),
+    stamp,
+  };
+}
+
+/** Whether the setup has nothing to do; folders appear whole or not at all, so a look is enough. */
+export function isSetUp(layout: Layout): boolean {
+  return exists(layout.devicePath) && exists(layout.wheelsDir);
+}
+
+/** The text of one of the shim's own files. */
+export function sourceText(name: string): string {
+  return Deno.readTextFileSync(new URL(name, import.meta.url));
+}
+
+/** Whether there is anything at this path. */
+export function exists(path: string): boolean {
+  try {
+    Deno.statSync(path);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The user's cache folder of exo. EXO_HOME is joined to the home folder unless it is absolute. */
+function cacheDir(): string {
+  const home = homedir();
+  const own = Deno.env.get("EXO_HOME");
+  if (own) return isAbsolute(own) ? own : join(home, own);
+  if (Deno.build.os === "darwin") return join(home, "Library", "Caches", "exo");
+  const xdg = Deno.env.get("XDG_CACHE_HOME");
+  return join(xdg && isAbsolute(xdg) ? xdg : join(home, ".cache"), "exo");
+}
+
+function digest(parts: readonly string[]): string {
+  const hash = createHash("sha256");
+  for (const part of parts) hash.update(`${part.length}:${part}`);
+  return hash.digest("hex").slice(0, 16);
+}

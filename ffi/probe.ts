@@ -1,0 +1,46 @@
+/**
+ * Looks at the devices of this machine in a process of its own, so that a crash of a driver ends no
+ * one else: `deno run ... ffi/probe.ts` with EXO_MLX_LIBRARY set prints the facts as JSON.
+ *
+ * @module
+ */
+import { deviceInfo, mlxVersion } from "./device.ts";
+import { fromArray } from "./create.ts";
+import { matmul } from "./linear.ts";
+
+/** What `device.json` holds. */
+export interface DeviceFacts {
+  readonly backends: readonly ("MlxCpu" | "MlxMetal" | "MlxCuda")[];
+  readonly mlxVersion: string;
+  /** What MLX says about its default device. */
+  readonly device: Readonly<Record<string, string | number>>;
+  /** Of the device, or of the machine where the device has none of its own. */
+  readonly memoryBytes: number;
+}
+
+/**
+ * The facts of this machine, after one small product was computed and found right.
+ * @throws {Error} if the device computes nonsense.
+ */
+export function probeDevice(): DeviceFacts {
+  const product = matmul(fromArray([1, 2, 3, 4], [2, 2]), fromArray([5, 6, 7, 8], [2, 2]));
+  const found = product.toNumbers().join(" ");
+  if (found !== "19 22 43 50") {
+    throw new Error(`Cannot use the device: a product of two matrices gave ${found}`);
+  }
+  const device = deviceInfo();
+  const gpu = { metal: "MlxMetal", cuda: "MlxCuda" } as const;
+  const backend = gpu[device["gpu_backend"] as keyof typeof gpu];
+  const own = device["total_memory"] ?? device["memory_size"];
+  return {
+    backends: backend ? [backend, "MlxCpu"] : ["MlxCpu"],
+    mlxVersion: mlxVersion(),
+    device,
+    memoryBytes: backend && typeof own === "number" ? own : Deno.systemMemoryInfo().total,
+  };
+}
+
+if (import.meta.main) {
+  const text = JSON.stringify(probeDevice(), null, 2);
+  Deno.stdout.writeSync(new TextEncoder().encode(`${text}\n`));
+}
