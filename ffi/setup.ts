@@ -30,7 +30,10 @@ export interface SetupOptions {
 export interface Setup {
   /** The compiled shim; `device.json` lies beside it. */
   readonly libraryPath: string;
-  /** Changes with the wheels, the shim's sources, the platform and the build of MLX. */
+  /**
+   * Changes with the wheels, the shim's sources, the platform and the build of MLX; "named" for a
+   * library that EXO_MLX_LIBRARY names, with which the setup has nothing to do.
+   */
   readonly stamp: string;
 }
 
@@ -44,6 +47,8 @@ const WORK_PREFIX = ".work-";
  * @throws {SetupError} naming the missing prerequisite or failed step, with what to do.
  */
 export async function ensureSetup(options: SetupOptions = {}): Promise<Setup> {
+  const named = Deno.env.get("EXO_MLX_LIBRARY");
+  if (named) return { libraryPath: named, stamp: "named" };
   const layout = nativeLayout();
   const { libraryPath, stamp } = layout;
   if (!isSetUp(layout)) await setUp(layout, options);

@@ -1,4 +1,4 @@
-// The Linux wheel of MLX brings the reference BLAS, 17 times slower than OpenBLAS at 1024 x 1024.
+// The Linux wheel of MLX brings the reference BLAS: 5 GFLOP/s where OpenBLAS has 150 on one core.
 // The loader looks here before it looks there: these three, all that libmlx imports, pass on to the
 // OpenBLAS of the scipy wheel, whose names carry a prefix.
 #ifdef SHIM_FORWARD_BLAS

@@ -71,6 +71,8 @@ export class FakeGateway implements Gateway {
   accept: (asked: Asked) => Promise<void> | void = () => {};
   /** Runs after each command, as the runners of a node would. */
   afterCommand: (command: Command) => void = () => {};
+  /** Runs after somebody has begun to follow the state and has looked at it once. */
+  onWatched: () => void = () => {};
   /** What `addModel` finds at a path. */
   readonly files = new Map<string, ModelCard>();
   #state: State = EMPTY_STATE;
@@ -158,6 +160,7 @@ export class FakeGateway implements Gateway {
 
   onChange(listener: () => void): () => void {
     this.#listeners.add(listener);
+    queueMicrotask(() => this.onWatched());
     return () => this.#listeners.delete(listener);
   }
 
