@@ -4,7 +4,7 @@ import { directories } from "../core/directories.ts";
 import { AppError } from "../core/errors.ts";
 import { type CommandContext, defineCommand } from "./command.ts";
 import { fetchDefaultModel } from "./default_model.ts";
-import { type Host, setupFailed, startHost } from "./host.ts";
+import { type Host, interruptible, setupFailed, startHost } from "./host.ts";
 import { follow } from "./instance_view.ts";
 import { configureLogs } from "./logs.ts";
 import type { Output } from "./output.ts";
@@ -47,9 +47,10 @@ export const demo = defineCommand({
 
 async function fetchModel(io: CommandContext<unknown>["io"], out: Output): Promise<string> {
   try {
-    return await fetchDefaultModel(directories(io).cache, (line) => out.note(line));
+    const model = fetchDefaultModel(directories(io).cache, (line) => out.note(line));
+    return await interruptible(model, io);
   } catch (cause) {
-    throw setupFailed(cause);
+    throw cause instanceof AppError ? cause : setupFailed(cause);
   }
 }
 

@@ -102,7 +102,7 @@ function isEmptyList(value: unknown): boolean {
   return Array.isArray(value) && value.length === 0;
 }
 
-/** What was typed, as the schema reads it: numbers as numbers, absent flags from the environment. */
+/** What was typed, as the schema reads it; an absent flag may come from the environment. */
 export function valuesOf(
   flags: readonly Flag[],
   typed: Readonly<Record<string, unknown>>,

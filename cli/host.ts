@@ -45,7 +45,7 @@ export async function startHost(options: HostOptions, io: Io): Promise<Host> {
   checkExposure(options);
   const homes = directories(io);
   const dataDir = options.dataDir ?? homes.data;
-  const libraryPath = options.worker ? await library(options) : undefined;
+  const libraryPath = options.worker ? await interruptible(library(options), io) : undefined;
   const node = await Node.start({
     dataDir,
     version: VERSION,
@@ -92,6 +92,22 @@ async function library({ onProgress }: HostOptions): Promise<string> {
     return libraryPath;
   } catch (cause) {
     throw setupFailed(cause);
+  }
+}
+
+/**
+ * The result of `work`, unless the user interrupts first.
+ * @throws {AppError} `cancelled`; what was under way is left for the next start to clear.
+ */
+export async function interruptible<T>(work: Promise<T>, { signal }: Io): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const stop = () => reject(new AppError("cancelled", "Interrupted"));
+  signal.addEventListener("abort", stop);
+  try {
+    if (signal.aborted) stop();
+    return await Promise.race([work, promise]);
+  } finally {
+    signal.removeEventListener("abort", stop);
   }
 }
 

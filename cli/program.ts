@@ -118,6 +118,10 @@ function buildCommand(command: Command, io: Io, run: Run): Commander {
   made.addHelpText("after", examplesText(examples));
   return made.action(async () => {
     const typed: Record<string, unknown> = { ...made.optsWithGlobals() };
+    // An absent `--no-…` reads as true; it was not typed, so the environment still counts.
+    for (const { key } of flags) {
+      if (made.getOptionValueSource(key) === "default") delete typed[key];
+    }
     positionals.forEach(({ key }, index) => typed[key] = made.processedArgs[index]);
     if (isLocal) refuseClientFlags(command, typed);
     run.code = await command.execute(typed, contextOf(typed, io));
@@ -150,8 +154,6 @@ function optionOf(flag: Flag): Option {
   const short = flag.short ? `-${flag.short}, ` : "";
   const value = flag.kind === "boolean" ? "" : ` <${flag.value}>`;
   const option = new Option(`${short}${spelled(flag)}${value}`, helpOf(flag));
-  // Without a value of its own an absent `--no-…` would count as typed, over the environment.
-  if (spelled(flag).startsWith("--no-")) option.default(undefined);
   if (flag.isRequired) option.makeOptionMandatory();
   if (!flag.isList) return option;
   return option.argParser((value: string, before: string[] = []) => [...before, value]);

@@ -1,7 +1,8 @@
 import { z } from "zod";
 import { ensureSetup } from "../ffi/setup.ts";
 import { defineCommand } from "./command.ts";
-import { setupFailed } from "./host.ts";
+import { AppError } from "../core/errors.ts";
+import { interruptible, setupFailed } from "./host.ts";
 
 /** `exo setup`. */
 export const setup = defineCommand({
@@ -11,12 +12,12 @@ export const setup = defineCommand({
   example: ["setup", "setup --json"],
   isLocal: true,
   args: z.object({}),
-  async run({ out }) {
+  async run({ out, io }) {
     try {
-      const made = await ensureSetup({ onProgress: (line) => out.note(line) });
+      const made = await interruptible(ensureSetup({ onProgress: (line) => out.note(line) }), io);
       out.result(made, `Ready: ${made.libraryPath}`);
     } catch (cause) {
-      throw setupFailed(cause);
+      throw cause instanceof AppError ? cause : setupFailed(cause);
     }
   },
 });

@@ -50,7 +50,7 @@ const GGML_TYPES: ReadonlyMap<number, GgmlType> = new Map([
 
 /**
  * The types that MLX 0.32.4 loads to the values which llama.cpp gives them, as
- * `tests/golden/text/gguf_types.json` shows. It refuses most others, drops MXFP4 and TQ without a
+ * `tests/golden/parity/ggml-types.json` shows. It refuses most others, drops MXFP4 and TQ without a
  * word, and decodes Q4_K wrongly (every second group of 32).
  */
 export const LOADABLE_GGML_TYPES: readonly string[] = [
@@ -381,8 +381,9 @@ export function modelCardFromGguf(
   { modelId, file, fileBytes }: { modelId: ModelId; file: string; fileBytes: number },
 ): ModelCard {
   const metadata = new GgufMetadata(header, file);
-  const { architecture, kvHeads, headDim } = metadata;
+  const { architecture } = metadata;
   requireKnownArchitecture(architecture);
+  const { kvHeads, headDim } = metadata;
   const layers = metadata.count(`${architecture}.block_count`);
   const license = metadata.string("general.license");
   return ModelCard.parse({

@@ -218,7 +218,9 @@ const GenerationConfig = z.object({
 export function samplingFromGenerationConfig(json: unknown): SamplingParams {
   const { temperature, top_p, top_k, min_p } = GenerationConfig.catch({}).parse(json);
   const asked = Object.entries({ temperature, topP: top_p, topK: top_k, minP: min_p });
-  return SamplingParams.parse(Object.fromEntries(asked.filter(([, value]) => value !== null)));
+  return SamplingParams.parse(
+    Object.fromEntries(asked.filter(([, value]) => typeof value === "number")),
+  );
 }
 
 /** What a checkpoint folder holds, as read from it. */

@@ -1,0 +1,97 @@
+import { serveApi } from "../../api/server.ts";
+import type { Io, Sink } from "../../cli/io.ts";
+import { runCli } from "../../cli/mod.ts";
+import { FakeGateway } from "../support/fake_gateway.ts";
+
+/** What a command did. */
+export interface Ran {
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** The world of one command. */
+export interface World {
+  readonly env?: Readonly<Record<string, string>>;
+  /** What is piped in; absent means a terminal. */
+  readonly stdin?: string;
+  readonly isTerminal?: boolean;
+  readonly signal?: AbortSignal;
+  readonly files?: Readonly<Record<string, string>>;
+  /** Called with each piece that is written to stdout. */
+  readonly onStdout?: (text: string) => void;
+}
+
+/** Runs a command line in process, in a world of its own. */
+export async function runIn(world: World, argv: readonly string[]): Promise<Ran> {
+  const { io, stdout, stderr } = ioOf(world);
+  const code = await runCli(argv, io);
+  return { code, stdout: stdout(), stderr: stderr() };
+}
+
+/** A world, with what has been written to it so far. */
+export function ioOf(world: World): { io: Io; stdout: () => string; stderr: () => string } {
+  const isTerminal = world.isTerminal ?? false;
+  const stdout = recorder(isTerminal, world.onStdout);
+  const stderr = recorder(isTerminal);
+  const io: Io = {
+    env: world.env ?? {},
+    stdout: stdout.sink,
+    stderr: stderr.sink,
+    stdin: {
+      isTerminal: world.stdin === undefined,
+      readText: () => Promise.resolve(world.stdin ?? ""),
+    },
+    signal: world.signal ?? new AbortController().signal,
+    cwd: "/work/here",
+    home: "/home/someone",
+    os: "linux",
+    readFile: (path) => world.files?.[path],
+  };
+  return { io, stdout: stdout.text, stderr: stderr.text };
+}
+
+function recorder(isTerminal: boolean, listener: (text: string) => void = () => {}) {
+  let text = "";
+  const sink: Sink = {
+    isTerminal,
+    columns: 100,
+    write: (piece) => {
+      text += piece;
+      listener(piece);
+    },
+  };
+  return { sink, text: () => text };
+}
+
+/** A fake node behind a real server, until the returned value is disposed. */
+export class FakeNode implements AsyncDisposable {
+  readonly gateway = new FakeGateway();
+  readonly url: string;
+  readonly #stop = new AbortController();
+  readonly #finished: Promise<void>;
+
+  constructor(options: { apiKey?: string } = {}) {
+    const listen = { hostname: "127.0.0.1", port: 0, signal: this.#stop.signal };
+    const server = serveApi(this.gateway, { ...listen, ...options });
+    this.url = server.url;
+    this.#finished = server.finished;
+  }
+
+  /** Runs a command line against this node. */
+  run(argv: readonly string[], world: World = {}): Promise<Ran> {
+    return runIn({ ...world, env: { EXO_URL: this.url, ...world.env } }, argv);
+  }
+
+  /** The same with `--json`; its one object on stdout comes back parsed. */
+  async json(argv: readonly string[], world: World = {}): Promise<unknown> {
+    const { code, stdout, stderr } = await this.run([...argv, "--json"], world);
+    if (code !== 0) throw new Error(`exit ${code}: ${stderr}`);
+    return JSON.parse(stdout);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#finished;
+  }
+}

@@ -1,0 +1,108 @@
+import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { cardOf, TINY } from "../support/fake_gateway.ts";
+import { FakeNode } from "./fake_io.ts";
+
+/** Makes the runners of a new instance load, and come to the given end once they are watched. */
+function runnersThat(node: FakeNode, end: "ready" | "fail"): void {
+  const { gateway } = node;
+  const reason = "Cannot load: bad weights";
+  const status = end === "ready"
+    ? { type: "RunnerReady" as const }
+    : { type: "RunnerFailed" as const, reason, diagnostics: [] };
+  gateway.afterCommand = (command) => {
+    if (command.type !== "PlaceInstance") return;
+    const { instanceId } = command;
+    gateway.setRunners(instanceId, { type: "RunnerLoading", layersLoaded: 3, totalLayers: 30 });
+    gateway.onWatched = () => gateway.setRunners(instanceId, status);
+  };
+}
+
+Deno.test("instance create answers once the instance exists", async () => {
+  await using node = new FakeNode();
+  node.gateway.addCard(cardOf());
+  const created = await node.json(["instance", "create", "tiny", "--context", "512"]);
+  const [instance] = node.gateway.state().instances.values();
+  deepEqual(created, { instanceId: instance?.instanceId });
+  deepEqual(instance?.config, { contextTokens: 512 });
+  const words = await node.run(["instance", "create", "tiny"]);
+  match(words.stdout, /^Instance \S+ of local\/tiny-0123abcd is created\n$/);
+});
+
+Deno.test("instance create --wait shows progress on stderr and ends when it is ready", async () => {
+  await using node = new FakeNode();
+  node.gateway.addCard(cardOf());
+  runnersThat(node, "ready");
+  const { code, stdout, stderr } = await node.run(["instance", "create", "tiny", "--wait"]);
+  equal(code, 0, stderr);
+  match(stdout, /is ready\n$/);
+  match(stderr, /^Loading layers 3\/30$/m);
+});
+
+Deno.test("instance create --wait draws a bar on a terminal, and nothing with --json", async () => {
+  await using node = new FakeNode();
+  node.gateway.addCard(cardOf());
+  runnersThat(node, "ready");
+  const argv = ["instance", "create", "tiny", "--wait"];
+  const drawn = await node.run(argv, { isTerminal: true });
+  equal(drawn.code, 0);
+  match(drawn.stderr, /Loading layers .*░.* 3\/30/);
+  const { stdout, stderr } = await node.run([...argv, "--json"], { isTerminal: true });
+  equal(stderr, "");
+  deepEqual(Object.keys(JSON.parse(stdout)), ["instanceId"]);
+});
+
+Deno.test("instance create --wait exits with 1 and the reason when a runner fails", async () => {
+  await using node = new FakeNode();
+  node.gateway.addCard(cardOf());
+  runnersThat(node, "fail");
+  const { code, stderr } = await node.run(["instance", "create", "tiny", "--wait"]);
+  equal(code, 1);
+  match(stderr, /error: Instance \S+ failed: Cannot load: bad weights/);
+});
+
+Deno.test("instance await exits with 5 when time is up, with 4 for an unknown id", async () => {
+  await using node = new FakeNode();
+  const id = node.gateway.placeModel(TINY, null);
+  const late = await node.run(["instance", "await", id, "--timeout", "0.005"]);
+  equal(late.code, 5);
+  match(late.stderr, /is not ready after 0.005 s/);
+  equal((await node.run(["instance", "await", "nope"])).code, 4);
+});
+
+Deno.test("instance await answers at once for what is ready", async () => {
+  await using node = new FakeNode();
+  const instanceId = node.gateway.placeModel();
+  const status = "ready";
+  deepEqual(await node.json(["instance", "await", instanceId]), { instanceId, status });
+});
+
+Deno.test("instance create exits with 4 for an unknown model, 1 if it cannot fit", async () => {
+  await using node = new FakeNode();
+  node.gateway.addCard(cardOf());
+  const unknown = await node.run(["instance", "create", "tinny-0123"]);
+  equal(unknown.code, 4);
+  match(unknown.stderr, /hint: did you mean local\/tiny-0123abcd\?/);
+  const wide = await node.run(["instance", "create", "tiny", "--min-nodes", "9", "--json"]);
+  equal(wide.code, 1);
+  equal(JSON.parse(wide.stderr).error.code, "placement_failed");
+});
+
+Deno.test("instance list, show and delete tell of instances in words and as JSON", async () => {
+  await using node = new FakeNode();
+  deepEqual(await node.json(["instance", "list"]), []);
+  const instanceId = node.gateway.placeModel(TINY, {
+    type: "RunnerLoading",
+    layersLoaded: 3,
+    totalLayers: 30,
+  });
+  const summary = { instanceId, modelId: TINY, status: "loading 3/30", nodeIds: ["node-1"] };
+  deepEqual(await node.json(["instance", "list"]), [summary]);
+  match((await node.run(["instance", "list"])).stdout, /^INSTANCE +MODEL +STATUS +NODES\n/);
+  const shown = await node.json(["instance", "show", instanceId]) as { instance: object };
+  ok("MlxRingInstance" in shown.instance);
+  match((await node.run(["instance", "show", instanceId])).stdout, /status {4}loading 3\/30/);
+  deepEqual(await node.json(["instance", "delete", instanceId]), { instanceId });
+  for (const verb of ["show", "delete"]) {
+    equal((await node.run(["instance", verb, instanceId])).code, 4);
+  }
+});
