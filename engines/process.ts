@@ -11,6 +11,9 @@ import { Runner } from "./runner.ts";
  */
 export async function runRunnerProcess(incarnation: number): Promise<number> {
   const commands = new CommandQueue();
+  // Ctrl-C in a terminal reaches the runner too; the node decides what it means.
+  Deno.addSignalListener("SIGINT", () => {});
+  Deno.addSignalListener("SIGTERM", () => Deno.exit(0));
   const { emit, flush } = reportWriter();
   try {
     readCommands(commands);

@@ -86,7 +86,7 @@ export class RunnerProcess {
   /** Ends the process by force; that counts as a failure with this reason. */
   kill(reason: string): void {
     this.#lastWords ??= reason;
-    this.#child.kill("SIGKILL");
+    this.#signal("SIGKILL");
   }
 
   disarm(): void {
@@ -100,14 +100,24 @@ export class RunnerProcess {
     this.#stopping = true;
     this.disarm();
     if (shutdown && ladder.askMs > 0) this.send(shutdown);
-    const term = setTimeout(() => this.#child.kill("SIGTERM"), shutdown ? ladder.askMs : 0);
+    const term = setTimeout(() => this.#signal("SIGTERM"), shutdown ? ladder.askMs : 0);
     const kill = setTimeout(
-      () => this.#child.kill("SIGKILL"),
+      () => this.#signal("SIGKILL"),
       (shutdown ? ladder.askMs : 0) + ladder.termMs,
     );
     await this.#exited;
     clearTimeout(term);
     clearTimeout(kill);
+  }
+
+  /** By process id: `ChildProcess.kill` sends nothing after its first signal. */
+  #signal(signal: "SIGTERM" | "SIGKILL"): void {
+    if (this.pid === undefined || this.#child.exitCode !== null) return;
+    try {
+      Deno.kill(this.pid, signal);
+    } catch (cause) {
+      log.debug("cannot send {signal} to {pid}: {cause}", { signal, pid: this.pid, cause });
+    }
   }
 
   get #input(): Writable {
