@@ -19,6 +19,7 @@ export interface Generation {
   readonly chunks: AsyncIterable<Chunk>;
 }
 
+/** Whether a node can serve, and if not, why. */
 export type Readiness = { readonly ready: true } | {
   readonly ready: false;
   readonly reason: string;

@@ -16,6 +16,7 @@ export interface Wanted {
   readonly timeoutMs: number;
 }
 
+/** Where an instance stands on its way to ready. */
 export type WaitPhase = "placing" | "downloading" | "starting" | "loading" | "warming" | "retrying";
 
 /** Where one runner stands. */

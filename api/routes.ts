@@ -13,7 +13,9 @@ export interface RouteEnv {
   Bindings: Bindings;
 }
 
+/** The router that all routes are put on. */
 export type Router = Hono<RouteEnv>;
+/** One request as a route handles it. */
 export type RouteContext = Context<RouteEnv>;
 
 /** What every group of routes is given. */

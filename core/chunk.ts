@@ -19,6 +19,7 @@ export const GenerationStats = z.object({
 });
 export type GenerationStats = z.infer<typeof GenerationStats>;
 
+/** Why an answer ended. */
 export const FinishReason = z.enum(["stop", "length", "cancelled"]);
 export type FinishReason = z.infer<typeof FinishReason>;
 

@@ -33,6 +33,7 @@ export const ERRORS = {
   timed_out: { http: 504, exit: 5, retryable: true },
 } as const;
 
+/** A code of the table. */
 export type ErrorCode = keyof typeof ERRORS;
 
 /** An error as data: what crosses a pipe, a stream or the log. */

@@ -46,7 +46,8 @@ export class FrameDecoder {
       const headerBytes = view.getUint32(0, true);
       const bodyBytes = view.getUint32(4, true);
       const total = FRAME_PREFIX_BYTES + headerBytes + bodyBytes;
-      if (total > FRAME_BYTES_MAX || headerBytes === 0) {
+      if (headerBytes === 0) throw new RangeError("Cannot read a frame without a header");
+      if (total > FRAME_BYTES_MAX) {
         throw new RangeError(`Cannot read a frame of ${total} bytes: ${FRAME_BYTES_MAX} at most`);
       }
       if (this.#length < total) break;

@@ -3,66 +3,36 @@ import type { ModelId } from "./ids.ts";
 import { ModelCard } from "./model_card.ts";
 import { kvBytesPerToken, requireKnownArchitecture } from "./safetensors.ts";
 
+/** GGML types by their number in a file; a dash where none has it. Source: ggml.h (2026-06). */
+const GGML_TYPES: readonly string[] = (
+  "F32 F16 Q4_0 Q4_1 - - Q5_0 Q5_1 Q8_0 Q8_1 Q2_K Q3_K Q4_K Q5_K Q6_K Q8_K IQ2_XXS IQ2_XS " +
+  "IQ3_XXS IQ1_S IQ4_NL IQ3_S IQ2_S IQ4_XS I8 I16 I32 I64 F64 IQ1_M BF16 - - - TQ1_0 TQ2_0 - - - MXFP4"
+).split(" ");
+
 /** How tensors of one GGML type lie in a file: blocks of `values` values in `bytes` bytes each. */
-interface GgmlType {
-  readonly name: string;
+interface GgmlBlock {
   readonly values: number;
   readonly bytes: number;
 }
 
-const row = (name: string, values: number, bytes: number): GgmlType => ({ name, values, bytes });
-
-/** GGML types by their number in a file. Source: ggml.h, ggml-common.h (2026-06). */
-const GGML_TYPES: ReadonlyMap<number, GgmlType> = new Map([
-  [0, row("F32", 1, 4)],
-  [1, row("F16", 1, 2)],
-  [2, row("Q4_0", 32, 18)],
-  [3, row("Q4_1", 32, 20)],
-  [6, row("Q5_0", 32, 22)],
-  [7, row("Q5_1", 32, 24)],
-  [8, row("Q8_0", 32, 34)],
-  [9, row("Q8_1", 32, 36)],
-  [10, row("Q2_K", 256, 84)],
-  [11, row("Q3_K", 256, 110)],
-  [12, row("Q4_K", 256, 144)],
-  [13, row("Q5_K", 256, 176)],
-  [14, row("Q6_K", 256, 210)],
-  [15, row("Q8_K", 256, 292)],
-  [16, row("IQ2_XXS", 256, 66)],
-  [17, row("IQ2_XS", 256, 74)],
-  [18, row("IQ3_XXS", 256, 98)],
-  [19, row("IQ1_S", 256, 50)],
-  [20, row("IQ4_NL", 32, 18)],
-  [21, row("IQ3_S", 256, 110)],
-  [22, row("IQ2_S", 256, 82)],
-  [23, row("IQ4_XS", 256, 136)],
-  [24, row("I8", 1, 1)],
-  [25, row("I16", 1, 2)],
-  [26, row("I32", 1, 4)],
-  [27, row("I64", 1, 8)],
-  [28, row("F64", 1, 8)],
-  [29, row("IQ1_M", 256, 56)],
-  [30, row("BF16", 1, 2)],
-  [34, row("TQ1_0", 256, 54)],
-  [35, row("TQ2_0", 256, 66)],
-  [39, row("MXFP4", 32, 17)],
-]);
-
 /**
  * The types that MLX 0.32.4 loads to the values which llama.cpp gives them, as
  * `tests/golden/parity/ggml-types.json` shows. It refuses most others, drops MXFP4 and TQ without a
- * word, and decodes Q4_K wrongly (every second group of 32).
+ * word, and decodes Q4_K wrongly (every second group of 32). Source of the blocks: ggml-common.h.
  */
-export const LOADABLE_GGML_TYPES: readonly string[] = [
-  "F32",
-  "F16",
-  "BF16",
-  "Q4_0",
-  "Q4_1",
-  "Q8_0",
-  "Q2_K",
-  "Q6_K",
-];
+const LOADABLE: ReadonlyMap<string, GgmlBlock> = new Map([
+  ["F32", { values: 1, bytes: 4 }],
+  ["F16", { values: 1, bytes: 2 }],
+  ["BF16", { values: 1, bytes: 2 }],
+  ["Q4_0", { values: 32, bytes: 18 }],
+  ["Q4_1", { values: 32, bytes: 20 }],
+  ["Q8_0", { values: 32, bytes: 34 }],
+  ["Q2_K", { values: 256, bytes: 84 }],
+  ["Q6_K", { values: 256, bytes: 210 }],
+]);
+
+/** Names of the GGML types that {@linkcode checkGgufTensors} lets pass. */
+export const LOADABLE_GGML_TYPES: readonly string[] = [...LOADABLE.keys()];
 
 /** A value of a GGUF's metadata; 64-bit integers become the nearest number. */
 export type GgufValue = number | string | boolean | readonly GgufValue[];
@@ -75,7 +45,7 @@ export interface GgufTensor {
   /** Such as `Q4_1`; `type 99` for a number that we do not know. */
   readonly type: string;
   readonly offset: number;
-  /** Undefined for a type that we do not know. */
+  /** Undefined for a type that we do not load. */
   readonly bytes: number | undefined;
 }
 
@@ -251,10 +221,11 @@ function tensorOf(cursor: Cursor): GgufTensor {
   }
   const number = cursor.u32();
   const offset = cursor.size(Number.MAX_SAFE_INTEGER, `the offset of tensor "${name}"`);
-  const type = GGML_TYPES.get(number);
+  const named = GGML_TYPES[number] ?? "-";
+  const type = named === "-" ? `type ${number}` : named;
+  const block = LOADABLE.get(type);
   const count = shape.reduce((product, n) => product * n, 1);
-  const bytes = type && count / type.values * type.bytes;
-  return { name, shape, type: type?.name ?? `type ${number}`, offset, bytes };
+  return { name, shape, type, offset, bytes: block && count / block.values * block.bytes };
 }
 
 /**
@@ -263,6 +234,12 @@ function tensorOf(cursor: Cursor): GgufTensor {
  * the tensor that is cut off, misplaced or misshapen.
  */
 export function checkGgufTensors(header: GgufHeader, file: string, fileBytes: number): void {
+  const parts = header.metadata.get("split.count");
+  if (typeof parts === "number" && parts > 1) {
+    throw new AppError("unsupported_model", `Cannot load "${file}": it is one of ${parts} parts`, {
+      hint: "Join the parts with llama.cpp's llama-gguf-split --merge",
+    });
+  }
   const refused = new Set(
     header.tensors.map(({ type }) => type).filter((type) => !LOADABLE_GGML_TYPES.includes(type)),
   );

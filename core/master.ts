@@ -97,21 +97,36 @@ function createInstance(state: State, instance: Instance): Decision {
       hint: "this version runs an instance on one node",
     });
   }
-  for (const runnerId of Object.values(shardAssignments.nodeToRunner)) {
-    const shard = shardAssignments.runnerToShard[runnerId];
-    if (!shard) {
-      throw new AppError("invalid_request", `${wanted}: runner ${runnerId} has no shard`);
-    }
-    const { startLayer, endLayer, nLayers, worldSize } = shard;
-    if (startLayer !== 0 || endLayer !== nLayers || worldSize !== 1) {
-      const found = `layers ${startLayer} to ${endLayer} of ${nLayers}, world size ${worldSize}`;
-      throw new AppError("invalid_request", `${wanted}: found ${found}, one whole model needed`);
-    }
-    if (state.runners.has(runnerId)) {
-      throw new AppError("conflict", `${wanted}: runner ${runnerId} exists already`);
-    }
+  checkShards(instance, wanted);
+  const taken = runnersOf(instance).find((id) =>
+    state.runners.has(id) ||
+    [...state.instances.values()].some((one) => runnersOf(one).includes(id))
+  );
+  if (taken !== undefined) {
+    throw new AppError("conflict", `${wanted}: runner ${taken} exists already`);
   }
   return { events: [{ type: "InstanceCreated", instance }], instanceId };
+}
+
+/** Whether each node's runner has the whole model, and no runner is without a node. */
+function checkShards({ shardAssignments }: Instance, wanted: string): void {
+  const { modelId, runnerToShard, nodeToRunner } = shardAssignments;
+  const invalid = (found: string) => new AppError("invalid_request", `${wanted}: ${found}`);
+  const bound = Object.values(nodeToRunner);
+  for (const runnerId of bound) {
+    const shard = runnerToShard[runnerId];
+    if (!shard) throw invalid(`runner ${runnerId} has no shard`);
+    const { startLayer, endLayer, nLayers, worldSize, modelCard } = shard;
+    if (modelCard.modelId !== modelId) {
+      throw invalid(`found shards of ${modelCard.modelId}, ${modelId} needed`);
+    }
+    if (startLayer !== 0 || endLayer !== nLayers || worldSize !== 1) {
+      const found = `layers ${startLayer} to ${endLayer} of ${nLayers}, world size ${worldSize}`;
+      throw invalid(`found ${found}, one whole model needed`);
+    }
+  }
+  const unbound = Object.keys(runnerToShard).find((id) => !bound.some((one) => one === id));
+  if (unbound !== undefined) throw invalid(`runner ${unbound} has no node`);
 }
 
 function deleteInstance(state: State, instanceId: InstanceId): Decision {

@@ -42,18 +42,25 @@ export function shortName(modelId: ModelId): string {
 }
 
 /**
- * The one model that `wanted` names: its id, or a prefix of it or of its short name that no other
- * model shares. Undefined when there is none; every candidate when there are several.
+ * The one model that `wanted` names: its id, its short name, or a prefix of either that no other
+ * model shares. `modelId` is absent when there is none, or several: those are the candidates.
  */
 export function matchModel(
   wanted: string,
   known: Iterable<ModelId>,
 ): { modelId?: ModelId; candidates: ModelId[] } {
-  const ids = [...known];
-  const exact = ids.find((id) => id === wanted) ?? ids.find((id) => shortName(id) === wanted);
-  if (exact) return { modelId: exact, candidates: [exact] };
-  if (wanted === "") return { candidates: [] };
-  const candidates = ids.filter((id) => id.startsWith(wanted) || shortName(id).startsWith(wanted));
-  const only = candidates.length === 1 ? candidates[0] : undefined;
-  return only ? { modelId: only, candidates } : { candidates };
+  const ids = wanted === "" ? [] : [...known];
+  const rules: ((id: ModelId) => boolean)[] = [
+    (id) => id === wanted,
+    (id) => shortName(id) === wanted,
+    (id) => id.startsWith(wanted) || shortName(id).startsWith(wanted),
+  ];
+  for (const rule of rules) {
+    const candidates = ids.filter(rule);
+    const [only] = candidates;
+    if (only !== undefined) {
+      return candidates.length === 1 ? { modelId: only, candidates } : { candidates };
+    }
+  }
+  return { candidates: [] };
 }

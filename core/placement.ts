@@ -18,6 +18,7 @@ export interface Rejection {
   readonly reason: string;
 }
 
+/** An instance and the bytes that it takes, or why there is none. */
 export type Placement =
   | {
     readonly ok: true;
@@ -105,14 +106,19 @@ function unfit(
 
 /** Weights plus KV for the context that the instance is promised. */
 export function neededBytes(card: ModelCard, contextTokens?: number): number {
+  return card.storageSize.inBytes + kvBytes(card, contextTokens);
+}
+
+function kvBytes(card: ModelCard, contextTokens?: number): number {
   const context = contextTokens ??
     Math.min(card.contextLength || CONTEXT_TOKENS_DEFAULT, CONTEXT_TOKENS_DEFAULT);
-  return card.storageSize.inBytes + context * (card.kvBytesPerToken ?? 0);
+  return context * (card.kvBytesPerToken ?? 0);
 }
 
 /**
- * Free memory less what is promised to instances whose weights are not in memory yet, so that two
- * placements close together never book the same bytes. Undefined until the node has reported.
+ * Free memory less what is promised to instances, so that no two placements book the same bytes:
+ * weights until they are in memory, KV always, since a cache grows and shrinks with each request.
+ * Undefined until the node has reported.
  */
 function freeBytes(
   state: State,
@@ -124,10 +130,11 @@ function freeBytes(
   let promised = 0;
   for (const instance of state.instances.values()) {
     const rank = rankOn(instance, nodeId);
-    if (!rank || isLoaded(state, instance)) continue;
-    promised += neededBytes(rank.shard.modelCard, instance.config?.contextTokens);
+    if (!rank) continue;
+    const bytes = isLoaded(state, instance) ? kvBytes : neededBytes;
+    promised += bytes(rank.shard.modelCard, instance.config?.contextTokens);
   }
-  return reported - promised;
+  return Math.max(0, reported - promised);
 }
 
 function isLoaded(state: State, instance: Instance): boolean {

@@ -9,8 +9,10 @@ import type { Millis } from "./units.ts";
 /** Attempts that an instance gets before it is given up (design D14). */
 export const INSTANCE_ATTEMPTS_MAX = 10;
 
-/** First wait before a retry, and the longest; each wait doubles the one before. */
+/** The first wait before a retry; each doubles the one before. */
 export const RETRY_DELAY_MS = 2_000;
+
+/** The longest wait before a retry. */
 export const RETRY_DELAY_MS_MAX = 60_000;
 
 /** How long an instance must serve before its failures are forgotten. */

@@ -57,7 +57,7 @@ function corrupt(file: string, found: string): AppError {
 }
 
 /**
- * The bytes that the header of a safetensors file takes, of which `start` holds at least the first 8.
+ * The bytes that the header of a safetensors file takes, of which `start` holds the first 8.
  * @throws {AppError} `corrupt_model` when the file cannot hold such a header.
  */
 export function safetensorsHeaderBytes(start: Uint8Array, file: string, fileBytes: number): number {
@@ -166,7 +166,7 @@ export function parseJson(text: string, file: string): unknown {
   }
 }
 
-/** The architectures that our engines run, by the checkpoint's `model_type` (GGUF says the same). */
+/** The architectures that our engines run, by the checkpoint's `model_type`; a GGUF's likewise. */
 export const KNOWN_ARCHITECTURES: readonly string[] = ["llama", "mistral"];
 
 /**

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { CommandId, InstanceId, ModelId, NodeId, TaskId } from "./ids.ts";
 import { SamplingParams } from "./sampling.ts";
 
+/** Where a task stands; the first two occupy its instance. */
 export const TaskStatus = z.enum([
   "Pending",
   "Running",
@@ -37,8 +38,10 @@ export const ChatMessage = z.object({
 });
 export type ChatMessage = z.infer<typeof ChatMessage>;
 
-/** Longest stop string, and most of them, in one request. */
+/** Longest stop string. */
 export const STOP_CHARS_MAX = 256;
+
+/** Most stop strings of one request. */
 export const STOP_STRINGS_MAX = 16;
 
 /** What a generation is asked for. Lives on the API node; the ranks that serve it fetch it. */

@@ -4,15 +4,21 @@ import { z } from "zod";
 export const Millis = z.number().int().min(0);
 export type Millis = z.infer<typeof Millis>;
 
-/** Bytes of one kibibyte, mebibyte and gibibyte. */
+/** Bytes of one kibibyte. */
 export const KIB = 1024;
+
+/** Bytes of one mebibyte. */
 export const MIB = 1024 * KIB;
+
+/** Bytes of one gibibyte. */
 export const GIB = 1024 * MIB;
 
 /** Bytes for people, in binary units with one decimal: `1.5 GiB`. */
 export function formatBytes(bytes: number): string {
-  if (bytes >= GIB) return `${(bytes / GIB).toFixed(1)} GiB`;
-  if (bytes >= MIB) return `${(bytes / MIB).toFixed(1)} MiB`;
+  // Half a tenth below the next unit rounds up to it: never 1024.0 of a unit.
+  const reaches = (unit: number) => bytes >= unit - unit / KIB / 20;
+  if (reaches(GIB)) return `${(bytes / GIB).toFixed(1)} GiB`;
+  if (reaches(MIB)) return `${(bytes / MIB).toFixed(1)} MiB`;
   if (bytes >= KIB) return `${(bytes / KIB).toFixed(1)} KiB`;
   return `${bytes} B`;
 }

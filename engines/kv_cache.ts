@@ -1,4 +1,4 @@
-import { type Tensor, zeros } from "../ffi/mod.ts";
+import { clearCache, type Tensor, zeros } from "../ffi/mod.ts";
 
 /** Positions by which a cache grows: a copy of what it holds once in so many tokens. */
 export const KV_BLOCK_TOKENS = 256;
@@ -50,7 +50,10 @@ export class LayerCache implements Disposable {
 function grow(buffer: Tensor | undefined, like: Tensor, capacity: number): Tensor {
   if (buffer && buffer.shape[2] === capacity) return buffer;
   const [B = 1, heads = 1, , headDim = 1] = like.shape;
-  const room = zeros([B, heads, capacity, headDim], like.dtype);
+  // From the system, now: MLX would hand out a larger buffer that it holds for reuse, if one is
+  // there, and count all of it. Nothing is under way while a step's graph is built.
+  clearCache();
+  const room = zeros([B, heads, capacity, headDim], like.dtype).eval();
   if (!buffer) return room.keep();
   const grown = room.sliceUpdate(buffer, [0, 0, 0, 0], [...buffer.shape]).keep();
   room[Symbol.dispose]();

@@ -3,8 +3,10 @@ import { encodeFrame, FrameDecoder } from "../core/frame_codec.ts";
 import { RunnerCommand, type RunnerReport } from "../core/frames.ts";
 import type { CommandQueue } from "./command_queue.ts";
 
-/** The runner's end of its two pipes: commands on 3, reports on 4 (design, runner frames). */
+/** Where a runner reads its commands (design, runner frames). */
 export const COMMANDS_FD = 3;
+
+/** Where a runner writes its reports. */
 export const REPORTS_FD = 4;
 
 /** Reads commands into the queue; closes it when the node is gone. */

@@ -12,8 +12,8 @@ import {
 import { argsort } from "../ffi/mod.ts";
 
 /**
- * The key that draws token number `index` of a generation: `split(key(seed), index + 1)[index]`. The
- * same whatever else is generated at the same time.
+ * The key that draws token number `index` of a generation: `split(key(seed), index + 1)[index]`.
+ * The same whatever else is generated at the same time.
  */
 export function samplingKey(seed: bigint, index: number): Tensor {
   return random.split(random.key(seed), index + 1).take(index, 0);

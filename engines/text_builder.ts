@@ -2,7 +2,6 @@ import { AppError, assert } from "../core/errors.ts";
 import type { ModelCard } from "../core/model_card.ts";
 import { samplingFromGenerationConfig } from "../core/safetensors.ts";
 import type { SamplingParams } from "../core/sampling.ts";
-import { Scope } from "../ffi/mod.ts";
 import type { BoundModel, Builder, Engine, LoadProgress } from "./engine.ts";
 import { type Checkpoint, openCheckpoint } from "./mlx/checkpoint.ts";
 import { loadWeights } from "./mlx/loader.ts";
@@ -94,7 +93,6 @@ function assemble(
 ): TextEngineParts {
   const { checkpoint, tokenizer, weights, now } = loaded;
   try {
-    using _scope = new Scope();
     const model = buildModel(checkpoint.config, weights);
     const { bosToken, eosToken, chatTemplate } = tokenizer;
     const eosId = eosToken === undefined ? undefined : tokenizer.idOf(eosToken);

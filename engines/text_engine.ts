@@ -81,6 +81,7 @@ export class TextEngine implements Engine {
     const promptIds = tokenizer.encode(this.#template.render(payload.messages));
     const promptTokens = promptIds.length;
     requireRoom(promptTokens, contextTokens);
+    requireKnownTokens(promptIds, this.#parts.model.vocabSize);
     const request: GenerationRequest = {
       promptIds,
       sampling: resolveSampling(payload.sampling, ...samplingDefaults),
@@ -159,5 +160,16 @@ function requireRoom(promptTokens: number, contextTokens: number): void {
     `Cannot take the prompt: it has ${promptTokens} tokens, and the context of ${contextTokens} ` +
       "must hold it and the answer",
     { hint: "Shorten the messages, or give the instance more contextTokens", param: "messages" },
+  );
+}
+
+/** MLX does not check where a token's row lies: a foreign tokenizer would read anything. */
+function requireKnownTokens(ids: readonly number[], vocabSize: number): void {
+  const unknown = ids.find((id) => id >= vocabSize);
+  if (unknown === undefined) return;
+  throw new AppError(
+    "invalid_request",
+    `Cannot take the prompt: it has the token ${unknown}, and the model knows ${vocabSize}`,
+    { hint: "The tokenizer belongs to another model; fetch the model's files again" },
   );
 }

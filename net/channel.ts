@@ -7,7 +7,8 @@ export class Channel<T> implements AsyncIterable<T> {
   readonly #capacity: number;
   #ended = false;
   #wakeReader: (() => void) | undefined;
-  #wakeWriters: (() => void)[] = [];
+  /** Messages for which there is no room yet, with what to tell their writers. */
+  #writers: { message: T; settle: (taken: boolean) => void }[] = [];
 
   constructor(capacity: number) {
     this.#capacity = capacity;
@@ -23,11 +24,10 @@ export class Channel<T> implements AsyncIterable<T> {
   }
 
   /** Adds a message; false when the channel has ended and it was dropped. */
-  async push(message: T): Promise<boolean> {
-    while (!this.#ended && this.#queue.length >= this.#capacity) {
-      await new Promise<void>((resolve) => this.#wakeWriters.push(resolve));
-    }
-    return this.offer(message);
+  push(message: T): Promise<boolean> {
+    const waits = !this.#ended && this.#queue.length >= this.#capacity;
+    if (!waits) return Promise.resolve(this.offer(message));
+    return new Promise((settle) => this.#writers.push({ message, settle }));
   }
 
   /** Adds a message whatever the capacity; false when the channel has ended. */
@@ -42,7 +42,7 @@ export class Channel<T> implements AsyncIterable<T> {
   end(): void {
     this.#ended = true;
     this.#wakeReader?.();
-    this.#releaseWriters();
+    for (const { settle } of this.#writers.splice(0)) settle(false);
   }
 
   /** Ends and forgets what waits. */
@@ -53,9 +53,9 @@ export class Channel<T> implements AsyncIterable<T> {
 
   async *[Symbol.asyncIterator](): AsyncGenerator<T> {
     while (true) {
-      const next = this.#queue.shift();
-      if (next !== undefined) {
-        this.#releaseWriters();
+      if (this.#queue.length > 0) {
+        const next = this.#queue.shift() as T;
+        this.#admitWriter();
         yield next;
       } else if (this.#ended) {
         return;
@@ -66,9 +66,12 @@ export class Channel<T> implements AsyncIterable<T> {
     }
   }
 
-  #releaseWriters(): void {
-    const writers = this.#wakeWriters;
-    this.#wakeWriters = [];
-    for (const wake of writers) wake();
+  /** Moves the longest waiting message up in the same step, so that no later one overtakes it. */
+  #admitWriter(): void {
+    if (this.#queue.length >= this.#capacity) return;
+    const writer = this.#writers.shift();
+    if (!writer) return;
+    this.#queue.push(writer.message);
+    writer.settle(true);
   }
 }

@@ -1,4 +1,4 @@
-import { AppError } from "../core/errors.ts";
+import { AppError, toAppError } from "../core/errors.ts";
 import type { NodeId } from "../core/ids.ts";
 import { Channel } from "./channel.ts";
 import {
@@ -31,6 +31,7 @@ class MemoryTransport implements Transport {
   readonly topics = new Map<string, Set<TopicHandler>>();
   readonly #nodes: Map<NodeId, MemoryTransport>;
   readonly #open = new Set<MemoryStream>();
+  #closed = false;
 
   constructor(self: NodeId, nodes: Map<NodeId, MemoryTransport>) {
     this.self = self;
@@ -39,10 +40,11 @@ class MemoryTransport implements Transport {
 
   publish(topic: string, message: Uint8Array): void {
     checkSize(message, topic);
+    if (this.#closed) return;
     for (const [id, node] of this.#nodes) {
       if (id === this.self) continue;
       for (const handler of node.topics.get(topic) ?? []) {
-        queueMicrotask(() => handler(message, this.self));
+        queueMicrotask(() => node.#hear(topic, handler, message, this.self));
       }
     }
   }
@@ -60,7 +62,7 @@ class MemoryTransport implements Transport {
     { timeoutMs }: { timeoutMs: number },
   ): Promise<Uint8Array> {
     checkSize(body, protocol);
-    const handler = this.#reach(peer, protocol).requests.get(protocol);
+    const handler = this.#reach(peer)?.requests.get(protocol);
     if (!handler) throw unreachable(peer, protocol);
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<never>((_, reject) => {
@@ -68,6 +70,9 @@ class MemoryTransport implements Transport {
     });
     try {
       return await Promise.race([handler(body, this.self), late]);
+    } catch (cause) {
+      // As over a wire: what the handler threw arrives as data.
+      throw AppError.from(toAppError(cause).toInfo());
     } finally {
       clearTimeout(timer);
     }
@@ -79,13 +84,19 @@ class MemoryTransport implements Transport {
   }
 
   openStream(peer: NodeId, protocol: string): Promise<MessageStream> {
-    const node = this.#nodes.get(peer);
+    const node = this.#reach(peer);
     const handler = node?.streams.get(protocol);
     if (!node || !handler) return Promise.reject(unreachable(peer, protocol));
     const [here, there] = MemoryStream.pair(this.self, peer);
     this.#track(here);
     node.#track(there);
-    queueMicrotask(() => handler(there));
+    queueMicrotask(() => {
+      try {
+        handler(there);
+      } catch {
+        there.abort("its handler failed");
+      }
+    });
     return Promise.resolve(here);
   }
 
@@ -95,6 +106,7 @@ class MemoryTransport implements Transport {
   }
 
   close(): void {
+    this.#closed = true;
     this.#nodes.delete(this.self);
     this.requests.clear();
     this.streams.clear();
@@ -107,43 +119,56 @@ class MemoryTransport implements Transport {
     stream.onDone = () => this.#open.delete(stream);
   }
 
-  #reach(peer: NodeId, protocol: string): MemoryTransport {
-    const node = this.#nodes.get(peer);
-    if (!node) throw unreachable(peer, protocol);
-    return node;
+  /** The transport of `peer`; a closed one reaches nobody. */
+  #reach(peer: NodeId): MemoryTransport | undefined {
+    return this.#closed ? undefined : this.#nodes.get(peer);
+  }
+
+  #hear(topic: string, handler: TopicHandler, message: Uint8Array, from: NodeId): void {
+    if (!this.topics.get(topic)?.has(handler)) return;
+    try {
+      handler(message, from);
+    } catch {
+      // The promise of a topic is at most once: what a subscriber cannot take is lost to it alone.
+    }
   }
 }
 
 /** What both ends of a stream share: a channel each way, and one way to break them. */
+interface Link {
+  readonly there: Channel<Uint8Array>;
+  readonly back: Channel<Uint8Array>;
+  readonly broken: AbortController;
+  readonly ends: MemoryStream[];
+}
+
 class MemoryStream implements MessageStream {
   readonly peer: NodeId;
   readonly aborted: AbortSignal;
+  /** Called when both directions have ended: nothing is left to break. */
   onDone: () => void = () => {};
   readonly #inbox: Channel<Uint8Array>;
   readonly #outbox: Channel<Uint8Array>;
-  readonly #broken: AbortController;
+  readonly #link: Link;
 
-  private constructor(
-    peer: NodeId,
-    ends: { inbox: Channel<Uint8Array>; outbox: Channel<Uint8Array>; broken: AbortController },
-  ) {
+  private constructor(peer: NodeId, link: Link, direction: "there" | "back") {
     this.peer = peer;
-    this.#inbox = ends.inbox;
-    this.#outbox = ends.outbox;
-    this.#broken = ends.broken;
-    this.aborted = ends.broken.signal;
-    this.aborted.addEventListener("abort", () => this.#done());
+    this.#outbox = link[direction];
+    this.#inbox = link[direction === "there" ? "back" : "there"];
+    this.#link = link;
+    this.aborted = link.broken.signal;
+    link.ends.push(this);
   }
 
   /** The two ends of a stream between nodes `a` and `b`. */
   static pair(a: NodeId, b: NodeId): [MemoryStream, MemoryStream] {
-    const there = new Channel<Uint8Array>(STREAM_CREDIT_MESSAGES);
-    const back = new Channel<Uint8Array>(STREAM_CREDIT_MESSAGES);
-    const broken = new AbortController();
-    return [
-      new MemoryStream(b, { inbox: back, outbox: there, broken }),
-      new MemoryStream(a, { inbox: there, outbox: back, broken }),
-    ];
+    const link: Link = {
+      there: new Channel<Uint8Array>(STREAM_CREDIT_MESSAGES),
+      back: new Channel<Uint8Array>(STREAM_CREDIT_MESSAGES),
+      broken: new AbortController(),
+      ends: [],
+    };
+    return [new MemoryStream(b, link, "there"), new MemoryStream(a, link, "back")];
   }
 
   async send(message: Uint8Array): Promise<void> {
@@ -158,18 +183,19 @@ class MemoryStream implements MessageStream {
   }
 
   abort(reason: string): void {
+    if (this.#inbox.ended && this.#outbox.ended) return;
     this.#inbox.clear();
     this.#outbox.clear();
-    this.#broken.abort(reason);
+    this.#done();
+    this.#link.broken.abort(reason);
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
-    yield* this.#inbox;
-    if (this.#outbox.ended) this.#done();
+  [Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
+    return this.#inbox[Symbol.asyncIterator]();
   }
 
   #done(): void {
-    this.onDone();
+    for (const end of this.#link.ends) end.onDone();
   }
 }
 

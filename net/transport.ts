@@ -20,7 +20,7 @@ export interface MessageStream extends AsyncIterable<Uint8Array> {
   send(message: Uint8Array): Promise<void>;
   /** No more messages from this side; what was sent still arrives. */
   end(): void;
-  /** Breaks both directions at once. */
+  /** Breaks both directions at once; nothing to do once both have ended. */
   abort(reason: string): void;
   /** Aborted when either end breaks the stream. */
   readonly aborted: AbortSignal;
@@ -31,11 +31,15 @@ export interface Transport {
   readonly self: NodeId;
   /** Tells all other subscribers of a topic; at most once each, in order per sender. */
   publish(topic: string, message: Uint8Array): void;
-  /** Calls `handler` with each message of others until the returned function is called. */
+  /**
+   * Calls `handler` with each message of others until the returned function is called. A message
+   * that makes it throw is lost to it, and to nobody else.
+   */
   subscribe(topic: string, handler: (message: Uint8Array, from: NodeId) => void): () => void;
   /**
    * One question, one answer.
-   * @throws {AppError} `node_unreachable`, or `timed_out` after `timeoutMs`.
+   * @throws {AppError} `node_unreachable`, `timed_out` after `timeoutMs`, or what the handler threw
+   * (`internal` when that is no `AppError`).
    */
   request(
     peer: NodeId,
@@ -50,7 +54,7 @@ export interface Transport {
   ): () => void;
   /** @throws {AppError} `node_unreachable`. */
   openStream(peer: NodeId, protocol: string): Promise<MessageStream>;
-  /** Takes the streams that others open for `protocol`. */
+  /** Takes the streams that others open for `protocol`; one that makes it throw is broken. */
   handleStream(protocol: string, handler: (stream: MessageStream) => void): () => void;
   /** Ends every subscription and breaks every stream. */
   close(): void;

@@ -17,8 +17,10 @@ export const START_TIMEOUT_MS = 30_000;
 export const LOAD_TIMEOUT_MS = 300_000;
 const LOAD_TIMEOUT_MS_PER_GIB = 1_000;
 
-/** How long joining a group, and the warm-up, may take. */
+/** How long joining a group may take. */
 export const CONNECT_TIMEOUT_MS = 60_000;
+
+/** How long the warm-up may take. */
 export const WARMUP_TIMEOUT_MS = 180_000;
 
 /** Longest silence of a runner that has work: many times the longest step. */

@@ -124,6 +124,22 @@ Deno.test("every file is reached from an entry point or a test", async () => {
   assert.deepEqual(dead, []);
 });
 
+Deno.test("every export has a sentence that says what it is", async () => {
+  const exported = /^export (?:async )?(?:const|function\*?|class|interface|type) (\w+)/;
+  const bare: string[] = [];
+  for (const { path, text } of await sources(...Object.keys(ROOMS))) {
+    const lines = text.split("\n");
+    for (const [at, line] of lines.entries()) {
+      const name = exported.exec(line)?.[1];
+      if (name === undefined || line.includes("z.infer<") || lines[at - 1]?.endsWith("*/")) {
+        continue;
+      }
+      bare.push(`${path}:${at + 1} ${name}`);
+    }
+  }
+  assert.deepEqual(bare, []);
+});
+
 Deno.test("generated files are what their generators write", async () => {
   const read = (path: string) => Deno.readTextFile(join(ROOT, path));
   assert.equal(await read("ffi/shim.h"), renderHeader(), "run: deno task docs");

@@ -7,7 +7,7 @@ import {
   safetensorsHeaderBytes,
 } from "../../core/safetensors.ts";
 import { loadSafetensors, type Tensor } from "../../ffi/mod.ts";
-import { readStart, readTextIfAny } from "../text/files.ts";
+import { fileNames, readStart, readTextIfAny } from "../text/files.ts";
 import type { TokenizerSource } from "../text/tokenizer.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import type { Quantization } from "./weights.ts";
@@ -100,7 +100,7 @@ function weightFiles(folder: string): ReadonlyMap<string, ReadonlySet<string>> {
   const indexFile = "model.safetensors.index.json";
   const index = readTextIfAny(`${folder}/${indexFile}`);
   const parts = index === undefined
-    ? new Map([["model.safetensors", undefined]])
+    ? new Map(unindexedFiles(folder).map((file) => [file, undefined]))
     : parseSafetensorsIndex(index, indexFile);
   const files = new Map<string, ReadonlySet<string>>();
   for (const [file, promised] of parts) {
@@ -115,6 +115,15 @@ function weightFiles(folder: string): ReadonlyMap<string, ReadonlySet<string>> {
     files.set(file, names);
   }
   return files;
+}
+
+/** The weight files of a folder without an index, as mlx-lm takes them. */
+function unindexedFiles(folder: string): string[] {
+  const files = fileNames(folder).filter((name) => /^model.*\.safetensors$/.test(name)).sort();
+  if (files.length > 0) return files;
+  throw new AppError("load_failed", "Cannot load the model: its folder has no model*.safetensors", {
+    hint: "Fetch the weights too; of weights, only safetensors and GGUF are read",
+  });
 }
 
 function tensorNames(path: string, file: string): ReadonlySet<string> {

@@ -1,4 +1,4 @@
-import { AppError, assert } from "../../core/errors.ts";
+import { AppError } from "../../core/errors.ts";
 import { type GgufHeader, GgufMetadata } from "../../core/gguf.ts";
 import { loadGguf, Scope, type Tensor } from "../../ffi/mod.ts";
 import { fileName } from "../text/files.ts";
@@ -112,7 +112,12 @@ function requireCount(
  */
 function unpermute(tensor: Tensor, heads: number): Tensor {
   const [rows = 0, ...rest] = tensor.shape;
-  assert(rows % (2 * heads) === 0, `${rows} rows do not divide into halves of ${heads} heads`);
+  if (rows % (2 * heads) !== 0) {
+    throw new AppError(
+      "corrupt_model",
+      `Cannot load the model: ${rows} rows of queries or keys are no multiple of ${heads} heads`,
+    );
+  }
   using _scope = new Scope();
   const turned = tensor.reshape(heads, rows / heads / 2, 2, ...rest)
     .swapaxes(1, 2)

@@ -1,5 +1,4 @@
 import {
-  addmm,
   dequantize,
   type Quantized,
   quantizedMatmul,
@@ -11,67 +10,89 @@ import type { Weights } from "./weights.ts";
 /** A function of a tensor that has weights. */
 export type Layer = (x: Tensor) => Tensor;
 
-/** x [..., in] to [..., out], quantised or not, with a bias where the checkpoint has one. */
-export function linear(weights: Weights, path: string): Layer {
-  const bias = weights.optional(`${path}.bias`);
-  const product = projection(weights, path);
-  if (!product.transposed) return bias ? (x) => product.apply(x).add(bias) : product.apply;
-  const { transposed } = product;
-  return bias ? (x) => addmm(bias, x, transposed) : product.apply;
+/** Rows and columns of a matrix: x [..., inputs] becomes [..., outputs]. */
+export interface MatrixShape {
+  readonly outputs: number;
+  readonly inputs: number;
 }
 
-/** x @ Wᵀ; `transposed` is Wᵀ where W is not quantised. */
-function projection(weights: Weights, path: string): { apply: Layer; transposed?: Tensor } {
-  const quantized = quantizedAt(weights, path);
-  if (quantized) {
-    const { parts, options } = quantized;
-    return { apply: (x) => quantizedMatmul(x, parts, options) };
-  }
-  const transposed = weights.own(weights.take(`${path}.weight`).transpose());
-  return { apply: (x) => x.matmul(transposed), transposed };
+/** Bits of one word of packed weights. */
+const WORD_BITS = 32;
+
+/**
+ * x @ Wᵀ, quantised or not, plus a bias where the checkpoint has one.
+ * @throws {AppError} `corrupt_model` when the weights are missing or of another shape.
+ */
+export function linear(weights: Weights, path: string, shape: MatrixShape): Layer {
+  const product = matrix(weights, path, shape).asHead;
+  if (!weights.has(`${path}.bias`)) return product;
+  const bias = weights.take(`${path}.bias`, [shape.outputs]);
+  return (x) => product(x).add(bias);
 }
 
-function quantizedAt(weights: Weights, path: string) {
+/** A matrix W [outputs, inputs] in both of its uses. */
+interface Matrix {
+  /** Indices [B, L] to rows [B, L, inputs]. */
+  readonly embed: Layer;
+  /** x [..., inputs] to x @ Wᵀ [..., outputs]. */
+  readonly asHead: Layer;
+}
+
+function matrix(weights: Weights, path: string, shape: MatrixShape): Matrix {
+  const { outputs, inputs } = shape;
   const options = weights.quantizationOf(path);
-  if (!options) return undefined;
-  const biases = weights.optional(`${path}.biases`);
+  if (!options) {
+    const table = weights.take(`${path}.weight`, [outputs, inputs]);
+    const transposed = weights.own(table.transpose());
+    return { embed: (ids) => table.take(ids, 0), asHead: (x) => x.matmul(transposed) };
+  }
+  const { groupSize, bits, mode } = options;
+  const groups = [outputs, inputs / groupSize];
   const parts: Quantized = {
-    weight: weights.take(`${path}.weight`),
-    scales: weights.take(`${path}.scales`),
-    ...(biases ? { biases } : {}),
+    weight: weights.take(`${path}.weight`, [outputs, inputs * bits / WORD_BITS]),
+    scales: weights.take(`${path}.scales`, groups),
+    ...(mode === "affine" ? { biases: weights.take(`${path}.biases`, groups) } : {}),
   };
-  return { parts, options };
+  const rows = (ids: Tensor): Quantized => ({
+    weight: parts.weight.take(ids, 0),
+    scales: parts.scales.take(ids, 0),
+    ...(parts.biases ? { biases: parts.biases.take(ids, 0) } : {}),
+  });
+  return {
+    embed: (ids) => dequantize(rows(ids), options),
+    asHead: (x) => quantizedMatmul(x, parts, options),
+  };
 }
 
 /** Token ids to vectors, and vectors to logits where the head is tied. */
 export interface Embedding {
-  /** ids [B, L] to [B, L, D]. */
+  /** ids [B, L], each less than V, to [B, L, D]. */
   readonly embed: Layer;
   /** x [..., D] to logits [..., V]. */
   readonly asHead: Layer;
 }
 
-/** A table of vectors, one for each token. */
-export function embedding(weights: Weights, path: string): Embedding {
-  const quantized = quantizedAt(weights, path);
-  if (!quantized) {
-    const table = weights.take(`${path}.weight`); // [V, D]
-    return { embed: (ids) => table.take(ids, 0), asHead: projection(weights, path).apply };
-  }
-  const { parts, options } = quantized;
-  const embed = (ids: Tensor) => {
-    const rows: Quantized = {
-      weight: parts.weight.take(ids, 0),
-      scales: parts.scales.take(ids, 0),
-      ...(parts.biases ? { biases: parts.biases.take(ids, 0) } : {}),
-    };
-    return dequantize(rows, options);
-  };
-  return { embed, asHead: (x) => quantizedMatmul(x, parts, options) };
+/**
+ * A table of vectors, one for each token.
+ * @throws {AppError} `corrupt_model` when the weights are missing or of another shape.
+ */
+export function embedding(
+  weights: Weights,
+  path: string,
+  { vocabSize, dims }: { readonly vocabSize: number; readonly dims: number },
+): Embedding {
+  return matrix(weights, path, { outputs: vocabSize, inputs: dims });
 }
 
-/** Root mean square norm over the last axis. Source: arXiv:1910.07467. */
-export function rmsNorm(weights: Weights, path: string, eps: number): Layer {
-  const weight = weights.take(`${path}.weight`);
+/**
+ * Root mean square norm over the last axis. Source: arXiv:1910.07467.
+ * @throws {AppError} `corrupt_model` when the weight is missing or of another shape.
+ */
+export function rmsNorm(
+  weights: Weights,
+  path: string,
+  { dims, eps }: { readonly dims: number; readonly eps: number },
+): Layer {
+  const weight = weights.take(`${path}.weight`, [dims]);
   return (x) => fastRmsNorm(x, weight, eps);
 }

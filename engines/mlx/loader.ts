@@ -1,4 +1,4 @@
-import { deviceInfo, type Dtype, evalAll, Scope, type Tensor } from "../../ffi/mod.ts";
+import { clearCache, deviceInfo, type Dtype, evalAll, Scope, type Tensor } from "../../ffi/mod.ts";
 import type { LoadProgress } from "../engine.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { Weights } from "./weights.ts";
@@ -53,4 +53,5 @@ function bring(
     waiting.get(name)?.[Symbol.dispose]();
     waiting.delete(name);
   }
+  clearCache(); // What the next layer needs has other sizes.
 }

@@ -28,7 +28,10 @@ export const LlamaArgs = z.object({
   rope_scaling: RopeScaling.optional(),
   rope_parameters: RopeScaling.and(z.object({ rope_theta: z.number().gt(0).optional() }))
     .optional(),
-}).transform((json) => ({
+}).refine(
+  (json) => json.num_attention_heads % (json.num_key_value_heads ?? 1) === 0,
+  { path: ["num_key_value_heads"], message: "It must divide num_attention_heads" },
+).transform((json) => ({
   ...json,
   kvHeads: json.num_key_value_heads ?? json.num_attention_heads,
   headDim: json.head_dim ?? json.hidden_size / json.num_attention_heads,
@@ -43,9 +46,13 @@ type Attention = (x: Tensor, cache: LayerCache) => Tensor;
 
 /** Grouped-query attention. x: [B, L, D] to [B, L, D]. Source: arXiv:2305.13245. */
 function attention(weights: Weights, path: string, args: Args, rope: Rotary): Attention {
-  const { num_attention_heads: heads, kvHeads, headDim } = args;
-  const part = (name: string) => linear(weights, `${path}.${name}`);
-  const [q, k, v, o] = [part("q_proj"), part("k_proj"), part("v_proj"), part("o_proj")];
+  const { num_attention_heads: heads, hidden_size: D, kvHeads, headDim } = args;
+  const part = (name: string, outputs: number, inputs: number) =>
+    linear(weights, `${path}.${name}`, { outputs, inputs });
+  const q = part("q_proj", heads * headDim, D);
+  const k = part("k_proj", kvHeads * headDim, D);
+  const v = part("v_proj", kvHeads * headDim, D);
+  const o = part("o_proj", D, heads * headDim);
   const scale = headDim ** -0.5;
   return (x, cache) => {
     const [B = 1, L = 1] = x.shape;
@@ -60,9 +67,14 @@ function attention(weights: Weights, path: string, args: Args, rope: Rotary): At
 }
 
 /** SwiGLU. x: [B, L, D] to [B, L, D]. Source: arXiv:2002.05202. */
-function mlp(weights: Weights, path: string): Layer {
-  const part = (name: string) => linear(weights, `${path}.${name}`);
-  const [gate, up, down] = [part("gate_proj"), part("up_proj"), part("down_proj")];
+function mlp(weights: Weights, path: string, args: Args): Layer {
+  const wide = { outputs: args.intermediate_size, inputs: args.hidden_size };
+  const gate = linear(weights, `${path}.gate_proj`, wide);
+  const up = linear(weights, `${path}.up_proj`, wide);
+  const down = linear(weights, `${path}.down_proj`, {
+    outputs: args.hidden_size,
+    inputs: args.intermediate_size,
+  });
   return (x) => {
     const g = gate(x);
     return down(g.multiply(g.sigmoid()).multiply(up(x)));
@@ -72,9 +84,10 @@ function mlp(weights: Weights, path: string): Layer {
 /** Attention, then MLP, each on normed input and added to the stream. */
 function block(weights: Weights, path: string, args: Args, rope: Rotary): Attention {
   const attend = attention(weights, `${path}.self_attn`, args, rope);
-  const feed = mlp(weights, `${path}.mlp`);
-  const beforeAttention = rmsNorm(weights, `${path}.input_layernorm`, args.rms_norm_eps);
-  const beforeMlp = rmsNorm(weights, `${path}.post_attention_layernorm`, args.rms_norm_eps);
+  const feed = mlp(weights, `${path}.mlp`, args);
+  const shape = { dims: args.hidden_size, eps: args.rms_norm_eps };
+  const beforeAttention = rmsNorm(weights, `${path}.input_layernorm`, shape);
+  const beforeMlp = rmsNorm(weights, `${path}.post_attention_layernorm`, shape);
   return (x, cache) => {
     const h = x.add(attend(beforeAttention(x), cache));
     return h.add(feed(beforeMlp(h)));
@@ -85,17 +98,20 @@ function block(weights: Weights, path: string, args: Args, rope: Rotary): Attent
 export function llama(args: Args, weights: Weights): TextModel {
   weights.drop((name) => name.endsWith("rotary_emb.inv_freq"));
   if (args.tie_word_embeddings) weights.drop((name) => name.startsWith("lm_head."));
-  const { embed, asHead } = embedding(weights, "model.embed_tokens");
+  const { vocab_size: vocabSize, hidden_size: dims } = args;
+  const { embed, asHead } = embedding(weights, "model.embed_tokens", { vocabSize, dims });
   const rope = rotary(weights, args);
   const blocks = Array.from(
     { length: args.num_hidden_layers },
     (_, i) => block(weights, `model.layers.${i}`, args, rope),
   );
-  const norm = rmsNorm(weights, "model.norm", args.rms_norm_eps);
-  const head = args.tie_word_embeddings ? asHead : linear(weights, "lm_head");
+  const norm = rmsNorm(weights, "model.norm", { dims, eps: args.rms_norm_eps });
+  const head = args.tie_word_embeddings
+    ? asHead
+    : linear(weights, "lm_head", { outputs: vocabSize, inputs: dims });
   return {
     layerCount: blocks.length,
-    vocabSize: args.vocab_size,
+    vocabSize,
     contextTokens: args.contextTokens,
     makeCache: () => new KvCache(blocks.length),
     hidden: (ids, cache) =>

@@ -7,6 +7,7 @@
 import { z } from "zod";
 import { AppError } from "../../core/errors.ts";
 import { requireKnownArchitecture } from "../../core/safetensors.ts";
+import { Scope } from "../../ffi/mod.ts";
 import type { Weights } from "../mlx/weights.ts";
 import { llama, LlamaArgs } from "./llama.ts";
 import type { TextModel } from "./text_model.ts";
@@ -49,6 +50,7 @@ export function buildModel(config: Readonly<Record<string, unknown>>, weights: W
   requireKnownArchitecture(type);
   const build = MODELS[type];
   if (!build) throw new AppError("unsupported_model", `Cannot build a model of type "${type}"`);
+  using _scope = new Scope(); // What is made on the way goes; what is owned by the weights stays.
   const model = build(config, weights);
   weights.requireAllUsed();
   return model;

@@ -33,8 +33,8 @@ export class ChatTemplate {
 
   /**
    * The prompt for an answer to these messages. System and developer messages go to the front as
-   * one; a trailing assistant message is what the answer begins with. The template gets no clock, so
-   * that every rank renders the same prompt; templates that can do without use their own date.
+   * one; a trailing assistant message is what the answer begins with. The template gets no clock,
+   * so that every rank renders the same prompt; templates that can do without use their own date.
    * @throws {AppError} `invalid_request` when the template refuses the messages.
    */
   render(messages: readonly ChatMessage[], variables: Record<string, unknown> = {}): string {

@@ -4,8 +4,8 @@ const SPACE = 0x20;
 
 /**
  * Tokens to text as they come: what `add` and `finish` return, joined, is the text of all tokens.
- * Incomplete UTF-8 waits for its rest; what never completes becomes U+FFFD. Each token costs its own
- * bytes, however long the text is.
+ * Incomplete UTF-8 waits for its rest; what never completes becomes U+FFFD. Each token costs its
+ * own bytes, however long the text is.
  */
 export class Detokenizer {
   readonly #tokenizer: Pick<TextTokenizer, "bytesOf">;

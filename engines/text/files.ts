@@ -10,6 +10,11 @@ export function isFolder(path: string): boolean {
   return attempt(path, () => Deno.statSync(path).isDirectory);
 }
 
+/** What lies in a folder. @throws {AppError} `load_failed` when it cannot be read. */
+export function fileNames(folder: string): string[] {
+  return attempt(folder, () => [...Deno.readDirSync(folder)].map(({ name }) => name));
+}
+
 /**
  * The first bytes of a file, and how many it has.
  * @throws {AppError} `load_failed` when it cannot be read.

@@ -17,8 +17,15 @@ const END_OF_TURN: readonly string[] = [
 ];
 
 const GPT2 = String.raw`'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+`;
-const LLAMA3 = String
-  .raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+`;
+const LLAMA3 = [
+  String.raw`(?i:'s|'t|'re|'ve|'m|'ll|'d)`,
+  String.raw`[^\r\n\p{L}\p{N}]?\p{L}+`,
+  String.raw`\p{N}{1,3}`,
+  String.raw` ?[^\s\p{L}\p{N}]+[\r\n]*`,
+  String.raw`\s*[\r\n]+`,
+  String.raw`\s+(?!\S)`,
+  String.raw`\s+`,
+].join("|");
 
 /** How a family splits text before merging. */
 interface PreTokenizer {
@@ -78,7 +85,7 @@ export function tokenizerFromGguf(metadata: GgufMetadata): TokenizerSource {
   };
 }
 
-/** Ids after which a GGUF's model has said its word: eos, eot and eom, and turn ends by their text. */
+/** Ids that end a GGUF's answer: eos, eot and eom, and ends of turns by their text. */
 export function eosIdsFromGguf(metadata: GgufMetadata): number[] {
   const named = ["eos", "eot", "eom"]
     .map((name) => metadata.number(`tokenizer.ggml.${name}_token_id`))

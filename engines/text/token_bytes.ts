@@ -12,14 +12,15 @@ const UTF8 = new TextEncoder();
  * GPT-2's letters for bytes: printable ones stand for themselves, the other 68 for letters from
  * U+0100 on, in order.
  */
-const BYTE_OF_LETTER: ReadonlyMap<string, number> = new Map(
-  Array.from({ length: 256 }, (_, byte) => byte).reduce<[string, number][]>((letters, byte) => {
+const BYTE_OF_LETTER: ReadonlyMap<string, number> = (() => {
+  const letters = new Map<string, number>();
+  let spare = 256;
+  for (let byte = 0; byte < 256; byte++) {
     const isPrintable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
-    const spare = letters.filter(([letter]) => letter.charCodeAt(0) >= 256).length;
-    letters.push([String.fromCharCode(isPrintable ? byte : 256 + spare), byte]);
-    return letters;
-  }, []),
-);
+    letters.set(String.fromCharCode(isPrintable ? byte : spare++), byte);
+  }
+  return letters;
+})();
 
 function byteLevelBytes(token: string, isAdded: boolean): Uint8Array {
   if (isAdded) return UTF8.encode(token);

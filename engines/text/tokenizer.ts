@@ -80,8 +80,8 @@ export class TextTokenizer {
 }
 
 /**
- * The same pre-tokenizer with `Digits` as a split by `\p{N}`: the Rust library counts all numbers of
- * Unicode as digits, this one (0.2.0) only decimal ones, so that "½" and "²" would differ.
+ * The same pre-tokenizer with `Digits` as a split by `\p{N}`: the Rust library counts all numbers
+ * of Unicode as digits, this one (0.2.0) only decimal ones, so that "½" and "²" would differ.
  */
 function withUnicodeDigits(step: unknown): unknown {
   if (typeof step !== "object" || step === null) return step;

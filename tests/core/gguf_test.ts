@@ -114,6 +114,12 @@ Deno.test("checkGgufTensors() refuses types that MLX cannot read by their name",
   }
 });
 
+Deno.test("checkGgufTensors() refuses a part of a split model", () => {
+  const header = parse(BYTES);
+  const split = { ...header, metadata: new Map(header.metadata).set("split.count", 3) };
+  refuses(split, "unsupported_model", /one of 3 parts/);
+});
+
 Deno.test("checkGgufTensors() refuses tensors that overlap, are misplaced or misshapen", () => {
   const second = parse(BYTES).tensors[1];
   ok(second);

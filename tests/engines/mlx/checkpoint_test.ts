@@ -1,0 +1,180 @@
+import { deepEqual, equal, ok, throws } from "node:assert/strict";
+import { join } from "node:path";
+import { AppError } from "../../../core/errors.ts";
+import { openCheckpoint } from "../../../engines/mlx/checkpoint.ts";
+import { loadWeights } from "../../../engines/mlx/loader.ts";
+import {
+  clearCache,
+  dequantize,
+  ensureSetup,
+  liveArrays,
+  loadGguf,
+  memoryCounters,
+  resetPeakMemory,
+  Scope,
+  type Tensor,
+} from "../../../ffi/mod.ts";
+import { TempDir } from "../../support/temp_dir.ts";
+import { goldenJson, goldenPath, readWeights, TINY_FOLDERS } from "../golden.ts";
+
+await ensureSetup();
+
+/** The first of a checkpoint's files that are asked for in vain, or other trouble with it. */
+function refused(path: string, code: string, message: RegExp): void {
+  throws(
+    () => readWeights(openCheckpoint(path))[Symbol.dispose](),
+    (error) => {
+      ok(error instanceof AppError, String(error));
+      equal(error.code, code);
+      ok(message.test(error.message), error.message);
+      return true;
+    },
+  );
+}
+
+/** A copy of a tiny folder, to be damaged. */
+async function copyOf(name: string, dir: TempDir): Promise<string> {
+  for (const { name: file } of Deno.readDirSync(goldenPath(`models/${name}`))) {
+    await Deno.copyFile(goldenPath(`models/${name}/${file}`), join(dir.path, file));
+  }
+  return dir.path;
+}
+
+Deno.test("openCheckpoint() reads what a folder says about its model", () => {
+  const checkpoint = openCheckpoint(goldenPath("models/tiny-tied"));
+  equal(checkpoint.config["model_type"], "llama");
+  deepEqual(checkpoint.eosIds, [2, 0]);
+  deepEqual(checkpoint.quantizationOf("model.embed_tokens"), undefined);
+});
+
+Deno.test("openCheckpoint() knows what is quantised otherwise than the rest", () => {
+  const checkpoint = openCheckpoint(goldenPath("models/tiny-quantized"));
+  const affine = { groupSize: 32, mode: "affine" };
+  deepEqual(checkpoint.quantizationOf("model.embed_tokens"), { ...affine, bits: 8 });
+  deepEqual(checkpoint.quantizationOf("model.layers.0.mlp.up_proj"), { ...affine, bits: 4 });
+});
+
+Deno.test("openCheckpoint() reads a GGUF's config in Hugging Face's words", () => {
+  const { config, eosIds } = openCheckpoint(goldenPath("models/tiny-gguf.gguf"));
+  const folder = openCheckpoint(goldenPath("models/tiny-tied")).config;
+  for (const [key, value] of Object.entries(config)) {
+    const expected = folder[key] ?? null;
+    const isClose = typeof value === "number" && Math.abs(value - Number(expected)) < 1e-9;
+    ok(isClose || value === expected, `${key}: ${value}, expected ${expected}`);
+  }
+  deepEqual(eosIds, [2, 0]);
+});
+
+Deno.test("every loadable GGML type has the values that llama.cpp gives it", () => {
+  const { values } = goldenJson("parity/ggml-types.json");
+  const tensors = loadGguf(goldenPath("models/ggml-types.gguf"));
+  using _scope = new Scope();
+  for (const [type, expected] of Object.entries<number[]>(values)) {
+    const weight = tensors.get(`${type}.weight`) as Tensor;
+    const scales = tensors.get(`${type}.scales`)?.astype("float32");
+    const biases = tensors.get(`${type}.biases`)?.astype("float32");
+    const bits = type === "Q8_0" ? 8 : 4;
+    const got = scales && biases
+      ? dequantize({ weight, scales, biases }, { groupSize: 32, bits })
+      : weight;
+    const largest = Math.max(...expected.map(Math.abs));
+    got.toFloat32Array().forEach((value, i) => {
+      // Some arrive as float16, which rounds to 11 bits.
+      ok(Math.abs(value - (expected[i] ?? NaN)) <= largest / 2000, `${type}: value ${i}`);
+    });
+  }
+  for (const tensor of tensors.values()) tensor[Symbol.dispose]();
+});
+
+Deno.test("loadWeights() reports each layer and returns all memory", () => {
+  const [arrays, { activeBytes }] = [liveArrays(), memoryCounters()];
+  const progress: number[] = [];
+  const loading = loadWeights(openCheckpoint(goldenPath("models/tiny-sharded")), 2);
+  let step = loading.next();
+  for (; !step.done; step = loading.next()) progress.push(step.value.layersLoaded);
+  deepEqual(progress, [1, 2]);
+  ok(memoryCounters().activeBytes > activeBytes);
+  step.value[Symbol.dispose]();
+  equal(liveArrays(), arrays);
+  equal(memoryCounters().activeBytes, activeBytes);
+});
+
+Deno.test("loadWeights() frees what it has when it is stopped half-way", () => {
+  const [arrays, { activeBytes }] = [liveArrays(), memoryCounters()];
+  for (const { layersLoaded } of loadWeights(openCheckpoint(goldenPath("models/tiny-bf16")), 2)) {
+    if (layersLoaded === 1) break;
+  }
+  equal(liveArrays(), arrays);
+  equal(memoryCounters().activeBytes, activeBytes);
+});
+
+Deno.test("loadWeights() needs hardly more memory than the weights take", () => {
+  for (const name of [...TINY_FOLDERS.map((n) => `models/${n}`), "models/tiny-gguf.gguf"]) {
+    clearCache();
+    resetPeakMemory();
+    const before = memoryCounters().activeBytes;
+    using _weights = readWeights(openCheckpoint(goldenPath(name)));
+    const { activeBytes, peakBytes } = memoryCounters();
+    const held = activeBytes - before;
+    // Tiny models have two layers, so that one layer twice is a large share.
+    ok(peakBytes - before <= 2 * held, `${name}: ${peakBytes - before} for ${held}`);
+  }
+});
+
+Deno.test("openCheckpoint() names what is not there", async () => {
+  await using dir = await TempDir.make();
+  refused(join(dir.path, "gone.gguf"), "load_failed", /Cannot read "gone.gguf": NotFound/);
+  refused(dir.path, "load_failed", /no "config.json"/);
+  const folder = await copyOf("tiny-sharded", dir);
+  await Deno.remove(join(folder, "model-00002-of-00002.safetensors"));
+  refused(folder, "load_failed", /"model-00002-of-00002.safetensors": NotFound/);
+  await Deno.remove(join(folder, "tokenizer.json"));
+  refused(folder, "load_failed", /00002|no "tokenizer.json"/);
+});
+
+Deno.test("openCheckpoint() takes all weight files of a folder without an index", async () => {
+  await using dir = await TempDir.make();
+  const folder = await copyOf("tiny-sharded", dir);
+  await Deno.remove(join(folder, "model.safetensors.index.json"));
+  using weights = readWeights(openCheckpoint(folder));
+  ok(weights.has("model.norm.weight") && weights.has("model.embed_tokens.weight"));
+  for (const part of ["00001", "00002"]) {
+    await Deno.remove(join(folder, `model-${part}-of-00002.safetensors`));
+  }
+  refused(folder, "load_failed", /no model\*\.safetensors/);
+});
+
+Deno.test("openCheckpoint() names the tensor that a cut file lacks", async () => {
+  await using dir = await TempDir.make();
+  const folder = await copyOf("tiny-tied", dir);
+  const file = join(folder, "model.safetensors");
+  await Deno.truncate(file, (await Deno.stat(file)).size - 100);
+  refused(folder, "corrupt_model", /"model.safetensors": tensor "model\..*" ends at data byte/);
+  const gguf = join(dir.path, "cut.gguf");
+  await Deno.copyFile(goldenPath("models/tiny-gguf.gguf"), gguf);
+  await Deno.truncate(gguf, (await Deno.stat(gguf)).size - 1000);
+  refused(gguf, "corrupt_model", /"cut.gguf": tensor ".*" ends at data byte/);
+});
+
+Deno.test("openCheckpoint() names an index whose tensors are elsewhere", async () => {
+  await using dir = await TempDir.make();
+  const folder = await copyOf("tiny-tied", dir);
+  const index = {
+    weight_map: { "model.norm.weight": "model.safetensors", x: "model.safetensors" },
+  };
+  await Deno.writeTextFile(join(folder, "model.safetensors.index.json"), JSON.stringify(index));
+  refused(folder, "corrupt_model", /"model.safetensors" lacks the tensor "x"/);
+});
+
+Deno.test("openCheckpoint() refuses quantization and JSON that it does not know", async () => {
+  await using dir = await TempDir.make();
+  const folder = await copyOf("tiny-tied", dir);
+  const config = JSON.parse(await Deno.readTextFile(join(folder, "config.json")));
+  const gptq = { ...config, quantization_config: { quant_method: "gptq", bits: 4 } };
+  await Deno.writeTextFile(join(folder, "config.json"), JSON.stringify(gptq));
+  refused(folder, "unsupported_model", /"gptq"/);
+  await Deno.writeTextFile(join(folder, "config.json"), "[]");
+  refused(folder, "corrupt_model", /"config.json": it is not a JSON object/);
+  await Deno.writeTextFile(join(folder, "config.json"), "{");
+  refused(folder, "corrupt_model", /"config.json": it is not JSON/);
+});

@@ -1,0 +1,347 @@
+/**
+ * The exact order of events of spec worker-engines §4.1, with the fake engine. Two things differ
+ * from the table: a chat streams Accepted and PrefillProgress before its tokens and ends in a
+ * Finish chunk of its own (design, streamed answers), and an illegal command is refused.
+ */
+import assert from "node:assert/strict";
+import type { z } from "zod";
+import type { RunnerCommand, RunnerReport } from "../../core/frames.ts";
+import type { TextGenerationPayload } from "../../core/task.ts";
+import { CommandQueue } from "../../engines/command_queue.ts";
+import type { Builder, Engine } from "../../engines/engine.ts";
+import { FakeBuilder, type FakeScript } from "../../engines/fake.ts";
+import { Runner } from "../../engines/runner.ts";
+import { cardOf, instanceOf, taskId } from "../support/cluster.ts";
+
+const HI = { tokens: ["hi"] };
+const stamp = { incarnation: 7 };
+const [shard] = Object.values(
+  instanceOf("i", ["n" as never], { card: cardOf({ nLayers: 32 }) }).shardAssignments.runnerToShard,
+);
+assert.ok(shard);
+
+const init: RunnerCommand = { type: "ConnectToGroup", taskId: taskId("init"), ...stamp };
+const load: RunnerCommand = {
+  type: "LoadModel",
+  taskId: taskId("load"),
+  ...stamp,
+  modelPath: "/model",
+  shard,
+  config: {},
+};
+const warmUp: RunnerCommand = { type: "StartWarmup", taskId: taskId("warm"), ...stamp };
+const shutdown: RunnerCommand = { type: "Shutdown", taskId: taskId("end"), ...stamp };
+
+function chat(id: string, fields: Partial<TextGenerationPayload> = {}): RunnerCommand {
+  const messages = [{ role: "user" as const, content: "hello" }];
+  const payload = { messages, sampling: {}, stop: [], seed: "1", ...fields };
+  return { type: "TextGeneration", taskId: taskId(id), ...stamp, payload };
+}
+
+function cancel(id: string): RunnerCommand {
+  const cancelledTaskId = taskId(id);
+  return { type: "CancelTask", taskId: taskId(`cancel-${id}`), cancelledTaskId, ...stamp };
+}
+
+/** One report in a few words. */
+function line(report: RunnerReport): string {
+  switch (report.type) {
+    case "StatusUpdated": {
+      const { status } = report;
+      const name = status.type.replace("Runner", "");
+      return status.type === "RunnerLoading"
+        ? `${name}(${status.layersLoaded},${status.totalLayers})`
+        : name;
+    }
+    case "Ack":
+      return `ack ${report.taskId}`;
+    case "TaskUpdated":
+      return `${report.taskId} ${report.taskStatus}`;
+    case "ChunkGenerated":
+      return `${report.taskId}: ${
+        report.chunk.type === "Token" ? `"${report.chunk.text}"` : report.chunk.type
+      }`;
+    case "RunnerError":
+      return report.reason;
+  }
+}
+
+interface Run {
+  readonly lines: string[];
+  readonly reports: RunnerReport[];
+  readonly error: unknown;
+}
+
+/**
+ * All reports of a runner that is given `commands` at its start; `then` gives more at the moment
+ * of a report. Ends when the runner has, or when it has nothing left to do.
+ */
+async function run(
+  commands: readonly RunnerCommand[],
+  { script = HI, builder = new FakeBuilder(script), then = {} }: {
+    script?: z.input<typeof FakeScript>;
+    builder?: Builder;
+    then?: Readonly<Record<string, RunnerCommand | readonly RunnerCommand[]>>;
+  } = {},
+): Promise<Run> {
+  const queue = new CommandQueue();
+  const reports: RunnerReport[] = [];
+  const lines: string[] = [];
+  const emit = (report: RunnerReport) => {
+    reports.push(report);
+    const said = line(report);
+    if (!lines.includes(said)) { for (const next of [then[said] ?? []].flat()) queue.push(next); }
+    lines.push(said);
+  };
+  for (const command of commands) queue.push(command);
+  const breathe = () => Promise.resolve();
+  const runner = new Runner({ ...stamp, builder, commands: queue, emit, breathe });
+  let error: unknown;
+  let ended = false;
+  const running = runner.run().catch((cause) => error = cause).finally(() => ended = true);
+  // Fake engines need no timers: a runner that is quiet for so long waits for a command.
+  for (let turn = 0, quiet = 0; !ended && quiet < 50 && turn < 100_000; turn++) {
+    const before = lines.length;
+    await Promise.resolve();
+    quiet = lines.length === before ? quiet + 1 : 0;
+  }
+  queue.close();
+  await running;
+  return { lines, reports, error };
+}
+
+const LOADED = ["load Running", "Loading(0,32)", "ack load", "Loading(1,1)", "load Complete"];
+const UP = ["Idle", ...LOADED, "Loaded", "warm Running", "WarmingUp", "ack warm", "warm Complete"];
+const chatOf = (id: string) => [
+  `${id} Running`,
+  "Running",
+  `ack ${id}`,
+  `${id}: Accepted`,
+  `${id}: PrefillProgress`,
+  `${id}: "hi"`,
+  `${id}: Finish`,
+  `${id} Complete`,
+  "Ready",
+];
+const END = ["end Running", "ShuttingDown", "ack end", "end Complete", "Shutdown"];
+
+/** What a runner says after it has become Ready. */
+async function afterUp(
+  commands: readonly RunnerCommand[],
+  options: Parameters<typeof run>[1] = {},
+): Promise<string[]> {
+  const { lines, error } = await run([load, warmUp, ...commands], options);
+  assert.equal(error, undefined);
+  assert.deepEqual(lines.slice(0, UP.length + 1), [...UP, "Ready"]);
+  return lines.slice(UP.length + 1);
+}
+
+Deno.test("§4.1: the whole life of a runner, in its exact order", async () => {
+  const { lines, error } = await run([init, load, warmUp, chat("t")], {
+    then: { "t Complete": shutdown },
+  });
+  assert.equal(error, undefined);
+  const connected = ["init Running", "Connecting", "ack init", "init Complete", "Connected"];
+  assert.deepEqual(lines, ["Idle", ...connected, ...UP.slice(1), "Ready", ...chatOf("t"), ...END]);
+});
+
+Deno.test("§4.1: a single rank loads from Idle", async () => {
+  const { lines } = await run([load]);
+  assert.deepEqual(lines, ["Idle", ...LOADED, "Loaded"]);
+});
+
+Deno.test("every report carries the incarnation", async () => {
+  const { reports } = await run([load, warmUp, chat("t")]);
+  assert.ok(reports.length > 15);
+  for (const { incarnation } of reports) assert.equal(incarnation, 7);
+});
+
+Deno.test("several requests are served first come, first served, Running once", async () => {
+  const lines = await afterUp([chat("t"), chat("u"), chat("v")]);
+  const [finished, accepted] = ["Complete", "Accepted"].map((word) =>
+    lines.filter((one) => one.endsWith(word)).map((one) => one[0])
+  );
+  assert.deepEqual(finished, ["t", "u", "v"]);
+  assert.deepEqual(accepted, ["t", "u", "v"]);
+  assert.equal(lines.filter((one) => one === "Running").length, 1);
+  assert.equal(lines.filter((one) => one === "Ready").length, 1);
+  assert.equal(lines.at(-1), "Ready");
+});
+
+Deno.test("a request that comes in mid-stream is accepted before the stream ends", async () => {
+  const lines = await afterUp([chat("t")], {
+    script: { tokens: ["a", "b", "c", "d"] },
+    then: { 't: "a"': chat("u") },
+  });
+  assert.ok(lines.indexOf("u: Accepted") < lines.indexOf('t: "d"'));
+  assert.ok(lines.indexOf("t Complete") < lines.indexOf('u: "a"'));
+});
+
+Deno.test("a request given twice is acknowledged twice and served once", async () => {
+  const lines = await afterUp([chat("t"), chat("t")], { script: { tokens: ["a", "b", "c"] } });
+  assert.equal(lines.filter((one) => one === "ack t").length, 2);
+  assert.equal(lines.filter((one) => one === "t: Accepted").length, 1);
+  assert.equal(lines.filter((one) => one === "t Complete").length, 1);
+});
+
+Deno.test("cancel of a queued request drops it before it begins, and touches no other", async () => {
+  const lines = await afterUp([chat("t"), chat("u")], { then: { "u: Accepted": cancel("u") } });
+  const ofU = lines.filter((one) => /\bu\b/.test(one));
+  assert.deepEqual(ofU, ["u Running", "ack u", "u: Accepted", "ack cancel-u", "u Cancelled"]);
+  assert.ok(lines.includes("t Complete"));
+  assert.equal(lines.at(-1), "Ready");
+});
+
+for (const [stage, moment] of [["prefill", "t: PrefillProgress"], ["decode", 't: "hi"']] as const) {
+  Deno.test(`cancel in ${stage} takes effect within one step, and the runner is Ready`, async () => {
+    const lines = await afterUp([chat("t")], {
+      script: { ...HI, endless: true },
+      then: { [moment]: cancel("t") },
+    });
+    const at = lines.indexOf("ack cancel-t");
+    assert.ok(at > lines.indexOf(moment));
+    assert.deepEqual(lines.slice(at), ["ack cancel-t", "t Cancelled", "Ready"]);
+    const between = lines.slice(lines.indexOf(moment) + 1, at);
+    assert.ok(between.length <= 1, `said meanwhile: ${between.join(", ")}`);
+  });
+}
+
+Deno.test("cancel of an unknown or ended request is acknowledged, and nothing else", async () => {
+  assert.deepEqual(await afterUp([cancel("nobody")]), ["ack cancel-nobody"]);
+  const lines = await afterUp([chat("t")], { then: { Ready: [], "t Complete": cancel("t") } });
+  assert.deepEqual(lines, [...chatOf("t"), "ack cancel-t"]);
+});
+
+Deno.test("cancel before anything is loaded is acknowledged", async () => {
+  const { lines, error } = await run([cancel("t")]);
+  assert.deepEqual([lines, error], [["Idle", "ack cancel-t"], undefined]);
+});
+
+Deno.test("a command that is illegal in its status is refused, not died of", async () => {
+  const refused = (id: string) => [`ack ${id}`, `${id} Failed`];
+  const { lines, error } = await run([warmUp, chat("early"), load, load, init, warmUp], {
+    then: { Ready: [warmUp, load, init, chat("t")] },
+  });
+  assert.equal(error, undefined);
+  assert.deepEqual(lines, [
+    "Idle",
+    ...refused("warm"),
+    "ack early",
+    "early: Error",
+    "early Failed",
+    ...LOADED,
+    "Loaded",
+    ...refused("load"),
+    ...refused("init"),
+    "warm Running",
+    "WarmingUp",
+    "ack warm",
+    "warm Complete",
+    "Ready",
+    ...refused("warm"),
+    ...refused("load"),
+    ...refused("init"),
+    ...chatOf("t"),
+  ]);
+});
+
+Deno.test("a refusal says what was asked and where the runner stands", async () => {
+  const { reports } = await run([chat("t")]);
+  const [chunk] = reports.flatMap((one) => one.type === "ChunkGenerated" ? [one.chunk] : []);
+  assert.ok(chunk?.type === "Error");
+  assert.equal(chunk.error.code, "not_ready");
+  assert.equal(chunk.error.message, "Cannot do TextGeneration while the runner is RunnerIdle");
+});
+
+Deno.test("a request that the engine refuses fails alone, without a word of Running", async () => {
+  const lines = await afterUp([chat("t")], { script: { ...HI, contextTokens: 1 } });
+  assert.deepEqual(lines, ["ack t", "t: Error", "t Failed"]);
+});
+
+Deno.test("an error of one request keeps the engine and the next request", async () => {
+  const lines = await afterUp([chat("t")], {
+    script: { ...HI, failIn: "request" },
+    then: { "t Failed": chat("u") },
+  });
+  assert.deepEqual(lines.slice(0, 6), [
+    "t Running",
+    "Running",
+    "ack t",
+    "t: Accepted",
+    "t: Error",
+    "t Failed",
+  ]);
+  assert.ok(lines.includes("u Failed"));
+  assert.equal(lines.at(-1), "Ready");
+});
+
+for (const stage of ["load", "warmup"] as const) {
+  Deno.test(`an error in ${stage} ends the runner with that error, its task unfinished`, async () => {
+    const { lines, error } = await run([load, warmUp], { script: { failIn: stage } });
+    assert.match(String(error), new RegExp(`told to fail in ${stage}`));
+    assert.equal(lines.at(-1), stage === "load" ? "ack load" : "ack warm");
+  });
+}
+
+/** A builder that counts its layers and what is closed. */
+class CountingBuilder extends FakeBuilder {
+  layers = 0;
+  closed: string[] = [];
+
+  override *load() {
+    for (; this.layers < 32; this.layers++) {
+      yield { layersLoaded: this.layers + 1, totalLayers: 32 };
+    }
+  }
+
+  override build(): Engine {
+    const engine = super.build();
+    const close = () => this.closed.push("engine");
+    return Object.assign(Object.create(engine), {
+      close,
+      warmup: () => engine.warmup(),
+      submit: (task: Parameters<Engine["submit"]>[0]) => engine.submit(task),
+      hasWork: () => engine.hasWork(),
+      step: () => engine.step(),
+    });
+  }
+
+  override close(): void {
+    this.closed.push("builder");
+  }
+}
+
+Deno.test("Shutdown during load ends it at the next layer", async () => {
+  const builder = new CountingBuilder();
+  const { lines, error } = await run([load], { builder, then: { "Loading(3,32)": shutdown } });
+  assert.equal(error, undefined);
+  assert.equal(lines.filter((one) => one.startsWith("Loading")).length, 4);
+  assert.deepEqual(lines.slice(-END.length), END);
+  assert.ok(!lines.includes("load Complete"));
+  assert.deepEqual(builder.closed, ["builder"], "no engine was built");
+});
+
+Deno.test("Shutdown in any status ends the runner, and closes engine and builder once", async () => {
+  for (const moment of ["Idle", "Loaded", "Ready", 't: "hi"']) {
+    const builder = new CountingBuilder({ ...HI, endless: true });
+    const { lines, error } = await run(
+      [load, warmUp, chat("t")].slice(0, moment === "Idle" ? 0 : 3),
+      {
+        builder,
+        then: { [moment]: shutdown },
+      },
+    );
+    assert.equal(error, undefined);
+    assert.deepEqual(lines.slice(-END.length), END, moment);
+    assert.deepEqual(
+      builder.closed,
+      moment === "Idle" ? ["builder"] : ["engine", "builder"],
+      moment,
+    );
+  }
+});
+
+Deno.test("the end of the node ends the runner without a word", async () => {
+  const { lines, error } = await run([load, warmUp]);
+  assert.deepEqual([lines.at(-1), error], ["Ready", undefined]);
+});

@@ -1,0 +1,96 @@
+import { deepEqual, equal, ok, throws } from "node:assert/strict";
+import type { BoundModel, Engine } from "../../engines/engine.ts";
+import { TextBuilder } from "../../engines/text_builder.ts";
+import { ensureSetup, liveArrays, memoryCounters } from "../../ffi/mod.ts";
+import { bind, goldenPath, SMOLLM2, task } from "./golden.ts";
+
+await ensureSetup();
+
+/** The engine over a model, as a runner would bring it up, and the progress it saw. */
+function bringUp(model: BoundModel): { engine: Engine; progress: string[] } {
+  const builder = new TextBuilder();
+  builder.connect();
+  const progress: string[] = [];
+  for (const { layersLoaded, totalLayers } of builder.load(model)) {
+    progress.push(`${layersLoaded}/${totalLayers}`);
+  }
+  const engine = builder.build();
+  builder.close();
+  return { engine, progress };
+}
+
+/** What an engine says to one request, and how it ends. */
+function say(engine: Engine, request: ReturnType<typeof task>): { text: string; end: string } {
+  engine.submit(request);
+  let [text, end] = ["", ""];
+  while (engine.hasWork()) {
+    for (const [, response] of engine.step()) {
+      if (response.type !== "chunk") continue;
+      if (response.chunk.type === "Token") text += response.chunk.text;
+      if (response.chunk.type === "Finish") end = response.chunk.finishReason;
+    }
+  }
+  return { text, end };
+}
+
+for (const name of ["tiny-tied", "tiny-gguf.gguf"]) {
+  Deno.test(`TextBuilder brings up ${name} and takes nothing with it`, () => {
+    const before = [liveArrays(), memoryCounters().activeBytes];
+    const { engine, progress } = bringUp(bind(goldenPath(`models/${name}`)));
+    deepEqual(progress, ["1/2", "2/2"]);
+    engine.warmup();
+    const { text } = say(engine, task("a", "The river", { maxTokens: 10 }));
+    ok(text.length > 0);
+    engine.close();
+    deepEqual([liveArrays(), memoryCounters().activeBytes], before);
+  });
+}
+
+Deno.test("TextBuilder heeds the instance's context, queue and sampling", () => {
+  const { engine } = bringUp(bind(goldenPath("models/tiny-tied"), {
+    contextTokens: 40,
+    maxConcurrentRequests: 1,
+    samplingDefaults: { temperature: 0 },
+  }));
+  throws(() => engine.submit(task("a", "x".repeat(50))), { message: /the context of 40/ });
+  const hot = { sampling: {}, maxTokens: 5 };
+  const first = say(engine, task("b", "hello", { ...hot, seed: "1" })).text;
+  equal(say(engine, task("c", "hello", { ...hot, seed: "2" })).text, first);
+  engine.submit(task("d", "hello"));
+  throws(() => engine.submit(task("e", "hello")), { code: "queue_full" });
+  engine.close();
+});
+
+Deno.test("TextBuilder refuses a part of a model", () => {
+  const model = bind(goldenPath("models/tiny-tied"));
+  const half = { ...model, shard: { ...model.shard, endLayer: 1 } };
+  throws(() => bringUp(half), {
+    code: "load_failed",
+    message: /layers 0 to 1 of 2/,
+  });
+});
+
+Deno.test("TextBuilder frees what it loaded when it is stopped or closed before its engine", () => {
+  const before = [liveArrays(), memoryCounters().activeBytes];
+  const builder = new TextBuilder();
+  for (const _progress of builder.load(bind(goldenPath("models/tiny-tied")))) break;
+  deepEqual([liveArrays(), memoryCounters().activeBytes], before);
+  for (const _progress of builder.load(bind(goldenPath("models/tiny-tied"))));
+  builder.close();
+  deepEqual([liveArrays(), memoryCounters().activeBytes], before);
+});
+
+Deno.test({
+  name: "TextBuilder brings up SmolLM2, which knows the capital of France and keeps no memory",
+  ignore: SMOLLM2 === undefined, // Needs the GGUF: EXO_TEST_SMOLLM2_GGUF.
+  fn() {
+    const { engine } = bringUp(bind(SMOLLM2 ?? ""));
+    const weightBytes = memoryCounters().activeBytes;
+    ok(memoryCounters().peakBytes < 1.2 * weightBytes);
+    const question = task("a", "What is the capital of France?", { maxTokens: 20 });
+    deepEqual(say(engine, question), { text: "The capital of France is Paris.", end: "stop" });
+    equal(memoryCounters().activeBytes, weightBytes);
+    engine.close();
+    equal(memoryCounters().activeBytes, 0);
+  },
+});

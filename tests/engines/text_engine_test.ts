@@ -1,0 +1,313 @@
+import { deepEqual, equal, ok, throws } from "node:assert/strict";
+import type { Chunk } from "../../core/chunk.ts";
+import { TaskId } from "../../core/ids.ts";
+import type { Engine, EngineResponse, GenerationTask } from "../../engines/engine.ts";
+import { openCheckpoint } from "../../engines/mlx/checkpoint.ts";
+import { buildModel } from "../../engines/models/mod.ts";
+import type { TextModel } from "../../engines/models/text_model.ts";
+import { TextEngine, type TextEngineParts } from "../../engines/text_engine.ts";
+import { ChatTemplate } from "../../engines/text/chat_template.ts";
+import { TextTokenizer } from "../../engines/text/tokenizer.ts";
+import { ensureSetup, liveArrays, memoryCounters } from "../../ffi/mod.ts";
+import { goldenPath, readWeights, task } from "./golden.ts";
+
+await ensureSetup();
+
+/** An engine over the tiny model; its clock advances by 1 ms with each look at it. */
+function tinyEngine(
+  changes: Partial<TextEngineParts> = {},
+  wrap: (model: TextModel) => TextModel = (model) => model,
+): TextEngine & Disposable {
+  const checkpoint = openCheckpoint(goldenPath("models/tiny-tied"));
+  const weights = readWeights(checkpoint);
+  const model = buildModel(checkpoint.config, weights);
+  const tokenizer = new TextTokenizer(checkpoint.tokenizer);
+  let ms = 0;
+  const engine = new TextEngine({
+    model: wrap(model),
+    weights,
+    tokenizer,
+    template: new ChatTemplate(tokenizer.chatTemplate ?? ""),
+    eosIds: new Set(),
+    contextTokens: 2048,
+    samplingDefaults: [],
+    requestsMax: 8,
+    prefillChunkTokens: 512,
+    now: () => ms++,
+    ...changes,
+  });
+  return Object.assign(engine, { [Symbol.dispose]: () => engine.close() });
+}
+
+/** What one task was sent, in order. */
+interface Outcome {
+  readonly chunks: Chunk[];
+  readonly text: string;
+  readonly last: EngineResponse["type"] | undefined;
+}
+
+/** Steps until there is no more to do; what each task was sent. */
+function drain(engine: Engine): Map<string, Outcome> {
+  const all = new Map<string, EngineResponse[]>();
+  while (engine.hasWork()) {
+    for (const [taskId, response] of engine.step()) {
+      all.set(taskId, [...(all.get(taskId) ?? []), response]);
+    }
+  }
+  return new Map([...all].map(([taskId, responses]) => [taskId, outcomeOf(responses)]));
+}
+
+function outcomeOf(responses: readonly EngineResponse[]): Outcome {
+  const chunks = responses.flatMap((r) => r.type === "chunk" ? [r.chunk] : []);
+  const text = chunks.map((chunk) => chunk.type === "Token" ? chunk.text : "").join("");
+  const ends = responses.filter(({ type }) => type !== "chunk");
+  equal(ends.length, 1, "a task ends once");
+  equal(responses.at(-1), ends[0], "nothing follows the end");
+  return { chunks, text, last: ends[0]?.type };
+}
+
+function answer(engine: Engine, request: GenerationTask): Outcome {
+  engine.submit(request);
+  const outcome = drain(engine).get(request.taskId);
+  ok(outcome);
+  return outcome;
+}
+
+function finishOf({ chunks }: Outcome) {
+  const finish = chunks.at(-1);
+  ok(finish?.type === "Finish", `the last chunk is ${finish?.type}`);
+  return finish;
+}
+
+const step = (engine: Engine) => [...engine.step()];
+const CANCEL_ME = TaskId.parse("cancel-me");
+
+Deno.test("TextEngine streams an answer from prompt to finish", () => {
+  using engine = tinyEngine();
+  const { promptTokens } = engine.submit(task("a", "hello", { maxTokens: 20 }));
+  const outcome = drain(engine).get("a");
+  ok(outcome);
+  equal(outcome.last, "finished");
+  const kinds = outcome.chunks.map(({ type }) => type);
+  equal(kinds.join(" ").replace(/(\w+)( \1)+/g, "$1"), "PrefillProgress Token Finish");
+  const processed = outcome.chunks.flatMap((chunk) =>
+    chunk.type === "PrefillProgress" ? [chunk.processedTokens] : []
+  );
+  equal(processed.at(-1), promptTokens);
+  const { finishReason, usage, stats } = finishOf(outcome);
+  equal(finishReason, "length");
+  deepEqual(usage, { promptTokens, completionTokens: 20, cachedTokens: 0 });
+  ok(stats.promptTokensPerSecond > 0 && stats.generationTokensPerSecond > 0);
+  ok(stats.peakMemoryBytes > 0);
+});
+
+Deno.test("TextEngine gives the same answer to the same request, alone or in a queue", () => {
+  using engine = tinyEngine();
+  const warm = { sampling: { temperature: 1, topP: 0.95 }, maxTokens: 30, seed: "42" };
+  const alone = answer(engine, task("a", "hello", warm)).text;
+  engine.submit(task("b", "other", { ...warm, seed: "7" }));
+  engine.submit(task("c", "hello", warm));
+  const queued = drain(engine);
+  equal(queued.get("c")?.text, alone);
+  ok(answer(engine, task("d", "hello", { ...warm, seed: "43" })).text !== alone);
+  ok(answer(engine, task("e", "hello", { ...warm, seed: "18446744073709551615" })).text !== alone);
+});
+
+Deno.test("TextEngine answers in the order of the requests, each once", () => {
+  using engine = tinyEngine();
+  for (const id of ["a", "b", "c"]) engine.submit(task(id, "hello", { maxTokens: 3 }));
+  const order: string[] = [];
+  while (engine.hasWork()) {
+    for (const [taskId, { type }] of step(engine)) if (type === "finished") order.push(taskId);
+  }
+  deepEqual(order, ["a", "b", "c"]);
+  deepEqual(step(engine), []);
+});
+
+Deno.test("TextEngine ends an answer at a stop string, wherever tokens end", () => {
+  using engine = tinyEngine();
+  const whole = answer(engine, task("whole", "hello", { maxTokens: 40 })).text;
+  for (const [from, to] of [[1, 4], [5, 11], [9, 10]] as const) {
+    const stop = [...whole].slice(from, to).join("");
+    const outcome = answer(engine, task(`stop${from}`, "hello", { maxTokens: 40, stop: [stop] }));
+    equal(outcome.text, whole.slice(0, whole.indexOf(stop)));
+    equal(finishOf(outcome).finishReason, "stop");
+  }
+});
+
+Deno.test("TextEngine lets go of text that only looked like a stop string", () => {
+  using engine = tinyEngine();
+  const whole = answer(engine, task("whole", "hello", { maxTokens: 20 })).text;
+  const never = whole.slice(-3) + "\u0007";
+  const outcome = answer(engine, task("b", "hello", { maxTokens: 20, stop: [never] }));
+  equal(outcome.text, whole);
+  equal(finishOf(outcome).finishReason, "length");
+});
+
+Deno.test("TextEngine ends at an end token and leaves it out of the text", () => {
+  using plain = tinyEngine();
+  const { chunks } = answer(plain, task("a", "hello", { maxTokens: 40 }));
+  const tokens = chunks.flatMap((chunk) => chunk.type === "Token" ? [chunk] : []);
+  const ids = tokens.map(({ tokenId }) => tokenId);
+  const at = ids.findIndex((id, i) => i > 2 && ids.indexOf(id) === i);
+  using engine = tinyEngine({ eosIds: new Set([ids[at] ?? -1]) });
+  const outcome = answer(engine, task("b", "hello", { maxTokens: 40 }));
+  equal(finishOf(outcome).finishReason, "stop");
+  equal(outcome.text, tokens.slice(0, at).map(({ text }) => text).join(""));
+});
+
+Deno.test("TextEngine stops at the context's end and refuses prompts that do not fit", () => {
+  using engine = tinyEngine({ contextTokens: 64 });
+  const { promptTokens } = engine.submit(task("a", "hello"));
+  const outcome = drain(engine).get("a");
+  ok(outcome);
+  equal(finishOf(outcome).usage.completionTokens, 64 - promptTokens);
+  equal(finishOf(outcome).finishReason, "length");
+  throws(() => engine.submit(task("b", "x".repeat(100))), {
+    code: "context_length_exceeded",
+    message: /it has \d+ tokens, and the context of 64/,
+  });
+  equal(engine.hasWork(), false);
+});
+
+Deno.test("TextEngine refuses a request beyond its limit, then takes others", () => {
+  using engine = tinyEngine({ requestsMax: 2 });
+  engine.submit(task("a", "hello", { maxTokens: 1 }));
+  engine.submit(task("b", "hello", { maxTokens: 1 }));
+  throws(() => engine.submit(task("c", "hello")), {
+    code: "queue_full",
+    message: /2 are queued or running, at most 2 may be/,
+  });
+  equal(drain(engine).size, 2);
+  engine.submit(task("c", "hello", { maxTokens: 1 }));
+  equal(drain(engine).size, 1);
+});
+
+Deno.test("TextEngine refuses messages that its template refuses, and lives on", () => {
+  const template = new ChatTemplate("{{ raise_exception('Roles must alternate') }}");
+  using engine = tinyEngine({ template });
+  throws(() => engine.submit(task("a", "hello")), {
+    code: "invalid_request",
+    message: "Cannot build the prompt: Roles must alternate",
+  });
+  using without = tinyEngine({ template: undefined });
+  throws(() => without.submit(task("a", "hello")), { message: /no chat template/ });
+  using empty = tinyEngine({ template: new ChatTemplate("") });
+  throws(() => empty.submit(task("a", "hello")), { message: /the prompt has no tokens/ });
+});
+
+Deno.test("TextEngine refuses tokens that the model does not know", () => {
+  using engine = tinyEngine({}, (model) => ({ ...model, vocabSize: 2 }));
+  throws(() => engine.submit(task("a", "hello")), {
+    code: "invalid_request",
+    message: /it has the token \d+, and the model knows 2/,
+  });
+});
+
+Deno.test("TextEngine cancels in the queue, in prefill and in decode, in the next step", () => {
+  using engine = tinyEngine({ prefillChunkTokens: 2 });
+  const before = memoryCounters().activeBytes;
+  for (const steps of [0, 1, 30]) {
+    engine.submit(task(CANCEL_ME, "hello"));
+    for (let i = 0; i < steps; i++) step(engine);
+    equal(engine.cacheBytes > 0, steps > 0);
+    engine.cancel(CANCEL_ME);
+    deepEqual(step(engine), [[CANCEL_ME, { type: "cancelled" }]]);
+    equal(engine.hasWork(), false);
+    equal(memoryCounters().activeBytes, before);
+  }
+});
+
+Deno.test("TextEngine cancels a queued request without harm to the running one", () => {
+  using engine = tinyEngine();
+  const alone = answer(engine, task("a", "hello", { maxTokens: 12 })).text;
+  engine.submit(task("b", "hello", { maxTokens: 12 }));
+  engine.submit(task(CANCEL_ME, "hello"));
+  step(engine);
+  engine.cancel(CANCEL_ME);
+  engine.cancel(TaskId.parse("unknown"));
+  const outcomes = drain(engine);
+  equal(outcomes.get(CANCEL_ME)?.last, "cancelled");
+  equal(outcomes.get("b")?.text, alone);
+});
+
+Deno.test("TextEngine turns an error of one request into its error chunk and lives on", () => {
+  let failing = true;
+  using engine = tinyEngine({}, (model) => ({
+    ...model,
+    hidden: (ids, cache) => {
+      if (failing && cache.offset > 20) throw new Error("out of luck");
+      return model.hidden(ids, cache);
+    },
+  }));
+  const before = [liveArrays(), memoryCounters().activeBytes];
+  const { chunks, last } = answer(engine, task("a", "hello"));
+  deepEqual(chunks.at(-1), { type: "Error", error: { code: "internal", message: "out of luck" } });
+  equal(last, "finished");
+  deepEqual([liveArrays(), memoryCounters().activeBytes], before);
+  failing = false;
+  equal(finishOf(answer(engine, task("b", "hello", { maxTokens: 30 }))).finishReason, "length");
+});
+
+Deno.test("TextEngine holds a step under its limit by the size of its chunks", () => {
+  let ms = 0;
+  const sizes: number[] = [];
+  using engine = tinyEngine({ now: () => ms }, (model) => ({
+    ...model,
+    hidden: (ids, cache) => {
+      sizes.push(ids.shape[1] ?? 0);
+      ms += 20 * (ids.shape[1] ?? 0);
+      return model.hidden(ids, cache);
+    },
+  }));
+  answer(engine, task("a", "hello ".repeat(50), { maxTokens: 1 }));
+  ok(sizes.length > 5);
+  ok(Math.max(...sizes) * 20 <= 250, `${sizes}`);
+  ok(Math.max(...sizes) > 8, `${sizes}`);
+});
+
+Deno.test("TextEngine takes its sampling from the request, then from its defaults in order", () => {
+  const hot = { maxTokens: 30, sampling: {}, seed: "5" };
+  using greedy = tinyEngine({ samplingDefaults: [undefined, { temperature: 0 }] });
+  using random = tinyEngine({ samplingDefaults: [{ temperature: 1 }, { temperature: 0 }] });
+  const cold = answer(greedy, task("a", "hello", { maxTokens: 30 })).text;
+  equal(answer(greedy, task("b", "hello", hot)).text, cold);
+  ok(answer(random, task("c", "hello", hot)).text !== cold);
+});
+
+Deno.test("TextEngine warms up with two tokens and keeps nothing of it", () => {
+  using engine = tinyEngine();
+  const before = [liveArrays(), memoryCounters().activeBytes];
+  engine.warmup();
+  deepEqual([liveArrays(), memoryCounters().activeBytes], before);
+  equal(engine.hasWork(), false);
+});
+
+Deno.test("TextEngine holds only its cache over a thousand steps, and nothing after them", () => {
+  using engine = tinyEngine();
+  engine.submit(task("a", "hello", { maxTokens: 1200, sampling: { temperature: 1, topP: 0.9 } }));
+  const arrays = liveArrays();
+  const before = memoryCounters().activeBytes;
+  const beyondCache = () => memoryCounters().activeBytes - engine.cacheBytes;
+  let afterTen = 0;
+  for (let i = 1; i <= 1000; i++) {
+    step(engine);
+    if (i === 10) afterTen = beyondCache();
+  }
+  ok(engine.cacheBytes > 0);
+  equal(beyondCache(), afterTen);
+  drain(engine);
+  equal(memoryCounters().activeBytes, before);
+  equal(memoryCounters().cacheBytes, 0);
+  equal(liveArrays(), arrays);
+});
+
+Deno.test("TextEngine frees its weights and what is under way when it is closed", () => {
+  const before = [liveArrays(), memoryCounters().activeBytes];
+  const engine = tinyEngine();
+  engine.submit(task("a", "hello"));
+  engine.submit(task("b", "hello"));
+  for (let i = 0; i < 10; i++) step(engine);
+  engine.close();
+  deepEqual([liveArrays(), memoryCounters().activeBytes], before);
+});
