@@ -105,6 +105,9 @@ function createInstance(state: State, instance: Instance): Decision {
   if (taken !== undefined) {
     throw new AppError("conflict", `${wanted}: runner ${taken} exists already`);
   }
+  if (!state.customModelCards.has(shardAssignments.modelId)) {
+    throw modelNotFound(state, shardAssignments.modelId);
+  }
   return { events: [{ type: "InstanceCreated", instance }], instanceId };
 }
 

@@ -3,7 +3,7 @@ import { Millis } from "./units.ts";
 
 const plain = <T extends string>(type: T) => z.object({ type: z.literal(type) });
 
-/** Where a runner stands. Order: Idle, [Connecting, Connected], Loading, Loaded, WarmingUp, Ready. */
+/** Where a runner stands: Idle, [Connecting, Connected], Loading, Loaded, WarmingUp, Ready. */
 export const RunnerStatus = z.discriminatedUnion("type", [
   plain("RunnerIdle"),
   plain("RunnerConnecting"),

@@ -46,8 +46,9 @@ export class EventLog {
    */
   static open(dataDir: string): EventLog {
     const path = join(dataDir, "log.sqlite");
+    let db: DatabaseSync | undefined;
     try {
-      const db = new DatabaseSync(path);
+      db = new DatabaseSync(path);
       // One process at a time: the second finds the file locked.
       db.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;");
       db.exec("BEGIN IMMEDIATE; COMMIT;");
@@ -55,6 +56,8 @@ export class EventLog {
       db.exec(TABLES);
       return new EventLog(db);
     } catch (cause) {
+      // An open file would stay locked for whoever tries next.
+      db?.close();
       if (cause instanceof AppError) throw cause;
       const message = cause instanceof Error ? cause.message : String(cause);
       if (/locked|busy/i.test(message)) {
@@ -187,7 +190,8 @@ export class EventLog {
       statements();
       this.#db.exec("COMMIT");
     } catch (cause) {
-      this.#db.exec("ROLLBACK");
+      // On a full disk SQLite has undone the transaction by itself already.
+      if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
       const message = cause instanceof Error ? cause.message : String(cause);
       throw new AppError("internal", `Cannot write the event log: ${message}`, {
         hint: "check that the disk is not full",

@@ -83,7 +83,7 @@ export class Master {
     clearTimeout(this.#timer);
     const events = reconcile(replica.state, clock.now());
     if (events.length > 0) {
-      for (const event of events) log.warn("{event}", { event });
+      for (const event of events) log.warn("reconciled: {event}", { event: JSON.stringify(event) });
       return this.#commit(events);
     }
     const at = nextReconcileAt(replica.state);

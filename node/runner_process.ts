@@ -64,7 +64,7 @@ export class RunnerProcess {
     this.#child.stdout?.on("data", (bytes: Uint8Array) => this.#note("stdout", bytes));
     this.#child.stderr?.on("data", (bytes: Uint8Array) => this.#note("stderr", bytes));
     // A broken pipe is seen as the exit that follows it.
-    this.#input.on("error", () => {});
+    this.#input?.on("error", () => {});
   }
 
   get pid(): number | undefined {
@@ -73,7 +73,7 @@ export class RunnerProcess {
 
   /** Hands over a command; never waits. */
   send(command: RunnerCommand): void {
-    if (this.#input.writable) this.#input.write(encodeFrame(command));
+    if (this.#input?.writable) this.#input.write(encodeFrame(command));
   }
 
   /** Kills the process unless `disarm` is called, or this again, within `timeoutMs`. */
@@ -120,12 +120,14 @@ export class RunnerProcess {
     }
   }
 
-  get #input(): Writable {
-    return this.#child.stdio[3] as Writable;
+  /** Absent, as the output is, when the process could not be started. */
+  get #input(): Writable | undefined {
+    return this.#child.stdio[3] as Writable | undefined;
   }
 
   #readReports(): void {
-    const output = this.#child.stdio[4] as Readable;
+    const output = this.#child.stdio[4] as Readable | undefined;
+    if (!output) return;
     const decoder = new FrameDecoder();
     output.on("data", (bytes: Uint8Array) => {
       try {
@@ -147,7 +149,10 @@ export class RunnerProcess {
 
   #watchExit(): Promise<void> {
     return new Promise((resolve) => {
+      let isOver = false;
       const ended = (how: string) => {
+        if (isOver) return;
+        isOver = true;
         this.disarm();
         if (this.#stopping) this.#listener.stopped();
         else this.#listener.failed(this.#reason(how), this.#stderr.lines());

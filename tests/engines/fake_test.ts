@@ -80,7 +80,7 @@ Deno.test("an endless answer goes on until it is cancelled or at its limit", () 
   assert.equal(drain(engine).flat().filter((one) => one === "u x").length, 3);
 });
 
-Deno.test("a task is dropped wherever it is, with one `cancelled`; an unknown one is no matter", () => {
+Deno.test("a task is dropped wherever it is, with one `cancelled`", () => {
   const engine = engineOf();
   submit(engine, "t", "a b");
   submit(engine, "u", "c");
@@ -92,7 +92,7 @@ Deno.test("a task is dropped wherever it is, with one `cancelled`; an unknown on
   assert.equal(said.at(-1), "t finished");
 });
 
-Deno.test("a prompt over the context and a full queue are refused; the engine stays as it was", () => {
+Deno.test("a prompt over the context and a full queue are refused", () => {
   const refuses = (run: () => unknown, code: string) =>
     assert.throws(run, (thrown) => thrown instanceof AppError && thrown.code === code);
   const engine = engineOf({ contextTokens: 3, queueMax: 1 });

@@ -4,12 +4,11 @@ import type { Readable, Writable } from "node:stream";
 import { encodeFrame, FrameDecoder } from "../../core/frame_codec.ts";
 import { type RunnerCommand, RunnerReport } from "../../core/frames.ts";
 import { taskId } from "../support/cluster.ts";
-
-const MAIN = new URL("../support/pipes_main.ts", import.meta.url).pathname;
+import { PIPES_MAIN } from "../support/programs.ts";
 
 /** A child at the other end of the two pipes. */
 function startChild() {
-  const child = spawn(Deno.execPath(), ["run", "-A", "--no-check", MAIN], {
+  const child = spawn(Deno.execPath(), ["run", "-A", "--no-check", PIPES_MAIN], {
     stdio: ["ignore", "ignore", "pipe", "pipe", "pipe"],
   });
   const commands = child.stdio[3] as Writable;

@@ -184,7 +184,7 @@ Deno.test("a request given twice is acknowledged twice and served once", async (
   assert.equal(lines.filter((one) => one === "t Complete").length, 1);
 });
 
-Deno.test("cancel of a queued request drops it before it begins, and touches no other", async () => {
+Deno.test("cancel of a queued request drops it, and touches no other", async () => {
   const lines = await afterUp([chat("t"), chat("u")], { then: { "u: Accepted": cancel("u") } });
   const ofU = lines.filter((one) => /\bu\b/.test(one));
   assert.deepEqual(ofU, ["u Running", "ack u", "u: Accepted", "ack cancel-u", "u Cancelled"]);
@@ -193,7 +193,7 @@ Deno.test("cancel of a queued request drops it before it begins, and touches no 
 });
 
 for (const [stage, moment] of [["prefill", "t: PrefillProgress"], ["decode", 't: "hi"']] as const) {
-  Deno.test(`cancel in ${stage} takes effect within one step, and the runner is Ready`, async () => {
+  Deno.test(`cancel in ${stage} takes effect within one step`, async () => {
     const lines = await afterUp([chat("t")], {
       script: { ...HI, endless: true },
       then: { [moment]: cancel("t") },
@@ -276,7 +276,7 @@ Deno.test("an error of one request keeps the engine and the next request", async
 });
 
 for (const stage of ["load", "warmup"] as const) {
-  Deno.test(`an error in ${stage} ends the runner with that error, its task unfinished`, async () => {
+  Deno.test(`an error in ${stage} ends the runner with that error`, async () => {
     const { lines, error } = await run([load, warmUp], { script: { failIn: stage } });
     assert.match(String(error), new RegExp(`told to fail in ${stage}`));
     assert.equal(lines.at(-1), stage === "load" ? "ack load" : "ack warm");
@@ -296,14 +296,14 @@ class CountingBuilder extends FakeBuilder {
 
   override build(): Engine {
     const engine = super.build();
-    const close = () => this.closed.push("engine");
-    return Object.assign(Object.create(engine), {
-      close,
+    return {
       warmup: () => engine.warmup(),
-      submit: (task: Parameters<Engine["submit"]>[0]) => engine.submit(task),
+      submit: (task) => engine.submit(task),
       hasWork: () => engine.hasWork(),
       step: () => engine.step(),
-    });
+      cancel: (taskId) => engine.cancel(taskId),
+      close: () => this.closed.push("engine"),
+    };
   }
 
   override close(): void {
@@ -321,7 +321,7 @@ Deno.test("Shutdown during load ends it at the next layer", async () => {
   assert.deepEqual(builder.closed, ["builder"], "no engine was built");
 });
 
-Deno.test("Shutdown in any status ends the runner, and closes engine and builder once", async () => {
+Deno.test("Shutdown in any status ends the runner, and closes all once", async () => {
   for (const moment of ["Idle", "Loaded", "Ready", 't: "hi"']) {
     const builder = new CountingBuilder({ ...HI, endless: true });
     const { lines, error } = await run(
@@ -339,6 +339,22 @@ Deno.test("Shutdown in any status ends the runner, and closes engine and builder
       moment,
     );
   }
+});
+
+Deno.test("an error of a step is one of the device: it ends the runner", async () => {
+  const builder = new CountingBuilder();
+  const build = () => ({
+    ...CountingBuilder.prototype.build.call(builder),
+    step: () => {
+      throw new Error("the device is gone");
+    },
+  });
+  const { lines, error } = await run([load, warmUp, chat("t")], {
+    builder: Object.assign(builder, { build }),
+  });
+  assert.match(String(error), /the device is gone/);
+  assert.equal(lines.at(-1), "t: Accepted");
+  assert.deepEqual(builder.closed, ["engine", "builder"]);
 });
 
 Deno.test("the end of the node ends the runner without a word", async () => {

@@ -62,7 +62,7 @@ Deno.test("a node restarted on its data directory comes back with its instances"
   await second.stop();
 });
 
-Deno.test("a runner killed in mid-stream is an error at once, and the instance returns", async () => {
+Deno.test("a runner killed in mid-stream is an error, and the instance returns", async () => {
   await using dir = await TempDir.make();
   const node = await startTestNode(`${dir.path}/data`, { endless: true });
   const { modelId } = await addTinyModel(node, `${dir.path}/model`);

@@ -1,0 +1,159 @@
+import assert from "node:assert/strict";
+import { apply } from "../../core/apply.ts";
+import type { Event } from "../../core/events.ts";
+import { ModelId } from "../../core/ids.ts";
+import { EMPTY_STATE, encodeState } from "../../core/state.ts";
+import {
+  A,
+  cardOf,
+  created,
+  downloaded,
+  fold,
+  instanceId,
+  instanceOf,
+  MODEL,
+  nodeStarted,
+  reported,
+  runnerId,
+  taskCreated,
+  taskId,
+  taskOf,
+} from "../support/cluster.ts";
+
+const epoch = { clock: 1, nodeId: A };
+const retrying = (id: string, failureError = "OOM", notBefore = 2_000): Event => ({
+  type: "InstanceRetrying",
+  instanceId: instanceId(id),
+  failureError,
+  notBefore,
+});
+
+Deno.test("A1: a custom model card is added, then deleted", () => {
+  const added = fold([{ type: "CustomModelCardAdded", modelCard: cardOf() }]);
+  assert.deepEqual([...added.customModelCards.keys()], [MODEL]);
+  const deleted = fold([{ type: "CustomModelCardDeleted", modelId: MODEL }], added);
+  assert.equal(deleted.customModelCards.size, 0);
+  assert.equal(deleted.lastEventAppliedIdx, 1);
+});
+
+Deno.test("A5: a second report of a download replaces the first in its place", () => {
+  const other = ModelId.parse("other");
+  const failed = { type: "DownloadFailed" as const, errorMessage: "gone" };
+  const state = fold([
+    downloaded(A),
+    downloaded(A, other),
+    { type: "NodeDownloadProgress", nodeId: A, modelId: MODEL, status: failed },
+  ]);
+  const models = [...state.downloads.get(A) ?? []];
+  assert.deepEqual(models.map(([modelId]) => modelId), [MODEL, other]);
+  assert.deepEqual(models[0]?.[1], failed);
+});
+
+Deno.test("A6: Shutdown removes a runner", () => {
+  const before = fold([created(instanceOf("i")), reported("i:0", "RunnerIdle")]);
+  assert.ok(before.runners.has(runnerId("i:0")));
+  const after = fold([reported("i:0", "RunnerShutdown")], before);
+  assert.equal(after.runners.size, 0);
+});
+
+Deno.test("A11: apply() rejects a gap in the index, and a repeat, and leaves the state", () => {
+  const state = fold([nodeStarted(A), nodeStarted(A, 2), nodeStarted(A, 3), nodeStarted(A, 4)]);
+  const before = encodeState(state);
+  for (const idx of [5, 3, 0]) {
+    assert.throws(
+      () => apply(state, { idx, epoch, event: nodeStarted(A, 5) }),
+      /cannot apply event \d \(NodeStarted\): event 4 is due/,
+    );
+  }
+  assert.equal(encodeState(state), before);
+});
+
+Deno.test("A16: InstanceRetrying keeps the instance, drops its runners, counts and dates", () => {
+  const state = fold([
+    created(instanceOf("i")),
+    created(instanceOf("j")),
+    reported("i:0", "RunnerFailed"),
+    reported("j:0", "RunnerReady"),
+    retrying("i", "OOM", 2_000),
+  ]);
+  assert.ok(state.instances.has(instanceId("i")));
+  assert.deepEqual([...state.runners.keys()], ["j:0"]);
+  const retry = { attempts: 1, notBefore: 2_000, lastError: "OOM" };
+  assert.deepEqual(state.instanceRetries.get(instanceId("i")), retry);
+  const again = fold([retrying("i", "again", 6_000)], state);
+  const second = { attempts: 2, notBefore: 6_000, lastError: "again" };
+  assert.deepEqual(again.instanceRetries.get(instanceId("i")), second);
+});
+
+Deno.test("A17: InstanceRetrying of a missing instance changes nothing and counts nothing", () => {
+  const state = fold([retrying("i")]);
+  assert.equal(encodeState(state), encodeState({ ...EMPTY_STATE, lastEventAppliedIdx: 0 }));
+});
+
+Deno.test("InstanceRetriesReset forgets the failures", () => {
+  const reset: Event = { type: "InstanceRetriesReset", instanceId: instanceId("i") };
+  const state = fold([created(instanceOf("i")), retrying("i"), reset]);
+  assert.equal(state.instanceRetries.size, 0);
+  assert.equal(state.instances.size, 1);
+});
+
+Deno.test("InstanceDeleted takes the instance's runners and retries along, not its tasks", () => {
+  const state = fold([
+    created(instanceOf("i")),
+    created(instanceOf("j")),
+    retrying("i"),
+    reported("i:0", "RunnerIdle"),
+    reported("j:0", "RunnerIdle"),
+    taskCreated(taskOf("t", "i")),
+    { type: "TaskStatusUpdated", taskId: taskId("t"), taskStatus: "Cancelled" },
+    { type: "InstanceDeleted", instanceId: instanceId("i") },
+  ]);
+  assert.deepEqual([...state.instances.keys()], ["j"]);
+  assert.deepEqual([...state.runners.keys()], ["j:0"]);
+  assert.equal(state.instanceRetries.size, 0);
+  assert.equal(state.tasks.get(taskId("t"))?.taskStatus, "Cancelled");
+});
+
+Deno.test("deleting what is not there is a no-op", () => {
+  const state = fold([
+    { type: "InstanceDeleted", instanceId: instanceId("i"), failureError: "x" },
+    { type: "TaskDeleted", taskId: taskId("t") },
+    { type: "CustomModelCardDeleted", modelId: MODEL },
+    { type: "InstanceRetriesReset", instanceId: instanceId("i") },
+    { type: "TaskStatusUpdated", taskId: taskId("t"), taskStatus: "Failed" },
+    reported("i:0", "RunnerShutdown"),
+  ]);
+  assert.equal(encodeState(state), encodeState({ ...EMPTY_STATE, lastEventAppliedIdx: 5 }));
+});
+
+Deno.test("a deleted card takes its downloads along, on every node, and no other's", () => {
+  const other = ModelId.parse("other");
+  const state = fold([
+    downloaded(A),
+    downloaded(A, other),
+    { type: "CustomModelCardDeleted", modelId: MODEL },
+  ]);
+  assert.deepEqual([...state.downloads.get(A)?.keys() ?? []], [other]);
+  const empty = fold([{ type: "CustomModelCardDeleted", modelId: other }], state);
+  assert.equal(empty.downloads.size, 0);
+});
+
+Deno.test("Ready and Running count as one: `since` goes on until the incarnation changes", () => {
+  const since = (...events: Event[]) => fold(events).runners.get(runnerId("i:0"))?.since;
+  const idle = reported("i:0", "RunnerIdle", { at: 1 });
+  const ready = reported("i:0", "RunnerReady", { at: 5 });
+  const running = reported("i:0", "RunnerRunning", { at: 9 });
+  assert.equal(since(idle, ready), 5);
+  assert.equal(since(idle, ready, running), 5);
+  const next = reported("i:0", "RunnerRunning", { at: 9, incarnation: 2 });
+  assert.equal(since(idle, ready, next), 9);
+});
+
+Deno.test("apply() leaves the state it was given as it was", () => {
+  const state = fold([created(instanceOf("i")), reported("i:0", "RunnerReady")]);
+  const before = encodeState(state);
+  fold([retrying("i"), downloaded(A), { type: "InstanceDeleted", instanceId: instanceId("i") }], {
+    ...state,
+  });
+  assert.equal(encodeState(state), before);
+});

@@ -1,0 +1,359 @@
+import assert from "node:assert/strict";
+import type { Event } from "../../core/events.ts";
+import type { RunnerId, TaskId } from "../../core/ids.ts";
+import { type LocalRunner, type LocalView, nextPlanAt, plan } from "../../core/plan.ts";
+import type { RunnerStatus } from "../../core/runner_status.ts";
+import type { State } from "../../core/state.ts";
+import {
+  A,
+  B,
+  C,
+  cardOf,
+  created,
+  downloaded,
+  fold,
+  instanceId,
+  instanceOf,
+  MODEL,
+  reported,
+  runnerId,
+  statusOf,
+  taskCreated,
+  taskId,
+  taskOf,
+} from "../support/cluster.ts";
+
+const NOW = 10_000;
+type Type = RunnerStatus["type"];
+
+/** This node's runner of instance `i`, or of another. */
+function local(type: Type, fields: Partial<LocalRunner> = {}): LocalRunner {
+  return {
+    instanceId: instanceId("i"),
+    incarnation: 1,
+    status: statusOf(type),
+    busy: false,
+    stopping: false,
+    dispatched: new Set<TaskId>(),
+    cancelled: new Set<TaskId>(),
+    ...fields,
+  };
+}
+
+function view(
+  runners: Record<string, LocalRunner> = {},
+  fields: Partial<LocalView> = {},
+): LocalView {
+  const byId = new Map<RunnerId, LocalRunner>(
+    Object.entries(runners).map(([id, runner]) => [runnerId(id), runner]),
+  );
+  return { nodeId: A, runners: byId, fetching: new Set(), ...fields };
+}
+
+/** A group `i` on nodes A, B, C whose ranks are in these statuses; null for no status at all. */
+function group(...types: (Type | null)[]): Event[] {
+  const nodes = [A, B, C].slice(0, types.length);
+  return [
+    created(instanceOf("i", nodes)),
+    ...types.flatMap((type, rank) => type === null ? [] : [reported(`i:${rank}`, type)]),
+  ];
+}
+
+/** The action of the node that has rank `rank` of such a group. */
+function ofRank(rank: number, types: (Type | null)[], ...more: Event[]) {
+  const own = types[rank];
+  assert.ok(own, "the local rank has a status");
+  const nodeId = [A, B, C][rank] ?? A;
+  return plan(
+    fold([...group(...types), ...more]),
+    view({ [`i:${rank}`]: local(own) }, { nodeId }),
+    NOW,
+  );
+}
+
+const chat = (id = "t", fields: Partial<ReturnType<typeof taskOf>> = {}) =>
+  taskCreated(taskOf(id, "i", fields));
+const single = (...events: Event[]): State => fold([created(instanceOf("i")), ...events]);
+const has = [downloaded(A), downloaded(B), downloaded(C)];
+
+Deno.test("plan: runner Idle, no downloads known → DownloadModel, once while it looks", () => {
+  const idle = { "i:0": local("RunnerIdle") };
+  assert.deepEqual(plan(single(), view(idle), NOW), { type: "DownloadModel", modelId: MODEL });
+  assert.equal(plan(single(), view(idle, { fetching: new Set([MODEL]) }), NOW), undefined);
+});
+
+Deno.test("plan: runner Idle, download Ongoing, Failed → nothing, Pending → DownloadModel", () => {
+  const after = (type: "DownloadOngoing" | "DownloadPending" | "DownloadFailed") => {
+    const status = type === "DownloadFailed" ? { type, errorMessage: "" } : { type };
+    const event = { type: "NodeDownloadProgress" as const, nodeId: A, modelId: MODEL, status };
+    return plan(single(event), view({ "i:0": local("RunnerIdle") }), NOW)?.type;
+  };
+  assert.equal(after("DownloadOngoing"), undefined);
+  assert.equal(after("DownloadFailed"), undefined);
+  assert.equal(after("DownloadPending"), "DownloadModel");
+});
+
+Deno.test("plan: runner Idle, model DownloadCompleted (multi-node) → not DownloadModel", () => {
+  assert.equal(ofRank(0, ["RunnerIdle", "RunnerIdle"], ...has)?.type, "ConnectToGroup");
+});
+
+Deno.test("plan: runner Idle, model DownloadCompleted (one node) → LoadModel", () => {
+  const instance = instanceOf("i");
+  const action = plan(single(downloaded(A)), view({ "i:0": local("RunnerIdle") }), NOW);
+  assert.deepEqual(action, { type: "LoadModel", runnerId: "i:0", instance });
+});
+
+Deno.test("plan: ranks < n−1 connect at once, rank n−1 when all others are Connecting", () => {
+  const idle = "RunnerIdle";
+  const connecting = "RunnerConnecting";
+  assert.equal(ofRank(0, [idle, idle, idle], ...has)?.type, "ConnectToGroup");
+  assert.equal(ofRank(1, [connecting, idle, idle], ...has)?.type, "ConnectToGroup");
+  assert.equal(ofRank(2, [connecting, idle, idle], ...has), undefined);
+  assert.equal(ofRank(2, [connecting, connecting, idle], ...has)?.type, "ConnectToGroup");
+  assert.equal(ofRank(0, [idle, null, idle], ...has), undefined);
+});
+
+Deno.test("plan: two nodes, both Connected, both Completed → LoadModel", () => {
+  assert.equal(ofRank(0, ["RunnerConnected", "RunnerConnected"], ...has)?.type, "LoadModel");
+});
+
+Deno.test("plan: same, second node's download unknown → later Completed: null → LoadModel", () => {
+  const both: Type[] = ["RunnerConnected", "RunnerConnected"];
+  assert.equal(ofRank(0, both, downloaded(A)), undefined);
+  assert.equal(ofRank(0, both, downloaded(A), downloaded(B))?.type, "LoadModel");
+});
+
+Deno.test("plan: runner Ready, its instance missing → Shutdown(runner)", () => {
+  const action = plan(fold([]), view({ "i:0": local("RunnerReady") }), NOW);
+  assert.deepEqual(action, { type: "Shutdown", runnerId: "i:0" });
+});
+
+Deno.test("plan: runner Ready, sibling Failed → Shutdown(runner)", () => {
+  const action = ofRank(0, ["RunnerReady", "RunnerFailed"]);
+  assert.deepEqual(action, { type: "Shutdown", runnerId: "i:0" });
+});
+
+Deno.test("plan: runner Failed here → Shutdown(runner), once", () => {
+  const failed = local("RunnerFailed");
+  assert.equal(plan(single(), view({ "i:0": failed }), NOW)?.type, "Shutdown");
+  const stopping = view({ "i:0": { ...failed, stopping: true } });
+  assert.equal(plan(single(), stopping, NOW), undefined);
+});
+
+Deno.test("plan: instance moved to another node → Shutdown(runner)", () => {
+  const moved = fold([created(instanceOf("i", [B]))]);
+  assert.equal(plan(moved, view({ "i:0": local("RunnerReady") }), NOW)?.type, "Shutdown");
+});
+
+Deno.test("plan: instance assigns us a runner, none local → CreateRunner", () => {
+  const instance = instanceOf("i");
+  const [shard] = Object.values(instance.shardAssignments.runnerToShard);
+  const action = plan(single(), view(), NOW);
+  assert.deepEqual(action, { type: "CreateRunner", runnerId: "i:0", instance, shard });
+});
+
+Deno.test("plan: supervisor already present / node not assigned → null / null", () => {
+  assert.equal(
+    plan(single(), view({ "i:0": local("RunnerIdle", { stopping: true }) }), NOW),
+    undefined,
+  );
+  assert.equal(plan(single(), view({}, { nodeId: B }), NOW), undefined);
+});
+
+Deno.test("plan: our failure is in the state → null until InstanceHealth has dropped it", () => {
+  const failed = single(reported("i:0", "RunnerFailed"));
+  assert.equal(plan(failed, view(), NOW), undefined);
+  const siblingFailed = fold(group(null, "RunnerFailed"));
+  assert.equal(plan(siblingFailed, view(), NOW), undefined);
+});
+
+Deno.test("plan: runner assigned, none local, now < `notBefore` → null, then CreateRunner", () => {
+  const state = single({
+    type: "InstanceRetrying",
+    instanceId: instanceId("i"),
+    failureError: "OOM",
+    notBefore: NOW + 2_000,
+  });
+  assert.equal(plan(state, view(), NOW), undefined);
+  assert.equal(nextPlanAt(state, view(), NOW), NOW + 2_000);
+  assert.equal(plan(state, view(), NOW + 2_000)?.type, "CreateRunner");
+  assert.equal(nextPlanAt(state, view(), NOW + 2_000), undefined);
+});
+
+Deno.test("instance deleted before `notBefore` → no CreateRunner, and no date", () => {
+  const state = single(
+    {
+      type: "InstanceRetrying",
+      instanceId: instanceId("i"),
+      failureError: "OOM",
+      notBefore: NOW + 2_000,
+    },
+    { type: "InstanceDeleted", instanceId: instanceId("i") },
+  );
+  assert.equal(plan(state, view(), NOW + 2_000), undefined);
+  assert.equal(nextPlanAt(state, view(), NOW), undefined);
+});
+
+Deno.test("nextPlanAt() is the earliest date of an instance here that has no runner", () => {
+  const retrying = (id: string, notBefore: number): Event => ({
+    type: "InstanceRetrying",
+    instanceId: instanceId(id),
+    failureError: "",
+    notBefore,
+  });
+  const state = fold([
+    created(instanceOf("i")),
+    created(instanceOf("j")),
+    created(instanceOf("elsewhere", [B])),
+    created(instanceOf("runs")),
+    retrying("i", NOW + 500),
+    retrying("j", NOW + 300),
+    retrying("elsewhere", NOW + 100),
+    retrying("runs", NOW + 200),
+  ]);
+  const runs = local("RunnerIdle", { instanceId: instanceId("runs") });
+  assert.equal(nextPlanAt(state, view({ "runs:0": runs }), NOW), NOW + 300);
+});
+
+Deno.test("plan: two nodes Ready, pending chat for our instance → that same task", () => {
+  const action = ofRank(0, ["RunnerReady", "RunnerRunning"], chat());
+  assert.deepEqual(action, { type: "TextGeneration", runnerId: "i:0", taskId: "t" });
+});
+
+Deno.test("plan: a task that runs elsewhere already is served here too", () => {
+  const action = ofRank(0, ["RunnerReady", "RunnerReady"], chat("t", { taskStatus: "Running" }));
+  assert.equal(action?.type, "TextGeneration");
+});
+
+Deno.test("plan: sibling Idle, pending chat → null", () => {
+  assert.equal(ofRank(0, ["RunnerReady", "RunnerIdle"], chat()), undefined);
+});
+
+Deno.test("plan: sibling has no status at all, pending chat → null, no throw", () => {
+  assert.equal(ofRank(0, ["RunnerReady", null], chat()), undefined);
+});
+
+Deno.test("plan: pending chat for a foreign instance → null", () => {
+  const state = fold([
+    ...group("RunnerReady"),
+    created(instanceOf("j", [B])),
+    reported("j:0", "RunnerReady"),
+    taskCreated(taskOf("t", "j")),
+  ]);
+  assert.equal(plan(state, view({ "i:0": local("RunnerReady") }), NOW), undefined);
+});
+
+Deno.test("plan: task Complete → null", () => {
+  for (const taskStatus of ["Complete", "Failed", "Cancelled", "TimedOut"] as const) {
+    assert.equal(ofRank(0, ["RunnerReady"], chat("t", { taskStatus })), undefined, taskStatus);
+  }
+});
+
+Deno.test("plan: runner Running, no tasks → null", () => {
+  assert.equal(ofRank(0, ["RunnerRunning"]), undefined);
+});
+
+Deno.test("plan: tasks are handed over once each, oldest first", () => {
+  const state = fold([...group("RunnerReady"), chat("t"), chat("u")]);
+  const given = (...ids: string[]) =>
+    plan(
+      state,
+      view({ "i:0": local("RunnerReady", { dispatched: new Set(ids.map(taskId)) }) }),
+      NOW,
+    );
+  const task = (id: string) => ({ type: "TextGeneration", runnerId: "i:0", taskId: id });
+  assert.deepEqual(given(), task("t"));
+  assert.deepEqual(given("t"), task("u"));
+  assert.equal(given("t", "u"), undefined);
+});
+
+Deno.test("plan: task Cancelled → CancelTask; runner already told → not again", () => {
+  const state = fold([...group("RunnerRunning"), chat("t", { taskStatus: "Cancelled" })]);
+  const dispatched = new Set([taskId("t")]);
+  const runner = local("RunnerRunning", { dispatched });
+  const action = plan(state, view({ "i:0": runner }), NOW);
+  assert.deepEqual(action, { type: "CancelTask", runnerId: "i:0", taskId: "t" });
+  const told = { ...runner, cancelled: dispatched };
+  assert.equal(plan(state, view({ "i:0": told }), NOW), undefined);
+});
+
+Deno.test("plan: a task that vanished from the state, or failed elsewhere → CancelTask", () => {
+  const runner = local("RunnerRunning", { dispatched: new Set([taskId("t")]) });
+  const at = (...events: Event[]) =>
+    plan(fold([...group("RunnerRunning"), ...events]), view({ "i:0": runner }), NOW)?.type;
+  assert.equal(at(), "CancelTask");
+  assert.equal(at(chat("t", { taskStatus: "Failed" })), "CancelTask");
+  assert.equal(at(chat("t", { taskStatus: "Running" })), undefined);
+  assert.equal(at(chat("t", { taskStatus: "Complete" })), undefined);
+});
+
+Deno.test("plan: a busy runner gets no second command", () => {
+  const busy = { busy: true };
+  const at = (type: Type, ...events: Event[]) =>
+    plan(fold([...group(type), ...events]), view({ "i:0": local(type, busy) }), NOW);
+  assert.equal(at("RunnerIdle", downloaded(A)), undefined);
+  assert.equal(at("RunnerLoaded", downloaded(A)), undefined);
+  const two = fold([...group("RunnerIdle", "RunnerIdle"), ...has]);
+  assert.equal(plan(two, view({ "i:0": local("RunnerIdle", busy) }), NOW), undefined);
+});
+
+Deno.test("plan: a stopping runner gets nothing at all", () => {
+  const state = fold([...group("RunnerReady"), chat("t"), chat("u", { taskStatus: "Cancelled" })]);
+  const stopping = local("RunnerReady", { stopping: true, dispatched: new Set([taskId("u")]) });
+  assert.equal(plan(state, view({ "i:0": stopping }), NOW), undefined);
+});
+
+Deno.test("plan: cancelling goes before killing, killing before creating", () => {
+  const runner = local("RunnerRunning", { dispatched: new Set([taskId("t")]) });
+  const state = fold([created(instanceOf("j"))]);
+  assert.equal(plan(state, view({ "i:0": runner }), NOW)?.type, "CancelTask");
+  const told = { ...runner, cancelled: runner.dispatched };
+  assert.equal(plan(state, view({ "i:0": told }), NOW)?.type, "Shutdown");
+  const gone = { ...told, stopping: true };
+  assert.equal(plan(state, view({ "i:0": gone }), NOW)?.type, "CreateRunner");
+});
+
+const LOADED = "RunnerLoaded";
+const WARMING = "RunnerWarmingUp";
+
+Deno.test("plan: one rank, Loaded → StartWarmup", () => {
+  assert.deepEqual(ofRank(0, [LOADED]), { type: "StartWarmup", runnerId: "i:0" });
+});
+
+Deno.test("plan: rank 1 of 3, statuses Loaded, Loaded, WarmingUp → StartWarmup", () => {
+  assert.equal(ofRank(1, [LOADED, LOADED, WARMING])?.type, "StartWarmup");
+});
+
+Deno.test("plan: rank 0, all others WarmingUp → StartWarmup", () => {
+  assert.equal(ofRank(0, [LOADED, WARMING, WARMING])?.type, "StartWarmup");
+});
+
+Deno.test("plan: rank 1 with rank 0 Idle → null", () => {
+  assert.equal(ofRank(1, ["RunnerIdle", LOADED], ...has), undefined);
+});
+
+Deno.test("plan: rank 0 with rank 1 Loaded → then WarmingUp: null → StartWarmup", () => {
+  assert.equal(ofRank(0, [LOADED, LOADED]), undefined);
+  assert.equal(ofRank(0, [LOADED, WARMING])?.type, "StartWarmup");
+});
+
+Deno.test("plan: rank 1 with rank 0 WarmingUp → StartWarmup", () => {
+  assert.equal(ofRank(1, [WARMING, LOADED])?.type, "StartWarmup");
+});
+
+Deno.test("plan: rank 0, some other Loading → null", () => {
+  assert.equal(ofRank(0, [LOADED, WARMING, "RunnerLoading"]), undefined);
+});
+
+Deno.test("plan: two instances of different models are brought up side by side", () => {
+  const other = cardOf({ modelId: "other" as never });
+  const state = fold([
+    created(instanceOf("i")),
+    created(instanceOf("j", [A], { card: other })),
+    downloaded(A),
+  ]);
+  const loading = local("RunnerLoading");
+  const idle = local("RunnerIdle", { instanceId: instanceId("j") });
+  const action = plan(state, view({ "i:0": loading, "j:0": idle }), NOW);
+  assert.deepEqual(action, { type: "DownloadModel", modelId: "other" });
+});

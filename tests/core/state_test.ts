@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import type { Event } from "../../core/events.ts";
+import { ModelId } from "../../core/ids.ts";
+import { decodeState, drop, EMPTY_STATE, encodeState, put, type State } from "../../core/state.ts";
+import {
+  A,
+  B,
+  cardOf,
+  created,
+  downloaded,
+  fold,
+  instanceId,
+  instanceOf,
+  nodeStarted,
+  reported,
+  taskCreated,
+  taskOf,
+} from "../support/cluster.ts";
+
+Deno.test("put() copies, overwrites by key and keeps the place of a key that was there", () => {
+  const table = new Map([["a", 1], ["b", 2]]);
+  assert.deepEqual([...put(table, "a", 3)], [["a", 3], ["b", 2]]);
+  assert.deepEqual([...table], [["a", 1], ["b", 2]]);
+});
+
+Deno.test("drop() copies only when it has something to drop", () => {
+  const table = new Map([["a", 1], ["b", 2]]);
+  assert.equal(drop(table, "c"), table);
+  assert.equal(drop(table), table);
+  assert.deepEqual([...drop(table, "a", "c")], [["b", 2]]);
+  assert.equal(table.size, 2);
+});
+
+/** Any event on a small world, so that keys meet. */
+const anyEvent: fc.Arbitrary<Event> = fc.oneof(
+  fc.record({ node: fc.constantFrom(A, B), n: fc.nat(9) })
+    .map(({ node, n }) => nodeStarted(node, n)),
+  fc.constantFrom("i", "j").map((id) => created(instanceOf(id, [A, B]))),
+  fc.record({
+    id: fc.constantFrom("i:0", "i:1", "j:0"),
+    type: fc.constantFrom(
+      "RunnerIdle" as const,
+      "RunnerLoading" as const,
+      "RunnerReady" as const,
+      "RunnerFailed" as const,
+    ),
+    at: fc.nat(),
+    reason: fc.string({ unit: "binary" }),
+  }).map(({ id, type, at, reason }) => reported(id, type, { at, reason })),
+  fc.constantFrom("t", "u").map((id) => taskCreated(taskOf(id, "i"))),
+  fc.string({ unit: "binary", minLength: 1, maxLength: 20 })
+    .map((id) => downloaded(A, ModelId.parse(id))),
+  fc.string({ unit: "binary" })
+    .map((license) => ({ type: "CustomModelCardAdded" as const, modelCard: cardOf({ license }) })),
+  fc.record({ error: fc.string({ unit: "binary" }), notBefore: fc.nat() }).map((
+    { error, notBefore },
+  ) => ({
+    type: "InstanceRetrying" as const,
+    instanceId: instanceId("i"),
+    failureError: error,
+    notBefore,
+  })),
+);
+
+Deno.test("A10: a state survives its JSON, whatever has happened, and to the letter", () => {
+  fc.assert(fc.property(fc.array(anyEvent, { maxLength: 30 }), (events) => {
+    const state: State = fold(events);
+    const text = encodeState(state);
+    const back = decodeState(text);
+    assert.deepEqual(back, state);
+    assert.equal(encodeState(back), text);
+  }));
+});
+
+Deno.test("equal logs give equal states, through a snapshot at any point or none", () => {
+  const events = fc.array(anyEvent, { minLength: 1, maxLength: 30 });
+  fc.assert(fc.property(events, fc.nat(), (events, at) => {
+    const cut = at % events.length;
+    const snapshot = decodeState(encodeState(fold(events.slice(0, cut))));
+    assert.equal(encodeState(fold(events.slice(cut), snapshot)), encodeState(fold(events)));
+  }));
+});
+
+Deno.test("decodeState() refuses what is no state", () => {
+  assert.throws(() => decodeState("{"), SyntaxError);
+  assert.throws(() => decodeState("{}"));
+  const low = encodeState({ ...EMPTY_STATE, lastEventAppliedIdx: -2 });
+  assert.throws(() => decodeState(low));
+});

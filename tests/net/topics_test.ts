@@ -1,0 +1,85 @@
+import assert from "node:assert/strict";
+import { z } from "zod";
+import { NodeId } from "../../core/ids.ts";
+import {
+  COMMAND,
+  decodeMessage,
+  encodeMessage,
+  GENERATION,
+  GLOBAL_EVENTS,
+  REPORT,
+} from "../../net/topics.ts";
+import {
+  A,
+  cardOf,
+  commandId,
+  created,
+  instanceOf,
+  MODEL,
+  nodeStarted,
+  reported,
+  taskId,
+} from "../support/cluster.ts";
+
+/** A message after a trip over the wire. */
+const sent = <T>(schema: z.ZodType<T>, message: T) => decodeMessage(schema, encodeMessage(message));
+
+Deno.test("events survive the wire with their index and epoch", () => {
+  const epoch = { clock: 3, nodeId: A };
+  const events = [nodeStarted(A), created(instanceOf("i")), reported("i:0", "RunnerFailed")]
+    .map((event, idx) => ({ idx, epoch, event }));
+  assert.deepEqual(sent(GLOBAL_EVENTS.schema, events), events);
+});
+
+Deno.test("commands, replies and reports survive the wire", () => {
+  const add = {
+    type: "AddCustomModelCard" as const,
+    commandId: commandId("c"),
+    modelCard: cardOf({ license: "ä\u2028\u{1f600}" }),
+  };
+  assert.deepEqual(sent(COMMAND.request, add), add);
+  const reply = {
+    type: "CommandRejected" as const,
+    commandId: commandId("c"),
+    error: { code: "not_ready" as const, message: "wait", hint: "a little" },
+  };
+  assert.deepEqual(sent(COMMAND.reply, reply), reply);
+  const reports = [nodeStarted(A), reported("i:0", "RunnerLoading")];
+  assert.deepEqual(sent(REPORT.request, reports), reports);
+  assert.deepEqual(sent(REPORT.reply, {}), {});
+});
+
+Deno.test("a prompt and its chunks survive the wire", () => {
+  const hello = { taskId: taskId("t") };
+  assert.deepEqual(sent(GENERATION.hello, hello), hello);
+  const payload = {
+    messages: [{ role: "user" as const, content: "\u0000 ü" }],
+    sampling: { temperature: 0 },
+    stop: ["\n"],
+    seed: "18446744073709551615",
+  };
+  assert.deepEqual(sent(GENERATION.payload, payload), payload);
+  const chunk = { type: "Token" as const, text: "\u{1f600}", tokenId: 7 };
+  assert.deepEqual(sent(GENERATION.chunk, chunk), chunk);
+});
+
+Deno.test("a task of the control plane has no field in which a prompt could travel", () => {
+  const command = {
+    type: "TextGeneration" as const,
+    commandId: commandId("c"),
+    modelId: MODEL,
+    apiNodeId: NodeId.parse("n"),
+    messages: [{ role: "user", content: "secret" }],
+  };
+  assert.doesNotMatch(JSON.stringify(sent<unknown>(COMMAND.request, command)), /secret/);
+});
+
+Deno.test("what is no UTF-8, no JSON or not of the schema is refused", () => {
+  assert.throws(() => decodeMessage(GENERATION.hello, Uint8Array.of(0xff)), TypeError);
+  assert.throws(() => decodeMessage(GENERATION.hello, new TextEncoder().encode("{")), SyntaxError);
+  const ofSchema = (thrown: unknown) => thrown instanceof z.ZodError;
+  const wrongType = encodeMessage({ taskId: 1 });
+  assert.throws(() => decodeMessage(GENERATION.hello, wrongType), ofSchema);
+  const unknown = encodeMessage({ type: "Format" });
+  assert.throws(() => decodeMessage(COMMAND.request, unknown), ofSchema);
+});

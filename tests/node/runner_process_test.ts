@@ -1,0 +1,192 @@
+import assert from "node:assert/strict";
+import type { RunnerCommand, RunnerReport } from "../../core/frames.ts";
+import { RunnerProcess, type StopLadder } from "../../node/runner_process.ts";
+import { taskId } from "../support/cluster.ts";
+import { isAlive } from "../support/eventually.ts";
+import { ODD_RUNNER } from "../support/programs.ts";
+
+const INCARNATION = 5;
+
+/** Short enough for a test, long enough to tell the steps apart. */
+const LADDER: StopLadder = { askMs: 100, termMs: 100 };
+
+/** A process that behaves as `args` say, and all that its supervisor hears of it. */
+class Watched {
+  readonly process: RunnerProcess;
+  readonly heard: string[] = [];
+  readonly failures: { reason: string; diagnostics: readonly string[] }[] = [];
+  stops = 0;
+  readonly #over = Promise.withResolvers<void>();
+  readonly #up = Promise.withResolvers<void>();
+
+  constructor(args: readonly string[], command: string = Deno.execPath()) {
+    const env = Deno.env.toObject();
+    const launch = { command, args: ["run", "-A", "--no-check", ODD_RUNNER, ...args], env };
+    this.process = new RunnerProcess(launch, INCARNATION, {
+      report: (report) => this.#report(report),
+      failed: (reason, diagnostics) => {
+        this.failures.push({ reason, diagnostics });
+        this.#over.resolve();
+      },
+      stopped: () => {
+        this.stops++;
+        this.#over.resolve();
+      },
+    });
+  }
+
+  /** Resolves with its first report. */
+  async up(): Promise<void> {
+    await this.#up.promise;
+  }
+
+  /** The one failure of the process, once it has ended. */
+  async failure() {
+    await this.#over.promise;
+    // Whatever else the process has to say of its end comes in this turn.
+    await new Promise((resolve) => setTimeout(resolve));
+    assert.equal(this.failures.length, 1);
+    assert.equal(this.stops, 0);
+    const [failure] = this.failures;
+    assert.ok(failure);
+    return failure;
+  }
+
+  #report(report: RunnerReport): void {
+    this.heard.push(report.type === "StatusUpdated" ? report.status.type : report.type);
+    this.#up.resolve();
+  }
+}
+
+const shutdown: RunnerCommand = {
+  type: "Shutdown",
+  taskId: taskId("end"),
+  incarnation: INCARNATION,
+};
+
+Deno.test("an exit that nobody asked for is one failure, with its last lines", async () => {
+  const runner = new Watched(["exit", "7"]);
+  assert.deepEqual(await runner.failure(), {
+    reason: "Runner terminated (exit 7)",
+    diagnostics: ["loading", "last words"],
+  });
+  assert.deepEqual(runner.heard, ["RunnerIdle"], "its last report came before its end");
+});
+
+Deno.test("an exit with 0 that nobody asked for is a failure too", async () => {
+  assert.equal((await new Watched(["exit", "0"]).failure()).reason, "Runner terminated (exit 0)");
+});
+
+Deno.test("a signal is named", async () => {
+  for (const signal of ["SIGKILL", "SIGABRT"]) {
+    const { reason } = await new Watched(["signal", signal]).failure();
+    assert.equal(reason, `Runner terminated (signal ${signal})`);
+  }
+});
+
+Deno.test("the runner's own last words are the reason, and no report of their own", async () => {
+  const runner = new Watched(["error", "no such tensor"]);
+  const { reason } = await runner.failure();
+  assert.equal(reason, "Runner terminated (exit 1): no such tensor");
+  assert.deepEqual(runner.heard, []);
+});
+
+Deno.test("garbage on the channel kills the runner, and is the reason", async () => {
+  const garbage = await new Watched(["garbage"]).failure();
+  assert.match(
+    garbage.reason,
+    /^Runner terminated \(signal SIGKILL\): its channel carried garbage/,
+  );
+  const nonsense = await new Watched(["nonsense"]).failure();
+  assert.match(nonsense.reason, /its channel carried garbage: .*invalid/s);
+  assert.ok(nonsense.reason.length < 400);
+});
+
+Deno.test("half a frame at the end is no report and no crash of ours", async () => {
+  const runner = new Watched(["half"]);
+  assert.equal((await runner.failure()).reason, "Runner terminated (exit 2)");
+  assert.deepEqual(runner.heard, []);
+});
+
+Deno.test("a report of another incarnation is ignored", async () => {
+  const runner = new Watched(["stale"]);
+  await runner.failure();
+  assert.deepEqual(runner.heard, ["RunnerIdle"]);
+});
+
+for (const how of ["lines", "one line"] as const) {
+  Deno.test(`a stderr flood of 20 MiB in ${how} is kept in bounded memory`, async () => {
+    const { reason, diagnostics } = await new Watched(["flood", how]).failure();
+    assert.equal(reason, "Runner terminated (exit 4)");
+    assert.ok(diagnostics.length >= 1 && diagnostics.length <= 21);
+    assert.ok(diagnostics.every((line) => line.length <= 2_000));
+  });
+}
+
+Deno.test("a runner that cannot be started is a failure that says so, told once", async () => {
+  const { reason } = await new Watched([], "/no/such/program").failure();
+  assert.match(reason, /cannot be started.*ENOENT/);
+});
+
+Deno.test("a limit that is reached kills the runner and is the reason", async () => {
+  const runner = new Watched(["silent"]);
+  runner.process.arm(20_000, "a step");
+  runner.process.arm(20, "Model loading");
+  const { reason } = await runner.failure();
+  assert.match(reason, /\(signal SIGKILL\): Model loading took longer than 0 s$/);
+});
+
+Deno.test("a disarmed limit does nothing", async () => {
+  const runner = new Watched(["polite"]);
+  runner.process.arm(5, "a step");
+  runner.process.disarm();
+  await runner.up();
+  await runner.process.stop(LADDER, shutdown);
+  assert.deepEqual([runner.stops, runner.failures], [1, []]);
+});
+
+Deno.test("kill() counts as a failure, with the first reason that was given", async () => {
+  const runner = new Watched(["silent"]);
+  runner.process.kill("its files are gone");
+  runner.process.kill("again");
+  const { reason } = await runner.failure();
+  assert.equal(reason, "Runner terminated (signal SIGKILL): its files are gone");
+});
+
+Deno.test("commands arrive; a runner that is asked to leave has not failed", async () => {
+  const runner = new Watched(["polite"]);
+  await runner.up();
+  runner.process.send({ type: "StartWarmup", taskId: taskId("w"), incarnation: INCARNATION });
+  await runner.process.stop({ askMs: 20_000, termMs: 20_000 }, shutdown);
+  assert.deepEqual(runner.heard, ["RunnerIdle", "Ack", "Ack"]);
+  assert.deepEqual([runner.stops, runner.failures], [1, []]);
+});
+
+Deno.test("without a Shutdown the ladder begins with SIGTERM", async () => {
+  const runner = new Watched(["polite"]);
+  await runner.up();
+  await runner.process.stop({ askMs: 20_000, termMs: 20_000 });
+  assert.deepEqual([runner.heard, runner.stops], [["RunnerIdle"], 1]);
+});
+
+Deno.test("a child that ignores Shutdown and SIGTERM gets SIGKILL in time", async () => {
+  const runner = new Watched(["stubborn"]);
+  await runner.up();
+  const { pid } = runner.process;
+  assert.ok(pid !== undefined && await isAlive(pid));
+  const started = performance.now();
+  const stopping = runner.process.stop(LADDER, shutdown);
+  await Promise.all([stopping, runner.process.stop(LADDER, shutdown)]);
+  assert.ok(performance.now() - started >= LADDER.askMs + LADDER.termMs - 5, "not before its time");
+  assert.equal(await isAlive(pid), false);
+  assert.deepEqual([runner.stops, runner.failures], [1, []]);
+});
+
+Deno.test("after its end a runner is sent nothing, and stopping it is at once", async () => {
+  const runner = new Watched(["exit", "1"]);
+  await runner.failure();
+  runner.process.send(shutdown);
+  runner.process.kill("too late");
+  await runner.process.stop(LADDER, shutdown);
+  assert.equal(runner.failures.length, 1);
+});

@@ -1,0 +1,175 @@
+import assert from "node:assert/strict";
+import { runnerIdOf } from "../../core/ids.ts";
+import { EMPTY_STATE } from "../../core/state.ts";
+import { Node } from "../../node/node.ts";
+import { eventually, isAlive } from "../support/eventually.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import {
+  addTinyModel,
+  ask,
+  collect,
+  commandId,
+  createInstance,
+  startTestNode,
+  textOf,
+  until,
+} from "../support/test_node.ts";
+import { instanceId } from "../support/cluster.ts";
+
+const never = new AbortController().signal;
+
+/** Asks for an instance without waiting for it. */
+async function place(node: Node, modelId: Parameters<typeof createInstance>[1], id = "i") {
+  await node.submit({
+    type: "PlaceInstance",
+    commandId: commandId(node),
+    instanceId: instanceId(id),
+    request: { modelId, sharding: "Pipeline", instanceMeta: "MlxRing", minNodes: 1 },
+  });
+  return instanceId(id);
+}
+
+Deno.test("deleting an instance while it generates is an error chunk at once", async () => {
+  await using dir = await TempDir.make();
+  const node = await startTestNode(`${dir.path}/data`, { endless: true });
+  const { modelId } = await addTinyModel(node, `${dir.path}/model`);
+  const instanceId = await createInstance(node, modelId);
+  const { chunks } = await node.generate(modelId, ask("for ever"), never);
+  let deletedAt = 0;
+  for await (const chunk of chunks) {
+    if (chunk.type === "Token" && deletedAt === 0) {
+      deletedAt = performance.now();
+      await node.submit({ type: "DeleteInstance", commandId: commandId(node), instanceId });
+    }
+    if (chunk.type !== "Error") continue;
+    assert.equal(chunk.error.code, "instance_removed");
+    assert.equal(chunk.error.message, "The instance was removed while generating");
+  }
+  // Far below any timeout of a request.
+  assert.ok(performance.now() - deletedAt < 5_000, "the client was left waiting");
+  await until(node, "the task is forgotten", (state) => state.tasks.size === 0);
+  await eventually("the runner is gone", () => node.runnerPids().size === 0);
+  assert.equal(node.state().runners.size, 0);
+  await node.stop();
+});
+
+Deno.test("a crash loop backs off by InstanceRetrying, until it is deleted", async () => {
+  await using dir = await TempDir.make();
+  const node = await startTestNode(`${dir.path}/data`, { exitIn: "load" });
+  const { modelId } = await addTinyModel(node, `${dir.path}/model`);
+  const id = await place(node, modelId);
+  const retry = () => node.state().instanceRetries.get(id);
+  await until(node, "the first failure is known", () => retry()?.attempts === 1);
+  const first = retry();
+  assert.match(first?.lastError ?? "", /^Runner terminated \(exit 1\)/);
+  assert.ok((first?.notBefore ?? 0) <= node.now() + 2_000);
+  await until(node, "the second failure is known", () => retry()?.attempts === 2);
+  const waited = (retry()?.notBefore ?? 0) - 4_000 - (first?.notBefore ?? 0);
+  assert.ok(waited >= 0, `the second attempt failed ${-waited} ms before its date`);
+  await eventually("the process is gone", () => node.runnerPids().size === 0);
+  await node.submit({ type: "DeleteInstance", commandId: commandId(node), instanceId: id });
+  const { instances, instanceRetries, runners, tasks } = node.state();
+  const found = { instances, instanceRetries, runners, tasks };
+  const { instances: i, instanceRetries: r, runners: u, tasks: t } = EMPTY_STATE;
+  assert.deepEqual(found, { instances: i, instanceRetries: r, runners: u, tasks: t });
+  await node.stop();
+});
+
+Deno.test("an error of loading is the reason that people read", async () => {
+  await using dir = await TempDir.make();
+  const node = await startTestNode(`${dir.path}/data`, { failIn: "load" });
+  const { modelId } = await addTinyModel(node, `${dir.path}/model`);
+  const id = await place(node, modelId);
+  await until(node, "the failure is known", (state) => state.instanceRetries.has(id));
+  const reason = node.state().instanceRetries.get(id)?.lastError;
+  assert.match(reason ?? "", /\(exit 1\): The fake engine was told to fail in load$/);
+  await node.stop();
+});
+
+Deno.test("a runner that cannot even be started backs off like any other", async () => {
+  await using dir = await TempDir.make();
+  await Deno.writeTextFile(`${dir.path}/device.json`, '{"backends":["MlxCpu"]}');
+  const node = await Node.start({
+    dataDir: `${dir.path}/data`,
+    version: "0",
+    deviceFile: `${dir.path}/device.json`,
+    launch: { command: "/no/such/program", args: [], env: {} },
+  });
+  const { modelId } = await addTinyModel(node, `${dir.path}/model`);
+  const id = await place(node, modelId);
+  await until(node, "the failure is known", (state) => state.instanceRetries.has(id));
+  const reason = node.state().instanceRetries.get(id)?.lastError;
+  assert.match(reason ?? "", /cannot be started.*ENOENT/);
+  await node.stop();
+});
+
+Deno.test("an error of one generation leaves the instance Ready for the next", async () => {
+  await using dir = await TempDir.make();
+  const node = await startTestNode(`${dir.path}/data`, { failIn: "request" });
+  const { modelId } = await addTinyModel(node, `${dir.path}/model`);
+  const id = await createInstance(node, modelId);
+  for (let again = 0; again < 2; again++) {
+    const { chunks } = await node.generate(modelId, ask("please"), never);
+    const last = (await collect(chunks)).at(-1);
+    assert.ok(last?.type === "Error");
+    assert.equal(last.error.code, "invalid_request");
+  }
+  const runner = runnerIdOf(id, 0);
+  await until(
+    node,
+    "the runner is idle",
+    ({ runners, tasks }) => tasks.size === 0 && runners.get(runner)?.status.type === "RunnerReady",
+  );
+  assert.equal(node.state().instanceRetries.size, 0);
+  await node.stop();
+});
+
+Deno.test("a crash in mid-answer is one error chunk, after what was said", async () => {
+  await using dir = await TempDir.make();
+  const node = await startTestNode(`${dir.path}/data`, { exitIn: "decode" });
+  const { modelId } = await addTinyModel(node, `${dir.path}/model`);
+  await createInstance(node, modelId);
+  const { chunks } = await node.generate(modelId, ask("one two three"), never);
+  const all = await collect(chunks);
+  assert.equal(textOf(all), "one ");
+  const errors = all.filter((chunk) => chunk.type === "Error");
+  assert.equal(errors.length, 1);
+  const [error] = errors;
+  assert.ok(error?.type === "Error" && all.at(-1) === error);
+  assert.equal(error.error.code, "runner_failed");
+  assert.match(error.error.message, /Runner shutdown before completing command: .*exit 1/);
+  await node.stop();
+});
+
+Deno.test("many clients at once get each their own answer", async () => {
+  await using dir = await TempDir.make();
+  const node = await startTestNode(`${dir.path}/data`);
+  const { modelId } = await addTinyModel(node, `${dir.path}/model`);
+  await createInstance(node, modelId);
+  const texts = Array.from({ length: 8 }, (_, n) => `client ${n} says so`);
+  const answers = await Promise.all(texts.map(async (text) => {
+    const { chunks } = await node.generate(modelId, ask(text), never);
+    return textOf(await collect(chunks));
+  }));
+  assert.deepEqual(answers, texts);
+  await until(node, "every task is forgotten", (state) => state.tasks.size === 0);
+  await node.stop();
+});
+
+Deno.test("stopping the node ends its runners and its clients' answers", async () => {
+  await using dir = await TempDir.make();
+  const node = await startTestNode(`${dir.path}/data`, { endless: true });
+  const { modelId } = await addTinyModel(node, `${dir.path}/model`);
+  await createInstance(node, modelId);
+  const pids = [...node.runnerPids().values()];
+  const { chunks } = await node.generate(modelId, ask("for ever"), never);
+  const reader = chunks[Symbol.asyncIterator]();
+  await reader.next();
+  await Promise.all([node.stop(), node.stop()]);
+  let last = await reader.next();
+  for (let next = last; !next.done; next = await reader.next()) last = next;
+  assert.ok(!last.done && last.value.type === "Error");
+  assert.equal(pids.length, 1);
+  for (const pid of pids) assert.equal(await isAlive(pid), false);
+  assert.equal(node.readiness().ready, false);
+});

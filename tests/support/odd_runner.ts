@@ -1,0 +1,72 @@
+/** A runner process that behaves as its first argument says, for tests of who supervises it. */
+import { writeSync } from "node:fs";
+import { encodeFrame } from "../../core/frame_codec.ts";
+import { CommandQueue } from "../../engines/command_queue.ts";
+import { readCommands, REPORTS_FD } from "../../engines/pipes.ts";
+
+const [how = "", detail = ""] = Deno.args;
+const incarnation = Number(Deno.args[Deno.args.indexOf("--incarnation") + 1]);
+const queue = new CommandQueue();
+readCommands(queue);
+
+const report = (header: Record<string, unknown>) =>
+  void writeSync(REPORTS_FD, encodeFrame({ incarnation, ...header }));
+const idle = () => report({ type: "StatusUpdated", status: { type: "RunnerIdle" } });
+const say = (text: string) => void Deno.stderr.writeSync(new TextEncoder().encode(text));
+/** Lives, deaf to all commands, until a signal ends it or the node is gone. */
+const linger = async () => {
+  while (await queue.next() !== "closed");
+};
+
+const BEHAVIOURS: Record<string, () => void | Promise<void>> = {
+  exit: () => {
+    say("loading\nlast words\n");
+    idle();
+    Deno.exit(Number(detail));
+  },
+  error: () => {
+    report({ type: "RunnerError", reason: detail });
+    Deno.exit(1);
+  },
+  signal: async () => {
+    Deno.kill(Deno.pid, detail as Deno.Signal);
+    await linger();
+  },
+  garbage: async () => {
+    writeSync(REPORTS_FD, new TextEncoder().encode("Segmentation fault"));
+    await linger();
+  },
+  nonsense: async () => {
+    report({ type: "CoffeeReady" });
+    await linger();
+  },
+  half: () => {
+    writeSync(REPORTS_FD, encodeFrame({ incarnation, type: "Ack", taskId: "t" }).subarray(0, 12));
+    Deno.exit(2);
+  },
+  stale: () => {
+    report({ type: "StatusUpdated", status: { type: "RunnerReady" }, incarnation: 1 });
+    idle();
+    Deno.exit(3);
+  },
+  flood: () => {
+    for (let n = 0; n < 320; n++) say("x".repeat(64 * 1024) + (detail === "lines" ? "\n" : ""));
+    Deno.exit(4);
+  },
+  silent: linger,
+  stubborn: async () => {
+    Deno.addSignalListener("SIGTERM", () => say("no\n"));
+    idle();
+    await linger();
+  },
+  polite: async () => {
+    Deno.addSignalListener("SIGTERM", () => Deno.exit(0));
+    idle();
+    for (let next = await queue.next(); next !== "closed"; next = await queue.next()) {
+      report({ type: "Ack", taskId: next.taskId });
+      if (next.type === "Shutdown") Deno.exit(0);
+    }
+  },
+};
+
+await BEHAVIOURS[how]?.();

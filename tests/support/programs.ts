@@ -1,0 +1,6 @@
+/** Programs that tests start as processes of their own. */
+const pathOf = (file: string) => new URL(file, import.meta.url).pathname;
+
+export const ODD_RUNNER = pathOf("./odd_runner.ts");
+export const LOG_MAIN = pathOf("./log_main.ts");
+export const PIPES_MAIN = pathOf("./pipes_main.ts");
