@@ -23,8 +23,9 @@ export function admit(state: State, report: Event): Event[] {
       const before = state.downloads.get(report.nodeId)?.get(report.modelId);
       return known && JSON.stringify(before) !== JSON.stringify(report.status) ? [report] : [];
     }
+    // All else is decided by the master itself, never reported to it.
     default:
-      return [report];
+      return [];
   }
 }
 

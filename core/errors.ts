@@ -20,6 +20,7 @@ export const ERRORS = {
   method_not_allowed: { http: 405, exit: 1, retryable: false },
   request_timeout: { http: 408, exit: 5, retryable: true },
   conflict: { http: 409, exit: 1, retryable: false },
+  client_too_slow: { http: 408, exit: 1, retryable: false },
   payload_too_large: { http: 413, exit: 1, retryable: false },
   queue_full: { http: 429, exit: 1, retryable: true },
   cancelled: { http: 499, exit: 130, retryable: false },

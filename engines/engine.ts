@@ -33,7 +33,7 @@ export type EngineResponse =
 export interface Builder {
   /** Joins the tensor group of the instance; returns once it stands. */
   connect(): void;
-  /** Reads the weights, yielding after each layer so that the caller can report and be cancelled. */
+  /** Reads the weights; yields after each layer, so that the caller can report and stop. */
   load(model: BoundModel): Iterable<LoadProgress>;
   /** The engine over what `load` brought in. */
   build(): Engine;

@@ -45,6 +45,13 @@ export class Channel<T> implements AsyncIterable<T> {
     for (const { settle } of this.#writers.splice(0)) settle(false);
   }
 
+  /** Ends with this message in place of all that wait. */
+  endWith(message: T): void {
+    this.#queue.length = 0;
+    this.offer(message);
+    this.end();
+  }
+
   /** Ends and forgets what waits. */
   clear(): void {
     this.#queue.length = 0;

@@ -130,6 +130,8 @@ export class Gateway {
         apiNodeId: this.#deps.nodeId,
       });
       pending.dispatched = true;
+      // What happened to the task before this line would otherwise go unseen.
+      this.#failOrphans();
       const promptTokens = await pending.accepted(ACCEPT_TIMEOUT_MS);
       return { commandId, promptTokens, chunks: follow(pending, finish) };
     } catch (cause) {

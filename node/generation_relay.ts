@@ -55,8 +55,8 @@ export class GenerationRelay {
   push(chunk: Chunk): boolean {
     if (this.#terminated) return true;
     if (this.#chunks.size >= RELAY_CHUNKS_MAX) {
-      this.#stream.abort("the client reads too slowly");
-      this.#chunks.clear();
+      this.#terminated = true;
+      this.#chunks.endWith({ type: "Error", error: tooSlow() });
       return false;
     }
     this.#chunks.offer(chunk);
@@ -84,4 +84,9 @@ export class GenerationRelay {
       this.#chunks.clear();
     }
   }
+}
+
+function tooSlow(): ErrorInfo {
+  const message = `The client is ${RELAY_CHUNKS_MAX} chunks behind, at most as many wait for it`;
+  return { code: "client_too_slow", message, hint: "read the stream as it comes" };
 }

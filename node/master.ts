@@ -73,7 +73,12 @@ export class Master {
     eventLog.append(indexed);
     replica.apply(indexed);
     transport.publish(GLOBAL_EVENTS.topic, encodeMessage(indexed));
-    eventLog.compact(replica.state, epoch);
+    try {
+      eventLog.compact(replica.state, epoch);
+    } catch (cause) {
+      // The events are stored and applied: the tail is longer for it, and nothing is lost.
+      log.error("cannot compact the log: {cause}", { cause });
+    }
     this.#reconcile();
   }
 

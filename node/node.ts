@@ -76,13 +76,14 @@ export class Node {
     await makeDataDir(options.dataDir);
     const nodeId = await loadIdentity(options.dataDir);
     const eventLog = EventLog.open(options.dataDir);
+    let node: Node | undefined;
     try {
-      const parts = assemble(nodeId, eventLog, options);
-      const node = new Node(parts, options.version);
+      node = new Node(assemble(nodeId, eventLog, options), options.version);
       await node.#start(options);
       return node;
     } catch (cause) {
-      eventLog.close();
+      if (node) await node.stop();
+      else eventLog.close();
       throw cause;
     }
   }

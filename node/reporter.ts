@@ -15,12 +15,17 @@ const REPORT_RETRY_MS = 1_000;
 /** Reports of one message at most. */
 const REPORT_BATCH_MAX = 256;
 
+/** Refusals of one report before it is given up, so that the later ones get their turn. */
+const REPORT_ATTEMPTS_MAX = 600;
+
 /** Tells the master what this node has seen: in order, and again until it is in the log. */
 export class Reporter {
   readonly #transport: Transport;
   readonly #master: () => NodeId;
   #queue: { event: Event; done: () => void }[] = [];
   #sending = false;
+  /** How often the first report of the queue has been refused. */
+  #refusals = 0;
   #stopped = false;
   #wake: (() => void) | undefined;
 
@@ -47,22 +52,36 @@ export class Reporter {
   async #drain(): Promise<void> {
     this.#sending = true;
     while (this.#queue.length > 0 && !this.#stopped) {
-      const batch = this.#queue.slice(0, REPORT_BATCH_MAX);
+      // After a refusal one at a time: the others need not suffer for it.
+      const batch = this.#queue.slice(0, this.#refusals > 0 ? 1 : REPORT_BATCH_MAX);
       const body = encodeMessage(batch.map(({ event }) => event));
       try {
         const options = { timeoutMs: REPORT_TIMEOUT_MS };
         await this.#transport.request(this.#master(), REPORT.protocol, body, options);
-        this.#queue.splice(0, batch.length);
-        for (const { done } of batch) done();
+        this.#settle(batch.length);
       } catch (cause) {
         log.warn("the master did not take {count} reports: {cause}", {
           count: batch.length,
           cause,
         });
-        await this.#pause();
+        if (++this.#refusals >= REPORT_ATTEMPTS_MAX) this.#giveUp();
+        else await this.#pause();
       }
     }
     this.#sending = false;
+  }
+
+  #giveUp(): void {
+    log.error("gave up a report after {attempts} attempts: {event}", {
+      attempts: this.#refusals,
+      event: JSON.stringify(this.#queue[0]?.event),
+    });
+    this.#settle(1);
+  }
+
+  #settle(count: number): void {
+    this.#refusals = 0;
+    for (const { done } of this.#queue.splice(0, count)) done();
   }
 
   async #pause(): Promise<void> {

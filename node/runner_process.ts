@@ -46,6 +46,7 @@ export class RunnerProcess {
   readonly #child: ChildProcess;
   readonly #listener: RunnerListener;
   readonly #stderr = new TailBuffer(STDERR_LINES);
+  readonly #stdout = new TailBuffer(0);
   readonly #exited: Promise<void>;
   #lastWords: string | undefined;
   #stopping = false;
@@ -94,9 +95,11 @@ export class RunnerProcess {
     this.#watchdog = undefined;
   }
 
-  /** Ends the process, by force where it must; resolves when it is gone. */
+  /**
+   * Ends the process, by force where it must; resolves when it is gone. A second call with a
+   * steeper ladder hurries the first.
+   */
   async stop(ladder: StopLadder, shutdown?: RunnerCommand): Promise<void> {
-    if (this.#stopping) return await this.#exited;
     this.#stopping = true;
     this.disarm();
     if (shutdown && ladder.askMs > 0) this.send(shutdown);
@@ -174,7 +177,7 @@ export class RunnerProcess {
   }
 
   #note(stream: "stdout" | "stderr", bytes: Uint8Array): void {
-    for (const line of this.#stderr.push(bytes)) {
+    for (const line of (stream === "stderr" ? this.#stderr : this.#stdout).push(bytes)) {
       log.debug("{pid} {stream}: {line}", { pid: this.pid, stream, line });
     }
   }
