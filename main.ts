@@ -4,7 +4,9 @@ import { runCli } from "./cli/mod.ts";
 const INTERRUPTED = 130;
 
 const interrupt = new AbortController();
-for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+// A signal meant for the node reaches its runners too: they have handlers of their own.
+const isRunner = Deno.args[0] === "runner";
+for (const name of isRunner ? [] : ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
   Deno.addSignalListener(name, () => {
     // The first asks a command to end; whoever asks twice does not want to wait for it.
     if (interrupt.signal.aborted) Deno.exit(INTERRUPTED);

@@ -7,6 +7,9 @@ export const BODY_BYTES_MAX = 32 * MIB;
 /** Longest time that a body may take to arrive. */
 export const BODY_TIMEOUT_MS = 30_000;
 
+/** Deepest nesting of a body's JSON. */
+export const JSON_DEPTH_MAX = 64;
+
 /** What a body may cost. */
 export interface BodyLimits {
   readonly bytesMax: number;
@@ -22,11 +25,31 @@ export async function readJson(request: Request, limits: BodyLimits): Promise<un
   if (text.trim() === "") {
     throw new AppError("invalid_request", "Cannot read the body: found nothing, JSON needed");
   }
+  let json: unknown;
   try {
-    return JSON.parse(text);
+    json = JSON.parse(text);
   } catch (error) {
     const found = error instanceof Error ? error.message : String(error);
     throw new AppError("invalid_request", `Cannot read the body as JSON: ${found}`);
+  }
+  checkDepth(json);
+  return json;
+}
+
+/** By breadth, so that what is too deep for the stack is still refused in words. */
+function checkDepth(json: unknown): void {
+  let level = [json];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > JSON_DEPTH_MAX) {
+      const needed = `${JSON_DEPTH_MAX} levels at most needed`;
+      throw new AppError(
+        "invalid_request",
+        `Cannot read the body: it is nested too deep, ${needed}`,
+      );
+    }
+    level = level.flatMap((one) =>
+      one !== null && typeof one === "object" ? Object.values(one) : []
+    );
   }
 }
 

@@ -6,7 +6,7 @@ import { findPlacedModel } from "./resolve.ts";
 import type { RouteOptions, Router } from "./routes.ts";
 import { sseResponse } from "./sse.ts";
 
-/** Names the generation on every reply, so that it can be cancelled or found in a log. */
+/** Names the generation on every reply, so that it can be found in a log. */
 export const COMMAND_ID_HEADER = "X-Exo-Command-Id";
 
 /** `POST /v1/chat/completions`: one answer, whole or as a stream. */

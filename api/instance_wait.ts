@@ -59,7 +59,7 @@ export async function* waitForInstance(
     changes.ring();
   };
   const timer = wanted.timeoutMs > 0 ? setTimeout(onLate, wanted.timeoutMs) : undefined;
-  const seen = new Map<InstanceId, number>();
+  const seen = new Map<InstanceId, Seen>();
   let last = "";
   try {
     while (!signal.aborted) {
@@ -94,11 +94,21 @@ class Bell {
   }
 }
 
-/** What there is to say now. `seen`: attempts of each instance when it was first looked at. */
-function look(state: State, wanted: Wanted, seen: Map<InstanceId, number>): WaitMessage {
+/** What a wait remembers of an instance. */
+interface Seen {
+  /** Attempts when it was first looked at. */
+  readonly attempts: number;
+  /** Why it failed last, as far as it is known. */
+  readonly lastError: string | undefined;
+}
+
+/** What there is to say now. */
+function look(state: State, wanted: Wanted, seen: Map<InstanceId, Seen>): WaitMessage {
   const instances = matching(state, wanted);
   for (const { instanceId } of instances) {
-    if (!seen.has(instanceId)) seen.set(instanceId, attemptsOf(state, instanceId));
+    const retry = state.instanceRetries.get(instanceId);
+    const attempts = seen.get(instanceId)?.attempts ?? retry?.attempts ?? 0;
+    seen.set(instanceId, { attempts, lastError: retry?.lastError });
   }
   const done = instances.find((instance) => wanted.until === "exists" || isReady(state, instance));
   if (done) {
@@ -121,31 +131,29 @@ function matching(state: State, { instanceId, modelId }: Wanted): Instance[] {
   return [...state.instances.values()].filter((instance) => modelOf(instance) === modelId);
 }
 
-function missing(wanted: Wanted, seen: ReadonlyMap<InstanceId, number>): WaitMessage {
-  const [gone] = seen.keys();
-  if (gone === undefined) {
+function missing(wanted: Wanted, seen: ReadonlyMap<InstanceId, Seen>): WaitMessage {
+  const [first] = seen;
+  if (first === undefined) {
     return { type: "progress", instanceId: null, phase: "placing", runners: {} };
   }
-  const message = `Instance ${gone} was removed before it was ${wanted.until}`;
+  const [gone, { lastError }] = first;
+  const why = lastError === undefined ? "" : `: ${lastError}`;
+  const message = `Instance ${gone} was removed before it was ${wanted.until}${why}`;
   return { type: "failed", instanceId: gone, message };
-}
-
-function attemptsOf(state: State, instanceId: InstanceId): number {
-  return state.instanceRetries.get(instanceId)?.attempts ?? 0;
 }
 
 /** Why the instance failed since it was first seen; undefined while it has not. */
 function failureOf(
   state: State,
   instance: Instance,
-  seen: ReadonlyMap<InstanceId, number>,
+  seen: ReadonlyMap<InstanceId, Seen>,
 ): string | undefined {
   for (const runnerId of runnersOf(instance)) {
     const status = state.runners.get(runnerId)?.status;
     if (status?.type === "RunnerFailed") return status.reason || "its runner failed";
   }
   const retry = state.instanceRetries.get(instance.instanceId);
-  const before = seen.get(instance.instanceId) ?? 0;
+  const before = seen.get(instance.instanceId)?.attempts ?? 0;
   return retry && retry.attempts > before ? retry.lastError : undefined;
 }
 

@@ -117,7 +117,19 @@ export function serveApi(gateway: Gateway, options: ListenOptions): ApiServer {
   }
 }
 
-function listenError(error: unknown, hostname: string, port: number): unknown {
+/**
+ * Tries whether the address can be served, so that it is known before a node is started.
+ * @throws {AppError} as `serveApi` does.
+ */
+export function checkAddress(hostname: string, port: number): void {
+  try {
+    Deno.listen({ hostname, port }).close();
+  } catch (error) {
+    throw listenError(error, hostname, port);
+  }
+}
+
+function listenError(error: unknown, hostname: string, port: number): AppError {
   const wanted = `Cannot listen on ${hostname}:${port}`;
   if (error instanceof Deno.errors.AddrInUse) {
     return new AppError("conflict", `${wanted}: the port is taken`, {
@@ -137,7 +149,11 @@ function listenError(error: unknown, hostname: string, port: number): unknown {
       cause: error,
     });
   }
-  return error;
+  const found = error instanceof Error ? error.message : String(error);
+  return new AppError("usage", `${wanted}: ${found}`, {
+    hint: "choose an address of this machine with --host, such as 127.0.0.1",
+    cause: error,
+  });
 }
 
 /** A server that listens everywhere is reached by loopback. */

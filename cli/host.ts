@@ -1,6 +1,6 @@
 import { rm, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { type ApiServer, serveApi } from "../api/server.ts";
+import { type ApiServer, checkAddress, serveApi } from "../api/server.ts";
 import { isLoopback } from "../api/guard.ts";
 import { apiKeyFile, directories } from "../core/directories.ts";
 import { AppError } from "../core/errors.ts";
@@ -43,6 +43,7 @@ export interface Host {
  */
 export async function startHost(options: HostOptions, io: Io): Promise<Host> {
   checkExposure(options);
+  if (options.api) checkAddress(options.host, options.port);
   const homes = directories(io);
   const dataDir = options.dataDir ?? homes.data;
   const libraryPath = options.worker ? await interruptible(library(options), io) : undefined;
@@ -75,7 +76,8 @@ export async function startHost(options: HostOptions, io: Io): Promise<Host> {
 
 function listen(node: Node, options: HostOptions, signal: AbortSignal): ApiServer {
   const { host: hostname, port, apiKey, onDefect } = options;
-  return serveApi(node, { hostname, port, signal, apiKey, onDefect });
+  // Whoever chose a name for the address will use it as the host.
+  return serveApi(node, { hostname, port, signal, apiKey, onDefect, allowedHosts: [hostname] });
 }
 
 /** Safe by default: whoever opens the API to a network says who may use it (design D11). */

@@ -39,12 +39,15 @@ export function untagged(tagged: TaggedInstance): InstanceView | undefined {
 export function summarize(instance: InstanceView, state: StateView): InstanceSummary {
   const { modelId, nodeToRunner } = instance.shardAssignments;
   const retry = state.instanceRetries[instance.instanceId];
+  const status = statusOf(Object.values(nodeToRunner), state, retry !== undefined);
+  // Once it serves again, why it failed is history.
+  const isServing = status === "ready" || status === "running";
   return {
     instanceId: instance.instanceId,
     modelId,
-    status: statusOf(Object.values(nodeToRunner), state, retry !== undefined),
+    status,
     nodeIds: Object.keys(nodeToRunner),
-    ...(retry ? { lastError: retry.lastError } : {}),
+    ...(retry && !isServing ? { lastError: retry.lastError } : {}),
   };
 }
 

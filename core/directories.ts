@@ -43,28 +43,6 @@ export function directories({ env, os, home }: Surroundings): Directories {
   };
 }
 
-/** Where models lie, in order of preference within each list. */
-export interface ModelDirectories {
-  /** The first is the default one, created at start; missing others are skipped. */
-  readonly writable: readonly string[];
-  /** Never written or deleted; searched before the writable ones. */
-  readonly readOnly: readonly string[];
-}
-
-/** A directory in both lists is read-only. The caller skips those that do not exist. */
-export function modelDirectories(surroundings: Surroundings): ModelDirectories {
-  const { env, os, home } = surroundings;
-  const list = (name: string) =>
-    (env[name] ?? "").split(":").filter((part) => part !== "").map((part) => tilde(home, part));
-  const given = env["EXO_DEFAULT_MODELS_DIR"];
-  const first = given ? tilde(home, given) : `${directories(surroundings).data}/models`;
-  // Earlier versions kept models here on macOS; nobody wants to fetch them again.
-  const old = os === "darwin" && !env["EXO_HOME"] ? [`${home}/.exo/models`] : [];
-  const readOnly = unique(list("EXO_MODELS_READ_ONLY_DIRS"));
-  const writable = unique([first, ...list("EXO_MODELS_DIRS"), ...old]);
-  return { writable: writable.filter((path) => !readOnly.includes(path)), readOnly };
-}
-
 /** The file that holds the API key of a node on this machine. */
 export function apiKeyFile({ data }: Directories): string {
   return `${data}/api-key`;
@@ -83,8 +61,4 @@ function tilde(home: string, path: string): string {
 /** Without trailing slashes, so that equal directories are equal strings. */
 function trimmed(path: string): string {
   return path.length > 1 ? path.replace(/\/+$/, "") || "/" : path;
-}
-
-function unique(paths: readonly string[]): string[] {
-  return [...new Set(paths)];
 }

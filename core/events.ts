@@ -58,9 +58,13 @@ export type Epoch = z.infer<typeof Epoch>;
 export const IndexedEvent = z.object({ idx: z.number().int().min(0), epoch: Epoch, event: Event });
 export type IndexedEvent = z.infer<typeof IndexedEvent>;
 
-/** Events that hold a user's intent; they reach the disk before they are acknowledged. */
-export function isIntent(event: Event): boolean {
+/**
+ * Whether an event reaches the disk before anybody hears of it: a user's intent, or the first event
+ * of an epoch, which must not be given twice.
+ */
+export function isDurable(event: Event): boolean {
   switch (event.type) {
+    case "NodeStarted":
     case "InstanceCreated":
     case "InstanceDeleted":
     case "CustomModelCardAdded":

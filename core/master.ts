@@ -3,8 +3,9 @@ import { AppError, toAppError } from "./errors.ts";
 import type { Event } from "./events.ts";
 import { type InstanceId, type ModelId, type NodeId, type TaskId, taskIdOf } from "./ids.ts";
 import { type Instance, runnersOf } from "./instance.ts";
+import type { ModelCard } from "./model_card.ts";
 import type { NodeMemory } from "./node_info.ts";
-import { place } from "./placement.ts";
+import { misfit, place } from "./placement.ts";
 import { isServing } from "./runner_status.ts";
 import type { State } from "./state.ts";
 import { isInFlight } from "./task.ts";
@@ -28,7 +29,7 @@ export function decide(
     case "PlaceInstance":
       return placeInstance(state, command, memory);
     case "CreateInstance":
-      return createInstance(state, command.instance);
+      return createInstance(state, command.instance, memory);
     case "DeleteInstance":
       return deleteInstance(state, command.instanceId);
     case "TextGeneration":
@@ -69,14 +70,16 @@ function placeInstance(
   if (!card) throw modelNotFound(state, request.modelId);
   const placed = place(state, memory, { instanceId, card, request });
   if (!placed.ok) {
-    throw new AppError("placement_failed", placed.reason, {
-      hint: "free memory, delete an instance, or ask for a shorter context",
-    });
+    throw new AppError(placed.code, placed.reason, { hint: placed.hint });
   }
   return { events: [{ type: "InstanceCreated", instance: placed.instance }], instanceId };
 }
 
-function createInstance(state: State, instance: Instance): Decision {
+function createInstance(
+  state: State,
+  instance: Instance,
+  memory: ReadonlyMap<NodeId, NodeMemory>,
+): Decision {
   const { instanceId, shardAssignments } = instance;
   const wanted = `Cannot create instance "${instanceId}"`;
   if (state.instances.has(instanceId)) {
@@ -105,10 +108,32 @@ function createInstance(state: State, instance: Instance): Decision {
   if (taken !== undefined) {
     throw new AppError("conflict", `${wanted}: runner ${taken} exists already`);
   }
-  if (!state.customModelCards.has(shardAssignments.modelId)) {
-    throw modelNotFound(state, shardAssignments.modelId);
+  const card = state.customModelCards.get(shardAssignments.modelId);
+  if (!card) throw modelNotFound(state, shardAssignments.modelId);
+  const shards = Object.values(shardAssignments.runnerToShard);
+  const wrong = shards.find(({ nLayers }) => nLayers !== card.nLayers);
+  if (wrong) {
+    const found = `found ${wrong.nLayers} layers, the model has ${card.nLayers}`;
+    throw new AppError("invalid_request", `${wanted}: ${found}`);
   }
-  return { events: [{ type: "InstanceCreated", instance }], instanceId };
+  const reason = nodes.map((id) =>
+    misfit(state, memory, { nodeId: id as NodeId, card, config: instance.config })
+  ).find((reason) => reason !== undefined);
+  if (reason !== undefined) {
+    throw new AppError("placement_failed", `${wanted}: ${reason}`, {
+      hint: "exo instance create MODEL finds a place by itself",
+    });
+  }
+  return { events: [{ type: "InstanceCreated", instance: withCard(instance, card) }], instanceId };
+}
+
+/** What a client says of a model counts for nothing beside what the cluster knows. */
+function withCard(instance: Instance, modelCard: ModelCard): Instance {
+  const { shardAssignments } = instance;
+  const shards = Object.entries(shardAssignments.runnerToShard)
+    .map(([id, shard]) => [id, { ...shard, modelCard }]);
+  const runnerToShard = Object.fromEntries(shards);
+  return { ...instance, shardAssignments: { ...shardAssignments, runnerToShard } };
 }
 
 /** Whether each node's runner has the whole model, and no runner is without a node. */

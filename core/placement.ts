@@ -1,4 +1,5 @@
 import type { PlacementRequest } from "./commands.ts";
+import type { ErrorCode } from "./errors.ts";
 import { type InstanceId, NodeId, runnerIdOf } from "./ids.ts";
 import { type Instance, rankOn, runnersOf } from "./instance.ts";
 import type { Backend, ModelCard } from "./model_card.ts";
@@ -25,7 +26,16 @@ export type Placement =
     readonly instance: Instance;
     readonly memoryBytesByNode: ReadonlyMap<NodeId, number>;
   }
-  | { readonly ok: false; readonly reason: string; readonly rejected: readonly Rejection[] };
+  | Refusal;
+
+/** Why nothing could be placed, and what to do about it. */
+export interface Refusal {
+  readonly ok: false;
+  readonly code: Extract<ErrorCode, "placement_failed" | "unsupported_parameter">;
+  readonly reason: string;
+  readonly hint: string;
+  readonly rejected: readonly Rejection[];
+}
 
 /**
  * Where a model goes: one node for now, the one with the most free memory among those that fit.
@@ -40,58 +50,80 @@ export function place(
     request: PlacementRequest;
   },
 ): Placement {
-  const refused = refuse(card, request);
-  if (refused) return { ok: false, reason: refused, rejected: [] };
+  const refused = refuse(state, card, request);
+  if (refused) return { ok: false, code: "unsupported_parameter", ...refused, rejected: [] };
   const needed = neededBytes(card, request.config?.contextTokens);
   const rejected: Rejection[] = [];
   let best: { nodeId: NodeId; free: number } | undefined;
   for (const [nodeId, node] of state.nodes) {
+    const wanted = request.nodeIds?.[0];
+    if (wanted !== undefined && wanted !== nodeId) continue;
     const free = freeBytes(state, memory, nodeId);
-    const reason = unfit({ nodeId, backends: node.info.backends, free }, card, request, needed);
+    const reason = unfit({ nodeId, backends: node.info.backends, free }, card, needed);
     if (reason) rejected.push({ nodeIds: [nodeId], reason });
     else if (free !== undefined && (!best || free > best.free)) best = { nodeId, free };
   }
   if (!best) {
     const reasons = rejected.map(({ reason }) => reason).join("; ");
     const reason = `Cannot place "${card.modelId}": ${reasons || "the cluster has no nodes"}`;
-    return { ok: false, reason, rejected };
+    return { ok: false, code: "placement_failed", reason, hint: HINT, rejected };
   }
   const instance = singleNode(instanceId, best.nodeId, card, request);
   return { ok: true, instance, memoryBytesByNode: new Map([[best.nodeId, needed]]) };
 }
 
+const HINT = "free memory, delete an instance, or ask for a shorter context";
+const ONE_NODE = "leave the option out: this version places a model on one node";
+
 /** What no choice of nodes could mend. */
-function refuse(card: ModelCard, request: PlacementRequest): string | undefined {
+function refuse(
+  state: State,
+  card: ModelCard,
+  request: PlacementRequest,
+): { reason: string; hint: string } | undefined {
   const wanted = `Cannot place "${card.modelId}"`;
-  if (request.minNodes > 1) {
-    return `${wanted} on ${request.minNodes} nodes: this version places a model on one node`;
+  const { minNodes, instanceMeta, sharding, nodeIds = [], config } = request;
+  if (minNodes > 1) {
+    return { reason: `${wanted} on ${minNodes} nodes, one possible`, hint: ONE_NODE };
   }
-  if (request.instanceMeta !== "MlxRing") {
-    return `${wanted} with ${request.instanceMeta}: this version places with MlxRing`;
+  if (instanceMeta !== "MlxRing") {
+    return { reason: `${wanted} with ${instanceMeta}, MlxRing needed`, hint: ONE_NODE };
   }
-  if (request.sharding !== "Pipeline") {
-    return `${wanted} with ${request.sharding} sharding: one node needs Pipeline`;
+  if (sharding !== "Pipeline") {
+    return { reason: `${wanted} with ${sharding} sharding, Pipeline needed`, hint: ONE_NODE };
   }
-  if ((request.nodeIds?.length ?? 0) > 1) {
-    return `${wanted} on ${request.nodeIds?.length} given nodes: this version places on one node`;
+  if (nodeIds.length > 1) {
+    return { reason: `${wanted} on ${nodeIds.length} given nodes, one possible`, hint: ONE_NODE };
   }
-  const context = request.config?.contextTokens;
-  if (context !== undefined && card.contextLength > 0 && context > card.contextLength) {
-    return `${wanted} with a context of ${context} tokens: the model has ${card.contextLength}`;
+  const unknown = nodeIds.find((id) => !state.nodes.has(id));
+  if (unknown !== undefined) {
+    const hint = "exo status lists the nodes";
+    return { reason: `${wanted} on node ${unknown}: it is not known`, hint };
+  }
+  const context = config?.contextTokens ?? 0;
+  if (card.contextLength > 0 && context > card.contextLength) {
+    const reason = `${wanted} with a context of ${context} tokens: it has ${card.contextLength}`;
+    return { reason, hint: `ask for ${card.contextLength} tokens at most` };
   }
   return undefined;
+}
+
+/** Why an instance of one node cannot run where it says; undefined when it can. */
+export function misfit(
+  state: State,
+  memory: ReadonlyMap<NodeId, NodeMemory>,
+  { nodeId, card, config }: { nodeId: NodeId; card: ModelCard; config: Instance["config"] },
+): string | undefined {
+  const backends = state.nodes.get(nodeId)?.info.backends ?? [];
+  const free = freeBytes(state, memory, nodeId);
+  return unfit({ nodeId, backends, free }, card, neededBytes(card, config?.contextTokens));
 }
 
 function unfit(
   node: { nodeId: NodeId; backends: readonly Backend[]; free: number | undefined },
   card: ModelCard,
-  request: PlacementRequest,
   needed: number,
 ): string | undefined {
-  const wanted = request.nodeIds?.[0];
-  if (wanted !== undefined && wanted !== node.nodeId) {
-    return `node ${node.nodeId} was not asked for`;
-  }
   const usable = card.backends.filter((backend) => RING_BACKENDS.includes(backend));
   if (!node.backends.some((backend) => usable.includes(backend))) {
     const has = node.backends.join(", ") || "none";

@@ -119,8 +119,9 @@ const download: Rule = (state, { nodeId, runners, fetching }) => {
   for (const { runner, instance } of bound(state, runners)) {
     const { modelId } = instance.shardAssignments;
     if (runner.status.type !== "RunnerIdle" || fetching.has(modelId)) continue;
+    // What failed before is looked for anew by each new runner; the retries are the instance's.
     const status = state.downloads.get(nodeId)?.get(modelId)?.type;
-    if (status === undefined || status === "DownloadPending") {
+    if (status !== "DownloadOngoing" && status !== "DownloadCompleted") {
       return { type: "DownloadModel", modelId };
     }
   }

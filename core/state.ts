@@ -54,7 +54,7 @@ export function drop<K, V>(table: ReadonlyMap<K, V>, ...keys: readonly K[]): Rea
   return copy;
 }
 
-/** Changes when the stored form of a state does; a snapshot of another version is not read. */
+/** Grows when the stored form of a state changes; a snapshot of a newer version is refused. */
 export const STATE_SCHEMA_VERSION = 1;
 
 /** The state as JSON: tables become arrays of pairs, so that order survives. */

@@ -1,4 +1,3 @@
-import { setImmediate } from "node:timers";
 import { AppError, toAppError } from "../core/errors.ts";
 import { CommandQueue } from "./command_queue.ts";
 import type { Builder } from "./engine.ts";
@@ -12,13 +11,13 @@ import { Runner } from "./runner.ts";
 export async function runRunnerProcess(incarnation: number): Promise<number> {
   const commands = new CommandQueue();
   // Ctrl-C in a terminal reaches the runner too; the node decides what it means.
-  Deno.addSignalListener("SIGINT", () => {});
+  for (const signal of ["SIGINT", "SIGHUP"] as const) Deno.addSignalListener(signal, () => {});
   Deno.addSignalListener("SIGTERM", () => Deno.exit(0));
   const { emit, flush } = reportWriter();
   try {
     readCommands(commands);
     const builder = await chooseBuilder();
-    await new Runner({ incarnation, builder, commands, emit, breathe }).run();
+    await new Runner({ incarnation, builder, commands, emit, breathe: breather() }).run();
     await flush();
     return 0;
   } catch (cause) {
@@ -30,9 +29,20 @@ export async function runRunnerProcess(incarnation: number): Promise<number> {
   }
 }
 
-/** One turn of the event loop: what waits in the pipes is read and written. */
-function breathe(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
+/** Longest time between two looks at the pipes while short steps follow each other. */
+const BREATHE_MS = 5;
+
+/**
+ * Lets the pipes move, at most every few milliseconds. By a timer: a loop that is kept busy with
+ * immediates looks at its pipes only once in dozens of turns.
+ */
+function breather(): () => Promise<void> {
+  let last = performance.now();
+  return async () => {
+    if (performance.now() - last < BREATHE_MS) return;
+    await new Promise((resolve) => setTimeout(resolve, 0));
+    last = performance.now();
+  };
 }
 
 /** The engine that the environment asks for: MLX, or for tests `EXO_ENGINE=fake`. */

@@ -36,6 +36,13 @@ interface Run {
   isCancelled: boolean;
 }
 
+/** Characters for each token of the context up to which a prompt is read whole at once. */
+const CHARS_PER_TOKEN_TRUSTED = 8;
+
+/** Pieces by which a longer one is counted, and tokens that a cut may add. */
+const PIECE_CHARS = 16_384;
+const PIECE_SLACK_TOKENS = 16;
+
 /** Tokens that the warm-up reads and generates. */
 const WARMUP_TOKENS = 2;
 
@@ -78,7 +85,9 @@ export class TextEngine implements Engine {
         { hint: "Try again later, or give the instance a larger maxConcurrentRequests" },
       );
     }
-    const promptIds = tokenizer.encode(this.#template.render(payload.messages));
+    const prompt = this.#template.render(payload.messages);
+    requireNearlyShort(prompt, tokenizer, contextTokens);
+    const promptIds = tokenizer.encode(prompt);
     const promptTokens = promptIds.length;
     requireRoom(promptTokens, contextTokens);
     requireKnownTokens(promptIds, this.#parts.model.vocabSize);
@@ -147,6 +156,23 @@ export class TextEngine implements Engine {
   }
 }
 
+/**
+ * Refuses a prompt that is far too long by its first part, since all others wait while it is read.
+ * Cutting it changes a few tokens at each cut, which the slack allows for.
+ */
+function requireNearlyShort(
+  prompt: string,
+  tokenizer: TextTokenizer,
+  contextTokens: number,
+): void {
+  if (prompt.length <= CHARS_PER_TOKEN_TRUSTED * contextTokens) return;
+  let tokens = 0;
+  for (let at = 0; at < prompt.length; at += PIECE_CHARS) {
+    tokens += tokenizer.encode(prompt.slice(at, at + PIECE_CHARS)).length - PIECE_SLACK_TOKENS;
+    if (tokens >= contextTokens) throw tooLong(`over ${contextTokens}`, contextTokens);
+  }
+}
+
 /** An answer needs room for one token at least. */
 function requireRoom(promptTokens: number, contextTokens: number): void {
   if (promptTokens === 0) {
@@ -154,8 +180,11 @@ function requireRoom(promptTokens: number, contextTokens: number): void {
       param: "messages",
     });
   }
-  if (promptTokens < contextTokens) return;
-  throw new AppError(
+  if (promptTokens >= contextTokens) throw tooLong(String(promptTokens), contextTokens);
+}
+
+function tooLong(promptTokens: string, contextTokens: number): AppError {
+  return new AppError(
     "context_length_exceeded",
     `Cannot take the prompt: it has ${promptTokens} tokens, and the context of ${contextTokens} ` +
       "must hold it and the answer",

@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { apply } from "../core/apply.ts";
 import { AppError } from "../core/errors.ts";
-import { type Epoch, Event, type IndexedEvent, isIntent } from "../core/events.ts";
+import { type Epoch, Event, type IndexedEvent, isDurable } from "../core/events.ts";
 import type { NodeId } from "../core/ids.ts";
 import {
   decodeState,
@@ -34,10 +34,12 @@ const TABLES = `
 /** The log on disk: a snapshot and the events since (design D4), with this node's own facts. */
 export class EventLog {
   readonly #db: DatabaseSync;
+  readonly #path: string;
   #tailEvents = 0;
 
-  private constructor(db: DatabaseSync) {
+  private constructor(db: DatabaseSync, path: string) {
     this.#db = db;
+    this.#path = path;
   }
 
   /**
@@ -54,7 +56,7 @@ export class EventLog {
       db.exec("BEGIN IMMEDIATE; COMMIT;");
       checkVersion(db, path);
       db.exec(TABLES);
-      return new EventLog(db);
+      return new EventLog(db, path);
     } catch (cause) {
       // An open file would stay locked for whoever tries next.
       db?.close();
@@ -66,8 +68,11 @@ export class EventLog {
           cause,
         });
       }
+      const isDamaged = /not a database|malformed/i.test(message);
       throw new AppError("internal", `Cannot open the event log ${path}: ${message}`, {
-        hint: "check that the directory is writable and the disk not full",
+        hint: isDamaged
+          ? `move ${path} away to start with an empty cluster`
+          : "check that the directory is writable and the disk not full",
         cause,
       });
     }
@@ -78,6 +83,7 @@ export class EventLog {
    * @throws {AppError} when it was written by a newer version or is damaged.
    */
   replay(): { state: State; epoch: Epoch | undefined } {
+    let entry = "the snapshot";
     try {
       let { state, epoch } = this.#readSnapshot();
       this.#tailEvents = 0;
@@ -86,6 +92,7 @@ export class EventLog {
       );
       for (const row of rows.iterate(state.lastEventAppliedIdx)) {
         const idx = Number(row.idx);
+        entry = `event ${idx}`;
         epoch = { clock: Number(row.epochClock), nodeId: String(row.epochNodeId) as NodeId };
         const event = Event.parse(JSON.parse(String(row.eventJson)));
         state = apply(state, { idx, epoch, event });
@@ -94,8 +101,10 @@ export class EventLog {
       return { state, epoch };
     } catch (cause) {
       if (cause instanceof AppError) throw cause;
-      throw new AppError("internal", "Cannot replay the event log: an entry cannot be read", {
-        hint: "move log.sqlite away to start with an empty cluster",
+      const found = cause instanceof Error ? cause.message.slice(0, 200) : String(cause);
+      const message = `Cannot replay ${this.#path}: ${entry} cannot be read: ${found}`;
+      throw new AppError("internal", message, {
+        hint: `move ${this.#path} away to start with an empty cluster`,
         cause,
       });
     }
@@ -104,7 +113,7 @@ export class EventLog {
   /** Stores events before anybody hears of them; intents are on the disk when this returns. */
   append(events: readonly IndexedEvent[]): void {
     if (events.length === 0) return;
-    const durable = events.some(({ event }) => isIntent(event));
+    const durable = events.some(({ event }) => isDurable(event));
     this.#write(durable, () => {
       const insert = this.#db.prepare(
         "INSERT INTO events (idx, epochClock, epochNodeId, eventJson) VALUES (?, ?, ?, ?)",

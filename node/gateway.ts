@@ -2,7 +2,7 @@ import { getLogger } from "@logtape/logtape";
 import { type Chunk, isTerminal } from "../core/chunk.ts";
 import type { Command, CommandReply } from "../core/commands.ts";
 import { CommandReply as CommandReplySchema } from "../core/commands.ts";
-import { AppError } from "../core/errors.ts";
+import { AppError, type ErrorInfo } from "../core/errors.ts";
 import { CommandId, type ModelId, type NodeId, type TaskId, taskIdOf } from "../core/ids.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
 import { COMMAND, decodeMessage, encodeMessage, GENERATION } from "../net/topics.ts";
@@ -123,13 +123,13 @@ export class Gateway {
     signal.addEventListener("abort", finish);
     try {
       signal.throwIfAborted();
-      await this.submit({
+      const { instanceId } = await this.submit({
         type: "TextGeneration",
         commandId,
         modelId,
         apiNodeId: this.#deps.nodeId,
       });
-      pending.dispatched = true;
+      pending.instanceId = instanceId;
       // What happened to the task before this line would otherwise go unseen.
       this.#failOrphans();
       const promptTokens = await pending.accepted(ACCEPT_TIMEOUT_MS);
@@ -171,6 +171,8 @@ export class Gateway {
         if (isTerminal(chunk)) break;
       }
       stream.end();
+      // Without a last chunk the task's own status will say more, if it comes in time.
+      pending.failSoon({ code: "runner_failed", message: "The answer broke off" });
     } catch (cause) {
       log.debug("a generation stream broke: {cause}", { cause });
       stream.abort("the stream could not be read");
@@ -179,19 +181,27 @@ export class Gateway {
 
   /** A generation whose task ended without a last word gets one here, so that no client hangs. */
   #failOrphans(): void {
-    const { tasks } = this.#deps.replica.state;
+    const { tasks, instances } = this.#deps.replica.state;
     for (const [taskId, pending] of this.#pending) {
-      if (!pending.dispatched) continue;
+      if (pending.instanceId === undefined) continue;
       const status = tasks.get(taskId)?.taskStatus;
       if (status === "Pending" || status === "Running" || status === "Complete") continue;
-      pending.failSoon(
-        status === "Cancelled" || status === undefined
-          ? { code: "instance_removed", message: "The instance was removed while generating" }
-          : { code: "runner_failed", message: "The runner failed while generating" },
-      );
+      const isRemoved = !instances.has(pending.instanceId);
+      pending.failSoon(isRemoved ? REMOVED : status === "Cancelled" ? CANCELLED : FAILED);
     }
   }
 }
+
+const REMOVED: ErrorInfo = {
+  code: "instance_removed",
+  message: "The instance was removed while generating",
+};
+const CANCELLED: ErrorInfo = { code: "cancelled", message: "The request was cancelled" };
+const FAILED: ErrorInfo = {
+  code: "runner_failed",
+  message: "The runner failed while generating",
+  hint: "the instance restarts by itself; try again in a few seconds",
+};
 
 /** Yields up to the last chunk; leaving early cancels. */
 async function* follow(

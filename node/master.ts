@@ -14,6 +14,9 @@ import type { Replica } from "./replica.ts";
 
 const log = getLogger(["exo", "master"]);
 
+/** Wait before the reconcilers try again what could not be stored. */
+const RECONCILE_RETRY_MS = 5_000;
+
 /** Longest time between two looks of the reconcilers while one of them waits for a date. */
 const RECONCILE_MS_MAX = 60_000;
 
@@ -39,7 +42,7 @@ export class Master {
         return Promise.resolve(encodeMessage({}));
       }),
     );
-    this.#reconcile();
+    this.#reconcileOrRetry();
   }
 
   stop(): void {
@@ -77,9 +80,9 @@ export class Master {
       eventLog.compact(replica.state, epoch);
     } catch (cause) {
       // The events are stored and applied: the tail is longer for it, and nothing is lost.
-      log.error("cannot compact the log: {cause}", { cause });
+      log.error("cannot compact the log: {reason}", { reason: String(cause) });
     }
-    this.#reconcile();
+    this.#reconcileOrRetry();
   }
 
   /** Lets the reconcilers act until they are content, then sleeps until they want to look again. */
@@ -96,14 +99,19 @@ export class Master {
   }
 
   #lookAgain(delayMs: number): void {
-    this.#timer = setTimeout(() => {
-      try {
-        this.#reconcile();
-      } catch (cause) {
-        log.error("cannot reconcile: {cause}", { cause });
-        this.#lookAgain(RECONCILE_MS_MAX);
-      }
-    }, Math.min(delayMs, RECONCILE_MS_MAX));
+    clearTimeout(this.#timer);
+    const delay = Math.min(delayMs, RECONCILE_MS_MAX);
+    this.#timer = setTimeout(() => this.#reconcileOrRetry(), delay);
+  }
+
+  /** What the reconcilers cannot store is their own concern, not that of the event before. */
+  #reconcileOrRetry(): void {
+    try {
+      this.#reconcile();
+    } catch (cause) {
+      log.error("cannot reconcile: {reason}", { reason: String(cause) });
+      this.#lookAgain(RECONCILE_RETRY_MS);
+    }
   }
 }
 

@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import type { Stats } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
 import { AppError } from "../core/errors.ts";
@@ -18,6 +19,10 @@ import {
   parseSafetensorsIndex,
   safetensorsHeaderBytes,
 } from "../core/safetensors.ts";
+import { formatBytes, MIB } from "../core/units.ts";
+
+/** Largest JSON file of a checkpoint: vocabularies of a million tokens fit. */
+const TEXT_BYTES_MAX = 128 * MIB;
 
 /** Characters of a model's name that its id keeps. */
 const SLUG_CHARS_MAX = 64;
@@ -78,7 +83,8 @@ async function inspectFolder(path: string): Promise<LocalModel> {
   const hashed: (string | Uint8Array)[] = [config];
   for (const part of parts) {
     const file = join(path, part);
-    const { size } = await statOrThrow(file);
+    const info = await statOrThrow(file);
+    const size = info.isFile() ? info.size : 0;
     const start = await readStart(file, Math.min(size, 8));
     const header = await readStart(file, safetensorsHeaderBytes(start, file, size));
     parseSafetensorsHeader(header, file, size);
@@ -119,34 +125,66 @@ function localModelId(label: string, hashed: readonly (string | Uint8Array)[]): 
   return ModelId.parse(`local/${slug}-${hash.digest("hex").slice(0, HASH_DIGITS)}`);
 }
 
-async function statOrThrow(path: string) {
+/** Size of a regular file, or that it is a folder; a pipe or a device would be read for ever. */
+async function statOrThrow(path: string): Promise<Stats> {
+  let info: Stats;
   try {
-    return await stat(path);
+    info = await stat(path);
   } catch (cause) {
-    throw new AppError("not_found", `Cannot read "${path}": there is no such file or folder`, {
-      hint: "check the path; it must be readable by the node",
+    throw unreadable(path, cause);
+  }
+  if (info.isFile() || info.isDirectory()) return info;
+  throw new AppError("unsupported_model", `Cannot read "${path}": it is no regular file`, {
+    hint: "pass a .gguf file, or a folder with config.json and *.safetensors",
+  });
+}
+
+function unreadable(path: string, cause: unknown): AppError {
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+  if (code === "ENOENT" || code === "ENOTDIR") {
+    return new AppError("not_found", `Cannot read "${path}": there is no such file or folder`, {
+      hint: "check the path",
       cause,
     });
   }
+  const found = cause instanceof Error ? cause.message : String(cause);
+  return new AppError("not_found", `Cannot read "${path}": ${found}`, {
+    hint: "the node needs a path that it may read",
+    cause,
+  });
 }
 
 async function readStart(path: string, bytes: number): Promise<Uint8Array> {
-  using file = await Deno.open(path);
-  const buffer = new Uint8Array(bytes);
-  let at = 0;
-  while (at < bytes) {
-    const read = await file.read(buffer.subarray(at));
-    if (read === null) break;
-    at += read;
+  try {
+    using file = await Deno.open(path);
+    const buffer = new Uint8Array(bytes);
+    let at = 0;
+    while (at < bytes) {
+      const read = await file.read(buffer.subarray(at));
+      if (read === null) break;
+      at += read;
+    }
+    return buffer.subarray(0, at);
+  } catch (cause) {
+    throw unreadable(path, cause);
   }
-  return buffer.subarray(0, at);
 }
 
+/** A text file of a checkpoint; undefined when there is none. */
 async function readText(path: string): Promise<string | undefined> {
+  let info: Stats;
+  try {
+    info = await stat(path);
+  } catch {
+    return undefined;
+  }
+  if (!info.isFile() || info.size > TEXT_BYTES_MAX) {
+    const needed = `a file of ${formatBytes(TEXT_BYTES_MAX)} at most`;
+    throw new AppError("corrupt_model", `Cannot read "${path}": ${needed} needed`);
+  }
   try {
     return await Deno.readTextFile(path);
   } catch (cause) {
-    if (cause instanceof Deno.errors.NotFound) return undefined;
-    throw cause;
+    throw unreadable(path, cause);
   }
 }

@@ -1,4 +1,3 @@
-import { stat } from "node:fs/promises";
 import { isAbsolute } from "node:path";
 import type { DownloadStatus } from "../core/download.ts";
 import { AppError } from "../core/errors.ts";
@@ -38,13 +37,12 @@ export class ModelStore {
 
   /** Whether this node can load the model now. */
   async status(modelId: ModelId): Promise<DownloadStatus> {
-    const path = this.path(modelId);
-    if (path === undefined) {
-      const errorMessage = `${modelId} is not on this node: exo models add PATH registers it`;
-      return { type: "DownloadFailed", errorMessage };
-    }
     try {
-      await stat(path);
+      const path = this.path(modelId);
+      if (path === undefined) {
+        const errorMessage = `${modelId} is not on this node: exo models add PATH registers it`;
+        return { type: "DownloadFailed", errorMessage };
+      }
       const { totalBytes } = await inspectModel(path);
       return { type: "DownloadCompleted", totalBytes, readOnly: true };
     } catch (cause) {

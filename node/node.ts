@@ -156,7 +156,8 @@ export class Node {
   async removeModel(modelId: ModelId): Promise<void> {
     const commandId = this.#commandId();
     await this.submit({ type: "DeleteCustomModelCard", commandId, modelId });
-    this.#parts.models.forget(modelId);
+    // Somebody may have added it again meanwhile.
+    if (!this.state().customModelCards.has(modelId)) this.#parts.models.forget(modelId);
   }
 
   /** Process ids of this node's runners. */

@@ -1,5 +1,6 @@
 import { type Chunk, isTerminal } from "../core/chunk.ts";
 import { AppError, type ErrorInfo } from "../core/errors.ts";
+import type { InstanceId } from "../core/ids.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
 import { Channel } from "../net/channel.ts";
 
@@ -12,8 +13,8 @@ const LAST_WORD_MS = 1_000;
 /** One generation of a client of this node, from the command to the last chunk. */
 export class PendingGeneration {
   readonly payload: TextGenerationPayload;
-  /** The task is in the state. */
-  dispatched = false;
+  /** Where the task runs, once it is in the state. */
+  instanceId: InstanceId | undefined;
   readonly #channel = new Channel<Chunk>(PENDING_CHUNKS_MAX);
   readonly #reader = this.#channel[Symbol.asyncIterator]();
   readonly #abandon = new AbortController();

@@ -1,7 +1,7 @@
 import type { Chunk } from "../core/chunk.ts";
 import type { ErrorInfo } from "../core/errors.ts";
 import type { RunnerCommand } from "../core/frames.ts";
-import type { InstanceId, NodeId, TaskId } from "../core/ids.ts";
+import type { InstanceId, ModelId, NodeId, TaskId } from "../core/ids.ts";
 import { type Instance, rankOn, type Shard } from "../core/instance.ts";
 import type { LocalRunner } from "../core/plan.ts";
 import { isServing, type RunnerStatus } from "../core/runner_status.ts";
@@ -29,6 +29,7 @@ export const STEP_TIMEOUT_MS = 60_000;
 /** One runner of this node with all that the worker knows of it. */
 export class Rank implements LocalRunner {
   readonly instanceId: InstanceId;
+  readonly modelId: ModelId;
   readonly process: RunnerProcess;
   readonly dispatched = new Set<TaskId>();
   readonly cancelled = new Set<TaskId>();
@@ -41,6 +42,7 @@ export class Rank implements LocalRunner {
 
   constructor(instance: Instance, process: RunnerProcess) {
     this.instanceId = instance.instanceId;
+    this.modelId = instance.shardAssignments.modelId;
     this.process = process;
     this.#instance = instance;
     process.arm(START_TIMEOUT_MS, "starting the runner");
@@ -73,7 +75,7 @@ export class Rank implements LocalRunner {
   command(command: RunnerCommand): void {
     this.#pending = command.taskId;
     this.process.send(command);
-    this.watch();
+    this.#watchFromNow();
   }
 
   acknowledged(taskId: TaskId): void {
@@ -86,14 +88,13 @@ export class Rank implements LocalRunner {
     }
     this.#relays.set(command.taskId, relay);
     this.process.send(command);
-    this.watch();
+    this.#watchFromNow();
   }
 
   cancel(cancelledTaskId: TaskId, taskId: TaskId): void {
     this.cancelled.add(cancelledTaskId);
     const { incarnation } = this;
     this.process.send({ type: "CancelTask", taskId, cancelledTaskId, incarnation });
-    this.watch();
   }
 
   /** Passes a chunk on; false when its reader is too slow. */
@@ -125,7 +126,12 @@ export class Rank implements LocalRunner {
     }
   }
 
-  /** Sets the limit on the runner's next sign of life, after each sign and each command. */
+  /** A command begins a wait, and never prolongs one: only a sign of life does. */
+  #watchFromNow(): void {
+    if (!this.process.isArmed) this.watch();
+  }
+
+  /** Sets the limit on the runner's next sign of life, after each sign. */
   watch(): void {
     if (this.stopping) return;
     const limit = this.#limit();

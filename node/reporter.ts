@@ -60,9 +60,9 @@ export class Reporter {
         await this.#transport.request(this.#master(), REPORT.protocol, body, options);
         this.#settle(batch.length);
       } catch (cause) {
-        log.warn("the master did not take {count} reports: {cause}", {
+        log.warn("the master did not take {count} reports: {reason}", {
           count: batch.length,
-          cause,
+          reason: String(cause),
         });
         if (++this.#refusals >= REPORT_ATTEMPTS_MAX) this.#giveUp();
         else await this.#pause();

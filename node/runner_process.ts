@@ -2,13 +2,23 @@ import { type ChildProcess, spawn } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
 import { getLogger } from "@logtape/logtape";
 import { encodeFrame, FrameDecoder } from "../core/frame_codec.ts";
-import { type RunnerCommand, RunnerReport } from "../core/frames.ts";
+import { FRAME_BYTES_MAX, type RunnerCommand, RunnerReport } from "../core/frames.ts";
+import type { TaskId } from "../core/ids.ts";
 import { TailBuffer } from "./tail_buffer.ts";
 
 const log = getLogger(["exo", "runner"]);
 
 /** Lines of a runner's stderr kept for diagnostics. */
 const STDERR_LINES = 20;
+
+/**
+ * How long a command may wait for its acknowledgement: many steps of a slow model. No later command
+ * prolongs it.
+ */
+export const ACK_TIMEOUT_MS = 30_000;
+
+/** Bytes of commands that may wait in front of a runner that does not read them. */
+export const UNREAD_BYTES_MAX = 2 * FRAME_BYTES_MAX;
 
 /** Times of the stop ladder, each counted from the step before. */
 export interface StopLadder {
@@ -51,9 +61,17 @@ export class RunnerProcess {
   #lastWords: string | undefined;
   #stopping = false;
   #watchdog: ReturnType<typeof setTimeout> | undefined;
+  readonly #ackTimeoutMs: number;
+  readonly #acks = new Map<TaskId, ReturnType<typeof setTimeout>>();
 
-  constructor(launch: RunnerLaunch, incarnation: number, listener: RunnerListener) {
+  constructor(
+    launch: RunnerLaunch,
+    incarnation: number,
+    listener: RunnerListener,
+    { ackTimeoutMs = ACK_TIMEOUT_MS }: { readonly ackTimeoutMs?: number } = {},
+  ) {
     this.incarnation = incarnation;
+    this.#ackTimeoutMs = ackTimeoutMs;
     this.#listener = listener;
     const args = [...launch.args, "--incarnation", String(incarnation)];
     this.#child = spawn(launch.command, args, {
@@ -72,9 +90,19 @@ export class RunnerProcess {
     return this.#child.pid;
   }
 
-  /** Hands over a command; never waits. */
+  /**
+   * Hands over a command; never waits. A process that does not acknowledge it, or does not read at
+   * all, is stuck and is killed.
+   */
   send(command: RunnerCommand): void {
-    if (this.#input?.writable) this.#input.write(encodeFrame(command));
+    if (!this.#input?.writable) return;
+    this.#input.write(encodeFrame(command));
+    if (this.#input.writableLength > UNREAD_BYTES_MAX) {
+      return this.kill(`it left ${this.#input.writableLength} bytes of commands unread`);
+    }
+    const { taskId, type } = command;
+    const limit = `${type} was not acknowledged within ${this.#ackTimeoutMs / 1000} s`;
+    this.#acks.set(taskId, setTimeout(() => this.kill(limit), this.#ackTimeoutMs));
   }
 
   /** Kills the process unless `disarm` is called, or this again, within `timeoutMs`. */
@@ -90,9 +118,19 @@ export class RunnerProcess {
     this.#signal("SIGKILL");
   }
 
+  /** Whether a limit on the next sign of life is set. */
+  get isArmed(): boolean {
+    return this.#watchdog !== undefined;
+  }
+
   disarm(): void {
     clearTimeout(this.#watchdog);
     this.#watchdog = undefined;
+  }
+
+  #acknowledged(taskId: TaskId): void {
+    clearTimeout(this.#acks.get(taskId));
+    this.#acks.delete(taskId);
   }
 
   /**
@@ -146,6 +184,7 @@ export class RunnerProcess {
 
   #report(report: RunnerReport): void {
     if (report.incarnation !== this.incarnation) return;
+    if (report.type === "Ack") this.#acknowledged(report.taskId);
     if (report.type === "RunnerError") this.#lastWords ??= report.reason;
     else this.#listener.report(report);
   }
@@ -157,6 +196,7 @@ export class RunnerProcess {
         if (isOver) return;
         isOver = true;
         this.disarm();
+        for (const taskId of this.#acks.keys()) this.#acknowledged(taskId);
         if (this.#stopping) this.#listener.stopped();
         else this.#listener.failed(this.#reason(how), this.#stderr.lines());
         resolve();

@@ -20,6 +20,9 @@ import {
 
 const log = getLogger(["exo", "worker"]);
 
+/** Wait before planning goes on after an action that could not be started. */
+const PLAN_RETRY_MS = 1_000;
+
 /** Longest sleep of a timer; longer waits look again in between. */
 const TIMER_MS_MAX = 60_000;
 
@@ -81,8 +84,23 @@ export class Worker {
     this.#scheduled = true;
     queueMicrotask(() => {
       this.#scheduled = false;
-      if (!this.#stopped) this.#planAll();
+      if (!this.#stopped) this.#planOrRetry();
     });
+  }
+
+  /** An action that cannot be started, as on a full disk, must not take the node along. */
+  #planOrRetry(): void {
+    try {
+      this.#planAll();
+    } catch (cause) {
+      log.error("cannot carry out the plan: {reason}", { reason: String(cause) });
+      this.#wake(PLAN_RETRY_MS);
+    }
+  }
+
+  #wake(delayMs: number): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#changed(), Math.min(Math.max(delayMs, 1), TIMER_MS_MAX));
   }
 
   #planAll(): void {
@@ -97,9 +115,7 @@ export class Worker {
     }
     clearTimeout(this.#timer);
     const at = nextPlanAt(replica.state, view, clock.now());
-    if (at === undefined) return;
-    const delay = Math.min(Math.max(at - clock.now(), 1), TIMER_MS_MAX);
-    this.#timer = setTimeout(() => this.#changed(), delay);
+    if (at !== undefined) this.#wake(at - clock.now());
   }
 
   #view(): LocalView {
@@ -172,7 +188,17 @@ export class Worker {
     const status = await models.status(modelId);
     await reporter.report({ type: "NodeDownloadProgress", nodeId, modelId, status });
     this.#fetching.delete(modelId);
+    if (status.type === "DownloadFailed") this.#failWaiting(modelId, status.errorMessage);
     this.#changed();
+  }
+
+  /** Without its files a runner fails, so that the instance is retried and says why. */
+  #failWaiting(modelId: ModelId, reason: string): void {
+    for (const rank of this.#ranks.values()) {
+      if (rank.modelId !== modelId || rank.status.type !== "RunnerIdle") continue;
+      rank.stopping = true;
+      rank.process.kill(reason);
+    }
   }
 
   async #generate(taskId: TaskId, rank: Rank): Promise<void> {

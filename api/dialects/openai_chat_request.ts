@@ -183,7 +183,7 @@ function seedOf(seed: number): string {
   return BigInt.asUintN(64, BigInt(seed)).toString();
 }
 
-/** Messages without content say nothing and are skipped; none left is one empty turn (§10.2). */
+/** Messages whose content is null say nothing; where all are such, one empty turn is left. */
 function messagesOf(messages: Body["messages"]): ChatMessage[] {
   const turns = messages.flatMap((message, index) => {
     const turn = messageOf(message, `messages.${index}`);

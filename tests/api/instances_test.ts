@@ -41,7 +41,7 @@ Deno.test("POST /place_instance says why it cannot", async () => {
   gateway.addCard(cardOf());
   const error = async (body: object) => await errorOf(await post("/place_instance", body));
   equal((await error({ model_id: "nope" })).exo_code, "model_not_found");
-  equal((await error({ model_id: TINY, min_nodes: 2 })).exo_code, "placement_failed");
+  equal((await error({ model_id: TINY, min_nodes: 2 })).exo_code, "unsupported_parameter");
   equal((await error({ model_id: TINY, sharding: "pipeline" })).param, "sharding");
   equal((await error({ model_id: TINY, config: { kvBits: 4 } })).param, "config.kvBits");
   equal((await error({ model_id: TINY, modelid: 1 })).param, "modelid");

@@ -1,5 +1,5 @@
 import { equal, match, ok, throws } from "node:assert/strict";
-import { createApp, serveApi } from "../../api/server.ts";
+import { checkAddress, createApp, serveApi } from "../../api/server.ts";
 import { AppError } from "../../core/errors.ts";
 import { FakeGateway } from "../support/fake_gateway.ts";
 import { appOver, chatOf, errorOf } from "./requests.ts";
@@ -118,6 +118,16 @@ Deno.test("A body that is no JSON is a 400 that says why", async () => {
   await response.body?.cancel();
 });
 
+Deno.test("A body that is nested too deep is a 400, however deep", async () => {
+  const { post } = appOver();
+  for (const depth of [65, 20_000]) {
+    const body = `{"config": ${"[".repeat(depth)}${"]".repeat(depth)}}`;
+    const response = await post("/place_instance", body);
+    equal(response.status, 400);
+    match((await errorOf(response)).message, /nested too deep/);
+  }
+});
+
 Deno.test("A defect of ours is a 500 without its stack, and is told to the host", async () => {
   const told: string[] = [];
   const { gateway, get } = appOver({
@@ -159,4 +169,11 @@ Deno.test("serveApi() answers over a socket and stops with its signal", async ()
   equal(await response.json(), "node-1");
   stop.abort();
   await server.finished;
+});
+
+Deno.test("checkAddress() refuses a host that is not known, by name and with a hint", () => {
+  throws(
+    () => checkAddress("no-such-host.invalid", 0),
+    (error) => error instanceof AppError && error.code === "usage" && /no-such/.test(error.message),
+  );
 });

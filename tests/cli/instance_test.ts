@@ -84,7 +84,7 @@ Deno.test("instance create exits with 4 for an unknown model, 1 if it cannot fit
   match(unknown.stderr, /hint: did you mean local\/tiny-0123abcd\?/);
   const wide = await node.run(["instance", "create", "tiny", "--min-nodes", "9", "--json"]);
   equal(wide.code, 1);
-  equal(JSON.parse(wide.stderr).error.code, "placement_failed");
+  equal(JSON.parse(wide.stderr).error.code, "unsupported_parameter");
 });
 
 Deno.test("instance list, show and delete tell of instances in words and as JSON", async () => {

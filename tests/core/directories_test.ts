@@ -1,5 +1,5 @@
 import { deepEqual, equal } from "node:assert/strict";
-import { apiKeyFile, directories, modelDirectories } from "../../core/directories.ts";
+import { apiKeyFile, directories } from "../../core/directories.ts";
 
 const HOME = "/home/ada";
 const linux = (env: Record<string, string> = {}) => ({ env, os: "linux", home: HOME });
@@ -35,28 +35,6 @@ Deno.test("directories() keeps to the conventions of macOS, and to ~/.exo elsewh
   const cache = "/Users/ada/Library/Caches/exo";
   deepEqual(directories(mac({ XDG_DATA_HOME: "/d" })), { config: support, data: support, cache });
   equal(directories({ env: {}, os: "freebsd", home: HOME }).data, "/home/ada/.exo");
-});
-
-Deno.test("modelDirectories() puts the default first, then EXO_MODELS_DIRS in order", () => {
-  const first = "/home/ada/.local/share/exo/models";
-  deepEqual(modelDirectories(linux({ EXO_MODELS_DIRS: "/a:/b" })), {
-    writable: [first, "/a", "/b"],
-    readOnly: [],
-  });
-  deepEqual(modelDirectories(linux({ EXO_MODELS_DIRS: ":/a:" })).writable, [first, "/a"]);
-  deepEqual(modelDirectories(linux({ EXO_DEFAULT_MODELS_DIR: "~/m" })).writable, ["/home/ada/m"]);
-});
-
-Deno.test("modelDirectories() makes a directory of both lists read-only", () => {
-  const env = { EXO_MODELS_DIRS: "/a:/b", EXO_MODELS_READ_ONLY_DIRS: "/a/" };
-  const found = modelDirectories(linux(env));
-  deepEqual(found.readOnly, ["/a"]);
-  deepEqual(found.writable.slice(1), ["/b"]);
-});
-
-Deno.test("modelDirectories() still knows ~/.exo/models on macOS", () => {
-  equal(modelDirectories(mac()).writable.at(-1), "/Users/ada/.exo/models");
-  equal(modelDirectories(mac({ EXO_HOME: "/x" })).writable.at(-1), "/x/models");
 });
 
 Deno.test("apiKeyFile() lies in the data directory", () => {

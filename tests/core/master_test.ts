@@ -335,3 +335,16 @@ Deno.test("a reply names its command, and the reason of a rejection, whatever wa
     error: { code: "internal", message: "boom" },
   });
 });
+
+Deno.test("CreateInstance believes the cluster's card, not the client's, and checks the fit", () => {
+  const instance = instanceOf("i");
+  const { shardAssignments } = instance;
+  const shards = Object.entries(shardAssignments.runnerToShard).map(([id, shard]) => {
+    const modelCard = { ...shard.modelCard, storageSize: { inBytes: 9e14 } };
+    return [id, { ...shard, modelCard }];
+  });
+  const runnerToShard = Object.fromEntries(shards);
+  const lie = { ...instance, shardAssignments: { ...shardAssignments, runnerToShard } };
+  assert.deepEqual(on(fold(known), creating(lie)), [created(instance)]);
+  rejects(() => decide(fold(known), creating(), memoryOf(1)), "placement_failed", /free/);
+});

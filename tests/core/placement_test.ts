@@ -139,16 +139,19 @@ Deno.test("a given node is taken although another has more memory", () => {
   const memory = new Map([...memoryOf(GIB, [A]), ...memoryOf(2 * GIB, [B])]);
   const placed = placeOn(memory, { request: asked({ nodeIds: [A] }) });
   assert.ok(placed.ok && rankOn(placed.instance, A));
-  assert.match(refusal(memory, { request: asked({ nodeIds: [C] }) }), /node-b was not asked for/);
+  assert.match(
+    refusal(memory, { request: asked({ nodeIds: [C] }) }),
+    /on node node-c: it is not known/,
+  );
 });
 
 Deno.test("each thing that no choice of nodes could mend is refused by name", () => {
   const cases: [Partial<PlacementRequest>, RegExp][] = [
-    [{ minNodes: 2 }, /on 2 nodes: this version places a model on one node/],
+    [{ minNodes: 2 }, /on 2 nodes, one possible/],
     [{ instanceMeta: "MlxJaccl" }, /with MlxJaccl/],
     [{ sharding: "Tensor" }, /with Tensor sharding/],
     [{ nodeIds: [A, B] }, /on 2 given nodes/],
-    [{ config: { contextTokens: 4_096 } }, /a context of 4096 tokens: the model has 2048/],
+    [{ config: { contextTokens: 4_096 } }, /a context of 4096 tokens: it has 2048/],
   ];
   for (const [fields, message] of cases) {
     assert.match(refusal(memoryOf(GIB), { request: asked(fields) }), message);

@@ -167,6 +167,11 @@ Deno.test("TextEngine stops at the context's end and refuses prompts that do not
     code: "context_length_exceeded",
     message: /it has \d+ tokens, and the context of 64/,
   });
+  // So long that its first part already says so; the rest is not read.
+  throws(() => engine.submit(task("c", "x ".repeat(1_000_000))), {
+    code: "context_length_exceeded",
+    message: /it has over 64 tokens, and the context of 64/,
+  });
   equal(engine.hasWork(), false);
 });
 

@@ -66,6 +66,15 @@ Deno.test("a shard that the index names and the folder lacks is said by name", a
   await failsWith(dir.path, "not_found", /model-00001-of-00002\.safetensors/);
 });
 
+Deno.test("a pipe is refused at once, and a folder in a file's place is corrupt", async () => {
+  await using dir = await TempDir.make();
+  const pipe = `${dir.path}/pipe.gguf`;
+  assert.ok((await new Deno.Command("mkfifo", { args: [pipe] }).output()).success);
+  await failsWith(pipe, "unsupported_model", /no regular file/);
+  await Deno.mkdir(`${dir.path}/model/config.json`, { recursive: true });
+  await failsWith(`${dir.path}/model`, "corrupt_model", /config\.json.*needed/);
+});
+
 Deno.test("a file of another kind is refused, pickle included", async () => {
   await using dir = await TempDir.make();
   for (const name of ["model.bin", "notes.txt", "model.safetensors"]) {

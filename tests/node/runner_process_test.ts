@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import type { RunnerCommand, RunnerReport } from "../../core/frames.ts";
 import { RunnerProcess, type StopLadder } from "../../node/runner_process.ts";
+import { TaskId } from "../../core/ids.ts";
 import { taskId } from "../support/cluster.ts";
 import { isAlive } from "../support/eventually.ts";
-import { ODD_RUNNER } from "../support/programs.ts";
+import { ODD_RUNNER, RUNNER_MAIN } from "../support/programs.ts";
 
 const INCARNATION = 5;
 
@@ -189,4 +190,32 @@ Deno.test("after its end a runner is sent nothing, and stopping it is at once", 
   runner.process.kill("too late");
   await runner.process.stop(LADDER, shutdown);
   assert.equal(runner.failures.length, 1);
+});
+
+Deno.test("a runner that does not acknowledge is killed, however many commands follow", async () => {
+  const failure = Promise.withResolvers<string>();
+  const up = Promise.withResolvers<void>();
+  const runner = new RunnerProcess(
+    {
+      command: Deno.execPath(),
+      args: ["run", "-A", "--no-check", RUNNER_MAIN],
+      env: { ...Deno.env.toObject(), EXO_ENGINE: "fake" },
+    },
+    1,
+    { report: () => up.resolve(), failed: failure.resolve, stopped: () => {} },
+    { ackTimeoutMs: 300 },
+  );
+  await up.promise;
+  Deno.kill(runner.pid ?? 0, "SIGSTOP");
+  const ask = () =>
+    runner.send({
+      type: "CancelTask",
+      taskId: TaskId.parse(crypto.randomUUID()),
+      cancelledTaskId: taskId("t"),
+      incarnation: 1,
+    });
+  const asking = setInterval(ask, 50);
+  ask();
+  assert.match(await failure.promise, /CancelTask was not acknowledged within 0.3 s/);
+  clearInterval(asking);
 });
