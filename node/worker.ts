@@ -126,24 +126,29 @@ export class Worker {
   #perform(action: Action): void {
     log.debug("plan: {type}", { type: action.type });
     if (action.type === "CreateRunner") return this.#createRunner(action);
-    if (action.type === "DownloadModel") return void this.#findModel(action.modelId);
+    if (action.type === "DownloadModel") return this.#inBackground(this.#findModel(action.modelId));
     const rank = this.#ranks.get(action.runnerId);
     if (!rank) return;
     switch (action.type) {
       case "CancelTask":
         return rank.cancel(action.taskId, this.#commandId());
       case "Shutdown":
-        return void this.#shutdown(action.runnerId, rank);
+        return this.#inBackground(this.#shutdown(action.runnerId, rank));
       case "ConnectToGroup":
       case "StartWarmup":
         return rank.command({ type: action.type, ...this.#stamp(rank) });
       case "LoadModel":
         return this.#loadModel(action.instance, rank);
       case "TextGeneration":
-        return void this.#generate(action.taskId, rank);
+        return this.#inBackground(this.#generate(action.taskId, rank));
       default:
         return action satisfies never;
     }
+  }
+
+  /** Goes on by itself; a defect in it is logged and takes nothing along. */
+  #inBackground(work: Promise<void>): void {
+    work.catch((cause) => log.error("an action broke off: {reason}", { reason: String(cause) }));
   }
 
   #commandId(): TaskId {
@@ -158,8 +163,9 @@ export class Worker {
     const incarnation = this.#deps.nextIncarnation();
     const process = new RunnerProcess(this.#deps.launch, incarnation, {
       report: (report) => this.#runnerReport(runnerId, rank, report),
-      failed: (reason, diagnostics) => void this.#runnerFailed(runnerId, rank, reason, diagnostics),
-      stopped: () => void this.#runnerStopped(runnerId, rank),
+      failed: (reason, diagnostics) =>
+        this.#inBackground(this.#runnerFailed(runnerId, rank, reason, diagnostics)),
+      stopped: () => this.#inBackground(this.#runnerStopped(runnerId, rank)),
     });
     const rank = new Rank(instance, process);
     this.#ranks.set(runnerId, rank);
@@ -187,6 +193,7 @@ export class Worker {
     this.#fetching.add(modelId);
     const status = await models.status(modelId);
     await reporter.report({ type: "NodeDownloadProgress", nodeId, modelId, status });
+    // After the report: until it is in the state, the plan would ask for the same again.
     this.#fetching.delete(modelId);
     if (status.type === "DownloadFailed") this.#failWaiting(modelId, status.errorMessage);
     this.#changed();

@@ -1,7 +1,16 @@
 import assert from "node:assert/strict";
+import { AppError } from "../../core/errors.ts";
 import { runnerIdOf } from "../../core/ids.ts";
 import { EMPTY_STATE } from "../../core/state.ts";
+import { MemoryNetwork } from "../../net/memory.ts";
+import { encodeMessage, REPORT } from "../../net/topics.ts";
+import { SYSTEM_CLOCK } from "../../node/clock.ts";
+import { EventLog } from "../../node/event_log.ts";
+import { ModelStore } from "../../node/model_store.ts";
 import { Node } from "../../node/node.ts";
+import { Replica } from "../../node/replica.ts";
+import { Reporter } from "../../node/reporter.ts";
+import { Worker } from "../../node/worker.ts";
 import { eventually, isAlive } from "../support/eventually.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import {
@@ -14,7 +23,7 @@ import {
   textOf,
   until,
 } from "../support/test_node.ts";
-import { instanceId } from "../support/cluster.ts";
+import { A, created, fold, instanceId, instanceOf, nodeStarted } from "../support/cluster.ts";
 
 const never = new AbortController().signal;
 
@@ -172,4 +181,34 @@ Deno.test("stopping the node ends its runners and its clients' answers", async (
   assert.equal(pids.length, 1);
   for (const pid of pids) assert.equal(await isAlive(pid), false);
   assert.equal(node.readiness().ready, false);
+});
+
+Deno.test("an action that cannot be started, as on a full disk, is tried again", async () => {
+  const network = new MemoryNetwork();
+  await using dir = await TempDir.make();
+  const log = EventLog.open(dir.path);
+  const transport = network.join(A);
+  transport.handle(REPORT.protocol, () => Promise.resolve(encodeMessage({})));
+  const reporter = new Reporter(transport, () => A);
+  const secondTry = Promise.withResolvers<void>();
+  let tries = 0;
+  const worker = new Worker({
+    nodeId: A,
+    replica: new Replica(fold([nodeStarted(A), created(instanceOf("i", [A]))])),
+    transport,
+    reporter,
+    models: new ModelStore(log),
+    clock: SYSTEM_CLOCK,
+    launch: { command: "/no/such/program", args: [], env: {} },
+    nextIncarnation: () => {
+      if (++tries === 1) throw new AppError("internal", "Cannot write the event log: disk full");
+      secondTry.resolve();
+      return tries;
+    },
+  });
+  worker.start();
+  await secondTry.promise;
+  await worker.stop();
+  reporter.stop();
+  log.close();
 });
