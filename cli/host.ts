@@ -11,6 +11,9 @@ import type { RunnerLaunch } from "../node/runner_process.ts";
 import type { Io } from "./io.ts";
 import { VERSION } from "./version.ts";
 
+/** A week: longer than any load, and within what a timer can hold. */
+const LOAD_TIMEOUT_SECONDS_MAX = 604_800;
+
 /** What a node on this machine is started with. */
 export interface HostOptions {
   readonly host: string;
@@ -53,6 +56,7 @@ export async function startHost(options: HostOptions, io: Io): Promise<Host> {
     name: options.name,
     deviceFile: libraryPath === undefined ? undefined : deviceFileOf(libraryPath),
     launch: runnerLaunch(io.env, libraryPath),
+    loadTimeoutMs: loadTimeoutMs(io.env),
   });
   const closing = new AbortController();
   try {
@@ -78,6 +82,17 @@ function listen(node: Node, options: HostOptions, signal: AbortSignal): ApiServe
   const { host: hostname, port, apiKey, onDefect } = options;
   // Whoever chose a name for the address will use it as the host.
   return serveApi(node, { hostname, port, signal, apiKey, onDefect, allowedHosts: [hostname] });
+}
+
+/** `EXO_MODEL_LOAD_TIMEOUT` in milliseconds: seconds until a model that does not load is ended. */
+function loadTimeoutMs({ EXO_MODEL_LOAD_TIMEOUT: seconds }: Io["env"]): number | undefined {
+  if (seconds === undefined || seconds === "") return undefined;
+  const value = Number(seconds);
+  if (Number.isFinite(value) && value >= 0 && value <= LOAD_TIMEOUT_SECONDS_MAX) {
+    return value * 1000;
+  }
+  const needed = `seconds from 0 (no limit) to ${LOAD_TIMEOUT_SECONDS_MAX} needed`;
+  throw new AppError("usage", `Cannot use EXO_MODEL_LOAD_TIMEOUT="${seconds}": ${needed}`);
 }
 
 /** Safe by default: whoever opens the API to a network says who may use it (design D11). */

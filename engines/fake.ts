@@ -23,6 +23,8 @@ export const FakeScript = z.object({
   exitIn: z.enum(["load", "warmup", "prefill", "decode"]).optional(),
   /** Throws in this stage: `request` hits one generation, the others end the process. */
   failIn: z.enum(["load", "warmup", "request"]).optional(),
+  /** Holds the thread in this stage for ever, as hanging native code would. */
+  hangIn: z.enum(["load", "warmup", "prefill", "decode"]).optional(),
   /** Decodes for ever, never finishing. */
   endless: z.boolean().default(false),
   /** Blocks the thread for this long in every decode step. */
@@ -162,6 +164,7 @@ class FakeEngine implements Engine {
 
 function strike(script: FakeScript, stage: "load" | "warmup" | "prefill" | "decode"): void {
   if (script.exitIn === stage) Deno.exit(1);
+  if (script.hangIn === stage) block(Infinity);
   if (script.failIn === stage) {
     throw new AppError("load_failed", `The fake engine was told to fail in ${stage}`);
   }

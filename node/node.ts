@@ -39,6 +39,8 @@ export interface NodeOptions {
   /** Friendly name; the host's name when absent. */
   readonly name?: string | undefined;
   readonly clock?: Clock | undefined;
+  /** Limit on the loading of a layer; absent: by the size of the model, 0: none. */
+  readonly loadTimeoutMs?: number | undefined;
 }
 
 /** What the parts of a node share. */
@@ -219,6 +221,7 @@ function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Par
     models,
     clock,
     launch: options.launch,
+    loadTimeoutMs: options.loadTimeoutMs,
     nextIncarnation: () => eventLog.nextCounter(INCARNATION),
   });
   return {

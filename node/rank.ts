@@ -35,12 +35,15 @@ export class Rank implements LocalRunner {
   readonly cancelled = new Set<TaskId>();
   stopping = false;
   readonly #instance: Instance;
+  readonly #loadTimeoutMs: number | undefined;
   readonly #relays = new Map<TaskId, GenerationRelay>();
   /** Before its first report the runner counts as busy: it is not Idle yet. */
   #status: RunnerStatus = { type: "RunnerIdle" };
   #pending: TaskId | "start" | undefined = "start";
 
-  constructor(instance: Instance, process: RunnerProcess) {
+  /** `loadTimeoutMs` in place of the usual limit on loading; 0 sets none. */
+  constructor(instance: Instance, process: RunnerProcess, loadTimeoutMs?: number) {
+    this.#loadTimeoutMs = loadTimeoutMs;
     this.instanceId = instance.instanceId;
     this.modelId = instance.shardAssignments.modelId;
     this.process = process;
@@ -151,11 +154,13 @@ export class Rank implements LocalRunner {
     if (type === "RunnerConnecting") return { ms: CONNECT_TIMEOUT_MS, what: "joining the group" };
     const warming = type === "RunnerWarmingUp" || (type === "RunnerLoaded" && this.busy);
     if (warming) return { ms: WARMUP_TIMEOUT_MS, what: "the warm-up" };
-    if (type === "RunnerLoading" || this.busy) return { ms: this.#loadMs(), what: "Model loading" };
-    return undefined;
+    if (type !== "RunnerLoading" && !this.busy) return undefined;
+    const ms = this.#loadMs();
+    return ms === 0 ? undefined : { ms, what: "Model loading" };
   }
 
   #loadMs(): number {
+    if (this.#loadTimeoutMs !== undefined) return this.#loadTimeoutMs;
     const bytes = Object.values(this.#instance.shardAssignments.runnerToShard)
       .reduce((sum, { modelCard }) => sum + modelCard.storageSize.inBytes, 0);
     return LOAD_TIMEOUT_MS + Math.ceil(bytes / GIB) * LOAD_TIMEOUT_MS_PER_GIB;

@@ -108,7 +108,7 @@ export class RunnerProcess {
   /** Kills the process unless `disarm` is called, or this again, within `timeoutMs`. */
   arm(timeoutMs: number, what: string): void {
     this.disarm();
-    const limit = `${what} took longer than ${Math.round(timeoutMs / 1000)} s`;
+    const limit = `${what} took longer than ${timeoutMs / 1000} s`;
     this.#watchdog = setTimeout(() => this.kill(limit), timeoutMs);
   }
 

@@ -36,6 +36,8 @@ export interface WorkerDeps {
   readonly clock: Clock;
   readonly launch: RunnerLaunch;
   readonly nextIncarnation: () => number;
+  /** Limit on the loading of a layer; absent: by the size of the model, 0: none. */
+  readonly loadTimeoutMs?: number | undefined;
 }
 
 /** Makes this node's runners what the state wants them to be: asks `plan`, performs, repeats. */
@@ -167,7 +169,7 @@ export class Worker {
         this.#inBackground(this.#runnerFailed(runnerId, rank, reason, diagnostics)),
       stopped: () => this.#inBackground(this.#runnerStopped(runnerId, rank)),
     });
-    const rank = new Rank(instance, process);
+    const rank = new Rank(instance, process, this.#deps.loadTimeoutMs);
     this.#ranks.set(runnerId, rank);
     log.info("runner {runnerId} started: incarnation {incarnation}, pid {pid}", {
       runnerId,

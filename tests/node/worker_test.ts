@@ -212,3 +212,22 @@ Deno.test("an action that cannot be started, as on a full disk, is tried again",
   reporter.stop();
   log.close();
 });
+
+Deno.test("a load that hangs is ended at its limit, and the process is gone with its memory", async () => {
+  await using dir = await TempDir.make();
+  const node = await startTestNode(`${dir.path}/data`, { hangIn: "load" }, { loadTimeoutMs: 200 });
+  const { modelId } = await addTinyModel(node, `${dir.path}/model`);
+  const id = await place(node, modelId);
+  let pids: number[] = [];
+  await until(node, "it loads", (state) => {
+    pids = [...node.runnerPids().values()];
+    return state.runners.get(runnerIdOf(id, 0))?.status.type === "RunnerLoading";
+  });
+  await until(node, "it is retried", (state) => state.instanceRetries.has(id));
+  assert.match(
+    node.state().instanceRetries.get(id)?.lastError ?? "",
+    /SIGKILL\): Model loading took longer than 0.2 s/,
+  );
+  assert.deepEqual(await Promise.all(pids.map(isAlive)), [false]);
+  await node.stop();
+});

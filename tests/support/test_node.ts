@@ -6,7 +6,7 @@ import type { ModelCard } from "../../core/model_card.ts";
 import type { State } from "../../core/state.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
 import type { FakeScript } from "../../engines/fake.ts";
-import { Node } from "../../node/node.ts";
+import { Node, type NodeOptions } from "../../node/node.ts";
 import { tinyCheckpoint } from "./checkpoint.ts";
 
 const RUNNER = new URL("./runner_main.ts", import.meta.url).pathname;
@@ -18,6 +18,7 @@ const PATIENCE_MS = 20_000;
 export async function startTestNode(
   dataDir: string,
   script: z.input<typeof FakeScript> = {},
+  options: Pick<NodeOptions, "loadTimeoutMs"> = {},
 ): Promise<Node> {
   const scriptFile = `${dataDir}/fake.json`;
   const deviceFile = `${dataDir}/device.json`;
@@ -25,6 +26,7 @@ export async function startTestNode(
   await Deno.writeTextFile(scriptFile, JSON.stringify(script));
   await Deno.writeTextFile(deviceFile, JSON.stringify({ backends: ["MlxCpu"] }));
   return await Node.start({
+    ...options,
     dataDir,
     version: "0.0.0-test",
     name: "test",
