@@ -16,9 +16,25 @@ export interface ApiOptions extends GuardOptions {
   readonly bodyBytesMax?: number | undefined;
   readonly bodyTimeoutMs?: number | undefined;
   readonly keepAliveMs?: number | undefined;
+  /** Told of every request once its headers are out; never of bodies, prompts or answers. */
+  readonly onRequest?: ((record: RequestRecord) => void) | undefined;
   /** Told of every defect of ours, with its stack; the client gets a 500 without one. */
   readonly onDefect?: ((error: unknown, route: string) => void) | undefined;
 }
+
+/** One request, for a log. */
+export interface RequestRecord {
+  /** As the reply's `X-Request-Id` names it. */
+  readonly requestId: string;
+  readonly method: string;
+  readonly path: string;
+  readonly status: number;
+  /** Until the headers of the reply; a stream goes on after them. */
+  readonly ms: number;
+}
+
+/** Names a request on its reply and in the log. */
+export const REQUEST_ID_HEADER = "X-Request-Id";
 
 const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
@@ -30,6 +46,15 @@ export function createApp(gateway: Gateway, options: ApiOptions = {}): Router {
     });
   }
   const app: Router = new Hono<RouteEnv>();
+  app.use(async (c, next) => {
+    const requestId = gateway.newId();
+    const startedAt = gateway.now();
+    await next();
+    c.res.headers.set(REQUEST_ID_HEADER, requestId);
+    const { method, path } = c.req;
+    const ms = gateway.now() - startedAt;
+    options.onRequest?.({ requestId, method, path, status: c.res.status, ms });
+  });
   app.use(guard(options));
   app.use(async (c, next) => {
     await next();

@@ -1,6 +1,6 @@
 import { rm, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
-import { type ApiServer, checkAddress, serveApi } from "../api/server.ts";
+import { type ApiServer, checkAddress, type RequestRecord, serveApi } from "../api/server.ts";
 import { isLoopback } from "../api/guard.ts";
 import { apiKeyFile, directories } from "../core/directories.ts";
 import { AppError } from "../core/errors.ts";
@@ -30,6 +30,7 @@ export interface HostOptions {
   /** Hears of the steps that take time. */
   readonly onProgress?: (line: string) => void;
   readonly onDefect?: (error: unknown, route: string) => void;
+  readonly onRequest?: (record: RequestRecord) => void;
 }
 
 /** A node of this process with its API. */
@@ -79,9 +80,10 @@ export async function startHost(options: HostOptions, io: Io): Promise<Host> {
 }
 
 function listen(node: Node, options: HostOptions, signal: AbortSignal): ApiServer {
-  const { host: hostname, port, apiKey, onDefect } = options;
+  const { host: hostname, port, apiKey, onDefect, onRequest } = options;
   // Whoever chose a name for the address will use it as the host.
-  return serveApi(node, { hostname, port, signal, apiKey, onDefect, allowedHosts: [hostname] });
+  const allowedHosts = [hostname];
+  return serveApi(node, { hostname, port, signal, apiKey, onDefect, onRequest, allowedHosts });
 }
 
 /** `EXO_MODEL_LOAD_TIMEOUT` in milliseconds: seconds until a model that does not load is ended. */

@@ -1,4 +1,6 @@
+import { join } from "node:path";
 import { z } from "zod";
+import { type Directories, directories } from "../core/directories.ts";
 import { defineCommand } from "./command.ts";
 import { startHost } from "./host.ts";
 import { configureLogs } from "./logs.ts";
@@ -33,10 +35,19 @@ export const serve = defineCommand({
   }),
   async run({ args, io, out, signal }) {
     const level = args.quiet ? "warning" : args.verbose ? "debug" : "info";
-    const log = await configureLogs({ level, format: args.logFormat, sink: io.stderr });
+    const file = logFile(directories(io), args.dataDir);
+    const log = await configureLogs({ level, format: args.logFormat, sink: io.stderr, file });
     const host = await startHost({
       ...args,
       onProgress: (line) => log.info("{line}", { line }),
+      onRequest: ({ requestId, method, path, status, ms }) =>
+        log.debug("{method} {path} {status} in {ms} ms, request {requestId}", {
+          requestId,
+          method,
+          path,
+          status,
+          ms,
+        }),
       onDefect: (error, route) => log.error("defect in {route}: {error}", { route, error }),
     }, io);
     const { nodeId } = host.node;
@@ -49,3 +60,8 @@ export const serve = defineCommand({
     await host.stop();
   },
 });
+
+/** A node on a data directory of its own logs there, so that no two nodes share a file. */
+function logFile({ cache }: Directories, dataDir: string | undefined): string {
+  return join(dataDir ?? cache, "exo_log", "exo.log");
+}

@@ -1,5 +1,11 @@
 import { equal, match, ok, throws } from "node:assert/strict";
-import { checkAddress, createApp, serveApi } from "../../api/server.ts";
+import {
+  checkAddress,
+  createApp,
+  REQUEST_ID_HEADER,
+  type RequestRecord,
+  serveApi,
+} from "../../api/server.ts";
 import { AppError } from "../../core/errors.ts";
 import { FakeGateway } from "../support/fake_gateway.ts";
 import { appOver, chatOf, errorOf } from "./requests.ts";
@@ -176,4 +182,15 @@ Deno.test("checkAddress() refuses a host that is not known, by name and with a h
     () => checkAddress("no-such-host.invalid", 0),
     (error) => error instanceof AppError && error.code === "usage" && /no-such/.test(error.message),
   );
+});
+
+Deno.test("every reply names its request, and the log hears of it without its body", async () => {
+  const records: RequestRecord[] = [];
+  const app = createApp(new FakeGateway(), { onRequest: (record) => records.push(record) });
+  const response = await app.request("/healthz?secret=1");
+  await response.body?.cancel();
+  const [record] = records;
+  ok(record && record.requestId !== "");
+  equal(response.headers.get(REQUEST_ID_HEADER), record.requestId);
+  equal(`${record.method} ${record.path} ${record.status}`, "GET /healthz 200");
 });

@@ -39,9 +39,10 @@ export class ServeProcess implements AsyncDisposable {
   static async start(
     dataDir: string,
     env: Readonly<Record<string, string>> = {},
+    flags: readonly string[] = ["-q"],
   ): Promise<ServeProcess> {
     const child = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", MAIN, "serve", "--port", "0", "--data-dir", dataDir, "--json", "-q"],
+      args: ["run", "-A", MAIN, "serve", "--port", "0", "--data-dir", dataDir, "--json", ...flags],
       env: { ...Deno.env.toObject(), ...env },
       stdin: "null",
       stdout: "piped",
