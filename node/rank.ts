@@ -2,7 +2,7 @@ import type { Chunk } from "../core/chunk.ts";
 import type { ErrorInfo } from "../core/errors.ts";
 import type { RunnerCommand } from "../core/frames.ts";
 import type { InstanceId, ModelId, NodeId, TaskId } from "../core/ids.ts";
-import { type Instance, rankOn, type Shard } from "../core/instance.ts";
+import { type Instance, rankOn, runnersOf, type Shard } from "../core/instance.ts";
 import type { LocalRunner } from "../core/plan.ts";
 import { isServing, type RunnerStatus } from "../core/runner_status.ts";
 import type { TaskStatus } from "../core/task.ts";
@@ -138,7 +138,9 @@ export class Rank implements LocalRunner {
   watch(): void {
     if (this.stopping) return;
     const limit = this.#limit();
-    if (limit) this.process.arm(limit.ms, limit.what);
+    // A rank of a group may sleep because it waits for another.
+    const isAlone = runnersOf(this.#instance).length === 1 && this.#pending !== "start";
+    if (limit) this.process.arm(limit.ms, limit.what, isAlone);
     else this.process.disarm();
   }
 

@@ -4,6 +4,7 @@ import { getLogger } from "@logtape/logtape";
 import { encodeFrame, FrameDecoder } from "../core/frame_codec.ts";
 import { FRAME_BYTES_MAX, type RunnerCommand, RunnerReport } from "../core/frames.ts";
 import type { TaskId } from "../core/ids.ts";
+import { Liveness } from "./liveness.ts";
 import { TailBuffer } from "./tail_buffer.ts";
 
 const log = getLogger(["exo", "runner"]);
@@ -34,6 +35,12 @@ export const LADDER_DELETE: StopLadder = { askMs: 3_000, termMs: 5_000 };
 /** For the node's own end (design, Stopping). */
 export const LADDER_NODE_STOP: StopLadder = { askMs: 0, termMs: 1_500 };
 
+/** Limits that tests shorten. */
+export interface RunnerLimits {
+  readonly ackTimeoutMs?: number;
+  readonly livenessMs?: number;
+}
+
 /** How to start a runner; `node/` itself knows no engine. */
 export interface RunnerLaunch {
   readonly command: string;
@@ -61,6 +68,7 @@ export class RunnerProcess {
   #lastWords: string | undefined;
   #stopping = false;
   #watchdog: ReturnType<typeof setTimeout> | undefined;
+  readonly #liveness: Liveness;
   readonly #ackTimeoutMs: number;
   readonly #acks = new Map<TaskId, ReturnType<typeof setTimeout>>();
 
@@ -68,9 +76,10 @@ export class RunnerProcess {
     launch: RunnerLaunch,
     incarnation: number,
     listener: RunnerListener,
-    { ackTimeoutMs = ACK_TIMEOUT_MS }: { readonly ackTimeoutMs?: number } = {},
+    { ackTimeoutMs = ACK_TIMEOUT_MS, livenessMs }: RunnerLimits = {},
   ) {
     this.incarnation = incarnation;
+    this.#liveness = new Liveness(() => this.pid, (reason) => this.kill(reason), livenessMs);
     this.#ackTimeoutMs = ackTimeoutMs;
     this.#listener = listener;
     const args = [...launch.args, "--incarnation", String(incarnation)];
@@ -103,13 +112,18 @@ export class RunnerProcess {
     const { taskId, type } = command;
     const limit = `${type} was not acknowledged within ${this.#ackTimeoutMs / 1000} s`;
     this.#acks.set(taskId, setTimeout(() => this.kill(limit), this.#ackTimeoutMs));
+    this.#liveness.watch();
   }
 
-  /** Kills the process unless `disarm` is called, or this again, within `timeoutMs`. */
-  arm(timeoutMs: number, what: string): void {
+  /**
+   * Kills the process unless `disarm` is called, or this again, within `timeoutMs`; sooner when it
+   * is seen not to live, as `Liveness` has it.
+   */
+  arm(timeoutMs: number, what: string, mustCompute = false): void {
     this.disarm();
     const limit = `${what} took longer than ${timeoutMs / 1000} s`;
     this.#watchdog = setTimeout(() => this.kill(limit), timeoutMs);
+    this.#liveness.watch(mustCompute);
   }
 
   /** Ends the process by force; that counts as a failure with this reason. */
@@ -126,11 +140,18 @@ export class RunnerProcess {
   disarm(): void {
     clearTimeout(this.#watchdog);
     this.#watchdog = undefined;
+    this.#restIfDone();
+  }
+
+  /** Only a process that owes something is looked at. */
+  #restIfDone(): void {
+    if (!this.isArmed && this.#acks.size === 0) this.#liveness.rest();
   }
 
   #acknowledged(taskId: TaskId): void {
     clearTimeout(this.#acks.get(taskId));
     this.#acks.delete(taskId);
+    this.#restIfDone();
   }
 
   /**
@@ -184,6 +205,7 @@ export class RunnerProcess {
 
   #report(report: RunnerReport): void {
     if (report.incarnation !== this.incarnation) return;
+    this.#liveness.sign();
     if (report.type === "Ack") this.#acknowledged(report.taskId);
     if (report.type === "RunnerError") this.#lastWords ??= report.reason;
     else this.#listener.report(report);

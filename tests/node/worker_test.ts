@@ -231,3 +231,29 @@ Deno.test("a load that hangs is ended at its limit, and the process is gone with
   assert.deepEqual(await Promise.all(pids.map(isAlive)), [false]);
   await node.stop();
 });
+
+/** How soon a client must hear of a runner that will not speak again. */
+const HEARD_MS = 10_000;
+
+for (const fault of ["is stopped", "hangs"] as const) {
+  Deno.test(`a runner that ${fault} while it answers is an error within 10 s`, async () => {
+    await using dir = await TempDir.make();
+    const script = fault === "hangs" ? { hangIn: "decode" as const } : { endless: true };
+    const node = await startTestNode(`${dir.path}/data`, script);
+    const { modelId } = await addTinyModel(node, `${dir.path}/model`);
+    await createInstance(node, modelId);
+    const { chunks } = await node.generate(modelId, ask("one two three"), never);
+    let faultAt = 0;
+    let error = "";
+    for await (const chunk of chunks) {
+      if (chunk.type === "Error") error = chunk.error.message;
+      if (chunk.type !== "Token" || faultAt !== 0) continue;
+      faultAt = performance.now();
+      const pids = fault === "is stopped" ? node.runnerPids().values() : [];
+      for (const pid of pids) Deno.kill(pid, "SIGSTOP");
+    }
+    assert.match(error, fault === "hangs" ? /has work and did nothing/ : /is stopped/);
+    assert.ok(performance.now() - faultAt < HEARD_MS);
+    await node.stop();
+  });
+}
