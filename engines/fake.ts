@@ -1,3 +1,4 @@
+import { writeSync } from "node:fs";
 import { z } from "zod";
 import { AppError } from "../core/errors.ts";
 import type { TaskId } from "../core/ids.ts";
@@ -9,6 +10,7 @@ import type {
   GenerationTask,
   LoadProgress,
 } from "./engine.ts";
+import { REPORTS_FD } from "./pipes.ts";
 
 /**
  * How a fake engine behaves, from the file that `EXO_ENGINE_SCRIPT` names. Faults name the stage
@@ -25,6 +27,10 @@ export const FakeScript = z.object({
   failIn: z.enum(["load", "warmup", "request"]).optional(),
   /** Holds the thread in this stage for ever, as hanging native code would. */
   hangIn: z.enum(["load", "warmup", "prefill", "decode"]).optional(),
+  /** Writes bytes that are no frames on the channel of reports in this stage. */
+  garbageIn: z.enum(["load", "warmup", "prefill", "decode"]).optional(),
+  /** Takes memory in this stage until there is none: the system ends the process. */
+  exhaustIn: z.enum(["load", "warmup", "prefill", "decode"]).optional(),
   /** Decodes for ever, never finishing. */
   endless: z.boolean().default(false),
   /** Blocks the thread for this long in every decode step. */
@@ -165,9 +171,20 @@ class FakeEngine implements Engine {
 function strike(script: FakeScript, stage: "load" | "warmup" | "prefill" | "decode"): void {
   if (script.exitIn === stage) Deno.exit(1);
   if (script.hangIn === stage) block(Infinity);
+  if (script.garbageIn === stage) writeSync(REPORTS_FD, GARBAGE);
+  if (script.exhaustIn === stage) exhaust();
   if (script.failIn === stage) {
     throw new AppError("load_failed", `The fake engine was told to fail in ${stage}`);
   }
+}
+
+/** Lengths that no frame has, and text that is no JSON. */
+const GARBAGE = new TextEncoder().encode("\xff\xff\xff\xffgarbage, not a frame".repeat(8));
+
+/** Fills the heap, which ends the process with V8's own last words. */
+function exhaust(): never {
+  const held: number[][] = [];
+  while (true) held.push(new Array(1_000_000).fill(held.length));
 }
 
 /** Holds the thread as native code would. */

@@ -23,7 +23,7 @@ export async function startTestNode(
   const scriptFile = `${dataDir}/fake.json`;
   const deviceFile = `${dataDir}/device.json`;
   await Deno.mkdir(dataDir, { recursive: true });
-  await Deno.writeTextFile(scriptFile, JSON.stringify(script));
+  await writeScript(dataDir, script);
   await Deno.writeTextFile(deviceFile, JSON.stringify({ backends: ["MlxCpu"] }));
   return await Node.start({
     ...options,
@@ -33,10 +33,19 @@ export async function startTestNode(
     deviceFile,
     launch: {
       command: Deno.execPath(),
-      args: ["run", "-A", "--no-check", RUNNER],
+      // A small heap, so that an engine that exhausts it is at its end soon.
+      args: ["run", "-A", "--no-check", "--v8-flags=--max-old-space-size=256", RUNNER],
       env: { ...Deno.env.toObject(), EXO_ENGINE: "fake", EXO_ENGINE_SCRIPT: scriptFile },
     },
   });
+}
+
+/** What the fake engines that a node starts from now on do. */
+export async function writeScript(
+  dataDir: string,
+  script: z.input<typeof FakeScript>,
+): Promise<void> {
+  await Deno.writeTextFile(`${dataDir}/fake.json`, JSON.stringify(script));
 }
 
 /** Resolves once the state is as `predicate` wants it; names what it waited for when it is not. */
