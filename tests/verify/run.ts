@@ -1,39 +1,82 @@
 /**
- * The long bars: `deno task verify faults [--from N] [--to N]`. Goes through the cells in order, so
- * that a run that was interrupted goes on with `--from`; ends with `N passed, N failed`.
+ * The long bars, each resumable by its range; all end with `N passed, N failed`.
+ *
+ *     deno task verify faults [--from N] [--to N]             cells of the matrix
+ *     deno task verify http [--seed S] [--requests N]         mutated requests
  */
 import { parseArgs } from "node:util";
 import { CELLS, runCell } from "./faults.ts";
+import { fuzzHttp } from "./http.ts";
 
 const say = (line: string) => Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
 
-const { positionals, values } = parseArgs({
+/** Requests of one round of the fuzzer; a round is one line of the report. */
+const ROUND_REQUESTS = 10_000;
+
+/** How many parts of a bar held, and how many did not. */
+interface Tally {
+  readonly passed: number;
+  readonly failed: number;
+}
+
+async function verifyFaults(from: number, to: number): Promise<Tally> {
+  let [passed, failed] = [0, 0];
+  for (const [n, cell] of CELLS.entries()) {
+    if (n < from || n > to) continue;
+    const startedAt = performance.now();
+    try {
+      await runCell(cell);
+      passed++;
+      const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
+      say(`${n} ${cell.fault} in ${cell.stage}: ok (${seconds} s)`);
+    } catch (cause) {
+      failed++;
+      say(`${n} ${cell.fault} in ${cell.stage}: FAILED: ${String(cause)}`);
+      say(`  replay: deno task verify faults --from ${n} --to ${n}`);
+    }
+  }
+  return { passed, failed };
+}
+
+/** One seed a round, so that a round can be replayed alone. */
+async function verifyHttp(seed: number, requests: number): Promise<Tally> {
+  let [passed, failed] = [0, 0];
+  for (let done = 0; done < requests; done += ROUND_REQUESTS, seed++) {
+    const count = Math.min(ROUND_REQUESTS, requests - done);
+    const { findings, statuses } = await fuzzHttp(seed, count);
+    const reached = [...statuses].sort(([a], [b]) => a - b).map(([s, n]) => `${s}: ${n}`).join(
+      ", ",
+    );
+    const { rss } = Deno.memoryUsage();
+    say(`seed ${seed}: ${count} requests, ${reached}; ${Math.round(rss / 1_048_576)} MiB`);
+    for (const { request, found } of findings.slice(0, 5)) {
+      say(`  FAILED: ${request}\n    ${found}`);
+    }
+    failed += findings.length;
+    passed += count - findings.length;
+  }
+  return { passed, failed };
+}
+
+const { positionals: [bar], values } = parseArgs({
   args: Deno.args,
   allowPositionals: true,
   options: {
     from: { type: "string", default: "0" },
     to: { type: "string", default: String(CELLS.length - 1) },
+    seed: { type: "string", default: "1" },
+    requests: { type: "string", default: "200000" },
   },
 });
-if (positionals.join() !== "faults") {
-  say("Usage: deno task verify faults [--from N] [--to N]");
+const run: Record<string, () => Promise<Tally>> = {
+  faults: () => verifyFaults(Number(values.from), Number(values.to)),
+  http: () => verifyHttp(Number(values.seed), Number(values.requests)),
+};
+const wanted = run[bar ?? ""];
+if (!wanted) {
+  say(`Usage: deno task verify ${Object.keys(run).join("|")}; see tests/verify/run.ts`);
   Deno.exit(2);
 }
-let [passed, failed] = [0, 0];
-for (let n = Number(values.from); n <= Number(values.to); n++) {
-  const cell = CELLS[n];
-  if (!cell) break;
-  const startedAt = performance.now();
-  try {
-    await runCell(cell);
-    passed++;
-    const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
-    say(`${n} ${cell.fault} in ${cell.stage}: ok (${seconds} s)`);
-  } catch (cause) {
-    failed++;
-    say(`${n} ${cell.fault} in ${cell.stage}: FAILED: ${String(cause)}`);
-    say(`  replay: deno task verify faults --from ${n} --to ${n}`);
-  }
-}
+const { passed, failed } = await wanted();
 say(`${passed} passed, ${failed} failed`);
 Deno.exit(failed === 0 ? 0 : 1);
