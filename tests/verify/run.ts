@@ -2,11 +2,13 @@
  * The long bars, each resumable by its range; all end with `N passed, N failed`.
  *
  *     deno task verify faults [--from N] [--to N]             cells of the matrix
+ *     deno task verify kills [--seed S] [--kills N]            kill -9 of a node, over and over
  *     deno task verify http [--seed S] [--requests N]         mutated requests
  */
 import { parseArgs } from "node:util";
 import { CELLS, runCell } from "./faults.ts";
 import { fuzzHttp } from "./http.ts";
+import { killNode } from "./kills.ts";
 
 const say = (line: string) => Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
 
@@ -38,6 +40,20 @@ async function verifyFaults(from: number, to: number): Promise<Tally> {
   return { passed, failed };
 }
 
+async function verifyKills(seed: number, kills: number): Promise<Tally> {
+  let passed = -1; // The first start comes before the first kill.
+  try {
+    await killNode(seed, kills, (kill, instances) => {
+      passed++;
+      if (kill % 10 === 0) say(`seed ${seed}: ${kill} kills survived, ${instances} instances`);
+    });
+    return { passed, failed: 0 };
+  } catch (cause) {
+    say(`FAILED: ${String(cause)}`);
+    return { passed: Math.max(0, passed), failed: 1 };
+  }
+}
+
 /** One seed a round, so that a round can be replayed alone. */
 async function verifyHttp(seed: number, requests: number): Promise<Tally> {
   let [passed, failed] = [0, 0];
@@ -65,11 +81,13 @@ const { positionals: [bar], values } = parseArgs({
     from: { type: "string", default: "0" },
     to: { type: "string", default: String(CELLS.length - 1) },
     seed: { type: "string", default: "1" },
+    kills: { type: "string", default: "50" },
     requests: { type: "string", default: "200000" },
   },
 });
 const run: Record<string, () => Promise<Tally>> = {
   faults: () => verifyFaults(Number(values.from), Number(values.to)),
+  kills: () => verifyKills(Number(values.seed), Number(values.kills)),
   http: () => verifyHttp(Number(values.seed), Number(values.requests)),
 };
 const wanted = run[bar ?? ""];
