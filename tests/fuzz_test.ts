@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { ensureSetup } from "../ffi/setup.ts";
 import { fuzzHttp } from "./verify/http.ts";
+import { fuzzModels } from "./verify/model_files.ts";
 
 Deno.test("the API answers 3,000 mutated requests with documented statuses", async () => {
   const { findings, statuses } = await fuzzHttp(1, 3_000);
@@ -8,4 +10,12 @@ Deno.test("the API answers 3,000 mutated requests with documented statuses", asy
   for (const status of [200, 400, 404, 405]) {
     assert.ok((statuses.get(status) ?? 0) > 50, `${status}`);
   }
+});
+
+Deno.test("200 mutated model files are refused by an error of ours, or load and answer", async () => {
+  await ensureSetup();
+  const { refused, answered, findings } = await fuzzModels(1, 200);
+  assert.deepEqual(findings, []);
+  // A run that mutates too much or too little has tested nothing.
+  assert.ok(refused > 50 && answered > 10, `${refused} refused, ${answered} answered`);
 });

@@ -4,16 +4,22 @@
  *     deno task verify faults [--from N] [--to N]             cells of the matrix
  *     deno task verify kills [--seed S] [--kills N]            kill -9 of a node, over and over
  *     deno task verify http [--seed S] [--requests N]         mutated requests
+ *     deno task verify models [--seed S] [--files N]           mutated model files
  */
 import { parseArgs } from "node:util";
+import { ensureSetup } from "../../ffi/setup.ts";
 import { CELLS, runCell } from "./faults.ts";
 import { fuzzHttp } from "./http.ts";
 import { killNode } from "./kills.ts";
+import { fuzzModels } from "./model_files.ts";
 
 const say = (line: string) => Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
 
 /** Requests of one round of the fuzzer; a round is one line of the report. */
 const ROUND_REQUESTS = 10_000;
+
+/** Model files of one round. */
+const ROUND_FILES = 500;
 
 /** How many parts of a bar held, and how many did not. */
 interface Tally {
@@ -36,6 +42,23 @@ async function verifyFaults(from: number, to: number): Promise<Tally> {
       say(`${n} ${cell.fault} in ${cell.stage}: FAILED: ${String(cause)}`);
       say(`  replay: deno task verify faults --from ${n} --to ${n}`);
     }
+  }
+  return { passed, failed };
+}
+
+async function verifyModels(seed: number, files: number): Promise<Tally> {
+  await ensureSetup({ onProgress: say });
+  let [passed, failed] = [0, 0];
+  for (let done = 0; done < files; done += ROUND_FILES, seed++) {
+    const report = await fuzzModels(seed, Math.min(ROUND_FILES, files - done));
+    const { refused, answered, findings } = report;
+    const { rss } = Deno.memoryUsage();
+    say(
+      `seed ${seed}: ${refused} refused, ${answered} answered; ${Math.round(rss / 1_048_576)} MiB`,
+    );
+    for (const finding of findings) say(`  FAILED: ${finding}`);
+    failed += findings.length;
+    passed += refused + answered;
   }
   return { passed, failed };
 }
@@ -81,6 +104,7 @@ const { positionals: [bar], values } = parseArgs({
     from: { type: "string", default: "0" },
     to: { type: "string", default: String(CELLS.length - 1) },
     seed: { type: "string", default: "1" },
+    files: { type: "string", default: "5000" },
     kills: { type: "string", default: "50" },
     requests: { type: "string", default: "200000" },
   },
@@ -88,6 +112,7 @@ const { positionals: [bar], values } = parseArgs({
 const run: Record<string, () => Promise<Tally>> = {
   faults: () => verifyFaults(Number(values.from), Number(values.to)),
   kills: () => verifyKills(Number(values.seed), Number(values.kills)),
+  models: () => verifyModels(Number(values.seed), Number(values.files)),
   http: () => verifyHttp(Number(values.seed), Number(values.requests)),
 };
 const wanted = run[bar ?? ""];
