@@ -1,3 +1,4 @@
+import { distance } from "fastest-levenshtein";
 import { AppError } from "../core/errors.ts";
 import type { Instance } from "../core/instance.ts";
 import type { ModelId } from "../core/ids.ts";
@@ -94,20 +95,6 @@ function isNear(wanted: string, id: ModelId): boolean {
   if (typed.length < 3) return false;
   const mayHaveSlips = typed.length > 3;
   return names.some((name) =>
-    name.includes(typed) || (mayHaveSlips && slips(typed, name.slice(0, typed.length)) <= 2)
+    name.includes(typed) || (mayHaveSlips && distance(typed, name.slice(0, typed.length)) <= 2)
   );
-}
-
-/** Levenshtein distance, for names of a few dozen characters. */
-function slips(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, index) => index);
-  for (const [i, letter] of [...a].entries()) {
-    const next = [i + 1];
-    for (let j = 0; j < b.length; j++) {
-      const change = (row[j] ?? 0) + (letter === b[j] ? 0 : 1);
-      next.push(Math.min(change, (row[j + 1] ?? 0) + 1, (next[j] ?? 0) + 1));
-    }
-    row = next;
-  }
-  return row[b.length] ?? 0;
 }

@@ -11,6 +11,10 @@ export interface CommandContext<Args> {
   readonly args: Args;
   /** The API of the node that `--url` names; made when it is first used. */
   readonly client: ApiClient;
+  /** The same API under a signal of its own. */
+  readonly connect: (signal: AbortSignal) => ApiClient;
+  /** Whether the user named the node; else it is the usual one of this machine. */
+  readonly isUrlGiven: boolean;
   readonly out: Output;
   readonly io: Io;
   /** Aborted when the user interrupts; `io.signal` for short. */
@@ -52,6 +56,11 @@ export interface Command {
   readonly positionals: readonly Flag[];
   readonly isLocal: boolean;
   readonly isHidden: boolean;
+  /**
+   * Checks what was typed, and runs nothing; the arguments come back.
+   * @throws {AppError} `usage`, with what is needed.
+   */
+  check(typed: Readonly<Record<string, unknown>>, env: Io["env"]): unknown;
   /** Checks what was typed, then runs; the exit code comes back. */
   execute(
     typed: Readonly<Record<string, unknown>>,
@@ -72,6 +81,12 @@ export function defineCommand<S extends z.ZodObject>(definition: Definition<S>):
   const { name, summary, description, args, positionals = [] } = definition;
   const all = flagsOf(args);
   const places = positionals.flatMap((key) => all.filter((flag) => flag.key === key));
+  const check = (typed: Readonly<Record<string, unknown>>, env: Io["env"]) => {
+    const values = valuesOf(all, typed, env);
+    const result = args.safeParse(values);
+    if (!result.success) throw usageError(result.error, values, { all, places });
+    return result.data;
+  };
   return {
     kind: "command",
     name,
@@ -82,16 +97,16 @@ export function defineCommand<S extends z.ZodObject>(definition: Definition<S>):
     positionals: places,
     isLocal: definition.isLocal ?? false,
     isHidden: definition.isHidden ?? false,
+    check,
     async execute(typed, context) {
-      const values = valuesOf(all, typed, context.io.env);
-      const result = args.safeParse(values);
-      if (!result.success) throw usageError(result.error, values, { all, places });
-      const { out, io, signal } = context;
+      const { out, io, signal, isUrlGiven, connect } = context;
       return await definition.run({
-        args: result.data,
+        args: check(typed, io.env),
         out,
         io,
         signal,
+        isUrlGiven,
+        connect,
         // Not copied: it is made when it is first used, which some commands never do.
         get client() {
           return context.client;

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { defineCommand, defineGroup } from "./command.ts";
 import { follow, summaries, summarize, untagged } from "./instance_view.ts";
 import { table } from "./output.ts";
+import { suggesting } from "./suggest.ts";
 
 /** Longest wait for an instance unless the user says otherwise. */
 const WAIT_SECONDS = 300;
@@ -38,7 +39,7 @@ const create = defineCommand({
       .describe("How the ranks talk to each other"),
   }),
   async run({ args, client, out }) {
-    const { instanceId, modelId } = await client.placeInstance({
+    const placed = client.placeInstance({
       model: args.model,
       sharding: SHARDING[args.sharding],
       instanceMeta: TRANSPORT[args.transport],
@@ -46,6 +47,7 @@ const create = defineCommand({
       nodeIds: args.node.length > 0 ? args.node : undefined,
       config: args.context === undefined ? undefined : { contextTokens: args.context },
     });
+    const { instanceId, modelId } = await suggesting(client, args.model, placed);
     if (args.wait) {
       const wait = { timeoutSeconds: args.timeout };
       await follow(client.awaitInstance({ instanceId }, wait), out);

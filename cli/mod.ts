@@ -20,7 +20,7 @@ export const COMMANDS: readonly Row[] = [
   },
   {
     name: "run",
-    summary: "Ask a model one question",
+    summary: "Ask a model one question, or chat with it",
     load: async () => (await import("./run.ts")).run,
   },
   {
@@ -42,6 +42,11 @@ export const COMMANDS: readonly Row[] = [
     name: "setup",
     summary: "Fetch MLX and compile the shim for this machine",
     load: async () => (await import("./setup.ts")).setup,
+  },
+  {
+    name: "completions",
+    summary: "Print a script that completes exo in a shell",
+    load: async () => (await import("./completions.ts")).completions,
   },
   {
     name: "runner",

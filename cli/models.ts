@@ -4,6 +4,7 @@ import type { ModelObject } from "../api/models.ts";
 import { formatBytes } from "../core/units.ts";
 import { defineCommand, defineGroup } from "./command.ts";
 import { table } from "./output.ts";
+import { suggesting } from "./suggest.ts";
 
 const model = z.string().min(1).describe("Model id, or a prefix that no other model shares");
 
@@ -63,7 +64,8 @@ const show = defineCommand({
   positionals: ["model"],
   args: z.object({ model }),
   async run({ args, client, out }) {
-    const view = viewOf(await client.showModel(args.model));
+    const { model } = args;
+    const view = viewOf(await suggesting(client, model, client.showModel(model)));
     const lines = [
       `model         ${view.modelId}`,
       `size          ${formatBytes(view.storageBytes)}`,
@@ -84,7 +86,9 @@ const remove = defineCommand({
   positionals: ["model"],
   args: z.object({ model }),
   async run({ args, client, out }) {
-    const { modelId } = await client.removeModel(args.model);
+    const removed = client.removeModel(args.model);
+    // Only what was added by hand can be forgotten.
+    const { modelId } = await suggesting(client, args.model, removed, (one) => one.is_custom);
     out.result({ modelId }, `Model ${modelId} is forgotten; its files are untouched`);
   },
 });

@@ -1,5 +1,6 @@
 import cliProgress from "cli-progress";
 import Table from "cli-table3";
+import type { AppError } from "../core/errors.ts";
 import type { Io, Sink } from "./io.ts";
 
 /** Shortest time between two progress lines where there is no terminal. */
@@ -115,6 +116,13 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   });
   made.push(...rows.map((row) => [...row]));
   return made.toString().split("\n").map((line) => line.trimEnd()).join("\n");
+}
+
+/** What went wrong, in words on stderr; `help` is the hint of an error that has none. */
+export function tellError({ message, hint }: AppError, io: Io, help?: string): void {
+  io.stderr.write(`${red("error:", io.stderr, io.env)} ${message}\n`);
+  const next = hint ?? help;
+  if (next) io.stderr.write(`hint: ${next}\n`);
 }
 
 /** `text` in red where colours are wanted: on a terminal, and not against `NO_COLOR`. */

@@ -6,7 +6,7 @@ import { apiKeyFile, directories } from "../core/directories.ts";
 import type { Command, CommandGroup } from "./command.ts";
 import { type Flag, helpOf, spelled } from "./flags.ts";
 import type { Io } from "./io.ts";
-import { Output, red } from "./output.ts";
+import { Output, tellError } from "./output.ts";
 
 /** A row of the table of subcommands. */
 export interface Row {
@@ -35,6 +35,8 @@ const COMMON = {
     description: "API key of that node; one on this machine needs none [EXO_API_KEY]",
   },
 } as const;
+
+const VERSION_FLAG = { flags: "-V, --version", description: "Print the version" };
 
 /** Those of them that a value follows. */
 const WITH_VALUE = new Set(["--url", "--api-key"]);
@@ -85,7 +87,7 @@ async function buildProgram(
     .description("Turn your machines into one AI cluster")
     .usage("COMMAND [ARGUMENTS]")
     .helpCommand(false)
-    .option("-V, --version", "Print the version");
+    .option(VERSION_FLAG.flags, VERSION_FLAG.description);
   // Hidden here: each command that knows them shows them.
   for (const { flags, description } of Object.values(COMMON)) {
     program.addOption(new Option(flags, description).hideHelp());
@@ -133,6 +135,11 @@ export function commonFlags({ isLocal, flags }: Command) {
   const own = new Set(flags.map(({ key }) => key));
   const { json, url, apiKey } = COMMON;
   return isLocal ? (own.has("json") ? [] : [json]) : [json, url, apiKey];
+}
+
+/** The flags that may stand before the name of a command. */
+export function programFlags() {
+  return [...Object.values(COMMON), VERSION_FLAG];
 }
 
 function refuseClientFlags({ name, flags }: Command, typed: Record<string, unknown>): void {
@@ -183,13 +190,15 @@ function contextOf(typed: Record<string, unknown>, io: Io) {
     io,
     signal: io.signal,
     out: new Output(io, { isJson: typed["json"] === true }),
+    isUrlGiven: Boolean(typed["url"] ?? io.env["EXO_URL"]),
+    connect: (signal: AbortSignal) => clientOf(typed, io, signal),
     get client() {
-      return client ??= clientOf(typed, io);
+      return client ??= clientOf(typed, io, io.signal);
     },
   };
 }
 
-function clientOf(typed: Record<string, unknown>, io: Io): ApiClient {
+function clientOf(typed: Record<string, unknown>, io: Io, signal: AbortSignal): ApiClient {
   const url = String(typed["url"] ?? (io.env["EXO_URL"] || DEFAULT_URL));
   const parsed = URL.parse(url);
   if (!parsed || !/^https?:$/.test(parsed.protocol)) {
@@ -201,7 +210,7 @@ function clientOf(typed: Record<string, unknown>, io: Io): ApiClient {
   return new ApiClient({
     url,
     apiKey: apiKey === undefined ? undefined : String(apiKey),
-    signal: io.signal,
+    signal,
   });
 }
 
@@ -225,11 +234,7 @@ function report(
   if (io.signal.aborted) return ERRORS.cancelled.exit;
   const isJson = argv.includes("--json");
   if (isJson) io.stderr.write(`${JSON.stringify({ error: error.toInfo() })}\n`);
-  else {
-    io.stderr.write(`${red("error:", io.stderr, io.env)} ${error.message}\n`);
-    const hint = error.hint ?? (error.code === "usage" ? help : undefined);
-    if (hint) io.stderr.write(`hint: ${hint}\n`);
-  }
+  else tellError(error, io, error.code === "usage" ? help : undefined);
   return ERRORS[error.code].exit;
 }
 

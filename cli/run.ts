@@ -1,11 +1,13 @@
 import { z } from "zod";
-import type { ApiClient } from "../api/client.ts";
-import type { ChatEvent, Turn } from "../api/client_chat.ts";
+import type { Turn } from "../api/client_chat.ts";
 import { AppError } from "../core/errors.ts";
+import { showAnswer } from "./answer.ts";
+import { chat } from "./chat.ts";
 import { defineCommand } from "./command.ts";
-import { follow } from "./instance_view.ts";
 import type { Io } from "./io.ts";
 import type { Output } from "./output.ts";
+import { reachNode } from "./reach_node.ts";
+import { readyModel } from "./ready_model.ts";
 
 /** Silence of a piped stdin after which people are told what is waited for. */
 const STDIN_NOTE_MS = 2_000;
@@ -13,17 +15,23 @@ const STDIN_NOTE_MS = 2_000;
 /** `exo run`. */
 export const run = defineCommand({
   name: "run",
-  summary: "Ask a model one question",
-  description: "Text piped in is added to the prompt; a model that has no instance gets one",
+  summary: "Ask a model one question, or chat with it",
+  description: "Without a prompt it is a chat, where Ctrl-C stops the answer and Ctrl-D ends. " +
+    "Text piped in is added to the prompt. A model that has no instance gets one; " +
+    "when no node runs on this machine, one is started for the time of the command",
   example: [
     'run smollm2 "What is the capital of France?"',
+    "run smollm2",
+    'run ./SmolLM2-135M-Instruct-Q4_1.gguf "Write a haiku about the sea"',
     'run smollm2 "Say hello" --temperature 0 --max-tokens 20 --json',
     'run smollm2 "Summarise this" < notes.txt',
   ],
   positionals: ["model", "prompt"],
   args: z.object({
-    model: z.string().min(1).describe("Model id, or a prefix that no other model shares"),
-    prompt: z.string().optional().describe("What to ask, in quotes"),
+    model: z.string().min(1)
+      .describe("Model id, a prefix that no other model shares, or a GGUF file or folder")
+      .meta({ value: "MODEL|PATH" }),
+    prompt: z.string().optional().describe("What to ask, in quotes; without it, a chat"),
     system: z.string().optional().describe("Instructions ahead of the prompt").meta({
       value: "TEXT",
     }),
@@ -35,22 +43,28 @@ export const run = defineCommand({
     seed: z.number().int().optional().describe("Makes an answer repeatable"),
     stop: z.array(z.string().min(1)).default([])
       .describe("Text that ends the answer; may be repeated").meta({ value: "TEXT" }),
+    start: z.boolean().default(true).describe("Start no node when none runs"),
   }),
-  async run({ args, client, out, io }) {
-    const prompt = await promptOf(args.prompt, io, out);
-    const model = await readyModel(client, args.model, out);
-    const { maxTokens, temperature, topP, seed, stop } = args;
-    const system: Turn[] = args.system ? [{ role: "system", content: args.system }] : [];
-    const messages: Turn[] = [...system, { role: "user", content: prompt }];
+  async run(context) {
+    const { args, out, io } = context;
+    const isChat = args.prompt === undefined && io.stdin.isTerminal && !out.isJson;
+    const prompt = isChat ? "" : await promptOf(args.prompt, io, out);
+    await using node = await reachNode(context, { mayStart: args.start });
+    const model = await readyModel(node, args.model, context);
+    const { system, maxTokens, temperature, topP, seed, stop } = args;
     const sampling = { maxTokens, temperature, topP, seed, stop };
-    const startedAt = performance.now();
-    const answer = await show(client.chat({ model, messages, ...sampling }), out, startedAt);
+    if (isChat) return await chat({ model, system, sampling, connect: node.connect }, context);
+    const messages: Turn[] = [
+      ...(system ? [{ role: "system" as const, content: system }] : []),
+      { role: "user", content: prompt },
+    ];
+    const answer = await showAnswer(node.client.chat({ model, messages, ...sampling }), out);
     const { ttftMs, tokensPerSecond } = answer;
     const speed = tokensPerSecond === null ? "" : `, ${tokensPerSecond.toFixed(1)} tok/s`;
+    const first = ttftMs === null ? "No text" : `First token after ${Math.round(ttftMs)} ms`;
     out.result(answer, "");
-    out.note(
-      `${ttftMs === null ? "No text" : `First token after ${Math.round(ttftMs)} ms`}${speed}`,
-    );
+    out.note(first + speed);
+    return 0;
   },
 });
 
@@ -76,41 +90,4 @@ async function readPiped(io: Io, out: Output): Promise<string> {
     clearTimeout(timer);
     io.signal.removeEventListener("abort", onAbort);
   }
-}
-
-/** The whole id of a model with a ready instance; makes one when there is none. */
-async function readyModel(client: ApiClient, wanted: string, out: Output): Promise<string> {
-  const model = await client.showModel(wanted);
-  if (!model.running) {
-    out.note(`Creating an instance of ${model.id}`);
-    await client.placeInstance({ model: model.id });
-  }
-  await follow(client.awaitInstance({ model: model.id }), out);
-  return model.id;
-}
-
-/** Shows an answer while it is made, and sums it up. */
-async function show(events: AsyncIterable<ChatEvent>, out: Output, startedAt: number) {
-  let text = "";
-  let ttftMs: number | null = null;
-  for await (const event of events) {
-    if (event.type === "prefill") {
-      out.progress({
-        label: "Reading the prompt",
-        done: event.processedTokens,
-        total: event.totalTokens,
-      });
-    }
-    if (event.type === "text") {
-      ttftMs ??= performance.now() - startedAt;
-      text += event.text;
-      out.text(event.text);
-    }
-    if (event.type !== "finish") continue;
-    if (!text.endsWith("\n")) out.text("\n");
-    const { modelId, finishReason, usage } = event;
-    const tokensPerSecond = event.tokensPerSecond ?? null;
-    return { modelId, text, finishReason, usage: usage ?? null, ttftMs, tokensPerSecond };
-  }
-  throw new AppError("node_unreachable", "Lost the node before the answer was complete");
 }

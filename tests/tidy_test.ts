@@ -12,7 +12,10 @@ const ROOMS: Readonly<Record<string, { rooms: readonly string[]; libraries: RegE
   ffi: { rooms: [], libraries: /^node:/ },
   engines: { rooms: ["core", "ffi"], libraries: /^(zod|node:.*|@huggingface\/.*)$/ },
   node: { rooms: ["core", "net"], libraries: /^(zod|node:.*|@logtape\/logtape)$/ },
-  api: { rooms: ["core"], libraries: /^(zod|node:.*|hono(\/.*)?|eventsource-parser(\/.*)?)$/ },
+  api: {
+    rooms: ["core"],
+    libraries: /^(zod|node:.*|hono(\/.*)?|eventsource-parser(\/.*)?|fastest-levenshtein)$/,
+  },
   bench: { rooms: ["core", "api", "engines"], libraries: /./ },
   cli: {
     rooms: ["core", "net", "ffi", "engines", "node", "api", "bench"],

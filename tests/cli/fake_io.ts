@@ -1,5 +1,6 @@
 import { serveApi } from "../../api/server.ts";
-import type { Io, Sink } from "../../cli/io.ts";
+import type { Sink } from "../../cli/io.ts";
+import type { Entry, Keyboard, KeyboardIo } from "../../cli/keyboard.ts";
 import { runCli } from "../../cli/mod.ts";
 import { FakeGateway } from "../support/fake_gateway.ts";
 
@@ -18,6 +19,9 @@ export interface World {
   readonly isTerminal?: boolean;
   readonly signal?: AbortSignal;
   readonly files?: Readonly<Record<string, string>>;
+  /** Who sits at the terminal; nobody, unless said. */
+  readonly keyboard?: FakeKeyboard;
+  readonly cwd?: string;
   /** Called with each piece that is written to stdout. */
   readonly onStdout?: (text: string) => void;
 }
@@ -30,11 +34,11 @@ export async function runIn(world: World, argv: readonly string[]): Promise<Ran>
 }
 
 /** A world, with what has been written to it so far. */
-export function ioOf(world: World): { io: Io; stdout: () => string; stderr: () => string } {
+export function ioOf(world: World): { io: KeyboardIo; stdout: () => string; stderr: () => string } {
   const isTerminal = world.isTerminal ?? false;
   const stdout = recorder(isTerminal, world.onStdout);
   const stderr = recorder(isTerminal);
-  const io: Io = {
+  const io: KeyboardIo = {
     env: world.env ?? {},
     stdout: stdout.sink,
     stderr: stderr.sink,
@@ -43,10 +47,11 @@ export function ioOf(world: World): { io: Io; stdout: () => string; stderr: () =
       readText: () => Promise.resolve(world.stdin ?? ""),
     },
     signal: world.signal ?? new AbortController().signal,
-    cwd: "/work/here",
+    cwd: world.cwd ?? "/work/here",
     home: "/home/someone",
     os: "linux",
     readFile: (path) => world.files?.[path],
+    openKeyboard: () => world.keyboard ?? new FakeKeyboard(),
   };
   return { io, stdout: stdout.text, stderr: stderr.text };
 }
@@ -62,6 +67,32 @@ function recorder(isTerminal: boolean, listener: (text: string) => void = () => 
     },
   };
   return { sink, text: () => text };
+}
+
+/** A person who types what was agreed, then presses Ctrl-D. */
+export class FakeKeyboard implements Keyboard {
+  /** Ctrl-C while an answer is made. */
+  pressCtrlC: () => void = () => {};
+  isClosed = false;
+  readonly #entries: (string | Entry)[];
+
+  constructor(...entries: (string | Entry)[]) {
+    this.#entries = entries;
+  }
+
+  ask(): Promise<Entry> {
+    const entry = this.#entries.shift() ?? { type: "end" };
+    return Promise.resolve(typeof entry === "string" ? { type: "line", text: entry } : entry);
+  }
+
+  onInterrupt(stop: () => void): Disposable {
+    this.pressCtrlC = stop;
+    return { [Symbol.dispose]: () => this.pressCtrlC = () => {} };
+  }
+
+  [Symbol.dispose](): void {
+    this.isClosed = true;
+  }
 }
 
 /** A fake node behind a real server, until the returned value is disposed. */

@@ -4,10 +4,12 @@
  *     deno task verify faults [--from N] [--to N]             cells of the matrix
  *     deno task verify kills [--seed S] [--kills N]            kill -9 of a node, over and over
  *     deno task verify http [--seed S] [--requests N]         mutated requests
+ *     deno task verify aborts [--seed S] [--requests N]        answers that are left at random
  *     deno task verify models [--seed S] [--files N]           mutated model files
  */
 import { parseArgs } from "node:util";
 import { ensureSetup } from "../../ffi/setup.ts";
+import { abortRequests } from "./aborts.ts";
 import { CELLS, runCell } from "./faults.ts";
 import { fuzzHttp } from "./http.ts";
 import { killNode } from "./kills.ts";
@@ -77,6 +79,17 @@ async function verifyKills(seed: number, kills: number): Promise<Tally> {
   }
 }
 
+async function verifyAborts(seed: number, requests: number): Promise<Tally> {
+  await ensureSetup({ onProgress: say });
+  try {
+    await abortRequests(seed, requests);
+    return { passed: requests, failed: 0 };
+  } catch (cause) {
+    say(`FAILED: seed ${seed}: ${String(cause)}`);
+    return { passed: 0, failed: 1 };
+  }
+}
+
 /** One seed a round, so that a round can be replayed alone. */
 async function verifyHttp(seed: number, requests: number): Promise<Tally> {
   let [passed, failed] = [0, 0];
@@ -106,14 +119,15 @@ const { positionals: [bar], values } = parseArgs({
     seed: { type: "string", default: "1" },
     files: { type: "string", default: "5000" },
     kills: { type: "string", default: "50" },
-    requests: { type: "string", default: "200000" },
+    requests: { type: "string" },
   },
 });
 const run: Record<string, () => Promise<Tally>> = {
   faults: () => verifyFaults(Number(values.from), Number(values.to)),
   kills: () => verifyKills(Number(values.seed), Number(values.kills)),
+  aborts: () => verifyAborts(Number(values.seed), Number(values.requests ?? 500)),
   models: () => verifyModels(Number(values.seed), Number(values.files)),
-  http: () => verifyHttp(Number(values.seed), Number(values.requests)),
+  http: () => verifyHttp(Number(values.seed), Number(values.requests ?? 200_000)),
 };
 const wanted = run[bar ?? ""];
 if (!wanted) {

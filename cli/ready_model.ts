@@ -1,0 +1,66 @@
+import { resolve } from "node:path";
+import { isLoopback } from "../api/guard.ts";
+import { AppError } from "../core/errors.ts";
+import { follow } from "./instance_view.ts";
+import type { Io } from "./io.ts";
+import type { Output } from "./output.ts";
+import type { ReachedNode } from "./reach_node.ts";
+import { suggesting } from "./suggest.ts";
+
+/** The whole id of a model with a ready instance; adds and places it where that is missing. */
+export async function readyModel(
+  node: ReachedNode,
+  wanted: string,
+  { io, out }: { io: Io; out: Output },
+): Promise<string> {
+  const { client } = node;
+  const path = modelPath(wanted, io);
+  const model = path === undefined
+    ? await suggesting(client, wanted, client.showModel(wanted))
+    : await client.addModel(ofThisMachine(path, client.url));
+  if (!model.running) {
+    out.note(`Creating an instance of ${model.id}`);
+    const { instanceId } = await client.placeInstance({ model: model.id });
+    if (node.isOwn) node.onLeave(() => forget(node, instanceId));
+  }
+  await follow(client.awaitInstance({ model: model.id }), out);
+  return model.id;
+}
+
+/**
+ * The absolute path that a model is named by: one that says so by its beginning, a GGUF file, or
+ * a folder that exists. Undefined for the id of a model.
+ */
+export function modelPath(wanted: string, { cwd, home }: Pick<Io, "cwd" | "home">) {
+  const isTilde = wanted === "~" || wanted.startsWith("~/");
+  const path = isTilde ? resolve(home, `.${wanted.slice(1)}`) : resolve(cwd, wanted);
+  const isSaid = isTilde || /^(\/|\.\.?(\/|$))/.test(wanted) || /\.gguf$/i.test(wanted);
+  return isSaid || isFolder(path) ? path : undefined;
+}
+
+function isFolder(path: string): boolean {
+  try {
+    return Deno.statSync(path).isDirectory;
+  } catch {
+    return false;
+  }
+}
+
+/** A path means the same to us and to the node only on one machine. */
+function ofThisMachine(path: string, url: string): string {
+  const host = URL.parse(url)?.hostname.replace(/^\[|\]$/g, "");
+  if (host === "localhost" || isLoopback(host)) return path;
+  throw new AppError("usage", `Cannot add ${path} to ${url}: a node of this machine is needed`, {
+    hint: "name a model that the node knows; exo models list shows them",
+  });
+}
+
+/** A node that starts for one command would else load this model at each of its later starts. */
+async function forget(node: ReachedNode, instanceId: string): Promise<void> {
+  try {
+    // Under a signal of its own: the user's may be what ended the command.
+    await node.connect(new AbortController().signal).deleteInstance(instanceId);
+  } catch {
+    // The node stops anyway; what it kept shows in its next exo instance list.
+  }
+}

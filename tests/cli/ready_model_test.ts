@@ -1,0 +1,53 @@
+import { equal, match } from "node:assert/strict";
+import { modelPath } from "../../cli/ready_model.ts";
+import { cardOf } from "../support/fake_gateway.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { FakeNode } from "./fake_io.ts";
+
+Deno.test("modelPath() tells paths from ids", async () => {
+  await using dir = await TempDir.make();
+  await Deno.mkdir(`${dir.path}/checkpoint`);
+  const at = { cwd: dir.path, home: "/home/someone" };
+  const cases: [string, string | undefined][] = [
+    ["/models/m.gguf", "/models/m.gguf"],
+    ["./m", `${dir.path}/m`],
+    ["../m", new URL(`file://${dir.path}/../m`).pathname],
+    [".", dir.path],
+    ["~", "/home/someone"],
+    ["~/models/m", "/home/someone/models/m"],
+    ["M.GGUF", `${dir.path}/M.GGUF`],
+    ["checkpoint", `${dir.path}/checkpoint`],
+    ["local/smollm2", undefined],
+    ["smollm2", undefined],
+    [".hidden", undefined],
+  ];
+  for (const [wanted, path] of cases) equal(modelPath(wanted, at), path, wanted);
+});
+
+Deno.test("run adds a model that is named by its path, then asks it", async () => {
+  await using node = new FakeNode();
+  const { gateway } = node;
+  gateway.files.set("/work/here/tiny.gguf", cardOf());
+  gateway.afterCommand = (command) => {
+    if (command.type !== "PlaceInstance") return;
+    gateway.setRunners(command.instanceId, { type: "RunnerReady" });
+  };
+  for (const _ of ["first", "again"]) {
+    const { code, stdout, stderr } = await node.run(["run", "tiny.gguf", "hi"]);
+    equal(code, 0, stderr);
+    equal(stdout, "Hello world\n");
+  }
+  equal(gateway.state().instances.size, 1);
+  const missing = await node.run(["run", "./other.gguf", "hi"]);
+  equal(missing.code, 4);
+  match(missing.stderr, /"\/work\/here\/other\.gguf": there is no such file or folder/);
+});
+
+Deno.test("run sends no path to a node of another machine", async () => {
+  await using node = new FakeNode();
+  const url = "http://exo.invalid:1";
+  const { code, stderr } = await node.run(["run", "./tiny.gguf", "hi", "--url", url]);
+  equal(code, 2);
+  match(stderr, /Cannot add \/work\/here\/tiny\.gguf to http:\/\/exo\.invalid:1: a node of this/);
+  match(stderr, /hint: name a model that the node knows/);
+});
