@@ -19,6 +19,9 @@ stdout, everything else to stderr.
 | 3 | no node reachable |
 | 4 | not found |
 | 5 | timed out |
+| 6 | \`bench\`: some runs failed |
+| 7 | \`bench\`: the environment does not fit |
+| 8 | \`bench\`: the instance was lost |
 | 130 | interrupted |
 `;
 

@@ -39,6 +39,11 @@ export const COMMANDS: readonly Row[] = [
     load: async () => (await import("./status.ts")).status,
   },
   {
+    name: "bench",
+    summary: "Measure how fast a model reads prompts and writes answers",
+    load: async () => (await import("./bench.ts")).bench,
+  },
+  {
     name: "setup",
     summary: "Fetch MLX and compile the shim for this machine",
     load: async () => (await import("./setup.ts")).setup,

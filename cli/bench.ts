@@ -1,0 +1,245 @@
+import { z } from "zod";
+import type { ApiClient } from "../api/client.ts";
+import { type BenchSettings, measure, type Measured } from "../bench/measure.ts";
+import {
+  type BenchReport,
+  type BenchSubject,
+  medianTable,
+  percentileTable,
+  reportOf,
+} from "../bench/report.ts";
+import { AppError, type ErrorCode, toAppError } from "../core/errors.ts";
+import { defineCommand } from "./command.ts";
+import { follow } from "./instance_view.ts";
+import type { Io } from "./io.ts";
+import { type Output, red, table } from "./output.ts";
+import { VERSION } from "./version.ts";
+
+/** Exit codes of bench beside those of every command (design §4). */
+const EXIT = { someRunsFailed: 6, environmentUnfit: 7, instanceLost: 8 } as const;
+
+/** Limits of the lists and of what they hold. */
+const LIST_LENGTH_MAX = 64;
+const TOKENS_MAX = 16_777_216;
+const CONCURRENCY_MAX = 1_024;
+const REPEAT_MAX = 10_000;
+
+/** What the endpoint or the cluster cannot give, before anything is measured. */
+const UNFIT: ReadonlySet<ErrorCode> = new Set(["placement_failed", "unsupported_parameter"]);
+
+/** The instance was there when the bench began. */
+const LOST: ReadonlySet<ErrorCode> = new Set([
+  "instance_not_found",
+  "instance_removed",
+  "model_not_found",
+  "not_ready",
+]);
+
+/** `exo bench`. */
+export const bench = defineCommand({
+  name: "bench",
+  summary: "Measure how fast a model reads prompts and writes answers",
+  description: "Every figure is measured here, on this machine's clock, so that --url may name " +
+    "any OpenAI-compatible endpoint. Lists of equal length are paired, others combined. Exits " +
+    "with 6 when runs failed, 7 when nothing can be measured, 8 when the instance was lost",
+  example: [
+    "bench smollm2",
+    "bench smollm2 --pp 32,128 --tg 16 --repeat 5 --stream",
+    "bench smollm2 --pp 128 --tg 32 --concurrency 1,2,4 --json",
+  ],
+  positionals: ["model"],
+  args: z.object({
+    model: z.string().min(1).describe("Model id, or a prefix that no other model shares"),
+    pp: z.string().default("512,2048").describe("Prompt lengths in tokens").meta({ value: "N,…" }),
+    tg: z.string().default("128").describe("Answer lengths in tokens").meta({ value: "N,…" }),
+    allCombinations: z.boolean().default(false)
+      .describe("Measure each prompt length with each answer length, also of equal lists"),
+    concurrency: z.string().default("1").describe("Requests at once").meta({ value: "N,…" }),
+    repeat: z.number().int().min(1).max(REPEAT_MAX).default(3).describe("Runs that count"),
+    warmup: z.number().int().min(0).max(REPEAT_MAX).default(1).describe("Runs before them"),
+    stream: z.boolean().default(false)
+      .describe("Show percentiles of the first token and of the time between tokens"),
+  }),
+  async run({ args, client, out, io }) {
+    const settings = settingsOf(args);
+    const startedAt = new Date().toISOString();
+    let target: Target;
+    try {
+      target = await prepare(client, args.model, out);
+    } catch (error) {
+      if (!UNFIT.has(toAppError(error).code)) throw error;
+      return tell(toAppError(error), EXIT.environmentUnfit, { out, io });
+    }
+    const { model } = target;
+    const measured = await measure(settings, {
+      ask: ({ prompt, maxTokens }) => {
+        const messages = [{ role: "user" as const, content: prompt }];
+        return client.chat({ model, messages, maxTokens, temperature: 0 });
+      },
+      clock: performance,
+      onProgress: (progress) => out.progress(progress),
+    });
+    const subject = subjectOf(client, target, startedAt);
+    const report = reportOf(measured, settings, subject);
+    out.result(report, words(report, args.stream));
+    remark(report, out);
+    return ended(measured, target, { out, io });
+  },
+});
+
+interface Lists {
+  readonly pp: string;
+  readonly tg: string;
+  readonly concurrency: string;
+  readonly allCombinations: boolean;
+  readonly repeat: number;
+  readonly warmup: number;
+}
+
+/** @throws {AppError} `usage` for a list that cannot be read. */
+function settingsOf({ allCombinations, repeat, warmup, ...lists }: Lists): BenchSettings {
+  const pp = numbersIn(lists.pp, "pp", TOKENS_MAX);
+  const tg = numbersIn(lists.tg, "tg", TOKENS_MAX);
+  const arePaired = pp.length === tg.length && !allCombinations;
+  const lengths = arePaired
+    ? pp.map((pp, index) => ({ pp, tg: tg[index] ?? pp }))
+    : pp.flatMap((pp) => tg.map((tg) => ({ pp, tg })));
+  const concurrency = numbersIn(lists.concurrency, "concurrency", CONCURRENCY_MAX);
+  return {
+    // The same cell twice would be one cell with runs that cannot be told apart.
+    lengths: [...Map.groupBy(lengths, ({ pp, tg }) => `${pp} ${tg}`).values()].flatMap(([one]) =>
+      one ? [one] : []
+    ),
+    concurrency: [...new Set(concurrency)],
+    repeat,
+    warmup,
+  };
+}
+
+function numbersIn(text: string, param: string, max: number): number[] {
+  const numbers = text.trim().split(/\s*,\s*|\s+/)
+    .map((word) => /^\d+$/.test(word) ? Number(word) : NaN);
+  const areFit = numbers.every((number) => number >= 1 && number <= max);
+  if (areFit && numbers.length <= LIST_LENGTH_MAX) return numbers;
+  const needed = `up to ${LIST_LENGTH_MAX} whole numbers from 1 to ${max} needed`;
+  throw new AppError("usage", `Cannot use --${param} "${text}": ${needed}`, {
+    param,
+    hint: `separate them by commas, as in --${param} 1,2,4`,
+  });
+}
+
+/** What is measured. */
+interface Target {
+  /** By its whole id, where the endpoint is exo's. */
+  readonly model: string;
+  readonly nodes: BenchSubject["nodes"];
+}
+
+/** Makes sure that exo has a ready instance; any other endpoint is taken as it is. */
+async function prepare(client: ApiClient, wanted: string, out: Output): Promise<Target> {
+  if (/\/v1\/*$/.test(client.url)) {
+    throw new AppError("usage", `Cannot use --url ${client.url}: one without /v1 needed`, {
+      hint: `--url ${client.url.replace(/\/v1\/*$/, "")}`,
+    });
+  }
+  if (!await isExo(client)) return { model: wanted, nodes: null };
+  const model = await client.showModel(wanted);
+  if (!model.running) {
+    out.note(`Creating an instance of ${model.id}`);
+    await client.placeInstance({ model: model.id });
+  }
+  await follow(client.awaitInstance({ model: model.id }), out);
+  const { nodeIdentities, nodeBackends, nodeMemory } = await client.state();
+  const nodes = Object.entries(nodeIdentities).map(([nodeId, identity]) => ({
+    nodeId,
+    name: identity.friendlyName,
+    version: identity.exoVersion,
+    backends: nodeBackends[nodeId] ?? [],
+    ramTotalBytes: nodeMemory[nodeId]?.ramTotal.inBytes ?? null,
+  }));
+  return { model: model.id, nodes };
+}
+
+/** Only exo names its node; whether anybody answers at all shows at the first question. */
+async function isExo(client: ApiClient): Promise<boolean> {
+  try {
+    return typeof await client.nodeId() === "string";
+  } catch (error) {
+    const { code } = toAppError(error);
+    if (code === "node_unreachable" || code === "not_found") return false;
+    throw error;
+  }
+}
+
+function subjectOf({ url }: ApiClient, target: Target, startedAt: string): BenchSubject {
+  const { os, arch } = Deno.build;
+  const cores = navigator.hardwareConcurrency;
+  return {
+    tool: { name: "exo", version: VERSION },
+    machine: { os, arch, cores, deno: Deno.version.deno },
+    url,
+    ...target,
+    startedAt,
+    finishedAt: new Date().toISOString(),
+  };
+}
+
+function words(report: BenchReport, withPercentiles: boolean): string {
+  if (report.cells.length === 0) return "";
+  const tables = withPercentiles
+    ? [medianTable(report), percentileTable(report)]
+    : [medianTable(report)];
+  return tables.map(({ head, rows }) => table(head, rows)).join("\n\n");
+}
+
+/** What people must know to read the table. */
+function remark({ sizes, cells, runs }: BenchReport, out: Output): void {
+  for (const { askedTokens, reachedTokens } of sizes) {
+    if (askedTokens === reachedTokens) continue;
+    out.note(`No prompt has ${askedTokens} tokens: ${reachedTokens} is the nearest`);
+  }
+  const short = cells.reduce((sum, cell) => sum + cell.short, 0);
+  if (short > 0) out.note(`Answers that the model ended before --tg tokens: ${short}`);
+  const cached = runs.filter(({ cachedTokens }) => (cachedTokens ?? 0) > 0).length;
+  if (cached > 0) out.note(`Prompts read in part from a cache: ${cached}`);
+  const reasons = Map.groupBy(
+    runs.filter(({ error }) => error !== null),
+    ({ error }) => error?.message ?? "",
+  );
+  for (const [reason, failed] of reasons) out.note(`Failed ${failed.length} times: ${reason}`);
+}
+
+/** The exit code; errors of the table of codes are thrown, so that the program tells them. */
+function ended({ stop, runs }: Measured, target: Target, world: World): number {
+  if (stop) {
+    const wasThere = target.nodes !== null || stop.code !== "model_not_found";
+    if (LOST.has(stop.code) && wasThere) {
+      const hint = `exo bench ${target.model} starts anew; exo status shows what runs`;
+      const lost = new AppError(stop.code, stop.message, { hint: stop.hint ?? hint });
+      return tell(lost, EXIT.instanceLost, world);
+    }
+    if (UNFIT.has(stop.code)) return tell(stop, EXIT.environmentUnfit, world);
+    throw stop;
+  }
+  const failed = runs.filter((run) => "error" in run).length;
+  if (failed === 0) return 0;
+  const message = `Cannot report all runs: ${failed} of ${runs.length} failed`;
+  const hint = "the report says why, run by run; --json has all of it";
+  return tell(new AppError("internal", message, { hint }), EXIT.someRunsFailed, world);
+}
+
+interface World {
+  readonly out: Output;
+  readonly io: Io;
+}
+
+/** Tells an error whose exit code is bench's own, as the program tells the others. */
+function tell(error: AppError, exit: number, { out, io }: World): number {
+  out.endProgress();
+  if (out.isJson) io.stderr.write(`${JSON.stringify({ error: error.toInfo() })}\n`);
+  else {
+    io.stderr.write(`${red("error:", io.stderr, io.env)} ${error.message}\n`);
+    if (error.hint) io.stderr.write(`hint: ${error.hint}\n`);
+  }
+  return exit;
+}
