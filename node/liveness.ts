@@ -1,7 +1,7 @@
 import { type ProcessState, processState } from "./process_state.ts";
 
 /** How often a silent process that has work is looked at; three looks decide. */
-export const LIVENESS_MS = 2_500;
+export const LIVENESS_MS = 2_000;
 
 /**
  * Tells within seconds that a silent process will not speak again: it is stopped, or it sleeps
