@@ -16,6 +16,8 @@ interface Ledger {
 }
 
 /**
+ * The seed fixes commands and delays; where in a command a kill falls is up to the machine.
+ *
  * Gives a node commands, kills it with SIGKILL at a random point, starts it again, and asserts that
  * all it acknowledged holds; `kills` times over one data directory.
  * @throws what was lost.
