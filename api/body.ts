@@ -10,6 +10,8 @@ export const BODY_TIMEOUT_MS = 30_000;
 /** Deepest nesting of a body's JSON. */
 export const JSON_DEPTH_MAX = 64;
 
+const ONE_OBJECT = { hint: "send one JSON object" };
+
 /** What a body may cost. */
 export interface BodyLimits {
   readonly bytesMax: number;
@@ -23,14 +25,21 @@ export interface BodyLimits {
 export async function readJson(request: Request, limits: BodyLimits): Promise<unknown> {
   const text = await readText(request, limits);
   if (text.trim() === "") {
-    throw new AppError("invalid_request", "Cannot read the body: found nothing, JSON needed");
+    throw new AppError(
+      "invalid_request",
+      "Cannot read the body: found nothing, JSON needed",
+      ONE_OBJECT,
+    );
   }
   let json: unknown;
   try {
     json = JSON.parse(text);
   } catch (error) {
     const found = error instanceof Error ? error.message : String(error);
-    throw new AppError("invalid_request", `Cannot read the body as JSON: ${found}`);
+    const message = `Cannot read the body of ${text.length} characters as JSON: ${
+      found[0]?.toLowerCase()
+    }${found.slice(1)}`;
+    throw new AppError("invalid_request", message, ONE_OBJECT);
   }
   checkDepth(json);
   return json;
@@ -45,6 +54,7 @@ function checkDepth(json: unknown): void {
       throw new AppError(
         "invalid_request",
         `Cannot read the body: it is nested too deep, ${needed}`,
+        { hint: "send less lists and objects inside each other" },
       );
     }
     level = level.flatMap((one) =>
@@ -75,8 +85,10 @@ async function readText(request: Request, { bytesMax, timeoutMs }: BodyLimits): 
   } catch (error) {
     void reader.cancel().catch(() => {});
     if (error instanceof AppError) throw error;
-    const found = error instanceof Error ? error.message : String(error);
-    throw new AppError("invalid_request", `Cannot read the body: ${found}`, { cause: error });
+    const isText = !(error instanceof TypeError);
+    const found = error instanceof Error && isText ? error.message : "it is not UTF-8 text";
+    const hint = isText ? "send the request again" : "send JSON in UTF-8, not compressed";
+    throw new AppError("invalid_request", `Cannot read the body: ${found}`, { hint, cause: error });
   } finally {
     clearTimeout(timer);
   }
@@ -84,9 +96,13 @@ async function readText(request: Request, { bytesMax, timeoutMs }: BodyLimits): 
 
 function tooLarge(bytesMax: number): AppError {
   const limit = formatBytes(bytesMax);
-  return new AppError("payload_too_large", `Cannot read the body: it is over ${limit}`, {
-    hint: "send less in one request",
-  });
+  return new AppError(
+    "payload_too_large",
+    `Cannot read the body: it is over ${limit}`,
+    {
+      hint: "send less in one request",
+    },
+  );
 }
 
 function tooSlow(timeoutMs: number): AppError {

@@ -1,3 +1,4 @@
+import type { Chunk } from "../core/chunk.ts";
 import { AppError } from "../core/errors.ts";
 import { readJson } from "./body.ts";
 import { type Answer, decode, encode, encodeStream } from "./dialects/openai_chat.ts";
@@ -10,7 +11,7 @@ import { sseResponse } from "./sse.ts";
 export const COMMAND_ID_HEADER = "X-Exo-Command-Id";
 
 /** `POST /v1/chat/completions`: one answer, whole or as a stream. */
-export function chatRoutes(router: Router, { gateway, limits, keepAliveMs }: RouteOptions): void {
+export function chatRoutes(router: Router, { gateway, limits, streams }: RouteOptions): void {
   router.post("/v1/chat/completions", async (c) => {
     const json = await readJson(c.req.raw, limits);
     const request = decode(json, () => gateway.newSeed());
@@ -23,8 +24,13 @@ export function chatRoutes(router: Router, { gateway, limits, keepAliveMs }: Rou
       const answer = answerOf(gateway, generation.commandId, modelId);
       const headers = { [COMMAND_ID_HEADER]: generation.commandId };
       if (!request.stream) return c.json(await encode(generation.chunks, answer), 200, headers);
-      const messages = encodeStream(generation.chunks, answer, request);
-      return sseResponse(messages, { onDisconnect: () => client.abort(), keepAliveMs, headers });
+      const chunks = endedBy(client.signal, generation.chunks);
+      return sseResponse(encodeStream(chunks, answer, request), {
+        ...streams,
+        headers,
+        onDisconnect: () => client.abort(),
+        onStall: () => client.abort(stalled()),
+      });
     } catch (error) {
       if (!client.signal.aborted) throw error;
       throw new AppError("cancelled", "Cannot answer: the client is gone", { cause: error });
@@ -32,6 +38,24 @@ export function chatRoutes(router: Router, { gateway, limits, keepAliveMs }: Rou
       unlink();
     }
   });
+}
+
+/** The chunks, ended by the error with which `signal` is aborted, if it is. */
+async function* endedBy(
+  signal: AbortSignal,
+  chunks: AsyncIterable<Chunk>,
+): AsyncGenerator<Chunk> {
+  for await (const chunk of chunks) {
+    if (signal.reason instanceof AppError) break;
+    yield chunk;
+  }
+  if (signal.reason instanceof AppError) yield { type: "Error", error: signal.reason.toInfo() };
+}
+
+/** What a client that reads again is told. */
+function stalled(): AppError {
+  const message = "Cannot go on: the client left what it was sent unread for too long";
+  return new AppError("client_too_slow", message, { hint: "read the stream as it comes" });
 }
 
 function answerOf(gateway: Gateway, id: Answer["id"], modelId: Answer["modelId"]): Answer {

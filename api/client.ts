@@ -18,6 +18,8 @@ const WAIT_SECONDS_MAX = 300;
 /** Adding a model reads its header and counts its tensors, which a slow disk may draw out. */
 const ADD_TIMEOUT_MS = 120_000;
 
+const INSTANCES = "exo instance list shows what became of it";
+
 /** Whom to ask, and as whom. */
 export interface ClientOptions {
   readonly url: string;
@@ -130,10 +132,12 @@ export class ApiClient {
     for (let left = timeoutSeconds;; left -= WAIT_SECONDS_MAX) {
       const seconds = Math.min(left, WAIT_SECONDS_MAX);
       for await (const message of this.#awaitOnce(target, seconds)) {
-        if (message.type === "failed") throw new AppError("runner_failed", message.message);
+        if (message.type === "failed") {
+          throw new AppError("runner_failed", message.message, { hint: INSTANCES });
+        }
         if (message.type === "timeout") {
           if (left > WAIT_SECONDS_MAX) break;
-          throw new AppError("timed_out", message.message);
+          throw new AppError("timed_out", message.message, { hint: INSTANCES });
         }
         yield message;
         if (message.type === "ready") return;
@@ -182,9 +186,13 @@ export class ApiClient {
    * One answer as it is made: text, then one finish. Leaving the loop early cancels it.
    * @throws {AppError} what the generation ended with.
    */
-  async *chat(input: ChatInput): AsyncGenerator<ChatEvent> {
-    const response = await this.#send("POST", "/v1/chat/completions", { body: chatBody(input) });
-    yield* readChat(this.#events(response));
+  async *chat(
+    input: ChatInput,
+    { timeoutMs }: { readonly timeoutMs?: number | undefined } = {},
+  ): AsyncGenerator<ChatEvent> {
+    const options = { body: chatBody(input), timeoutMs };
+    const response = await this.#send("POST", "/v1/chat/completions", options);
+    yield* readChat(this.#events(response, timeoutMs));
   }
 
   async #json<T>(method: string, path: string, options: RequestOptions = {}): Promise<T> {
@@ -229,25 +237,34 @@ export class ApiClient {
       return new AppError("timed_out", message, cause);
     }
     if (error instanceof SyntaxError) return notOurs(this.url, "an answer that is not JSON");
-    return new AppError("node_unreachable", `Cannot reach a node at ${this.url}`, {
-      hint: "start one with `exo serve`, or name another with --url",
+    return new AppError("node_unreachable", `Cannot reach a node at ${this.url}: ${why(error)}`, {
+      hint: "start one with exo serve, or name another with --url",
       ...cause,
     });
   }
 
   /** The events of a stream; a connection that breaks is an `AppError`. */
-  async *#events(response: Response): AsyncGenerator<SseEvent> {
+  async *#events(response: Response, timeoutMs?: number): AsyncGenerator<SseEvent> {
     try {
       yield* readSse(response.body ?? new Blob([]).stream());
     } catch (error) {
-      throw this.#failure(error);
+      throw this.#failure(error, timeoutMs);
     }
   }
 }
 
+/** Why there was no connection, in words; those of the system differ from one to the next. */
+function why(error: unknown): string {
+  const found = error instanceof Error ? `${error.message} ${error.cause}` : "";
+  if (/refused/i.test(found)) return "nothing listens there";
+  if (/port \d+ are blocked/i.test(found)) return "its port is one that no client may ask";
+  if (/dns|lookup/i.test(found)) return "its host has no address";
+  return "the connection broke off";
+}
+
 interface RequestOptions {
   readonly body?: object;
-  readonly timeoutMs?: number;
+  readonly timeoutMs?: number | undefined;
 }
 
 /** The error that a reply holds, ours or that of whatever else answers at this address. */

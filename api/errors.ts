@@ -1,6 +1,7 @@
-import type { z } from "zod";
+import { distance } from "fastest-levenshtein";
+import { z } from "zod";
 import { AppError, type ErrorInfo, ERRORS, toAppError } from "../core/errors.ts";
-import { firstIssue } from "./issues.ts";
+import { firstIssue, type Issue } from "../core/issues.ts";
 
 /** The reason phrases of the statuses in the table of error codes. */
 const REASONS: Readonly<Record<number, string>> = {
@@ -18,6 +19,9 @@ const REASONS: Readonly<Record<number, string>> = {
   503: "Service Unavailable",
   504: "Gateway Timeout",
 };
+
+/** Slips between a field that nobody knows and the one that was meant. */
+const SLIPS_MAX = 2;
 
 /** How long a client should wait before it tries again, in seconds. */
 const RETRY_AFTER_S = 1;
@@ -74,10 +78,21 @@ export function errorResponse(thrown: unknown): Response {
 export function parse<S extends z.ZodType>(schema: S, input: unknown): z.output<S> {
   const result = schema.safeParse(input);
   if (result.success) return result.data;
-  const { param, found, needed } = firstIssue(result.error, input);
+  const issue = firstIssue(result.error, input);
+  const { param, found, needed } = issue;
   const place = param === "" ? "the request" : `"${param}"`;
   const message = `Cannot read ${place}: found ${found}, ${needed} needed`;
-  throw new AppError("invalid_request", message, { param: param || undefined });
+  const hint = nextStep(issue, schema instanceof z.ZodObject ? Object.keys(schema.shape) : []);
+  throw new AppError("invalid_request", message, { param: param || undefined, hint });
+}
+
+/** What to do about a field; `known` are those of the request itself. */
+function nextStep({ param, isMissing, isUnknown }: Issue, known: readonly string[]): string {
+  if (param === "") return "send one JSON object";
+  if (isMissing) return `add "${param}" and send the request again`;
+  if (!isUnknown) return `correct "${param}" and send the request again`;
+  const meant = known.find((name) => distance(name, param) <= SLIPS_MAX);
+  return meant === undefined ? `leave "${param}" out` : `did you mean "${meant}"?`;
 }
 
 /** Refuses a parameter that would change the answer and that this version cannot honour. */

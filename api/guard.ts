@@ -28,6 +28,15 @@ export function guard(options: GuardOptions): MiddlewareHandler<RouteEnv> {
   };
 }
 
+/** Refuses a key that no header can carry. @throws {AppError} `usage`, without the key. */
+export function requireUsableKey(apiKey: string): void {
+  if (/^[\x21-\x7e]+$/.test(apiKey)) return;
+  const found = apiKey === "" ? "found an empty key" : "found a space or a character beyond ASCII";
+  throw new AppError("usage", `Cannot use the API key: ${found}`, {
+    hint: "choose a key of letters, digits and signs, without spaces, or none",
+  });
+}
+
 function check(request: Request, { apiKey, allowedHosts = [] }: GuardOptions): void {
   if (apiKey !== undefined) return checkKey(request, apiKey);
   const host = hostOf(request);

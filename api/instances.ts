@@ -29,7 +29,15 @@ const PlaceRequest = z.strictObject({
   config: z.preprocess(camelKeys, Config).optional(),
 });
 
-const CreateRequest = z.strictObject({ instance: z.preprocess(internalTags, Instance) });
+const Tagged = z.union([
+  z.looseObject({ MlxRingInstance: z.looseObject({}) }),
+  z.looseObject({ type: z.literal("MlxRingInstance") }),
+]);
+
+const CreateRequest = z.strictObject({
+  instance: Tagged.transform((json) => internalTags(json) as z.input<typeof Instance>)
+    .pipe(Instance),
+});
 
 const seconds = z.coerce.number().min(0).max(WAIT_SECONDS_MAX);
 
@@ -47,7 +55,7 @@ const AwaitQuery = z.object({
 
 /** Places, lists, follows and deletes instances (spec §4). */
 export function instanceRoutes(router: Router, options: RouteOptions): void {
-  const { gateway, limits, keepAliveMs } = options;
+  const { gateway, limits, streams } = options;
   router.post("/place_instance", async (c) => {
     const query = parse(PlaceQuery, c.req.query());
     return await place(c, gateway, parse(PlaceRequest, await readJson(c.req.raw, limits)), query);
@@ -67,7 +75,8 @@ export function instanceRoutes(router: Router, options: RouteOptions): void {
     const wanted = wantedBy(gateway, parse(AwaitQuery, c.req.query()));
     const gone = new AbortController();
     const messages = waitForInstance(gateway, wanted, gone.signal);
-    return sseResponse(asData(messages), { onDisconnect: () => gone.abort(), keepAliveMs });
+    const leave = () => gone.abort();
+    return sseResponse(asData(messages), { ...streams, onDisconnect: leave, onStall: leave });
   });
   router.get("/instance/:id", (c) => c.json(encodeInstance(existing(gateway, c.req.param("id")))));
   router.delete("/instance/:id", async (c) => {
@@ -132,7 +141,8 @@ function wantedBy(
   }
   if (model_id === undefined) {
     const message = `Cannot wait for an instance: found neither "instance_id" nor "model_id"`;
-    throw new AppError("invalid_request", message, { param: "instance_id" });
+    const hint = "add one of them to the query";
+    throw new AppError("invalid_request", message, { param: "instance_id", hint });
   }
   const { modelId } = findModel(gateway.state(), model_id);
   return { modelId, until, timeoutMs };

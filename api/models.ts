@@ -39,6 +39,8 @@ export interface ModelObject {
   readonly downloaded_on: readonly NodeId[];
 }
 
+const ListQuery = z.object({ status: z.enum(["downloaded"]).optional() });
+
 const AddRequest = z.union([
   z.strictObject({ path: z.string().min(1) }),
   z.strictObject({ model_id: z.string().min(1) }),
@@ -48,7 +50,7 @@ const AddRequest = z.union([
 export function modelRoutes(router: Router, options: RouteOptions): void {
   const { gateway, limits } = options;
   const list = (c: RouteContext) => {
-    const status = parse(z.enum(["downloaded"]).optional(), c.req.query("status"));
+    const { status } = parse(ListQuery, c.req.query());
     const state = gateway.state();
     const models = [...cardsOf(state).values()].map((card) => modelObject(state, card));
     const data = status ? models.filter((model) => model.downloaded_on.length > 0) : models;
@@ -93,7 +95,8 @@ function localPath(
   }
   if (!request.path.startsWith("/")) {
     const message = `Cannot add "${request.path}": an absolute path is needed`;
-    throw new AppError("invalid_request", message, { param: "path" });
+    const hint = "begin the path with /, or let exo models add do it";
+    throw new AppError("invalid_request", message, { param: "path", hint });
   }
   return request.path;
 }

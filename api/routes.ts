@@ -1,6 +1,7 @@
 import type { Context, Hono } from "hono";
 import type { BodyLimits } from "./body.ts";
 import type { Gateway } from "./gateway.ts";
+import type { SseOptions } from "./sse.ts";
 
 /** What the server knows of a request beside the request itself. */
 export interface Bindings {
@@ -22,7 +23,8 @@ export type RouteContext = Context<RouteEnv>;
 export interface RouteOptions {
   readonly gateway: Gateway;
   readonly limits: BodyLimits;
-  readonly keepAliveMs: number;
+  /** How streams are kept (`api/sse.ts`). */
+  readonly streams: Pick<SseOptions, "keepAliveMs" | "stallMs">;
   /** Whether each request has shown the API key. */
   readonly isAuthenticated: boolean;
 }

@@ -5,17 +5,18 @@ import { chatRoutes } from "./chat.ts";
 import { clusterRoutes } from "./cluster.ts";
 import { errorResponse } from "./errors.ts";
 import type { Gateway } from "./gateway.ts";
-import { guard, type GuardOptions } from "./guard.ts";
+import { guard, type GuardOptions, requireUsableKey } from "./guard.ts";
 import { instanceRoutes } from "./instances.ts";
 import { modelRoutes } from "./models.ts";
-import type { Bindings, RouteEnv, Router } from "./routes.ts";
-import { KEEP_ALIVE_MS } from "./sse.ts";
+import { listen, portOf } from "./listen.ts";
+import type { RouteEnv, Router } from "./routes.ts";
 
 /** How the API is guarded and limited. */
 export interface ApiOptions extends GuardOptions {
   readonly bodyBytesMax?: number | undefined;
   readonly bodyTimeoutMs?: number | undefined;
   readonly keepAliveMs?: number | undefined;
+  readonly stallMs?: number | undefined;
   /** Told of every request once its headers are out; never of bodies, prompts or answers. */
   readonly onRequest?: ((record: RequestRecord) => void) | undefined;
   /** Told of every defect of ours, with its stack; the client gets a 500 without one. */
@@ -40,19 +41,16 @@ const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 
 /** All routes over `gateway`; takes requests in process too, as the tests do. */
 export function createApp(gateway: Gateway, options: ApiOptions = {}): Router {
-  if (options.apiKey === "") {
-    throw new AppError("usage", "Cannot guard the API with an empty key", {
-      hint: "give a key of at least one character, or none",
-    });
-  }
+  if (options.apiKey !== undefined) requireUsableKey(options.apiKey);
   const app: Router = new Hono<RouteEnv>();
   app.use(async (c, next) => {
     const requestId = gateway.newId();
-    const startedAt = gateway.now();
+    // A steady clock: the node's may be set while the request is answered.
+    const startedAt = performance.now();
     await next();
     c.res.headers.set(REQUEST_ID_HEADER, requestId);
     const { method, path } = c.req;
-    const ms = gateway.now() - startedAt;
+    const ms = Math.round(performance.now() - startedAt);
     options.onRequest?.({ requestId, method, path, status: c.res.status, ms });
   });
   app.use(guard(options));
@@ -79,7 +77,7 @@ function routesOver(gateway: Gateway, options: ApiOptions): Router {
       bytesMax: options.bodyBytesMax ?? BODY_BYTES_MAX,
       timeoutMs: options.bodyTimeoutMs ?? BODY_TIMEOUT_MS,
     },
-    keepAliveMs: options.keepAliveMs ?? KEEP_ALIVE_MS,
+    streams: { keepAliveMs: options.keepAliveMs, stallMs: options.stallMs },
     isAuthenticated: options.apiKey !== undefined,
   };
   clusterRoutes(routes, shared);
@@ -93,10 +91,13 @@ function unknownRoute(routes: Router, method: string, path: string): Response {
   const allowed = METHODS.filter((other) => routes.router.match(other, path)[0].length > 0);
   const wanted = `Cannot ${method} ${path}`;
   if (allowed.length === 0) {
-    return errorResponse(new AppError("not_found", `${wanted}: there is no such route`));
+    const hint =
+      "clients of OpenAI use /v1/chat/completions and /v1/models; GET /state has the rest";
+    return errorResponse(new AppError("not_found", `${wanted}: there is no such route`, { hint }));
   }
-  const hint = `allowed: ${allowed.join(", ")}`;
-  const response = errorResponse(new AppError("method_not_allowed", wanted, { hint }));
+  const needed = `${wanted}: ${allowed.join(" or ")} needed`;
+  const hint = "use a method that the route has";
+  const response = errorResponse(new AppError("method_not_allowed", needed, { hint }));
   response.headers.set("allow", allowed.join(", "));
   return response;
 }
@@ -124,21 +125,23 @@ export interface ListenOptions extends ApiOptions {
  * Serves `gateway` over HTTP.
  * @throws {AppError} `conflict` when the port is taken, `usage` when the address is not ours.
  */
-export function serveApi(gateway: Gateway, options: ListenOptions): ApiServer {
+export async function serveApi(gateway: Gateway, options: ListenOptions): Promise<ApiServer> {
   const app = createApp(gateway, options);
-  const { hostname, port, signal } = options;
+  const { hostname, signal } = options;
   try {
-    const server = Deno.serve(
-      { hostname, port, signal, onListen: () => {} },
-      (request, { remoteAddr }) => {
-        const bindings: Bindings = { remoteAddress: remoteAddr.hostname };
-        return app.fetch(request, bindings);
-      },
-    );
-    const { addr, finished } = server;
-    return { hostname, port: addr.port, url: localUrl(hostname, addr.port), finished };
+    const server = await listen(app, hostname, options.port);
+    const { promise: finished, resolve } = Promise.withResolvers<void>();
+    server.once("close", resolve);
+    const close = () => {
+      server.close();
+      server.closeAllConnections();
+    };
+    signal.addEventListener("abort", close, { once: true });
+    if (signal.aborted) close();
+    const port = portOf(server);
+    return { hostname, port, url: localUrl(hostname, port), finished };
   } catch (error) {
-    throw listenError(error, hostname, port);
+    throw listenError(error, hostname, options.port);
   }
 }
 
@@ -156,25 +159,27 @@ export function checkAddress(hostname: string, port: number): void {
 
 function listenError(error: unknown, hostname: string, port: number): AppError {
   const wanted = `Cannot listen on ${hostname}:${port}`;
-  if (error instanceof Deno.errors.AddrInUse) {
+  const code = error instanceof Error && "code" in error ? error.code : undefined;
+  if (code === "EADDRINUSE") {
     return new AppError("conflict", `${wanted}: the port is taken`, {
       hint: `stop the program that has it, or choose another with --port`,
       cause: error,
     });
   }
-  if (error instanceof Deno.errors.AddrNotAvailable) {
+  if (code === "EADDRNOTAVAIL") {
     return new AppError("usage", `${wanted}: this machine has no such address`, {
       hint: "choose one of this machine with --host, such as 127.0.0.1",
       cause: error,
     });
   }
-  if (error instanceof Deno.errors.PermissionDenied) {
+  if (code === "EACCES") {
     return new AppError("forbidden", `${wanted}: not permitted`, {
       hint: "choose a port of 1024 or more with --port",
       cause: error,
     });
   }
-  const found = error instanceof Error ? error.message : String(error);
+  const said = error instanceof Error ? error.message : String(error);
+  const found = said.includes("lookup") ? "there is no host of that name" : said;
   return new AppError("usage", `${wanted}: ${found}`, {
     hint: "choose an address of this machine with --host, such as 127.0.0.1",
     cause: error,

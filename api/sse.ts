@@ -1,6 +1,12 @@
 /** Longest silence of a stream: after it a comment tells proxies and clients that it lives. */
 export const KEEP_ALIVE_MS = 10_000;
 
+/**
+ * Longest time that a client may leave what it was sent untaken, beyond what sockets hold for it;
+ * after it, the client has stopped to read.
+ */
+export const STALL_MS = 120_000;
+
 /** One message of a stream. A comment is for whoever knows it; standard clients skip it. */
 export type SseMessage =
   | { readonly data: string; readonly event?: string }
@@ -26,7 +32,10 @@ export function encodeSse(message: SseMessage): string {
 export interface SseOptions {
   /** Called when the client is gone, before `messages` is told to return. */
   readonly onDisconnect: () => void;
-  readonly keepAliveMs?: number;
+  /** Called once when the client has stopped to read; `messages` should then end soon. */
+  readonly onStall: () => void;
+  readonly keepAliveMs?: number | undefined;
+  readonly stallMs?: number | undefined;
   readonly headers?: Readonly<Record<string, string>>;
 }
 
@@ -40,16 +49,21 @@ export function sseResponse(messages: AsyncIterable<SseMessage>, options: SseOpt
 
 function sseBody(
   messages: AsyncIterable<SseMessage>,
-  { onDisconnect, keepAliveMs = KEEP_ALIVE_MS }: SseOptions,
+  { onDisconnect, onStall, keepAliveMs = KEEP_ALIVE_MS, stallMs = STALL_MS }: SseOptions,
 ): ReadableStream<Uint8Array> {
   const source = messages[Symbol.asyncIterator]();
   const encoder = new TextEncoder();
   let isGone = false;
   let isFirst = true;
   let pending: Promise<IteratorResult<SseMessage>> | undefined;
+  let stall: ReturnType<typeof setTimeout> | undefined;
   return new ReadableStream<Uint8Array>({
     async pull(controller) {
-      const send = (message: SseMessage) => controller.enqueue(encoder.encode(encodeSse(message)));
+      clearTimeout(stall);
+      const send = (message: SseMessage) => {
+        controller.enqueue(encoder.encode(encodeSse(message)));
+        stall = setTimeout(onStall, stallMs);
+      };
       if (isFirst) {
         isFirst = false;
         return send(KEEP_ALIVE);
@@ -64,6 +78,7 @@ function sseBody(
     },
     cancel() {
       isGone = true;
+      clearTimeout(stall);
       onDisconnect();
       // Not awaited: a source that is waiting returns only once its wait is over.
       source.return?.().catch(() => {});

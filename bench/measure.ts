@@ -82,16 +82,16 @@ const FINAL: ReadonlySet<ErrorCode> = new Set([
 /** Batches in a row that find nobody at the address before the loop gives up. */
 const UNREACHABLE_MAX = 2;
 
-/** Measures all cells in order: lengths, then concurrency, then repeats. Never rejects. */
+/**
+ * Measures all cells in order: lengths, then concurrency, then repeats. Prompts whose size is among
+ * `sizes` are taken as they are; the others are sized first. Never rejects.
+ */
 export async function measure(
   settings: BenchSettings,
-  { ask, clock, onProgress = () => {} }: {
-    ask: Ask;
-    clock: Clock;
-    onProgress?: (progress: Progress) => void;
-  },
+  { sizes: known = [], ...world }: World & { readonly sizes?: readonly PromptSize[] },
 ): Promise<Measured> {
-  const bench = new Bench(settings, ask, clock, onProgress);
+  const bench = new Bench(settings, world);
+  for (const size of known) bench.sizes.set(size.askedTokens, size);
   let stop: AppError | undefined;
   try {
     await bench.run();
@@ -102,12 +102,22 @@ export async function measure(
   return { sizes, runs: bench.runs, stop };
 }
 
+/** What the loop works with. */
+interface World {
+  readonly ask: Ask;
+  readonly clock: Clock;
+  /** Called when a runner failed, before the next question; its error ends the bench. */
+  readonly recover?: () => Promise<void>;
+  readonly onProgress?: (progress: Progress) => void;
+}
+
 class Bench {
   readonly runs: Run[] = [];
   readonly sizes = new Map<number, PromptSize | AppError>();
   readonly #settings: BenchSettings;
   readonly #ask: Ask;
   readonly #clock: Clock;
+  readonly #recover: () => Promise<void>;
   readonly #onProgress: (progress: Progress) => void;
   /** Of the next prompt: no two are the same. */
   #serial = 0;
@@ -115,13 +125,12 @@ class Bench {
 
   constructor(
     settings: BenchSettings,
-    ask: Ask,
-    clock: Clock,
-    onProgress: (progress: Progress) => void,
+    { ask, clock, recover = () => Promise.resolve(), onProgress = () => {} }: World,
   ) {
     this.#settings = settings;
     this.#ask = ask;
     this.#clock = clock;
+    this.#recover = recover;
     this.#onProgress = onProgress;
   }
 
@@ -146,7 +155,7 @@ class Bench {
       if (size instanceof AppError) return;
       this.#onProgress({ label: "Warming up", done, total: warmup });
       const outcome = await this.#request(size, first.tg, this.#clock.now());
-      this.#stopAfter([outcome]);
+      await this.#goOnAfter([outcome]);
     }
   }
 
@@ -167,17 +176,18 @@ class Bench {
       const told = outcome instanceof AppError ? { error: outcome.toInfo() } : { answer: outcome };
       this.runs.push({ ...key, index, ...told });
     }
-    this.#stopAfter(outcomes);
+    await this.#goOnAfter(outcomes);
   }
 
   /** @throws {AppError} when what was answered says that nothing more can be. */
-  #stopAfter(outcomes: readonly (Answered | AppError)[]): void {
+  async #goOnAfter(outcomes: readonly (Answered | AppError)[]): Promise<void> {
     const errors = outcomes.filter((outcome) => outcome instanceof AppError);
     const final = errors.find(({ code }) => FINAL.has(code));
     if (final) throw final;
     const nobody = errors.filter(({ code }) => code === "node_unreachable");
     this.#unreachable = nobody.length === outcomes.length ? this.#unreachable + 1 : 0;
     if (nobody[0] && this.#unreachable >= UNREACHABLE_MAX) throw nobody[0];
+    if (errors.some(({ code }) => code === "runner_failed")) await this.#recover();
   }
 
   /** Found once for each size. @throws {AppError} what ends the bench. */

@@ -1,16 +1,27 @@
-import type { ChatEvent, ChatUsage } from "../api/client_chat.ts";
+import { z } from "zod";
+import type { ChatEvent } from "../api/client_chat.ts";
 import { AppError } from "../core/errors.ts";
 import type { Output } from "./output.ts";
 
+const count = z.number().int();
+
 /** A whole answer, and how fast it came. */
-export interface Answer {
-  readonly modelId: string;
-  readonly text: string;
-  readonly finishReason: string;
-  readonly usage: ChatUsage | null;
-  readonly ttftMs: number | null;
-  readonly tokensPerSecond: number | null;
-}
+export const Answer = z.strictObject({
+  modelId: z.string().describe("Whole id of the model that answered"),
+  text: z.string().describe("The answer"),
+  finishReason: z.string().describe("`stop`, `length`, or what another endpoint says"),
+  usage: z.strictObject({
+    promptTokens: count.describe("Tokens of the prompt, chat template included"),
+    completionTokens: count.describe("Tokens of the answer"),
+    totalTokens: count.describe("Both together"),
+    cachedTokens: count.describe("Prompt tokens that were taken from a cache"),
+  }).nullable().describe("Null where the endpoint does not count"),
+  ttftMs: z.number().nullable()
+    .describe("Milliseconds from the question to the first text; null without text"),
+  tokensPerSecond: z.number().nullable()
+    .describe("Speed after the first token, as the engine measured it; null of fewer than two"),
+});
+export type Answer = z.infer<typeof Answer>;
 
 /**
  * Shows an answer while it is made, and sums it up.
@@ -36,7 +47,8 @@ export async function showAnswer(events: AsyncIterable<ChatEvent>, out: Output):
     if (event.type !== "finish") continue;
     if (!text.endsWith("\n")) out.text("\n");
     const { modelId, finishReason, usage } = event;
-    const tokensPerSecond = event.tokensPerSecond ?? null;
+    // The engine says 0 where there is nothing to measure.
+    const tokensPerSecond = event.tokensPerSecond || null;
     return { modelId, text, finishReason, usage: usage ?? null, ttftMs, tokensPerSecond };
   }
   throw new AppError("node_unreachable", "Lost the node before the answer was complete");

@@ -1,5 +1,4 @@
 import { z } from "zod";
-import type { ApiClient } from "../api/client.ts";
 import { type BenchSettings, measure, type Measured } from "../bench/measure.ts";
 import {
   type BenchReport,
@@ -9,8 +8,9 @@ import {
   reportOf,
 } from "../bench/report.ts";
 import { AppError, type ErrorCode, toAppError } from "../core/errors.ts";
+import { BenchJson } from "./bench_json.ts";
 import { defineCommand } from "./command.ts";
-import { follow } from "./instance_view.ts";
+import { type BenchTarget, benchTarget } from "./bench_target.ts";
 import type { Io } from "./io.ts";
 import { type Output, red, table } from "./output.ts";
 import { VERSION } from "./version.ts";
@@ -23,6 +23,7 @@ const LIST_LENGTH_MAX = 64;
 const TOKENS_MAX = 16_777_216;
 const CONCURRENCY_MAX = 1_024;
 const REPEAT_MAX = 10_000;
+const TIMEOUT_SECONDS_MAX = 604_800;
 
 /** What the endpoint or the cluster cannot give, before anything is measured. */
 const UNFIT: ReadonlySet<ErrorCode> = new Set(["placement_failed", "unsupported_parameter"]);
@@ -40,8 +41,9 @@ export const bench = defineCommand({
   name: "bench",
   summary: "Measure how fast a model reads prompts and writes answers",
   description: "Every figure is measured here, on this machine's clock, so that --url may name " +
-    "any OpenAI-compatible endpoint. Lists of equal length are paired, others combined. Exits " +
-    "with 6 when runs failed, 7 when nothing can be measured, 8 when the instance was lost",
+    "any OpenAI-compatible endpoint. An instance that runs is used; one that had to be made is " +
+    "deleted at the end. Lists of equal length are paired, others combined. Exits with 6 when " +
+    "runs failed, 7 when nothing can be measured, 8 when the instance was lost",
   example: [
     "bench smollm2",
     "bench smollm2 --pp 32,128 --tg 16 --repeat 5 --stream",
@@ -49,7 +51,8 @@ export const bench = defineCommand({
   ],
   positionals: ["model"],
   args: z.object({
-    model: z.string().min(1).describe("Model id, or a prefix that no other model shares"),
+    model: z.string().min(1)
+      .describe("Model id, a prefix that no other model shares, or the path of a model"),
     pp: z.string().default("512,2048").describe("Prompt lengths in tokens").meta({ value: "N,…" }),
     tg: z.string().default("128").describe("Answer lengths in tokens").meta({ value: "N,…" }),
     allCombinations: z.boolean().default(false)
@@ -57,29 +60,35 @@ export const bench = defineCommand({
     concurrency: z.string().default("1").describe("Requests at once").meta({ value: "N,…" }),
     repeat: z.number().int().min(1).max(REPEAT_MAX).default(3).describe("Runs that count"),
     warmup: z.number().int().min(0).max(REPEAT_MAX).default(1).describe("Runs before them"),
+    timeout: z.number().int().min(1).max(TIMEOUT_SECONDS_MAX).default(7_200)
+      .describe("Seconds that one answer may take"),
     stream: z.boolean().default(false)
       .describe("Show percentiles of the first token and of the time between tokens"),
   }),
-  async run({ args, client, out, io }) {
+  json: BenchJson,
+  async run({ args, client, connect, out, io }) {
     const settings = settingsOf(args);
     const startedAt = new Date().toISOString();
-    let target: Target;
+    let prepared: BenchTarget;
     try {
-      target = await prepare(client, args.model, out);
+      prepared = await benchTarget({ client, connect, out, io }, args.model);
     } catch (error) {
       if (!UNFIT.has(toAppError(error).code)) throw error;
       return tell(toAppError(error), EXIT.environmentUnfit, { out, io });
     }
+    await using target = prepared;
     const { model } = target;
+    const timeoutMs = args.timeout * 1_000;
     const measured = await measure(settings, {
       ask: ({ prompt, maxTokens }) => {
         const messages = [{ role: "user" as const, content: prompt }];
-        return client.chat({ model, messages, maxTokens, temperature: 0 });
+        return client.chat({ model, messages, maxTokens, temperature: 0 }, { timeoutMs });
       },
       clock: performance,
+      recover: () => target.recover(),
       onProgress: (progress) => out.progress(progress),
     });
-    const subject = subjectOf(client, target, startedAt);
+    const subject = subjectOf(client.url, target, startedAt);
     const report = reportOf(measured, settings, subject);
     out.result(report, words(report, args.stream));
     remark(report, out);
@@ -128,57 +137,19 @@ function numbersIn(text: string, param: string, max: number): number[] {
   });
 }
 
-/** What is measured. */
-interface Target {
-  /** By its whole id, where the endpoint is exo's. */
-  readonly model: string;
-  readonly nodes: BenchSubject["nodes"];
-}
-
-/** Makes sure that exo has a ready instance; any other endpoint is taken as it is. */
-async function prepare(client: ApiClient, wanted: string, out: Output): Promise<Target> {
-  if (/\/v1\/*$/.test(client.url)) {
-    throw new AppError("usage", `Cannot use --url ${client.url}: one without /v1 needed`, {
-      hint: `--url ${client.url.replace(/\/v1\/*$/, "")}`,
-    });
-  }
-  if (!await isExo(client)) return { model: wanted, nodes: null };
-  const model = await client.showModel(wanted);
-  if (!model.running) {
-    out.note(`Creating an instance of ${model.id}`);
-    await client.placeInstance({ model: model.id });
-  }
-  await follow(client.awaitInstance({ model: model.id }), out);
-  const { nodeIdentities, nodeBackends, nodeMemory } = await client.state();
-  const nodes = Object.entries(nodeIdentities).map(([nodeId, identity]) => ({
-    nodeId,
-    name: identity.friendlyName,
-    version: identity.exoVersion,
-    backends: nodeBackends[nodeId] ?? [],
-    ramTotalBytes: nodeMemory[nodeId]?.ramTotal.inBytes ?? null,
-  }));
-  return { model: model.id, nodes };
-}
-
-/** Only exo names its node; whether anybody answers at all shows at the first question. */
-async function isExo(client: ApiClient): Promise<boolean> {
-  try {
-    return typeof await client.nodeId() === "string";
-  } catch (error) {
-    const { code } = toAppError(error);
-    if (code === "node_unreachable" || code === "not_found") return false;
-    throw error;
-  }
-}
-
-function subjectOf({ url }: ApiClient, target: Target, startedAt: string): BenchSubject {
+function subjectOf(
+  url: string,
+  { model, nodes }: BenchTarget,
+  startedAt: string,
+): BenchSubject {
   const { os, arch } = Deno.build;
   const cores = navigator.hardwareConcurrency;
   return {
     tool: { name: "exo", version: VERSION },
     machine: { os, arch, cores, deno: Deno.version.deno },
     url,
-    ...target,
+    model,
+    nodes,
     startedAt,
     finishedAt: new Date().toISOString(),
   };
@@ -210,7 +181,7 @@ function remark({ sizes, cells, runs }: BenchReport, out: Output): void {
 }
 
 /** The exit code; errors of the table of codes are thrown, so that the program tells them. */
-function ended({ stop, runs }: Measured, target: Target, world: World): number {
+function ended({ stop, runs }: Measured, target: BenchTarget, world: World): number {
   if (stop) {
     const wasThere = target.nodes !== null || stop.code !== "model_not_found";
     if (LOST.has(stop.code) && wasThere) {

@@ -1,13 +1,13 @@
 import type { z } from "zod";
 import type { ApiClient } from "../api/client.ts";
-import { firstIssue } from "../api/issues.ts";
+import { firstIssue } from "../core/issues.ts";
 import { AppError } from "../core/errors.ts";
 import { type Flag, flagsOf, spelled, valuesOf } from "./flags.ts";
 import type { Io } from "./io.ts";
 import type { Output } from "./output.ts";
 
 /** What a command runs with. */
-export interface CommandContext<Args> {
+export interface CommandContext<Args, Result = unknown> {
   readonly args: Args;
   /** The API of the node that `--url` names; made when it is first used. */
   readonly client: ApiClient;
@@ -15,14 +15,14 @@ export interface CommandContext<Args> {
   readonly connect: (signal: AbortSignal) => ApiClient;
   /** Whether the user named the node; else it is the usual one of this machine. */
   readonly isUrlGiven: boolean;
-  readonly out: Output;
+  readonly out: Output<Result>;
   readonly io: Io;
   /** Aborted when the user interrupts; `io.signal` for short. */
   readonly signal: AbortSignal;
 }
 
 /** A subcommand as its file writes it. */
-export interface Definition<S extends z.ZodObject> {
+export interface Definition<S extends z.ZodObject, R extends z.ZodType> {
   readonly name: string;
   /** One line, imperative, without a full stop. */
   readonly summary: string;
@@ -32,6 +32,8 @@ export interface Definition<S extends z.ZodObject> {
   readonly example: string | readonly string[];
   /** Flags, help and docs at once: `minNodes` is `--min-nodes`. */
   readonly args: S;
+  /** What `--json` prints, each field with its description: `docs/json.md` is made of it. */
+  readonly json: R;
   /** Keys of `args` that are given by place, in order. */
   readonly positionals?: readonly (keyof z.output<S> & string)[];
   /** Needs no node: has no `--url` and no `--api-key` but its own. */
@@ -42,7 +44,9 @@ export interface Definition<S extends z.ZodObject> {
    * The user's story. Returns the exit code when it is not 0.
    * @throws {AppError} what the user is told; its code decides the exit code.
    */
-  run(context: CommandContext<z.output<S>>): Promise<number | void> | number | void;
+  run(
+    context: CommandContext<z.output<S>, z.output<R>>,
+  ): Promise<number | void> | number | void;
 }
 
 /** A subcommand that the table can hold. */
@@ -54,6 +58,8 @@ export interface Command {
   readonly examples: readonly string[];
   readonly flags: readonly Flag[];
   readonly positionals: readonly Flag[];
+  /** What `--json` prints. */
+  readonly json: z.ZodType;
   readonly isLocal: boolean;
   readonly isHidden: boolean;
   /**
@@ -77,7 +83,9 @@ export interface CommandGroup {
 }
 
 /** A subcommand out of one schema. */
-export function defineCommand<S extends z.ZodObject>(definition: Definition<S>): Command {
+export function defineCommand<S extends z.ZodObject, R extends z.ZodType>(
+  definition: Definition<S, R>,
+): Command {
   const { name, summary, description, args, positionals = [] } = definition;
   const all = flagsOf(args);
   const places = positionals.flatMap((key) => all.filter((flag) => flag.key === key));
@@ -95,6 +103,7 @@ export function defineCommand<S extends z.ZodObject>(definition: Definition<S>):
     examples: [definition.example].flat(),
     flags: all.filter((flag) => !places.includes(flag)),
     positionals: places,
+    json: definition.json,
     isLocal: definition.isLocal ?? false,
     isHidden: definition.isHidden ?? false,
     check,

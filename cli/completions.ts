@@ -15,9 +15,9 @@ const SHELLS: Readonly<Record<"bash" | "zsh" | "fish", (offers: readonly Offer[]
 export const completions = defineCommand({
   name: "completions",
   summary: "Print a script that completes exo in a shell",
-  description: "bash: write it to the file of the first example. " +
-    "zsh: write it to a file _exo in a folder of fpath, ahead of compinit. " +
-    "fish: write it to the file of the last example. A new shell then knows it",
+  description: "bash and fish: write it to the file of the example, in a folder that may have to " +
+    "be made first. zsh: write it to a file _exo in a folder of fpath, ahead of compinit. " +
+    "A new shell then knows it",
   example: [
     "completions bash > ~/.local/share/bash-completion/completions/exo",
     'completions zsh > "${fpath[1]}/_exo"',
@@ -27,6 +27,10 @@ export const completions = defineCommand({
   isLocal: true,
   args: z.object({
     shell: z.enum(["bash", "zsh", "fish"]).describe("bash, zsh or fish"),
+  }),
+  json: z.strictObject({
+    shell: z.enum(["bash", "zsh", "fish"]).describe("The shell that was asked for"),
+    script: z.string().describe("What that shell should read"),
   }),
   async run({ args: { shell }, out }) {
     // The table holds this command too, so it is read only now.

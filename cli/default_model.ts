@@ -43,3 +43,11 @@ async function exists(path: string): Promise<boolean> {
     return false;
   }
 }
+
+// As a program it prints the path: bench/ needs the model, and may not import this room.
+if (import.meta.main) {
+  const say = (line: string) => Deno.stderr.writeSync(new TextEncoder().encode(`${line}\n`));
+  const [cacheDir = "."] = Deno.args;
+  const path = await fetchDefaultModel(cacheDir, say);
+  Deno.stdout.writeSync(new TextEncoder().encode(`${path}\n`));
+}

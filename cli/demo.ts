@@ -26,6 +26,14 @@ export const demo = defineCommand({
   example: "demo",
   isLocal: true,
   args: z.object({}),
+  json: z.strictObject({
+    model: z.string().describe("Whole id of the model that answered"),
+    question: z.string().describe("What it was asked"),
+    answer: z.string().describe("What it answered"),
+    ttftMs: z.number().int().describe("Milliseconds from the question to the first text"),
+    tokensPerSecond: z.number().nullable()
+      .describe("Speed after the first token, as the engine measured it"),
+  }),
   async run({ io, out, signal }) {
     await configureLogs({ level: "warning", format: "text", sink: io.stderr });
     const modelPath = await fetchModel(io, out);

@@ -4,6 +4,7 @@ import { type ApiServer, checkAddress, type RequestRecord, serveApi } from "../a
 import { isLoopback } from "../api/guard.ts";
 import { apiKeyFile, directories } from "../core/directories.ts";
 import { AppError } from "../core/errors.ts";
+import { findLibrary } from "../ffi/library.ts";
 import { ensureSetup } from "../ffi/setup.ts";
 import { Node } from "../node/node.ts";
 import { deviceFileOf } from "../node/probe.ts";
@@ -61,7 +62,7 @@ export async function startHost(options: HostOptions, io: Io): Promise<Host> {
   });
   const closing = new AbortController();
   try {
-    const api = options.api ? listen(node, options, closing.signal) : undefined;
+    const api = options.api ? await listen(node, options, closing.signal) : undefined;
     const keyFile = apiKeyFile({ ...homes, data: dataDir });
     await leaveKey(keyFile, options.apiKey);
     let stopped: Promise<void> | undefined;
@@ -79,7 +80,11 @@ export async function startHost(options: HostOptions, io: Io): Promise<Host> {
   }
 }
 
-function listen(node: Node, options: HostOptions, signal: AbortSignal): ApiServer {
+function listen(
+  node: Node,
+  options: HostOptions,
+  signal: AbortSignal,
+): Promise<ApiServer> {
   const { host: hostname, port, apiKey, onDefect, onRequest } = options;
   // Whoever chose a name for the address will use it as the host.
   const allowedHosts = [hostname];
@@ -94,7 +99,9 @@ function loadTimeoutMs({ EXO_MODEL_LOAD_TIMEOUT: seconds }: Io["env"]): number |
     return value * 1000;
   }
   const needed = `seconds from 0 (no limit) to ${LOAD_TIMEOUT_SECONDS_MAX} needed`;
-  throw new AppError("usage", `Cannot use EXO_MODEL_LOAD_TIMEOUT="${seconds}": ${needed}`);
+  throw new AppError("usage", `Cannot use EXO_MODEL_LOAD_TIMEOUT="${seconds}": ${needed}`, {
+    hint: "unset it for a limit by the size of the model",
+  });
 }
 
 /** Safe by default: whoever opens the API to a network says who may use it (design D11). */
@@ -107,8 +114,9 @@ function checkExposure({ host, apiKey, auth, api }: HostOptions): void {
 
 async function library({ onProgress }: HostOptions): Promise<string> {
   try {
-    const { libraryPath } = await ensureSetup(onProgress ? { onProgress } : {});
-    return libraryPath;
+    await ensureSetup(onProgress ? { onProgress } : {});
+    // One that the user names may not be there, which the setup leaves to them.
+    return findLibrary();
   } catch (cause) {
     throw setupFailed(cause);
   }
@@ -140,6 +148,12 @@ export function setupFailed(cause: unknown): AppError {
 /** Variables that a runner has no business to see. */
 const SECRETS = ["EXO_API_KEY", "HF_TOKEN"];
 
+/**
+ * Largest JavaScript heap of a runner, tokenizer included; weights lie outside. V8's own limit is a
+ * share of the machine's memory, and takes half a minute to give up near it.
+ */
+export const RUNNER_HEAP_MIB_MAX = 1_024;
+
 /** How this program starts itself as a runner: from source, or as the one binary. */
 export function runnerLaunch(
   env: Io["env"],
@@ -155,6 +169,8 @@ export function runnerLaunch(
     args: Deno.build.standalone ? ["runner"] : ["run", "-A", main, "runner"],
     env: {
       ...Object.fromEntries(given),
+      DENO_V8_FLAGS: [env.DENO_V8_FLAGS, `--max-old-space-size=${RUNNER_HEAP_MIB_MAX}`]
+        .filter((flag) => flag).join(","),
       ...(libraryPath === undefined ? {} : { EXO_MLX_LIBRARY: libraryPath }),
     },
   };

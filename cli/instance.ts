@@ -1,6 +1,13 @@
 import { z } from "zod";
 import { defineCommand, defineGroup } from "./command.ts";
-import { follow, summaries, summarize, untagged } from "./instance_view.ts";
+import {
+  follow,
+  InstanceSummary,
+  statusWords,
+  summaries,
+  summarize,
+  untagged,
+} from "./instance_view.ts";
 import { table } from "./output.ts";
 import { suggesting } from "./suggest.ts";
 
@@ -11,6 +18,9 @@ const timeout = z.number().min(0).default(WAIT_SECONDS)
   .describe("Longest wait in seconds; 0 waits without end").meta({ value: "SECONDS" });
 
 const id = z.string().min(1).describe("Instance id, as exo instance list shows it");
+
+/** What commands print of an instance that they have made or deleted. */
+const INSTANCE_ID = z.string().describe("Id of the instance");
 
 const SHARDING = { pipeline: "Pipeline", tensor: "Tensor" } as const;
 const TRANSPORT = { ring: "MlxRing", jaccl: "MlxJaccl" } as const;
@@ -38,6 +48,7 @@ const create = defineCommand({
     transport: z.enum(["ring", "jaccl"]).default("ring")
       .describe("How the ranks talk to each other"),
   }),
+  json: z.strictObject({ instanceId: INSTANCE_ID }),
   async run({ args, client, out }) {
     const placed = client.placeInstance({
       model: args.model,
@@ -62,13 +73,14 @@ const list = defineCommand({
   summary: "List the instances of the cluster",
   example: ["instance list", "instance list --json"],
   args: z.object({}),
+  json: z.array(InstanceSummary).readonly(),
   async run({ client, out }) {
     const instances = summaries(await client.state());
-    const rows = instances.map(({ instanceId, modelId, status, nodeIds }) => [
-      instanceId,
-      modelId,
-      status,
-      nodeIds.join(", "),
+    const rows = instances.map((instance) => [
+      instance.instanceId,
+      instance.modelId,
+      statusWords(instance),
+      instance.nodeIds.join(", "),
     ]);
     const words = rows.length > 0 ? table(["INSTANCE", "MODEL", "STATUS", "NODES"], rows) : "";
     if (rows.length === 0) out.note("No instances; exo instance create MODEL makes one");
@@ -82,6 +94,10 @@ const show = defineCommand({
   example: "instance show ID",
   positionals: ["id"],
   args: z.object({ id }),
+  json: InstanceSummary.extend({
+    instance: z.record(z.string(), z.unknown()).readonly()
+      .describe("All of it, as `GET /instance/ID` of the API shows it"),
+  }),
   async run({ args, client, out }) {
     const tagged = await client.showInstance(args.id);
     const instance = untagged(tagged);
@@ -90,7 +106,7 @@ const show = defineCommand({
     const lines = [
       `instance  ${summary.instanceId}`,
       `model     ${summary.modelId}`,
-      `status    ${summary.status}`,
+      `status    ${statusWords(summary)}`,
       `nodes     ${summary.nodeIds.join(", ")}`,
       ...(summary.lastError === undefined ? [] : [`error     ${summary.lastError}`]),
     ];
@@ -105,6 +121,10 @@ const awaitReady = defineCommand({
   example: "instance await ID --timeout 60",
   positionals: ["id"],
   args: z.object({ id, timeout }),
+  json: z.strictObject({
+    instanceId: INSTANCE_ID,
+    status: z.literal("ready").describe("Any other end is an error"),
+  }),
   async run({ args, client, out }) {
     const wait = { timeoutSeconds: args.timeout };
     const instanceId = await follow(client.awaitInstance({ instanceId: args.id }, wait), out);
@@ -118,6 +138,7 @@ const remove = defineCommand({
   example: "instance delete ID",
   positionals: ["id"],
   args: z.object({ id }),
+  json: z.strictObject({ instanceId: INSTANCE_ID }),
   async run({ args, client, out }) {
     await client.deleteInstance(args.id);
     out.result({ instanceId: args.id }, `Instance ${args.id} is deleted`);

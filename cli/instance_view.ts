@@ -1,20 +1,10 @@
+import { z } from "zod";
 import type { InstanceView, StateView, TaggedInstance } from "../api/client.ts";
 import type { WaitMessage, WaitPhase } from "../api/instance_wait.ts";
 import type { Output } from "./output.ts";
 
-/** An instance as the command line tells of it. */
-export interface InstanceSummary {
-  readonly instanceId: string;
-  readonly modelId: string;
-  /** `ready`, `running`, `loading 3/30`, `failed`, … of its least advanced runner. */
-  readonly status: string;
-  readonly nodeIds: readonly string[];
-  /** Why its last attempt failed, while it is tried again. */
-  readonly lastError?: string;
-}
-
 /** How far a runner is, by its tag; the instance is as far as the last of its runners. */
-const STAGES: Readonly<Record<string, string>> = {
+const STAGES = {
   RunnerFailed: "failed",
   RunnerShutdown: "stopped",
   RunnerShuttingDown: "stopping",
@@ -26,9 +16,24 @@ const STAGES: Readonly<Record<string, string>> = {
   RunnerWarmingUp: "warming up",
   RunnerRunning: "running",
   RunnerReady: "ready",
-};
+} as const;
 
 const ORDER = Object.keys(STAGES);
+
+/** `retrying`: it failed and waits for its next attempt. */
+const Status = z.enum([...new Set(Object.values(STAGES)), "retrying"]);
+
+/** An instance as the command line tells of it. */
+export const InstanceSummary = z.strictObject({
+  instanceId: z.string().describe("Id of the instance"),
+  modelId: z.string().describe("Whole id of its model"),
+  status: Status.describe("How far its least advanced runner is"),
+  layersLoaded: z.number().int().optional().describe("Layers in memory, while it loads"),
+  totalLayers: z.number().int().optional().describe("Layers in all, while it loads"),
+  nodeIds: z.array(z.string()).readonly().describe("Nodes that it spans"),
+  lastError: z.string().optional().describe("Why its last attempt failed, while it is tried again"),
+});
+export type InstanceSummary = z.infer<typeof InstanceSummary>;
 
 /** The inside of `{Tag: {…}}`. */
 export function untagged(tagged: TaggedInstance): InstanceView | undefined {
@@ -39,13 +44,14 @@ export function untagged(tagged: TaggedInstance): InstanceView | undefined {
 export function summarize(instance: InstanceView, state: StateView): InstanceSummary {
   const { modelId, nodeToRunner } = instance.shardAssignments;
   const retry = state.instanceRetries[instance.instanceId];
-  const status = statusOf(Object.values(nodeToRunner), state, retry !== undefined);
+  const standing = standingOf(Object.values(nodeToRunner), state, retry !== undefined);
+  const { status } = standing;
   // Once it serves again, why it failed is history.
   const isServing = status === "ready" || status === "running";
   return {
     instanceId: instance.instanceId,
     modelId,
-    status,
+    ...standing,
     nodeIds: Object.keys(nodeToRunner),
     ...(retry && !isServing ? { lastError: retry.lastError } : {}),
   };
@@ -59,15 +65,29 @@ export function summaries(state: StateView): InstanceSummary[] {
   });
 }
 
-function statusOf(runnerIds: readonly string[], state: StateView, isRetried: boolean): string {
+/** `loading 3/30`, or the status alone. */
+export function statusWords({ status, layersLoaded, totalLayers }: InstanceSummary): string {
+  return totalLayers === undefined ? status : `${status} ${layersLoaded ?? 0}/${totalLayers}`;
+}
+
+type Standing = Pick<InstanceSummary, "status" | "layersLoaded" | "totalLayers">;
+
+function standingOf(runnerIds: readonly string[], state: StateView, isRetried: boolean): Standing {
   const stages = runnerIds.map((runnerId) => Object.entries(state.runners[runnerId] ?? {})[0]);
   stages.sort((a, b) => ORDER.indexOf(a?.[0] ?? "") - ORDER.indexOf(b?.[0] ?? ""));
   const [last] = stages;
-  if (!last) return isRetried ? "retrying" : "starting";
+  if (!last) return { status: isRetried ? "retrying" : "starting" };
   const [tag, inside] = last;
-  const { layersLoaded, totalLayers } = inside as Record<string, unknown>;
-  const layers = totalLayers === undefined ? "" : ` ${layersLoaded}/${totalLayers}`;
-  return `${STAGES[tag] ?? tag}${layers}`;
+  // A node of another version may know a stage that we do not: it is on its way.
+  const status = isStage(tag) ? STAGES[tag] : "starting";
+  const layers = Layers.safeParse(inside);
+  return { status, ...layers.data };
+}
+
+const Layers = z.object({ layersLoaded: z.number(), totalLayers: z.number() });
+
+function isStage(tag: string): tag is keyof typeof STAGES {
+  return tag in STAGES;
 }
 
 /** What each phase of a wait is called. */

@@ -59,7 +59,8 @@ function sinkOf(file: typeof Deno.stdout): Sink {
   return {
     isTerminal,
     get columns() {
-      return isTerminal ? Deno.consoleSize().columns : 80;
+      // A terminal that nobody sized says 0.
+      return (isTerminal && Deno.consoleSize().columns) || 80;
     },
     write(text) {
       let bytes = encoder.encode(text);

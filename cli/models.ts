@@ -8,8 +8,23 @@ import { suggesting } from "./suggest.ts";
 
 const model = z.string().min(1).describe("Model id, or a prefix that no other model shares");
 
+/** What commands print of a model that they have added or removed. */
+const MODEL_ID = z.strictObject({ modelId: z.string().describe("Whole id of the model") });
+
+const ModelView = MODEL_ID.extend({
+  storageBytes: z.number().int().describe("Bytes of its weights as stored"),
+  quantization: z.string().describe("As its files say, such as `Q4_1`; empty for none"),
+  family: z.string().describe("Such as `llama`; empty when unknown"),
+  contextLength: z.number().int().describe("Longest prompt plus answer, in tokens; 0 for unknown"),
+  tasks: z.array(z.string()).readonly().describe("What it can do, such as `TextGeneration`"),
+  isCustom: z.boolean().describe("Whether it was added by hand, and can be removed"),
+  isPlaced: z.boolean().describe("Whether it has an instance, ready or not"),
+  downloadedOn: z.array(z.string()).readonly().describe("Nodes that have its files"),
+});
+type ModelView = z.infer<typeof ModelView>;
+
 /** A model as the command line tells of it. */
-function viewOf(object: ModelObject) {
+function viewOf(object: ModelObject): ModelView {
   return {
     modelId: object.id,
     storageBytes: object.storage_size_bytes,
@@ -18,7 +33,7 @@ function viewOf(object: ModelObject) {
     contextLength: object.context_length,
     tasks: object.tasks,
     isCustom: object.is_custom,
-    isRunning: object.running,
+    isPlaced: object.running,
     downloadedOn: object.downloaded_on,
   };
 }
@@ -28,6 +43,7 @@ const list = defineCommand({
   summary: "List the models that the cluster knows",
   example: ["models list", "models list --json"],
   args: z.object({}),
+  json: z.array(ModelView).readonly(),
   async run({ client, out }) {
     const views = (await client.listModels()).map(viewOf);
     const rows = views.map((view) => [
@@ -35,7 +51,7 @@ const list = defineCommand({
       formatBytes(view.storageBytes),
       view.quantization || "none",
       view.contextLength > 0 ? String(view.contextLength) : "unknown",
-      view.isRunning ? "yes" : "no",
+      view.isPlaced ? "yes" : "no",
     ]);
     const head = ["MODEL", "SIZE", "QUANTIZATION", "CONTEXT", "PLACED"];
     if (rows.length === 0) out.note("No models; exo models add PATH registers one");
@@ -50,6 +66,7 @@ const add = defineCommand({
   example: "models add ./SmolLM2-135M-Instruct-Q4_1.gguf",
   positionals: ["path"],
   args: z.object({ path: z.string().min(1).describe("File or folder of the model") }),
+  json: MODEL_ID,
   async run({ args, client, out, io }) {
     // The node may run in another directory, so it gets the whole path.
     const added = await client.addModel(resolve(io.cwd, args.path));
@@ -63,6 +80,7 @@ const show = defineCommand({
   example: "models show smollm2",
   positionals: ["model"],
   args: z.object({ model }),
+  json: ModelView,
   async run({ args, client, out }) {
     const { model } = args;
     const view = viewOf(await suggesting(client, model, client.showModel(model)));
@@ -72,7 +90,7 @@ const show = defineCommand({
       `quantization  ${view.quantization || "none"}`,
       `family        ${view.family || "unknown"}`,
       `context       ${view.contextLength > 0 ? `${view.contextLength} tokens` : "unknown"}`,
-      `placed        ${view.isRunning ? "yes" : "no"}`,
+      `placed        ${view.isPlaced ? "yes" : "no"}`,
       `files on      ${view.downloadedOn.join(", ") || "no node"}`,
     ];
     out.result(view, lines.join("\n"));
@@ -85,6 +103,7 @@ const remove = defineCommand({
   example: "models remove smollm2",
   positionals: ["model"],
   args: z.object({ model }),
+  json: MODEL_ID,
   async run({ args, client, out }) {
     const removed = client.removeModel(args.model);
     // Only what was added by hand can be forgotten.

@@ -6,6 +6,9 @@ import type { Io, Sink } from "./io.ts";
 /** Shortest time between two progress lines where there is no terminal. */
 const PROGRESS_LINE_MS = 2_000;
 
+/** Widest bar, in characters; a narrow terminal gets what is left beside its words. */
+const BAR_WIDTH_MAX = 30;
+
 /** How far something is; without `total` only its label is known. */
 export interface Progress {
   readonly label: string;
@@ -14,7 +17,7 @@ export interface Progress {
 }
 
 /** What a command says: results on stdout, everything else on stderr. */
-export class Output {
+export class Output<Result = unknown> {
   readonly isJson: boolean;
   readonly #io: Io;
   #bar: cliProgress.SingleBar | undefined;
@@ -26,8 +29,8 @@ export class Output {
     this.isJson = isJson;
   }
 
-  /** The result: one JSON object on a line with `--json`, else words for people. */
-  result(json: unknown, words: string): void {
+  /** The result, once: a line of JSON with `--json`, else words for people. */
+  result(json: Result, words: string): void {
     this.endProgress();
     const text = this.isJson ? JSON.stringify(json) : words;
     if (text !== "") this.#io.stdout.write(`${text}\n`);
@@ -50,11 +53,15 @@ export class Output {
   progress({ label, done, total }: Progress): void {
     if (this.isJson) return;
     const isCounted = done !== undefined && total !== undefined && total > 0;
-    if (this.#io.stderr.isTerminal && isCounted) return this.#draw(label, done, total);
+    // What is over before it was told of needs no word.
+    const isNews = this.#bar !== undefined || this.#lastLine.startsWith(label);
+    if (isCounted && done >= total && !isNews) return;
+    const { stderr, env } = this.#io;
+    if (isSmart(stderr, env) && isCounted) return this.#draw(label, done, total);
     this.#line(isCounted ? `${label} ${done}/${total}` : label, label);
   }
 
-  /** Leaves the bar as it stands; what follows starts on a line of its own. */
+  /** Takes the bar away; what follows starts on a line of its own. */
   endProgress(): void {
     this.#bar?.stop();
     this.#bar = undefined;
@@ -62,12 +69,16 @@ export class Output {
 
   #draw(label: string, done: number, total: number): void {
     if (!this.#bar) {
+      const { columns } = this.#io.stderr;
+      const words = `${label}  ${total}/${total} `.length;
       this.#bar = new cliProgress.SingleBar({
         format: "{label} {bar} {value}/{total}",
         barCompleteChar: "█",
         barIncompleteChar: "░",
-        barsize: 30,
+        barsize: Math.max(1, Math.min(BAR_WIDTH_MAX, columns - words)),
         hideCursor: true,
+        // It has said what it had to once the result is there.
+        clearOnComplete: true,
         // A bar that outlived its command would keep the process alive.
         forceRedraw: true,
         stream: terminal(this.#io.stderr),
@@ -118,14 +129,18 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   return made.toString().split("\n").map((line) => line.trimEnd()).join("\n");
 }
 
-/** What went wrong, in words on stderr; `help` is the hint of an error that has none. */
-export function tellError({ message, hint }: AppError, io: Io, help?: string): void {
+/** What went wrong and what to do next, in words on stderr. */
+export function tellError({ message, hint }: AppError, io: Io): void {
   io.stderr.write(`${red("error:", io.stderr, io.env)} ${message}\n`);
-  const next = hint ?? help;
-  if (next) io.stderr.write(`hint: ${next}\n`);
+  if (hint) io.stderr.write(`hint: ${hint}\n`);
+}
+
+/** A terminal that understands more than text. */
+function isSmart(sink: Sink, env: Io["env"]): boolean {
+  return sink.isTerminal && env["TERM"] !== "dumb";
 }
 
 /** `text` in red where colours are wanted: on a terminal, and not against `NO_COLOR`. */
 export function red(text: string, sink: Sink, env: Io["env"]): string {
-  return sink.isTerminal && !env["NO_COLOR"] ? `\x1b[31m${text}\x1b[0m` : text;
+  return isSmart(sink, env) && !env["NO_COLOR"] ? `\x1b[31m${text}\x1b[0m` : text;
 }

@@ -1,12 +1,13 @@
 import { Command as Commander, CommanderError, Option } from "commander";
 import { ApiClient, DEFAULT_URL } from "../api/client.ts";
-import { isLoopback } from "../api/guard.ts";
+import { isLoopback, requireUsableKey } from "../api/guard.ts";
 import { AppError, ERRORS, toAppError } from "../core/errors.ts";
 import { apiKeyFile, directories } from "../core/directories.ts";
 import type { Command, CommandGroup } from "./command.ts";
 import { type Flag, helpOf, spelled } from "./flags.ts";
 import type { Io } from "./io.ts";
 import { Output, tellError } from "./output.ts";
+import { usageOf, withHint } from "./usage_error.ts";
 
 /** A row of the table of subcommands. */
 export interface Row {
@@ -19,13 +20,15 @@ export interface Row {
 /** What one run of the program leaves behind. */
 interface Run {
   code: number;
+  /** Whether stderr is for one error alone. */
+  readonly isJson: boolean;
   /** What was named, once it is loaded. */
   entry?: Command | CommandGroup;
 }
 
 /** Flags of every command, which may also stand before its name. */
 const COMMON = {
-  json: { flags: "--json", description: "Print one JSON object, for programs" },
+  json: { flags: "--json", description: "Print one line of JSON, for programs" },
   url: {
     flags: "--url <URL>",
     description: `Node to ask (default: ${DEFAULT_URL}) [EXO_URL]`,
@@ -48,14 +51,12 @@ export async function runProgram(
   io: Io,
 ): Promise<number> {
   const words = helpAsFlag(argv);
-  const run: Run = { code: 0 };
+  const run: Run = { code: 0, isJson: words.includes("--json") };
   try {
-    const program = await buildProgram(rows, wantedName(words), io, run);
-    if (words.length === 0) {
-      io.stderr.write(program.helpInformation());
-      return ERRORS.usage.exit;
-    }
-    await program.parseAsync([...words], { from: "user" });
+    const [name] = namesIn(words);
+    const program = await buildProgram(rows, name, io, run);
+    const parsed = isKnown(words, run.entry) ? words : words.filter((word) => !isHelp(word));
+    await program.parseAsync([...parsed], { from: "user" });
     return run.code;
   } catch (error) {
     return report(error, io, { argv: words, help: helpHint(words, run.entry) });
@@ -67,14 +68,21 @@ function helpAsFlag(argv: readonly string[]): readonly string[] {
   return argv[0] === "help" ? [...argv.slice(1), "--help"] : argv;
 }
 
-/** The first word that is no flag nor a flag's value: only that subcommand is loaded. */
-function wantedName(argv: readonly string[]): string | undefined {
-  for (let i = 0; i < argv.length; i++) {
-    const word = argv[i] ?? "";
-    if (!word.startsWith("-")) return word;
-    if (WITH_VALUE.has(word)) i++;
-  }
-  return undefined;
+/** The words that are no flags nor their values: the command, then its own words. */
+function namesIn(argv: readonly string[]): string[] {
+  return argv.filter((word, i) => !word.startsWith("-") && !WITH_VALUE.has(argv[i - 1] ?? ""));
+}
+
+/** Whether what is named exists, so that its help can be shown. */
+function isKnown(argv: readonly string[], entry: Run["entry"]): boolean {
+  const [name, subcommand] = namesIn(argv);
+  if (entry === undefined) return name === undefined;
+  return entry.kind === "command" || subcommand === undefined ||
+    entry.commands.some(({ name }) => name === subcommand);
+}
+
+function isHelp(word: string): boolean {
+  return word === "--help" || word === "-h";
 }
 
 async function buildProgram(
@@ -83,10 +91,9 @@ async function buildProgram(
   io: Io,
   run: Run,
 ): Promise<Commander> {
-  const program = quiet(new Commander("exo"), io)
+  const program = quiet(new Commander("exo"), io, run)
     .description("Turn your machines into one AI cluster")
     .usage("COMMAND [ARGUMENTS]")
-    .helpCommand(false)
     .option(VERSION_FLAG.flags, VERSION_FLAG.description);
   // Hidden here: each command that knows them shows them.
   for (const { flags, description } of Object.values(COMMON)) {
@@ -104,15 +111,19 @@ async function buildProgram(
 
 function build(entry: Command | CommandGroup, io: Io, run: Run): Commander {
   if (entry.kind === "command") return buildCommand(entry, io, run);
-  const group = quiet(new Commander(entry.name), io).description(entry.summary).helpCommand(false);
+  const group = quiet(new Commander(entry.name), io, run)
+    .description(entry.summary)
+    .usage("COMMAND [ARGUMENTS]");
   for (const command of entry.commands) group.addCommand(buildCommand(command, io, run));
-  return group;
+  return group.addHelpText("after", `\nRun exo ${entry.name} COMMAND --help for more on one.`);
 }
 
 function buildCommand(command: Command, io: Io, run: Run): Commander {
   const { name, summary, description, examples, flags, positionals, isLocal } = command;
-  const made = quiet(new Commander(name), io)
+  const places = positionals.map(placeholder).map((place) => `${place} `).join("");
+  const made = quiet(new Commander(name), io, run)
     .summary(summary)
+    .usage(`${places}[FLAGS]`)
     .description(description ? `${summary}. ${description}` : summary);
   for (const place of positionals) made.argument(placeholder(place), helpOf(place));
   for (const flag of flags) made.addOption(optionOf(flag));
@@ -172,16 +183,25 @@ export function examplesText(examples: readonly string[]): string {
 }
 
 /** A command that ends nothing and prints only its help; errors are ours to tell. */
-function quiet(command: Commander, io: Io): Commander {
+function quiet(command: Commander, io: Io, { isJson }: Run): Commander {
+  command.helpOption("-h, --help", "Show this").helpCommand(false);
+  command.configureHelp({ subcommandTerm: termOf });
   return command.exitOverride().configureOutput({
     writeOut: (text) => io.stdout.write(text),
-    writeErr: (text) => io.stderr.write(text),
+    writeErr: (text) => isJson || io.stderr.write(text),
     outputError: () => {},
     getOutHelpWidth: () => io.stdout.columns,
     getErrHelpWidth: () => io.stderr.columns,
     getOutHasColors: () => false,
     getErrHasColors: () => false,
   });
+}
+
+/** A command in the list of a group: its name and places, without the flags. */
+function termOf(command: Commander): string {
+  const places = command.registeredArguments
+    .map((place) => place.required ? `<${place.name()}>` : `[${place.name()}]`);
+  return [command.name(), ...places].join(" ");
 }
 
 function contextOf(typed: Record<string, unknown>, io: Io) {
@@ -200,13 +220,15 @@ function contextOf(typed: Record<string, unknown>, io: Io) {
 
 function clientOf(typed: Record<string, unknown>, io: Io, signal: AbortSignal): ApiClient {
   const url = String(typed["url"] ?? (io.env["EXO_URL"] || DEFAULT_URL));
+  const source = typed["url"] === undefined ? "EXO_URL" : "--url";
   const parsed = URL.parse(url);
   if (!parsed || !/^https?:$/.test(parsed.protocol)) {
-    throw new AppError("usage", `Cannot use --url ${url}: http://HOST:PORT needed`, {
-      hint: `the default is ${DEFAULT_URL}`,
+    throw new AppError("usage", `Cannot use ${source} "${url}": http://HOST:PORT needed`, {
+      hint: `the default is ${DEFAULT_URL}; write yours like it`,
     });
   }
   const apiKey = typed["apiKey"] ?? (io.env["EXO_API_KEY"] || localKey(parsed, io));
+  if (apiKey !== undefined) requireUsableKey(String(apiKey));
   return new ApiClient({
     url,
     apiKey: apiKey === undefined ? undefined : String(apiKey),
@@ -230,27 +252,17 @@ function report(
   if (thrown instanceof CommanderError && thrown.exitCode === 0) return 0;
   // Whoever read our output has closed it: they have what they wanted.
   if (thrown instanceof Deno.errors.BrokenPipe) return 0;
-  const error = thrown instanceof CommanderError ? usageOf(thrown, help) : toAppError(thrown);
+  const known = thrown instanceof CommanderError ? usageOf(thrown, help) : toAppError(thrown);
   if (io.signal.aborted) return ERRORS.cancelled.exit;
+  const error = known.code === "usage" ? withHint(known, help) : known;
   const isJson = argv.includes("--json");
-  if (isJson) io.stderr.write(`${JSON.stringify({ error: error.toInfo() })}\n`);
-  else tellError(error, io, error.code === "usage" ? help : undefined);
-  return ERRORS[error.code].exit;
-}
-
-/** The parser's complaint in our words: without its prefix, its guess as the hint. */
-function usageOf(error: CommanderError, help: string): AppError {
-  // Printed the help of a group that was called without a subcommand.
-  if (error.code === "commander.help") {
-    return new AppError("usage", "A subcommand is needed", { hint: help });
+  // The help of what was called without a subcommand says enough.
+  if (!isJson && thrown instanceof CommanderError && thrown.code === "commander.help") {
+    return ERRORS.usage.exit;
   }
-  const [message = "", guess] = error.message.replace(/^error: /, "").split("\n");
-  const meant = /^\(Did you mean (.*)\?\)$/.exec(guess ?? "")?.[1];
-  const text = message.charAt(0).toUpperCase() + message.slice(1).replace(/\.$/, "");
-  return new AppError("usage", text, {
-    hint: meant ? `did you mean ${meant}?` : help,
-    cause: error,
-  });
+  if (isJson) io.stderr.write(`${JSON.stringify({ error: error.toInfo() })}\n`);
+  else tellError(error, io);
+  return ERRORS[error.code].exit;
 }
 
 /** The help of what was called, as far as it exists. */

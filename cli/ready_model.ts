@@ -1,5 +1,7 @@
 import { resolve } from "node:path";
+import type { ApiClient } from "../api/client.ts";
 import { isLoopback } from "../api/guard.ts";
+import type { ModelObject } from "../api/models.ts";
 import { AppError } from "../core/errors.ts";
 import { follow } from "./instance_view.ts";
 import type { Io } from "./io.ts";
@@ -17,7 +19,7 @@ export async function readyModel(
   const path = modelPath(wanted, io);
   const model = path === undefined
     ? await suggesting(client, wanted, client.showModel(wanted))
-    : await client.addModel(ofThisMachine(path, client.url));
+    : await addedModel(client, path);
   if (!model.running) {
     out.note(`Creating an instance of ${model.id}`);
     const { instanceId } = await client.placeInstance({ model: model.id });
@@ -46,10 +48,14 @@ function isFolder(path: string): boolean {
   }
 }
 
-/** A path means the same to us and to the node only on one machine. */
-function ofThisMachine(path: string, url: string): string {
+/**
+ * Registers the model that lies at `path`.
+ * @throws {AppError} `usage` on another machine, where the path means something else.
+ */
+export async function addedModel(client: ApiClient, path: string): Promise<ModelObject> {
+  const { url } = client;
   const host = URL.parse(url)?.hostname.replace(/^\[|\]$/g, "");
-  if (host === "localhost" || isLoopback(host)) return path;
+  if (host === "localhost" || isLoopback(host)) return await client.addModel(path);
   throw new AppError("usage", `Cannot add ${path} to ${url}: a node of this machine is needed`, {
     hint: "name a model that the node knows; exo models list shows them",
   });

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { Turn } from "../api/client_chat.ts";
 import { AppError } from "../core/errors.ts";
-import { showAnswer } from "./answer.ts";
+import { Answer, showAnswer } from "./answer.ts";
 import { chat } from "./chat.ts";
 import { defineCommand } from "./command.ts";
 import type { Io } from "./io.ts";
@@ -45,6 +45,7 @@ export const run = defineCommand({
       .describe("Text that ends the answer; may be repeated").meta({ value: "TEXT" }),
     start: z.boolean().default(true).describe("Start no node when none runs"),
   }),
+  json: Answer,
   async run(context) {
     const { args, out, io } = context;
     const isChat = args.prompt === undefined && io.stdin.isTerminal && !out.isJson;
@@ -60,7 +61,7 @@ export const run = defineCommand({
     ];
     const answer = await showAnswer(node.client.chat({ model, messages, ...sampling }), out);
     const { ttftMs, tokensPerSecond } = answer;
-    const speed = tokensPerSecond === null ? "" : `, ${tokensPerSecond.toFixed(1)} tok/s`;
+    const speed = tokensPerSecond === null ? "" : `, then ${tokensPerSecond.toFixed(1)} tok/s`;
     const first = ttftMs === null ? "No text" : `First token after ${Math.round(ttftMs)} ms`;
     out.result(answer, "");
     out.note(first + speed);

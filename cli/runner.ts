@@ -13,5 +13,6 @@ export const runner = defineCommand({
   args: z.object({
     incarnation: z.number().int().min(0).describe("Which start of the runner this is"),
   }),
+  json: z.never(),
   run: ({ args }) => runRunnerProcess(args.incarnation),
 });

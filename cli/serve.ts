@@ -17,7 +17,7 @@ export const serve = defineCommand({
   isLocal: true,
   args: z.object({
     port: z.number().int().min(0).max(65_535).default(API_PORT)
-      .describe("Port of the API; 0 takes a free one"),
+      .describe("Port of the API; 0 takes a free one").meta({ env: "EXO_PORT" }),
     host: z.string().min(1).default("127.0.0.1")
       .describe("Address of the API; beyond this machine it needs a key").meta({ value: "ADDR" }),
     apiKey: z.string().min(1).optional()
@@ -32,6 +32,11 @@ export const serve = defineCommand({
     logFormat: z.enum(["text", "json"]).default("text").describe("Form of the log on stderr"),
     verbose: z.boolean().default(false).describe("Log more").meta({ short: "v" }),
     quiet: z.boolean().default(false).describe("Log warnings and errors only").meta({ short: "q" }),
+  }),
+  json: z.strictObject({
+    nodeId: z.string().describe("Id of this node"),
+    url: z.string().nullable().describe("Where its API answers; null with --no-api"),
+    pid: z.number().int().describe("Process to send SIGTERM to"),
   }),
   async run({ args, io, out, signal }) {
     const level = args.quiet ? "warning" : args.verbose ? "debug" : "info";

@@ -12,6 +12,10 @@ export const setup = defineCommand({
   example: ["setup", "setup --json"],
   isLocal: true,
   args: z.object({}),
+  json: z.strictObject({
+    libraryPath: z.string().describe("The compiled shim"),
+    stamp: z.string().describe("Changes with whatever it was made of"),
+  }),
   async run({ out, io }) {
     try {
       const made = await interruptible(ensureSetup({ onProgress: (line) => out.note(line) }), io);

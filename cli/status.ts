@@ -2,8 +2,33 @@ import { z } from "zod";
 import type { StateView } from "../api/client.ts";
 import { formatBytes } from "../core/units.ts";
 import { defineCommand } from "./command.ts";
-import { summaries } from "./instance_view.ts";
+import { InstanceSummary, statusWords, summaries } from "./instance_view.ts";
 import { table } from "./output.ts";
+
+const NodeView = z.strictObject({
+  nodeId: z.string().describe("Id of the node"),
+  name: z.string().describe("Friendly name"),
+  version: z.string().describe("Version of exo that it runs"),
+  isMaster: z.boolean().describe("Whether it decides for the cluster"),
+  backends: z.array(z.string()).readonly().describe("What it computes with, such as `MlxCpu`"),
+  ramTotalBytes: z.number().int().nullable().describe("Memory; null when unknown"),
+  ramAvailableBytes: z.number().int().nullable().describe("Of it, free; null when unknown"),
+});
+
+const TaskView = z.strictObject({
+  taskId: z.string().describe("Id of the task"),
+  type: z.string().describe("Such as `TextGeneration`"),
+  instanceId: z.string().describe("Instance that does it"),
+  modelId: z.string().describe("Model that was asked for"),
+  status: z.string().describe("`Pending`, `Running`, `Complete`, `Failed` or `Cancelled`"),
+});
+
+const View = z.strictObject({
+  nodes: z.array(NodeView).readonly().describe("Nodes of the cluster"),
+  instances: z.array(InstanceSummary).readonly().describe("Models that are placed"),
+  tasks: z.array(TaskView).readonly().describe("What is asked of them now"),
+});
+type View = z.infer<typeof View>;
 
 /** `exo status`. */
 export const status = defineCommand({
@@ -11,6 +36,7 @@ export const status = defineCommand({
   summary: "Show nodes, memory, instances and tasks",
   example: ["status", "status --json"],
   args: z.object({}),
+  json: View,
   async run({ client, out }) {
     const state = await client.state();
     const view = { nodes: nodesOf(state), instances: summaries(state), tasks: tasksOf(state) };
@@ -33,19 +59,20 @@ function nodesOf(state: StateView) {
   });
 }
 
+const TaskInside = z.object({
+  taskId: z.string(),
+  instanceId: z.string(),
+  modelId: z.string(),
+  taskStatus: z.string(),
+});
+
 function tasksOf(state: StateView) {
   return Object.values(state.tasks).flatMap((tagged) =>
     Object.entries(tagged).map(([type, inside]) => {
-      const { taskId, instanceId, modelId, taskStatus } = inside as Record<string, string>;
-      return { taskId, type, instanceId, modelId, status: taskStatus };
+      const { taskStatus, ...task } = TaskInside.parse(inside);
+      return { ...task, type, status: taskStatus };
     })
   );
-}
-
-interface View {
-  readonly nodes: ReturnType<typeof nodesOf>;
-  readonly instances: ReturnType<typeof summaries>;
-  readonly tasks: ReturnType<typeof tasksOf>;
 }
 
 function words({ nodes, instances, tasks }: View): string {
@@ -57,12 +84,12 @@ function words({ nodes, instances, tasks }: View): string {
       ? "unknown"
       : `${formatBytes(node.ramAvailableBytes)} free of ${formatBytes(node.ramTotalBytes)}`,
   ]);
-  const instanceRows = instances.map(({ instanceId, modelId, status, lastError }) => [
-    instanceId,
-    modelId,
-    lastError === undefined ? status : `${status}: ${lastError}`,
-  ]);
-  const taskRows = tasks.map((task) => [task.taskId ?? "", task.modelId ?? "", task.status ?? ""]);
+  const instanceRows = instances.map((instance) => {
+    const { instanceId, modelId, lastError } = instance;
+    const status = statusWords(instance);
+    return [instanceId, modelId, lastError === undefined ? status : `${status}: ${lastError}`];
+  });
+  const taskRows = tasks.map(({ taskId, modelId, status }) => [taskId, modelId, status]);
   return [
     section(["NODE", "NAME", "BACKENDS", "MEMORY"], nodeRows, "No nodes"),
     section(["INSTANCE", "MODEL", "STATUS"], instanceRows, "No instances"),

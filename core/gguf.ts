@@ -1,7 +1,10 @@
 import { AppError } from "./errors.ts";
+import { corrupt, GgufCursor, type GgufValue, ShortRead } from "./gguf_cursor.ts";
 import type { ModelId } from "./ids.ts";
 import { ModelCard } from "./model_card.ts";
 import { kvBytesPerToken, requireKnownArchitecture } from "./safetensors.ts";
+
+export type { GgufValue };
 
 /** GGML types by their number in a file; a dash where none has it. Source: ggml.h (2026-06). */
 const GGML_TYPES: readonly string[] = (
@@ -35,9 +38,6 @@ const LOADABLE: ReadonlyMap<string, GgmlBlock> = new Map([
 /** Names of the GGML types that {@linkcode checkGgufTensors} lets pass. */
 export const LOADABLE_GGML_TYPES: readonly string[] = [...LOADABLE.keys()];
 
-/** A value of a GGUF's metadata; 64-bit integers become the nearest number. */
-export type GgufValue = number | string | boolean | readonly GgufValue[];
-
 /** One tensor of a GGUF; its offset counts from the start of the data. */
 export interface GgufTensor {
   readonly name: string;
@@ -62,105 +62,17 @@ export interface GgufHeader {
 
 /** Limits on what a header may ask us to hold. */
 const ENTRIES_MAX = 1_000_000;
-const ARRAY_LENGTH_MAX = 16_777_216;
-const STRING_BYTES_MAX = 16_777_216;
 const DIMENSIONS_MAX = 4;
-const NESTING_MAX = 3;
 const ALIGNMENT_DEFAULT = 32;
+
+/** The versions of the format that are read. */
+const VERSIONS: readonly number[] = [2, 3];
+
+/** Longest piece of a wrong value that a message repeats. */
+const VALUE_CHARS_MAX = 60;
 
 /** Bytes to try first with {@linkcode parseGgufHeader}; a vocabulary mostly fits. */
 export const GGUF_PREFIX_BYTES = 4 * 1024 * 1024;
-
-function corrupt(file: string, found: string): AppError {
-  return new AppError("corrupt_model", `Cannot read "${file}": ${found}`, {
-    hint: "The file is damaged or its download is incomplete; fetch it again",
-  });
-}
-
-/** Raised inside the parser alone: the bytes at hand end before the header does. */
-class ShortRead extends Error {}
-
-/** Reads little-endian values one after another. */
-class Cursor {
-  at = 0;
-  readonly #view: DataView;
-  readonly #text = new TextDecoder();
-
-  constructor(readonly bytes: Uint8Array, readonly file: string) {
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  }
-
-  /** Moves over `count` bytes; returns where they begin. */
-  skip(count: number): number {
-    const start = this.at;
-    if (start + count > this.bytes.length) throw new ShortRead();
-    this.at += count;
-    return start;
-  }
-
-  u32(): number {
-    return this.#view.getUint32(this.skip(4), true);
-  }
-
-  /** A u64 that counts or locates something, at most `max`. */
-  size(max: number, what: string): number {
-    const value = this.#view.getBigUint64(this.skip(8), true);
-    if (value > BigInt(max)) {
-      throw corrupt(this.file, `${what} is ${value}, at most ${max} expected`);
-    }
-    return Number(value);
-  }
-
-  string(): string {
-    const bytes = this.size(STRING_BYTES_MAX, "the length of a string");
-    const start = this.skip(bytes);
-    return this.#text.decode(this.bytes.subarray(start, start + bytes));
-  }
-
-  value(type: number, depth = 0): GgufValue {
-    const view = this.#view;
-    switch (type) {
-      case 0:
-        return view.getUint8(this.skip(1));
-      case 1:
-        return view.getInt8(this.skip(1));
-      case 2:
-        return view.getUint16(this.skip(2), true);
-      case 3:
-        return view.getInt16(this.skip(2), true);
-      case 4:
-        return view.getUint32(this.skip(4), true);
-      case 5:
-        return view.getInt32(this.skip(4), true);
-      case 6:
-        return view.getFloat32(this.skip(4), true);
-      case 7:
-        return view.getUint8(this.skip(1)) !== 0;
-      case 8:
-        return this.string();
-      case 9:
-        return this.array(depth);
-      case 10:
-        return Number(view.getBigUint64(this.skip(8), true));
-      case 11:
-        return Number(view.getBigInt64(this.skip(8), true));
-      case 12:
-        return view.getFloat64(this.skip(8), true);
-      default:
-        throw corrupt(this.file, `a metadata value has the unknown type ${type}`);
-    }
-  }
-
-  array(depth: number): GgufValue {
-    if (depth >= NESTING_MAX) throw corrupt(this.file, "metadata arrays are nested too deep");
-    const type = this.u32();
-    const length = this.size(ARRAY_LENGTH_MAX, "the length of a metadata array");
-    // One at a time: a short read must not first reserve what the length claims.
-    const values: GgufValue[] = [];
-    for (let i = 0; i < length; i++) values.push(this.value(type, depth + 1));
-    return values;
-  }
-}
 
 /**
  * The header in the first bytes of a GGUF file; undefined when it goes on beyond them, and a longer
@@ -174,25 +86,38 @@ export function parseGgufHeader(
   fileBytes: number,
 ): GgufHeader | undefined {
   try {
-    return parse(new Cursor(prefix, file));
+    return parse(new GgufCursor(prefix, file));
   } catch (error) {
     if (!(error instanceof ShortRead)) throw error;
     if (prefix.length < fileBytes) return undefined;
+    if (fileBytes === 0) throw corrupt(file, "it is empty, a GGUF file expected");
     throw corrupt(file, `it ends inside its header, after ${fileBytes} bytes`);
   }
 }
 
-function parse(cursor: Cursor): GgufHeader {
+/** A big-endian file shows its version in the upper byte. */
+function checkVersion(version: number, file: string): void {
+  if (VERSIONS.includes(version)) return;
+  const found = VERSIONS.includes(version / 2 ** 24)
+    ? "it is big-endian, little-endian needed"
+    : `it is of GGUF version ${version}, ${VERSIONS.join(" or ")} needed`;
+  throw new AppError("unsupported_model", `Cannot read "${file}": ${found}`, {
+    hint: "fetch another file of the model, or convert it again with llama.cpp",
+  });
+}
+
+/** A value as a message shows it. */
+function show(value: unknown): string {
+  return value === undefined ? "missing" : JSON.stringify(value).slice(0, VALUE_CHARS_MAX);
+}
+
+function parse(cursor: GgufCursor): GgufHeader {
   const { file } = cursor;
   const magic = String.fromCharCode(...cursor.bytes.subarray(0, 4));
   cursor.skip(4);
-  if (magic !== "GGUF") throw corrupt(file, "it does not begin with GGUF");
+  if (magic !== "GGUF") throw corrupt(file, `it begins with ${show(magic)}, "GGUF" expected`);
   const version = cursor.u32();
-  if (version !== 2 && version !== 3) {
-    throw new AppError("unsupported_model", `Cannot read "${file}": GGUF version ${version}`, {
-      hint: "Little-endian files of version 2 or 3 are read",
-    });
-  }
+  checkVersion(version, file);
   const tensorCount = cursor.size(ENTRIES_MAX, "the tensor count");
   const entryCount = cursor.size(ENTRIES_MAX, "the metadata count");
   const metadata = new Map<string, GgufValue>();
@@ -204,17 +129,18 @@ function parse(cursor: Cursor): GgufHeader {
   for (let i = 0; i < tensorCount; i++) tensors.push(tensorOf(cursor));
   const alignment = metadata.get("general.alignment") ?? ALIGNMENT_DEFAULT;
   if (typeof alignment !== "number" || alignment < 1 || (alignment & (alignment - 1)) !== 0) {
-    throw corrupt(file, `general.alignment is ${alignment}, a power of two expected`);
+    throw corrupt(file, `general.alignment is ${show(alignment)}, a power of two expected`);
   }
   const dataOffset = Math.ceil(cursor.at / alignment) * alignment;
   return { version, metadata, tensors, dataOffset, alignment };
 }
 
-function tensorOf(cursor: Cursor): GgufTensor {
+function tensorOf(cursor: GgufCursor): GgufTensor {
   const name = cursor.string();
   const dimensions = cursor.u32();
   if (dimensions < 1 || dimensions > DIMENSIONS_MAX) {
-    throw corrupt(cursor.file, `tensor "${name}" has ${dimensions} dimensions`);
+    const needed = `1 to ${DIMENSIONS_MAX} expected`;
+    throw corrupt(cursor.file, `tensor "${name}" has ${dimensions} dimensions, ${needed}`);
   }
   const shape: number[] = [];
   for (let i = 0; i < dimensions; i++) {
@@ -238,7 +164,7 @@ export function checkGgufTensors(header: GgufHeader, file: string, fileBytes: nu
   const parts = header.metadata.get("split.count");
   if (typeof parts === "number" && parts > 1) {
     throw new AppError("unsupported_model", `Cannot load "${file}": it is one of ${parts} parts`, {
-      hint: "Join the parts with llama.cpp's llama-gguf-split --merge",
+      hint: "join the parts with llama.cpp's llama-gguf-split --merge",
     });
   }
   const refused = new Set(
@@ -247,10 +173,10 @@ export function checkGgufTensors(header: GgufHeader, file: string, fileBytes: nu
   if (refused.size > 0) {
     throw new AppError(
       "unsupported_model",
-      `Cannot load "${file}": it has tensors of type ${[...refused].join(", ")}, supported are ${
-        LOADABLE_GGML_TYPES.join(", ")
-      }`,
-      { hint: "Choose a file quantised as Q4_0, Q4_1 or Q8_0" },
+      `Cannot load "${file}": it has tensors of type ${
+        [...refused].map((type) => type.replace(/^type /, "")).join(", ")
+      }, supported are ${LOADABLE_GGML_TYPES.join(", ")}`,
+      { hint: "choose a file quantised as Q4_0, Q4_1 or Q8_0" },
     );
   }
   const dataBytes = fileBytes - header.dataOffset;
@@ -258,10 +184,16 @@ export function checkGgufTensors(header: GgufHeader, file: string, fileBytes: nu
   for (const tensor of [...header.tensors].sort((a, b) => a.offset - b.offset)) {
     const { name, shape, offset, bytes } = tensor;
     if (bytes === undefined || !Number.isSafeInteger(bytes) || bytes === 0) {
-      throw corrupt(file, `tensor "${name}" of type ${tensor.type} has the shape [${shape}]`);
+      const block = LOADABLE.get(tensor.type)?.values ?? 1;
+      const needed = block === 1
+        ? "at least 1 value expected"
+        : `blocks of ${block} values expected`;
+      const found = `tensor "${name}" of type ${tensor.type} has the shape [${shape}]`;
+      throw corrupt(file, `${found}, ${needed}`);
     }
     if (offset % header.alignment !== 0) {
-      throw corrupt(file, `tensor "${name}" begins at data byte ${offset}, which is not aligned`);
+      const needed = `a multiple of ${header.alignment} expected`;
+      throw corrupt(file, `tensor "${name}" begins at data byte ${offset}, ${needed}`);
     }
     if (offset < at) throw corrupt(file, `tensors "${last}" and "${name}" overlap`);
     if (offset + bytes > dataBytes) {
@@ -274,8 +206,9 @@ export function checkGgufTensors(header: GgufHeader, file: string, fileBytes: nu
     }
     [last, at] = [name, offset + bytes];
   }
-  const names = new Set(header.tensors.map(({ name }) => name));
-  if (names.size !== header.tensors.length) throw corrupt(file, "two tensors share a name");
+  const names = header.tensors.map(({ name }) => name);
+  const twice = names.find((name, i) => names.indexOf(name) !== i);
+  if (twice !== undefined) throw corrupt(file, `two tensors have the name "${twice}"`);
 }
 
 /** Typed look-ups in a GGUF's metadata; a value of another type is as good as none. */
@@ -311,13 +244,16 @@ export class GgufMetadata {
   count(key: string): number {
     const value = this.number(key);
     if (value !== undefined && Number.isInteger(value) && value > 0) return value;
-    throw corrupt(this.file, `its metadata has no usable ${key}`);
+    const found = show(this.header.metadata.get(key));
+    throw corrupt(this.file, `its ${key} is ${found}, a whole number from 1 on expected`);
   }
 
   /** @throws {AppError} `corrupt_model` when the file does not name one. */
   get architecture(): string {
     const name = this.string("general.architecture");
-    if (name === undefined) throw corrupt(this.file, "its metadata has no general.architecture");
+    if (name === undefined) {
+      throw corrupt(this.file, "its metadata has no general.architecture, a name expected");
+    }
     return name;
   }
 
@@ -361,6 +297,7 @@ export function modelCardFromGguf(
   const metadata = new GgufMetadata(header, file);
   const { architecture } = metadata;
   requireKnownArchitecture(architecture);
+  if (header.tensors.length === 0) throw corrupt(file, "it has 0 tensors, a model's expected");
   const { kvHeads, headDim } = metadata;
   const layers = metadata.count(`${architecture}.block_count`);
   const license = metadata.string("general.license");

@@ -285,9 +285,13 @@ function deleteModelCard(state: State, modelId: ModelId): Decision {
   const user = [...state.instances.values()]
     .find(({ shardAssignments }) => shardAssignments.modelId === modelId);
   if (user) {
-    throw new AppError("conflict", `Cannot remove "${modelId}": ${user.instanceId} uses it`, {
-      hint: `exo instance delete ${user.instanceId}`,
-    });
+    throw new AppError(
+      "conflict",
+      `Cannot remove "${modelId}": instance ${user.instanceId} uses it`,
+      {
+        hint: `exo instance delete ${user.instanceId}`,
+      },
+    );
   }
   return { events: [{ type: "CustomModelCardDeleted", modelId }] };
 }

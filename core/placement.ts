@@ -102,7 +102,8 @@ function refuse(
   }
   const context = config?.contextTokens ?? 0;
   if (card.contextLength > 0 && context > card.contextLength) {
-    const reason = `${wanted} with a context of ${context} tokens: it has ${card.contextLength}`;
+    const limit = `${card.contextLength} at most possible`;
+    const reason = `${wanted} with a context of ${context} tokens: ${limit}`;
     return { reason, hint: `ask for ${card.contextLength} tokens at most` };
   }
   return undefined;

@@ -1,5 +1,6 @@
 import type { InstanceId, ModelId, NodeId, RunnerId, TaskId } from "./ids.ts";
 import { type Instance, rankOn, runnersOf, type Shard } from "./instance.ts";
+import { isRetryDue } from "./reconcile.ts";
 import { isServing, type RunnerStatus } from "./runner_status.ts";
 import type { State } from "./state.ts";
 import { isInFlight } from "./task.ts";
@@ -62,8 +63,9 @@ export function nextPlanAt(state: State, local: LocalView, now: Millis): Millis 
   const times: Millis[] = [];
   for (const instance of state.instances.values()) {
     const rank = rankOn(instance, local.nodeId);
-    const notBefore = state.instanceRetries.get(instance.instanceId)?.notBefore ?? 0;
-    if (rank && !local.runners.has(rank.runnerId) && notBefore > now) times.push(notBefore);
+    const retry = state.instanceRetries.get(instance.instanceId);
+    const waits = retry !== undefined && !isRetryDue(retry, now);
+    if (rank && !local.runners.has(rank.runnerId) && waits) times.push(retry.notBefore);
   }
   return times.length === 0 ? undefined : Math.min(...times);
 }
@@ -104,7 +106,7 @@ const create: Rule = (state, { nodeId, runners }, now) => {
     const rank = rankOn(instance, nodeId);
     if (!rank || runners.has(rank.runnerId)) continue;
     const retry = state.instanceRetries.get(instance.instanceId);
-    if (retry && now < retry.notBefore) continue;
+    if (retry && !isRetryDue(retry, now)) continue;
     // A failed entry stays until InstanceHealth has said when to try again.
     const failed = runnersOf(instance).some((id) =>
       state.runners.get(id)?.status.type === "RunnerFailed"

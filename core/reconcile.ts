@@ -24,6 +24,14 @@ export function retryDelayMs(attempts: number): number {
 }
 
 /**
+ * Whether a failed instance may be tried again. A date that is further away than any wait was set
+ * by a clock that has been turned back since: nobody waits for it.
+ */
+export function isRetryDue({ notBefore }: Pick<InstanceRetry, "notBefore">, now: Millis): boolean {
+  return now >= notBefore || notBefore - now > RETRY_DELAY_MS_MAX;
+}
+
+/**
  * The next events that bring the instances nearer to health; none once all are well or waiting.
  * Level-triggered: asks what is, not what happened.
  */
@@ -56,7 +64,7 @@ function instanceHealth(state: State, instance: Instance, now: Millis): Event[] 
     return failed(state, instance, reasons.join("; "), retry, now);
   }
   const serves = runners.every((runner) => isServing(runner?.status));
-  if (retry && serves && now >= servingSince(runners) + RETRY_RESET_MS) {
+  if (retry && serves && hasServedLong(servingSince(runners), now)) {
     return [{ type: "InstanceRetriesReset", instanceId }];
   }
   return [];
@@ -86,6 +94,11 @@ function failures(runners: readonly (RunnerState | undefined)[]): string[] {
 function isAlive(runner: RunnerState | undefined): boolean {
   return runner !== undefined && runner.status.type !== "RunnerFailed" &&
     runner.status.type !== "RunnerShutdown";
+}
+
+/** Also when the clock was turned back: better forgotten too early than in hours. */
+function hasServedLong(since: Millis, now: Millis): boolean {
+  return now >= since + RETRY_RESET_MS || now < since;
 }
 
 function servingSince(runners: readonly (RunnerState | undefined)[]): Millis {

@@ -52,7 +52,7 @@ const RawTensor = z.object({
 
 function corrupt(file: string, found: string): AppError {
   return new AppError("corrupt_model", `Cannot read "${file}": ${found}`, {
-    hint: "The file is damaged or its download is incomplete; fetch it again",
+    hint: "the file is damaged or its download is incomplete; fetch it again",
   });
 }
 
@@ -102,7 +102,10 @@ export function parseSafetensorsHeader(
 
 function toTensor(name: string, json: unknown, file: string): SafetensorsTensor {
   const raw = RawTensor.safeParse(json);
-  if (!raw.success) throw corrupt(file, `the entry of tensor "${name}" is malformed`);
+  if (!raw.success) {
+    const needed = "dtype, shape and data_offsets expected";
+    throw corrupt(file, `the entry of tensor "${name}" is malformed, ${needed}`);
+  }
   const { dtype, shape, data_offsets: [start, end] } = raw.data;
   const elementBytes = DTYPE_BYTES.get(dtype);
   if (elementBytes === undefined) {
@@ -111,6 +114,7 @@ function toTensor(name: string, json: unknown, file: string): SafetensorsTensor 
       `Cannot load "${file}": tensor "${name}" has type ${dtype}, supported are ${
         [...DTYPE_BYTES.keys()].join(", ")
       }`,
+      { hint: "choose a checkpoint in BF16, F16 or F32, or one that MLX has quantised" },
     );
   }
   const needed = shape.reduce((product, n) => product * n, elementBytes);
@@ -148,7 +152,9 @@ export function parseSafetensorsIndex(text: string, file: string): ReadonlyMap<s
   if (!index.success) throw corrupt(file, "it has no weight_map");
   const files = new Map<string, string[]>();
   for (const [tensor, part] of Object.entries(index.data.weight_map)) {
-    if (!/^[^/\\]+\.safetensors$/.test(part)) throw corrupt(file, `it names the file "${part}"`);
+    if (!/^[^/\\]+\.safetensors$/.test(part)) {
+      throw corrupt(file, `it names the file "${part}", a .safetensors file beside it expected`);
+    }
     files.set(part, [...(files.get(part) ?? []), tensor]);
   }
   return files;
@@ -180,7 +186,7 @@ export function requireKnownArchitecture(architecture: string): void {
     `Cannot run a model of architecture "${architecture}": known are ${
       KNOWN_ARCHITECTURES.join(", ")
     }`,
-    { hint: "Choose a checkpoint of a known architecture" },
+    { hint: "choose a checkpoint of a known architecture" },
   );
 }
 
@@ -228,11 +234,25 @@ export interface CheckpointFacts {
   readonly modelId: ModelId;
   /** `config.json`, parsed. */
   readonly config: unknown;
+  /** What messages call it. */
+  readonly file?: string;
   /** `generation_config.json`, parsed, where there is one. */
   readonly generationConfig?: unknown;
   /** All weight files together. */
   readonly storageBytes: number;
   readonly license?: string;
+}
+
+/** The fields of a config that are missing or malformed, and what they hold. */
+function wrongFields(config: unknown, { issues }: z.ZodError): string {
+  const fields = issues.map(({ path }) => {
+    const value = path.reduce<unknown>(
+      (at, key) => (at as Record<PropertyKey, unknown>)[key],
+      config,
+    );
+    return `${path.join(".")} is ${JSON.stringify(value) ?? "missing"}`;
+  });
+  return `its ${fields.join(", its ")}, a whole number from 1 on expected`;
 }
 
 /**
@@ -242,13 +262,11 @@ export interface CheckpointFacts {
  */
 export function modelCardFromConfig(facts: CheckpointFacts): ModelCard {
   const type = z.object({ model_type: z.string() }).safeParse(facts.config);
-  if (!type.success) throw corrupt("config.json", "it has no model_type");
+  const { file = "config.json" } = facts;
+  if (!type.success) throw corrupt(file, "it has no model_type, a name expected");
   requireKnownArchitecture(type.data.model_type);
   const parsed = CheckpointConfig.safeParse(facts.config);
-  if (!parsed.success) {
-    const at = parsed.error.issues.map((issue) => issue.path.join(".")).join(", ");
-    throw corrupt("config.json", `missing or malformed: ${at}`);
-  }
+  if (!parsed.success) throw corrupt(file, wrongFields(facts.config, parsed.error));
   const c = parsed.data;
   const kvHeads = c.num_key_value_heads ?? c.num_attention_heads;
   const headDim = c.head_dim ?? Math.floor(c.hidden_size / c.num_attention_heads);

@@ -1,4 +1,3 @@
-import { writeSync } from "node:fs";
 import { z } from "zod";
 import { AppError } from "../core/errors.ts";
 import type { TaskId } from "../core/ids.ts";
@@ -10,7 +9,7 @@ import type {
   GenerationTask,
   LoadProgress,
 } from "./engine.ts";
-import { REPORTS_FD } from "./pipes.ts";
+import { promptTooLong, queueFull } from "./refusals.ts";
 
 /**
  * How a fake engine behaves, from the file that `EXO_ENGINE_SCRIPT` names. Faults name the stage
@@ -38,23 +37,28 @@ export const FakeScript = z.object({
 });
 export type FakeScript = z.infer<typeof FakeScript>;
 
+type Write = (bytes: Uint8Array) => void;
+
 /** An engine without weights: deterministic, instant, and faulty on demand. */
 export class FakeBuilder implements Builder {
   readonly #script: FakeScript;
+  readonly #write: Write;
 
-  constructor(script: z.input<typeof FakeScript> = {}) {
+  /** `write` puts bytes on the channel of reports as they are. */
+  constructor(script: z.input<typeof FakeScript> = {}, write: Write = () => {}) {
     this.#script = FakeScript.parse(script);
+    this.#write = write;
   }
 
   connect(): void {}
 
   *load(_model: BoundModel): Iterable<LoadProgress> {
-    strike(this.#script, "load");
+    strike(this.#script, "load", this.#write);
     yield { layersLoaded: 1, totalLayers: 1 };
   }
 
   build(): Engine {
-    return new FakeEngine(this.#script);
+    return new FakeEngine(this.#script, this.#write);
   }
 
   close(): void {}
@@ -71,14 +75,16 @@ interface FakeRun {
 
 class FakeEngine implements Engine {
   readonly #script: FakeScript;
+  readonly #write: Write;
   readonly #queue: FakeRun[] = [];
 
-  constructor(script: FakeScript) {
+  constructor(script: FakeScript, write: Write) {
     this.#script = script;
+    this.#write = write;
   }
 
   warmup(): void {
-    strike(this.#script, "warmup");
+    strike(this.#script, "warmup", this.#write);
   }
 
   submit(task: GenerationTask): { promptTokens: number } {
@@ -86,14 +92,10 @@ class FakeEngine implements Engine {
     const promptTokens = words.length;
     const { contextTokens, queueMax } = this.#script;
     if (promptTokens >= contextTokens) {
-      throw new AppError(
-        "context_length_exceeded",
-        `The prompt has ${promptTokens} tokens, the context ${contextTokens}`,
-        { hint: "shorten the prompt" },
-      );
+      throw promptTooLong(promptTokens, contextTokens);
     }
     if (this.#queue.length >= queueMax) {
-      throw new AppError("queue_full", `${queueMax} requests are queued or running already`);
+      throw queueFull(this.#queue.length, queueMax);
     }
     const last = task.payload.messages.at(-1)?.content ?? "";
     const tokens = this.#script.tokens ?? last.split(/(?<=\s)/);
@@ -121,7 +123,7 @@ class FakeEngine implements Engine {
     if (!run) return;
     const { taskId } = run.task;
     if (!run.prefilled) {
-      strike(this.#script, "prefill");
+      strike(this.#script, "prefill", this.#write);
       if (this.#script.failIn === "request") {
         this.#queue.shift();
         const error = new AppError("invalid_request", "The fake engine was told to fail").toInfo();
@@ -147,7 +149,7 @@ class FakeEngine implements Engine {
   }
 
   *#decode(run: FakeRun): Iterable<readonly [TaskId, EngineResponse]> {
-    if (run.emitted > 0) strike(this.#script, "decode");
+    if (run.emitted > 0) strike(this.#script, "decode", this.#write);
     block(this.#script.stepMs);
     const { taskId, payload } = run.task;
     const { endless } = this.#script;
@@ -168,10 +170,12 @@ class FakeEngine implements Engine {
   }
 }
 
-function strike(script: FakeScript, stage: "load" | "warmup" | "prefill" | "decode"): void {
+type Stage = "load" | "warmup" | "prefill" | "decode";
+
+function strike(script: FakeScript, stage: Stage, write: Write): void {
   if (script.exitIn === stage) Deno.exit(1);
   if (script.hangIn === stage) block(Infinity);
-  if (script.garbageIn === stage) writeSync(REPORTS_FD, GARBAGE);
+  if (script.garbageIn === stage) write(GARBAGE);
   if (script.exhaustIn === stage) exhaust();
   if (script.failIn === stage) {
     throw new AppError("load_failed", `The fake engine was told to fail in ${stage}`);

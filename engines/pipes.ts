@@ -22,6 +22,8 @@ export function readCommands(queue: CommandQueue): void {
 /** Writes reports; `flush` resolves once all of them are in the pipe. */
 export function reportWriter(): {
   emit: (report: RunnerReport) => void;
+  /** Bytes as they are: for tests of what a broken runner says. */
+  write: (bytes: Uint8Array) => void;
   flush: () => Promise<void>;
 } {
   const output = new Socket({ fd: REPORTS_FD, readable: false, writable: true });
@@ -29,6 +31,7 @@ export function reportWriter(): {
   output.on("error", () => {});
   return {
     emit: (report) => void output.write(encodeFrame(report)),
+    write: (bytes) => void output.write(bytes),
     flush: () => new Promise((resolve) => output.end(() => resolve())),
   };
 }

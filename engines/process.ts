@@ -1,6 +1,7 @@
 import { AppError, toAppError } from "../core/errors.ts";
 import { CommandQueue } from "./command_queue.ts";
 import type { Builder } from "./engine.ts";
+import type { FakeScript } from "./fake.ts";
 import { COMMANDS_FD, readCommands, reportWriter } from "./pipes.ts";
 import { Runner } from "./runner.ts";
 
@@ -13,10 +14,10 @@ export async function runRunnerProcess(incarnation: number): Promise<number> {
   // Ctrl-C in a terminal reaches the runner too; the node decides what it means.
   for (const signal of ["SIGINT", "SIGHUP"] as const) Deno.addSignalListener(signal, () => {});
   Deno.addSignalListener("SIGTERM", () => Deno.exit(0));
-  const { emit, flush } = reportWriter();
+  const { emit, write, flush } = reportWriter();
   try {
     readCommands(commands);
-    const builder = await chooseBuilder();
+    const builder = await chooseBuilder(write);
     await new Runner({ incarnation, builder, commands, emit, breathe: breather() }).run();
     await flush();
     return 0;
@@ -45,16 +46,28 @@ function breather(): () => Promise<void> {
   };
 }
 
+/** What a fake engine is to do. @throws {AppError} `usage` when the file does not say it. */
+async function readScript(path: string, schema: typeof FakeScript): Promise<FakeScript> {
+  try {
+    return schema.parse(JSON.parse(await Deno.readTextFile(path)));
+  } catch (cause) {
+    const message = `Cannot use EXO_ENGINE_SCRIPT="${path}": a JSON file of a FakeScript needed`;
+    throw new AppError("usage", message, { hint: "engines/fake.ts says what it holds", cause });
+  }
+}
+
 /** The engine that the environment asks for: MLX, or for tests `EXO_ENGINE=fake`. */
-async function chooseBuilder(): Promise<Builder> {
+async function chooseBuilder(write: (bytes: Uint8Array) => void): Promise<Builder> {
   const wanted = Deno.env.get("EXO_ENGINE") ?? "mlx";
   if (wanted === "fake") {
-    const { FakeBuilder } = await import("./fake.ts");
+    const { FakeBuilder, FakeScript } = await import("./fake.ts");
     const script = Deno.env.get("EXO_ENGINE_SCRIPT");
-    return new FakeBuilder(script ? JSON.parse(await Deno.readTextFile(script)) : {});
+    return new FakeBuilder(script ? await readScript(script, FakeScript) : {}, write);
   }
   if (wanted !== "mlx") {
-    throw new AppError("usage", `Unknown engine EXO_ENGINE="${wanted}": mlx or fake needed`);
+    throw new AppError("usage", `Cannot use EXO_ENGINE="${wanted}": mlx or fake needed`, {
+      hint: "unset EXO_ENGINE",
+    });
   }
   const { watchParent } = await import("../ffi/mod.ts");
   // From a native thread, since a step blocks this one: no runner outlives its node.

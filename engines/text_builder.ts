@@ -78,7 +78,7 @@ function requireWholeModel({ shard }: BoundModel, checkpoint: Checkpoint): numbe
     "load_failed",
     `Cannot load layers ${shard.startLayer} to ${shard.endLayer} of ${layers}: ` +
       "this engine runs whole models",
-    { hint: "Place the model on one node" },
+    { hint: "place the model on one node" },
   );
 }
 

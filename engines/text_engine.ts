@@ -4,6 +4,7 @@ import { resolveSampling, type SamplingParams } from "../core/sampling.ts";
 import type { Engine, EngineResponse, GenerationTask } from "./engine.ts";
 import type { Weights } from "./mlx/weights.ts";
 import type { TextModel } from "./models/text_model.ts";
+import { promptTooLong, queueFull } from "./refusals.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
 import { Generation, type GenerationRequest, type Served } from "./text/generation.ts";
 import { PrefillPace } from "./text/prefill_pace.ts";
@@ -78,12 +79,7 @@ export class TextEngine implements Engine {
   submit({ taskId, payload }: GenerationTask): { promptTokens: number } {
     const { requestsMax, tokenizer, contextTokens, samplingDefaults, eosIds } = this.#parts;
     if (this.#queue.length >= requestsMax) {
-      throw new AppError(
-        "queue_full",
-        `Cannot take the request: ${this.#queue.length} are queued or running, at most ` +
-          `${requestsMax} may be`,
-        { hint: "Try again later, or give the instance a larger maxConcurrentRequests" },
-      );
+      throw queueFull(this.#queue.length, requestsMax);
     }
     const prompt = this.#template.render(payload.messages);
     requireNearlyShort(prompt, tokenizer, contextTokens);
@@ -110,7 +106,7 @@ export class TextEngine implements Engine {
       "invalid_request",
       "Cannot build the prompt: the model has no chat template",
       {
-        hint: "Choose a model that was made for chats",
+        hint: "choose a model that was made for chats",
       },
     );
   }
@@ -169,27 +165,19 @@ function requireNearlyShort(
   let tokens = 0;
   for (let at = 0; at < prompt.length; at += PIECE_CHARS) {
     tokens += tokenizer.encode(prompt.slice(at, at + PIECE_CHARS)).length - PIECE_SLACK_TOKENS;
-    if (tokens >= contextTokens) throw tooLong(`over ${contextTokens}`, contextTokens);
+    if (tokens >= contextTokens) throw promptTooLong(`over ${contextTokens}`, contextTokens);
   }
 }
 
 /** An answer needs room for one token at least. */
 function requireRoom(promptTokens: number, contextTokens: number): void {
   if (promptTokens === 0) {
-    throw new AppError("invalid_request", "Cannot answer: the prompt has no tokens", {
+    throw new AppError("invalid_request", "Cannot answer: the prompt has no tokens, 1 needed", {
+      hint: "send a message that is not empty",
       param: "messages",
     });
   }
-  if (promptTokens >= contextTokens) throw tooLong(String(promptTokens), contextTokens);
-}
-
-function tooLong(promptTokens: string, contextTokens: number): AppError {
-  return new AppError(
-    "context_length_exceeded",
-    `Cannot take the prompt: it has ${promptTokens} tokens, and the context of ${contextTokens} ` +
-      "must hold it and the answer",
-    { hint: "Shorten the messages, or give the instance more contextTokens", param: "messages" },
-  );
+  if (promptTokens >= contextTokens) throw promptTooLong(promptTokens, contextTokens);
 }
 
 /** MLX does not check where a token's row lies: a foreign tokenizer would read anything. */
@@ -199,6 +187,6 @@ function requireKnownTokens(ids: readonly number[], vocabSize: number): void {
   throw new AppError(
     "invalid_request",
     `Cannot take the prompt: it has the token ${unknown}, and the model knows ${vocabSize}`,
-    { hint: "The tokenizer belongs to another model; fetch the model's files again" },
+    { hint: "the tokenizer belongs to another model; fetch the model's files again" },
   );
 }

@@ -20,13 +20,20 @@ function open(path: string): NativeCalls {
   try {
     return Deno.dlopen(path, symbolTable()).symbols as unknown as NativeCalls;
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
     throw new SetupError(
-      `Cannot load the MLX shim ${path}: ${reason}`,
-      "If it is from another version or machine, unset EXO_MLX_LIBRARY and run: deno task setup",
+      `Cannot load the MLX shim "${path}": ${unloadable(path, cause)}`,
+      "if it is from another version or machine, unset EXO_MLX_LIBRARY and run: deno task setup",
       { cause },
     );
   }
+}
+
+/** Why a library does not load: the system's words, which repeat themselves, once. */
+function unloadable(path: string, cause: unknown): string {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  const missing = /^Failed to register symbol (\w+)/.exec(reason)?.[1];
+  if (missing !== undefined) return `it lacks the function "${missing}"`;
+  return reason.replace(/^(Could not open library: )+/, "").replace(`${path}: `, "");
 }
 
 /**

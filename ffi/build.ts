@@ -61,7 +61,7 @@ function compiler(): [program: string, ...args: string[]] {
 async function checkCompiler(folder: string): Promise<void> {
   const [program, ...args] = compiler();
   const version = await run(program, [...args, "--version"]);
-  const install = `Install one with: ${installCommand("c++")}`;
+  const install = `install one with: ${installCommand("c++")}`;
   if (!version?.ok) {
     throw new SetupError(
       `Cannot compile the shim: found no program "${program}", needed is a C++20 compiler`,
@@ -83,8 +83,8 @@ async function compile(folder: string, args: readonly string[]): Promise<void> {
   const outcome = await run(program, [...first, ...args], folder);
   if (outcome?.ok) return;
   throw new SetupError(
-    `Cannot compile the shim: ${program} failed\n${lastLines(outcome?.stderr ?? "", 12)}`,
-    "Try another compiler by naming it in CXX, and report the lines above if that fails too",
+    `Cannot compile the shim: "${program}" failed\n${lastLines(outcome?.stderr ?? "", 12)}`,
+    "try another compiler by naming it in CXX, and report the lines above if that fails too",
   );
 }
 

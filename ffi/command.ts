@@ -34,7 +34,7 @@ export async function run(
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return undefined;
     const reason = error instanceof Error ? error.message : String(error);
-    throw new SetupError(`Cannot run "${program}": ${reason}`, "Check that it is executable", {
+    throw new SetupError(`Cannot run "${program}": ${reason}`, "check that it is executable", {
       cause: error,
     });
   }

@@ -23,7 +23,7 @@ export async function fetchWheels(wheels: readonly Wheel[], folder: string): Pro
     if (!unpacked?.ok) {
       throw new SetupError(
         `Cannot unpack ${name} into ${folder}: ${lastLines(unpacked?.stderr ?? "", 2)}`,
-        "Check the free space there, or set EXO_HOME to a folder with 1 GiB of room",
+        "check the free space there, or set EXO_HOME to a folder with 1 GiB of room",
       );
     }
   }
@@ -36,14 +36,14 @@ async function checkPip(): Promise<void> {
   if (!python?.ok) {
     throw new SetupError(
       'Cannot fetch MLX: found no program "python3", needed with pip to download its wheels',
-      `Install it with: ${installCommand("python3")}`,
+      `install it with: ${installCommand("python3")}`,
     );
   }
   const pip = await run("python3", ["-m", "pip", "--version"]);
   if (pip?.ok) return;
   throw new SetupError(
     `Cannot fetch MLX: ${python.stdout} has no pip, needed to download its wheels`,
-    `Install it with: ${installCommand("pip")}`,
+    `install it with: ${installCommand("pip")}`,
   );
 }
 
@@ -61,25 +61,25 @@ export function explainPip(wheels: readonly Wheel[], stderr: string, glibc: stri
   if (stderr.includes("DO NOT MATCH THE HASHES")) {
     return new SetupError(
       `${attempt}: a file has other bytes than the pinned ones\n${lastLines(stderr)}`,
-      "Do not use that file; empty pip's cache (python3 -m pip cache purge) and check the mirror",
+      "do not use that file; empty pip's cache (python3 -m pip cache purge) and check the mirror",
     );
   }
   if (OFFLINE.test(stderr)) {
     return new SetupError(
       `${attempt}: the package index cannot be reached\n${lastLines(stderr, 3)}`,
-      "Connect to the network, or name a mirror in PIP_INDEX_URL, and run it again",
+      "connect to the network, or name a mirror in PIP_INDEX_URL, and run it again",
     );
   }
   if (stderr.includes("No matching distribution")) {
     const found = glibc ? `this machine has ${glibc}` : `this is ${Deno.build.os}`;
     return new SetupError(
       `${attempt}: no wheel fits, ${found}; needed are glibc 2.35 or macOS 14, and pip 20.3`,
-      "Update the system (e.g. Ubuntu 22.04, Debian 12) or pip: python3 -m pip install -U pip",
+      "update the system (e.g. Ubuntu 22.04, Debian 12) or pip: python3 -m pip install -U pip",
     );
   }
   return new SetupError(
     `${attempt}: pip said\n${lastLines(stderr)}`,
-    "Try it by hand: python3 -m pip download --no-deps " +
+    "try it by hand: python3 -m pip download --no-deps " +
       wheels.map(({ name, version }) => `${name}==${version}`).join(" "),
   );
 }

@@ -11,12 +11,16 @@ export function findLibrary(): string {
   const named = Deno.env.get("EXO_MLX_LIBRARY");
   const { libraryPath } = named ? { libraryPath: named } : nativeLayout();
   if (exists(libraryPath)) return libraryPath;
-  const tried = named
-    ? `${libraryPath} (from EXO_MLX_LIBRARY)`
-    : `EXO_MLX_LIBRARY (not set), ${libraryPath}`;
+  const wanted = "Cannot find the MLX shim of this machine";
+  if (named) {
+    throw new SetupError(
+      `${wanted}: nothing at "${libraryPath}", which EXO_MLX_LIBRARY names`,
+      "name a library that is there, or unset EXO_MLX_LIBRARY",
+    );
+  }
   throw new SetupError(
-    `Cannot find the MLX shim of this machine: nothing at any of ${tried}`,
-    `Compile it with: deno task setup (or: ${setupCommand()})`,
+    `${wanted}: nothing at any of EXO_MLX_LIBRARY (not set), ${libraryPath}`,
+    `compile it with: deno task setup (or: ${setupCommand()})`,
   );
 }
 

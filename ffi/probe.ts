@@ -41,6 +41,13 @@ export function probeDevice(): DeviceFacts {
 }
 
 if (import.meta.main) {
-  const text = JSON.stringify(probeDevice(), null, 2);
-  Deno.stdout.writeSync(new TextEncoder().encode(`${text}\n`));
+  const encoder = new TextEncoder();
+  try {
+    const text = JSON.stringify(probeDevice(), null, 2);
+    Deno.stdout.writeSync(encoder.encode(`${text}\n`));
+  } catch (error) {
+    // Whoever asked shows this to a person, who needs no stack.
+    Deno.stderr.writeSync(encoder.encode(error instanceof Error ? error.message : String(error)));
+    Deno.exit(1);
+  }
 }

@@ -105,10 +105,12 @@ function moveOrYield(folder: string, target: string): void {
 }
 
 function unwritable(path: string, cause: unknown): SetupError {
-  const reason = cause instanceof Error ? cause.message : String(cause);
+  const said = cause instanceof Error ? cause.message : String(cause);
+  const words = said.replace(/ \(os error.*$/s, "");
+  const reason = words.charAt(0).toLowerCase() + words.slice(1);
   return new SetupError(
-    `Cannot write to the cache folder ${path}: ${reason}`,
-    "Make it writable, or set EXO_HOME to a folder that is",
+    `Cannot write to the cache folder "${path}": ${reason}`,
+    "make it writable, or set EXO_HOME to a folder that is",
     { cause },
   );
 }
@@ -131,7 +133,7 @@ async function probe(libraryPath: string, own?: SetupOptions["probeCommand"]): P
   if (outcome?.ok) return outcome.stdout;
   throw new SetupError(
     `Cannot use MLX on this machine: the probe failed\n${lastLines(outcome?.stderr ?? program)}`,
-    "If a library is named above, install it; with EXO_MLX=cpu Linux needs no GPU driver",
+    "if a library is named above, install it; with EXO_MLX=cpu Linux needs no GPU driver",
   );
 }
 
@@ -142,7 +144,7 @@ if (import.meta.main) {
     say(`MLX is ready: ${libraryPath}`);
   } catch (error) {
     if (!(error instanceof SetupError)) throw error;
-    say(`${error.message}\n${error.hint}`);
+    say(`${error.message}\nhint: ${error.hint}`);
     Deno.exit(1);
   }
 }

@@ -94,14 +94,14 @@ export function chooseVariant({ os, arch, wanted }: Machine): Variant {
   if (fitting.length === 0) {
     throw new SetupError(
       `Cannot set up MLX on ${os} ${arch}: it is built for Linux x64 and arm64 and for macOS arm64`,
-      "Use one of these platforms; on Windows, WSL2 with Ubuntu 22.04 or later is one",
+      "use one of these platforms; on Windows, WSL2 with Ubuntu 22.04 or later is one",
     );
   }
   const variant = fitting.find((each) => each === (wanted || fitting[0]));
   if (variant) return variant;
   throw new SetupError(
     `Cannot set up the MLX build "${wanted}" on ${os} ${arch}: it has ${fitting.join(", ")}`,
-    `Set EXO_MLX to one of: ${fitting.join(", ")}; or unset it for ${fitting[0]}`,
+    `set EXO_MLX to one of: ${fitting.join(", ")}; or unset it for ${fitting[0]}`,
   );
 }
 

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { ZodError } from "zod";
 import { apply } from "../core/apply.ts";
 import { AppError } from "../core/errors.ts";
 import { type Epoch, Event, type IndexedEvent, isDurable } from "../core/events.ts";
@@ -14,6 +15,8 @@ import {
 
 /** Events kept after a snapshot before the next one is taken. */
 export const TAIL_EVENTS_MAX = 1_000;
+
+const LOG_FILE = "log.sqlite";
 
 /** Version of the tables below. */
 const TABLES_VERSION = 1;
@@ -47,14 +50,14 @@ export class EventLog {
    * @throws {AppError} `conflict` when another node holds it, `internal` when it cannot be read.
    */
   static open(dataDir: string): EventLog {
-    const path = join(dataDir, "log.sqlite");
+    const path = join(dataDir, LOG_FILE);
     let db: DatabaseSync | undefined;
     try {
       db = new DatabaseSync(path);
       // One process at a time: the second finds the file locked.
       db.exec("PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL;");
       db.exec("BEGIN IMMEDIATE; COMMIT;");
-      checkVersion(db, path);
+      checkVersion(db, `Cannot open the event log "${path}"`);
       db.exec(TABLES);
       return new EventLog(db, path);
     } catch (cause) {
@@ -63,13 +66,14 @@ export class EventLog {
       if (cause instanceof AppError) throw cause;
       const message = cause instanceof Error ? cause.message : String(cause);
       if (/locked|busy/i.test(message)) {
-        throw new AppError("conflict", `Cannot open ${path}: another node uses this directory`, {
+        throw new AppError("conflict", `Cannot open "${path}": another node uses this directory`, {
           hint: "stop that node, or pass another --data-dir",
           cause,
         });
       }
       const isDamaged = /not a database|malformed/i.test(message);
-      throw new AppError("internal", `Cannot open the event log ${path}: ${message}`, {
+      const found = message.split(":")[0];
+      throw new AppError("internal", `Cannot open the event log "${path}": ${found}`, {
         hint: isDamaged
           ? `move ${path} away to start with an empty cluster`
           : "check that the directory is writable and the disk not full",
@@ -87,6 +91,7 @@ export class EventLog {
     try {
       let { state, epoch } = this.#readSnapshot();
       this.#tailEvents = 0;
+      entry = "the table of events";
       const rows = this.#db.prepare(
         "SELECT idx, epochClock, epochNodeId, eventJson FROM events WHERE idx > ? ORDER BY idx",
       );
@@ -101,12 +106,10 @@ export class EventLog {
       return { state, epoch };
     } catch (cause) {
       if (cause instanceof AppError) throw cause;
-      const found = cause instanceof Error ? cause.message.slice(0, 200) : String(cause);
-      const message = `Cannot replay ${this.#path}: ${entry} cannot be read: ${found}`;
-      throw new AppError("internal", message, {
-        hint: `move ${this.#path} away to start with an empty cluster`,
-        cause,
-      });
+      const message = `Cannot replay "${this.#path}": ${entry} cannot be read: ${wrong(cause)}`;
+      const away = `move ${this.#path} away to start with an empty cluster`;
+      const hint = cause instanceof ZodError ? `update exo, or ${away}` : away;
+      throw new AppError("internal", message, { hint, cause });
     }
   }
 
@@ -186,7 +189,8 @@ export class EventLog {
     ).get();
     if (!row) return { state: EMPTY_STATE, epoch: undefined };
     if (Number(row.schemaVersion) > STATE_SCHEMA_VERSION) {
-      throw tooNew("The snapshot", Number(row.schemaVersion), STATE_SCHEMA_VERSION);
+      const wanted = `Cannot replay "${this.#path}"`;
+      throw tooNew(`${wanted}: its snapshot`, Number(row.schemaVersion), STATE_SCHEMA_VERSION);
     }
     const epoch = { clock: Number(row.epochClock), nodeId: String(row.epochNodeId) as NodeId };
     return { state: decodeState(String(row.stateJson)), epoch };
@@ -202,17 +206,29 @@ export class EventLog {
       // On a full disk SQLite has undone the transaction by itself already.
       if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
       const message = cause instanceof Error ? cause.message : String(cause);
-      throw new AppError("internal", `Cannot write the event log: ${message}`, {
-        hint: "check that the disk is not full",
+      // Without the path: clients are told this, too.
+      throw new AppError("internal", `Cannot write the event log "${LOG_FILE}": ${message}`, {
+        hint: "check that the disk of the data directory is not full",
         cause,
       });
     }
   }
 }
 
-function checkVersion(db: DatabaseSync, path: string): void {
+/** What is wrong with an entry, in words. */
+function wrong(cause: unknown): string {
+  if (cause instanceof SyntaxError) return "it is not JSON";
+  if (cause instanceof ZodError) {
+    const [field] = cause.issues[0]?.path ?? [];
+    return `its ${String(field ?? "content")} is not known to this version`;
+  }
+  const message = cause instanceof Error ? cause.message : String(cause);
+  return message.replace(/^Broken invariant: /, "");
+}
+
+function checkVersion(db: DatabaseSync, wanted: string): void {
   const found = Number(db.prepare("PRAGMA user_version").get()?.user_version ?? 0);
-  if (found > TABLES_VERSION) throw tooNew(`The event log ${path}`, found, TABLES_VERSION);
+  if (found > TABLES_VERSION) throw tooNew(`${wanted}: it`, found, TABLES_VERSION);
   if (found < TABLES_VERSION) db.exec(`PRAGMA user_version = ${TABLES_VERSION}`);
 }
 

@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { AppError } from "../core/errors.ts";
 import type { NodeId } from "../core/ids.ts";
 import { newIdentity, nodeIdOf } from "../net/identity.ts";
+import { systemReason } from "./system_error.ts";
 
 /** File of the node's private key, readable by its owner alone. */
 const KEY_FILE = "identity.key";
@@ -21,7 +22,7 @@ export async function loadIdentity(dataDir: string): Promise<NodeId> {
   try {
     return nodeIdOf(stored);
   } catch (cause) {
-    throw new AppError("internal", `Cannot read the node's identity in ${path}: not a key`, {
+    throw new AppError("internal", `Cannot read the node's identity in "${path}": not a key`, {
       hint: `move ${path} away; the node then takes a new identity`,
       cause,
     });
@@ -33,7 +34,11 @@ async function readKey(path: string): Promise<Uint8Array | undefined> {
     return await Deno.readFile(path);
   } catch (cause) {
     if (cause instanceof Deno.errors.NotFound) return undefined;
-    throw new AppError("internal", `Cannot read the node's identity in ${path}`, { cause });
+    const message = `Cannot read the node's identity in "${path}": ${systemReason(cause)}`;
+    throw new AppError("internal", message, {
+      hint: `make it readable, or move it away; the node then takes a new identity`,
+      cause,
+    });
   }
 }
 
@@ -44,8 +49,9 @@ async function writeKey(path: string, key: Uint8Array): Promise<void> {
     await Deno.writeFile(fresh, key, { mode: 0o600 });
     await Deno.rename(fresh, path);
   } catch (cause) {
-    throw new AppError("internal", `Cannot write the node's identity to ${path}`, {
-      hint: "check that the data directory is writable, or pass another --data-dir",
+    const message = `Cannot write the node's identity to "${path}": ${systemReason(cause)}`;
+    throw new AppError("internal", message, {
+      hint: "check that the disk is writable and not full, or pass another --data-dir",
       cause,
     });
   }

@@ -20,6 +20,7 @@ import {
   safetensorsHeaderBytes,
 } from "../core/safetensors.ts";
 import { formatBytes, MIB } from "../core/units.ts";
+import { systemReason } from "./system_error.ts";
 
 /** Largest JSON file of a checkpoint: vocabularies of a million tokens fit. */
 const TEXT_BYTES_MAX = 128 * MIB;
@@ -80,28 +81,49 @@ async function inspectFolder(path: string): Promise<LocalModel> {
   }
   const parts = await weightFiles(path);
   let totalBytes = 0;
+  let tensorCount = 0;
   const hashed: (string | Uint8Array)[] = [config];
   for (const part of parts) {
     const file = join(path, part);
-    const info = await statOrThrow(file);
+    const info = await statOrThrow(file).catch((cause) => {
+      throw incomplete(path, part, cause);
+    });
     const size = info.isFile() ? info.size : 0;
     const start = await readStart(file, Math.min(size, 8));
     const header = await readStart(file, safetensorsHeaderBytes(start, file, size));
-    parseSafetensorsHeader(header, file, size);
+    tensorCount += parseSafetensorsHeader(header, file, size).tensors.length;
     hashed.push(header, String(size));
     totalBytes += size;
   }
-  hashed.push(await readText(join(path, "tokenizer.json")) ?? "");
+  if (tensorCount === 0) throw withoutTensors(path);
+  const tokenizer = await readText(join(path, "tokenizer.json"));
+  if (tokenizer === undefined) throw incomplete(path, "tokenizer.json");
+  hashed.push(tokenizer);
   const generation = await readText(join(path, "generation_config.json"));
   const modelCard = modelCardFromConfig({
     modelId: localModelId(basename(path), hashed),
     config: parseJson(config, join(path, "config.json")),
+    file: join(path, "config.json"),
     storageBytes: totalBytes,
     ...(generation === undefined
       ? {}
       : { generationConfig: parseJson(generation, join(path, "generation_config.json")) }),
   });
   return { modelCard, totalBytes };
+}
+
+function withoutTensors(path: string): AppError {
+  return new AppError("corrupt_model", `Cannot add "${path}": its weights hold 0 tensors`, {
+    hint: "fetch the folder again as it was published",
+  });
+}
+
+/** The refusal of a folder that lacks a file. */
+function incomplete(path: string, file: string, cause?: unknown): AppError {
+  return new AppError("corrupt_model", `Cannot add "${path}": its file "${file}" is missing`, {
+    hint: "its download is incomplete; fetch the missing file too",
+    cause,
+  });
 }
 
 /** The safetensors files of a folder: those that its index names, else the one that it has. */
@@ -143,12 +165,11 @@ function unreadable(path: string, cause: unknown): AppError {
   const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
   if (code === "ENOENT" || code === "ENOTDIR") {
     return new AppError("not_found", `Cannot read "${path}": there is no such file or folder`, {
-      hint: "check the path",
+      hint: "check the path; it is looked for on the machine of the node",
       cause,
     });
   }
-  const found = cause instanceof Error ? cause.message : String(cause);
-  return new AppError("not_found", `Cannot read "${path}": ${found}`, {
+  return new AppError("not_found", `Cannot read "${path}": ${systemReason(cause)}`, {
     hint: "the node needs a path that it may read",
     cause,
   });
@@ -179,8 +200,11 @@ async function readText(path: string): Promise<string | undefined> {
     return undefined;
   }
   if (!info.isFile() || info.size > TEXT_BYTES_MAX) {
-    const needed = `a file of ${formatBytes(TEXT_BYTES_MAX)} at most`;
-    throw new AppError("corrupt_model", `Cannot read "${path}": ${needed} needed`);
+    const found = info.isFile() ? `it has ${formatBytes(info.size)}` : "it is no file";
+    const needed = `a file of ${formatBytes(TEXT_BYTES_MAX)} at most needed`;
+    throw new AppError("corrupt_model", `Cannot read "${path}": ${found}, ${needed}`, {
+      hint: "fetch the folder again as it was published",
+    });
   }
   try {
     return await Deno.readTextFile(path);

@@ -20,6 +20,7 @@ import { probeMemory, probeNode } from "./probe.ts";
 import { Replica } from "./replica.ts";
 import { Reporter } from "./reporter.ts";
 import type { RunnerLaunch } from "./runner_process.ts";
+import { systemReason } from "./system_error.ts";
 import { Worker } from "./worker.ts";
 
 const log = getLogger(["exo", "node"]);
@@ -128,17 +129,19 @@ export class Node {
   }
 
   /** @throws {AppError} why the command is rejected. */
-  submit(command: Command): Promise<Extract<CommandReply, { type: "CommandAccepted" }>> {
-    return this.#parts.gateway.submit(command);
+  async submit(command: Command): Promise<Extract<CommandReply, { type: "CommandAccepted" }>> {
+    this.#requireRunning();
+    return await this.#parts.gateway.submit(command);
   }
 
   /** @throws {AppError} why the generation is refused. */
-  generate(
+  async generate(
     modelId: ModelId,
     payload: TextGenerationPayload,
     signal: AbortSignal,
   ): Promise<AcceptedGeneration> {
-    return this.#parts.gateway.generate(modelId, payload, signal);
+    this.#requireRunning();
+    return await this.#parts.gateway.generate(modelId, payload, signal);
   }
 
   /** Registers a model of this machine. @throws {AppError} why it cannot be used. */
@@ -196,6 +199,13 @@ export class Node {
     log.info("node stopped");
   }
 
+  #requireRunning(): void {
+    if (!this.#stopped) return;
+    throw new AppError("not_ready", `Cannot take the request: node ${this.nodeId} is stopping`, {
+      hint: "ask again once it has been started again",
+    });
+  }
+
   #commandId(): CommandId {
     return CommandId.parse(this.newId());
   }
@@ -243,8 +253,8 @@ async function makeDataDir(dataDir: string): Promise<void> {
   try {
     await Deno.mkdir(dataDir, { recursive: true, mode: 0o700 });
   } catch (cause) {
-    const found = cause instanceof Error ? cause.message : String(cause);
-    throw new AppError("internal", `Cannot make the data directory ${dataDir}: ${found}`, {
+    const found = systemReason(cause);
+    throw new AppError("internal", `Cannot make the data directory "${dataDir}": ${found}`, {
       hint: "pass another --data-dir",
       cause,
     });

@@ -71,6 +71,7 @@ export class RunnerProcess {
   readonly #liveness: Liveness;
   readonly #ackTimeoutMs: number;
   readonly #acks = new Map<TaskId, ReturnType<typeof setTimeout>>();
+  readonly #onUnload = () => this.#signal("SIGKILL");
 
   constructor(
     launch: RunnerLaunch,
@@ -87,6 +88,8 @@ export class RunnerProcess {
       env: { ...launch.env },
       stdio: ["ignore", "pipe", "pipe", "pipe", "pipe"],
     });
+    // A node that ends without stopping its runners first takes them along.
+    globalThis.addEventListener("unload", this.#onUnload);
     this.#exited = this.#watchExit();
     this.#readReports();
     this.#child.stdout?.on("data", (bytes: Uint8Array) => this.#note("stdout", bytes));
@@ -217,6 +220,7 @@ export class RunnerProcess {
       const ended = (how: string) => {
         if (isOver) return;
         isOver = true;
+        globalThis.removeEventListener("unload", this.#onUnload);
         this.disarm();
         for (const taskId of this.#acks.keys()) this.#acknowledged(taskId);
         if (this.#stopping) this.#listener.stopped();

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { ensureSetup } from "../ffi/setup.ts";
-import { fuzzHttp } from "./verify/http.ts";
+import { fuzzHttp, FuzzTarget } from "./verify/http.ts";
 import { fuzzModels } from "./verify/model_files.ts";
 
-Deno.test("the API answers 3,000 mutated requests with documented statuses", async () => {
-  const { findings, statuses } = await fuzzHttp(1, 3_000);
+Deno.test("a node answers 3,000 mutated requests with documented statuses", async () => {
+  await using target = await FuzzTarget.start();
+  const { findings, statuses } = await fuzzHttp(target, 1, 3_000);
   assert.deepEqual(findings, []);
   // A run that is refused at the door has tested nothing.
   for (const status of [200, 400, 404, 405]) {

@@ -8,6 +8,7 @@ import {
   type TextGenerationPayload,
 } from "../../core/task.ts";
 import { parse, unsupported } from "../errors.ts";
+import { show } from "../../core/issues.ts";
 
 /** Most messages of one request. */
 const MESSAGES_MAX = 10_000;
@@ -161,10 +162,12 @@ function refuse(body: Body): void {
 
 /** A value in a word: long ones are told by their kind. */
 function found(value: unknown): string {
-  if (Array.isArray(value)) return `a list of ${value.length}`;
-  if (typeof value !== "object" || value === null) return String(value);
+  if (Array.isArray(value) && value.some((one) => typeof one !== "string")) {
+    return `a list of ${value.length}`;
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return show(value);
   const type = (value as { type?: unknown }).type;
-  return typeof type === "string" ? type : "an object";
+  return typeof type === "string" ? show(type) : "an object";
 }
 
 function samplingOf({ temperature, top_p, top_k, min_p }: Body): SamplingParams {
@@ -213,11 +216,12 @@ function contentOf(content: NonNullable<Body["messages"][number]["content"]>, pa
 
 function partOf(part: z.output<typeof Part>, param: string): string {
   if (part.type !== "text") {
-    throw unsupported(param, `a part of type ${part.type}`, "send text only");
+    throw unsupported(param, `a part of type ${show(part.type)}`, "send text only");
   }
   const value = part["text"];
   if (typeof value === "string") return value;
-  throw new AppError("invalid_request", `Cannot read "${param}.text": a string needed`, {
-    param: `${param}.text`,
-  });
+  const place = `${param}.text`;
+  const message = `Cannot read "${place}": found ${show(value)}, a string needed`;
+  const hint = `correct "${place}" and send the request again`;
+  throw new AppError("invalid_request", message, { param: place, hint });
 }

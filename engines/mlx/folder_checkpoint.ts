@@ -58,14 +58,16 @@ function jsonIfAny(folder: string, file: string): Record<string, unknown> | unde
   if (text === undefined) return undefined;
   const json = JsonObject.safeParse(parseJson(text, file));
   if (json.success) return json.data;
-  throw new AppError("corrupt_model", `Cannot read "${file}": it is not a JSON object`);
+  throw new AppError("corrupt_model", `Cannot read "${file}": it is not a JSON object`, {
+    hint: "fetch the file again as it was published",
+  });
 }
 
 function needJson(folder: string, file: string): Record<string, unknown> {
   const json = jsonIfAny(folder, file);
   if (json) return json;
   throw new AppError("load_failed", `Cannot load the model: its folder has no "${file}"`, {
-    hint: "A checkpoint folder has config.json, tokenizer.json and safetensors files",
+    hint: "a checkpoint folder has config.json, tokenizer.json and safetensors files",
   });
 }
 
@@ -87,8 +89,10 @@ function quantizations(config: Readonly<Record<string, unknown>>): Checkpoint["q
   if (!all.success) {
     throw new AppError(
       "unsupported_model",
-      `Cannot load the model: its quantization is ${JSON.stringify(json).slice(0, 120)}`,
-      { hint: "MLX's own quantization is known: group_size, bits, mode" },
+      `Cannot load the model: its quantization is ${
+        JSON.stringify(json).slice(0, 120)
+      }, MLX's own needed (group_size, bits, mode)`,
+      { hint: "choose a checkpoint that MLX has quantised, or one that is not quantised" },
     );
   }
   const own = JsonObject.parse(json);
@@ -110,6 +114,7 @@ function weightFiles(folder: string): ReadonlyMap<string, ReadonlySet<string>> {
       throw new AppError(
         "corrupt_model",
         `Cannot load the model: "${file}" lacks the tensor "${missing}" that its index names`,
+        { hint: "files of two models are mixed; fetch the folder again" },
       );
     }
     files.set(file, names);
@@ -122,7 +127,7 @@ function unindexedFiles(folder: string): string[] {
   const files = fileNames(folder).filter((name) => /^model.*\.safetensors$/.test(name)).sort();
   if (files.length > 0) return files;
   throw new AppError("load_failed", "Cannot load the model: its folder has no model*.safetensors", {
-    hint: "Fetch the weights too; of weights, only safetensors and GGUF are read",
+    hint: "fetch the weights too; of weights, only safetensors and GGUF are read",
   });
 }
 
@@ -146,6 +151,7 @@ function openWeights(
       throw new AppError(
         "load_failed",
         `Cannot load "${file}": MLX read ${tensors.size} of its ${names.size} tensors`,
+        { hint: "choose a checkpoint in BF16, F16 or F32, or one that MLX has quantised" },
       );
     }
     return weights;

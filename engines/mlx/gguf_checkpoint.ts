@@ -101,7 +101,7 @@ function requireCount(
     "load_failed",
     `Cannot load "${file}": MLX read ${found} of its ${header.tensors.length} tensors`,
     {
-      hint: "The file has tensors that MLX leaves out; choose one quantised as Q4_0, Q4_1 or Q8_0",
+      hint: "the file has tensors that MLX leaves out; choose one quantised as Q4_0, Q4_1 or Q8_0",
     },
   );
 }
@@ -116,6 +116,7 @@ function unpermute(tensor: Tensor, heads: number): Tensor {
     throw new AppError(
       "corrupt_model",
       `Cannot load the model: ${rows} rows of queries or keys are no multiple of ${heads} heads`,
+      { hint: "the file is damaged, or was converted wrongly; fetch another" },
     );
   }
   using _scope = new Scope();

@@ -8,6 +8,8 @@ export interface Quantization {
   readonly mode: QuantizeMode;
 }
 
+const MIXED = "weights and config are of two models, or damaged; fetch both again";
+
 /**
  * The weights of a model in memory, by their Hugging Face names. They belong to it, as do tensors
  * made from them: all are freed with it.
@@ -37,11 +39,15 @@ export class Weights implements Disposable {
    */
   take(name: string, shape?: readonly number[]): Tensor {
     const tensor = this.optional(name);
-    if (!tensor) throw new AppError("corrupt_model", `Cannot build the model: no tensor "${name}"`);
+    if (!tensor) {
+      const message = `Cannot build the model: no tensor "${name}" found, one needed`;
+      throw new AppError("corrupt_model", message, { hint: MIXED });
+    }
     if (shape && tensor.shape.join() !== shape.join()) {
       throw new AppError(
         "corrupt_model",
         `Cannot build the model: tensor "${name}" is [${tensor.shape}], [${shape}] needed`,
+        { hint: MIXED },
       );
     }
     return tensor;
@@ -80,6 +86,7 @@ export class Weights implements Disposable {
     throw new AppError(
       "unsupported_model",
       `Cannot build the model: ${this.#unused.size} tensors such as "${first}" have no place in it`,
+      { hint: "choose a checkpoint without parts that this version does not run" },
     );
   }
 

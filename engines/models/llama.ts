@@ -30,7 +30,7 @@ export const LlamaArgs = z.object({
     .optional(),
 }).refine(
   (json) => json.num_attention_heads % (json.num_key_value_heads ?? 1) === 0,
-  { path: ["num_key_value_heads"], message: "It must divide num_attention_heads" },
+  { path: ["num_key_value_heads"], message: "a divisor of num_attention_heads" },
 ).transform((json) => ({
   ...json,
   kvHeads: json.num_key_value_heads ?? json.num_attention_heads,

@@ -5,7 +5,8 @@
  * @module
  */
 import { z } from "zod";
-import { AppError } from "../../core/errors.ts";
+import { AppError, assert } from "../../core/errors.ts";
+import { firstIssue } from "../../core/issues.ts";
 import { requireKnownArchitecture } from "../../core/safetensors.ts";
 import { Scope } from "../../ffi/mod.ts";
 import type { Weights } from "../mlx/weights.ts";
@@ -33,10 +34,11 @@ export const MODEL_TYPES: readonly string[] = Object.keys(MODELS);
 function parseArgs<S extends z.ZodType>(schema: S, config: unknown): z.output<S> {
   const parsed = schema.safeParse(config);
   if (parsed.success) return parsed.data;
-  const [issue] = parsed.error.issues;
+  const { param, found, needed } = firstIssue(parsed.error, config);
   throw new AppError(
     "unsupported_model",
-    `Cannot build the model: ${issue?.path.join(".")} of its config: ${issue?.message}`,
+    `Cannot build the model: found ${found} as "${param}" of its config, ${needed} needed`,
+    { hint: "choose a checkpoint with the settings that this version runs" },
   );
 }
 
@@ -49,7 +51,7 @@ export function buildModel(config: Readonly<Record<string, unknown>>, weights: W
   const type = String(config["model_type"]);
   requireKnownArchitecture(type);
   const build = MODELS[type];
-  if (!build) throw new AppError("unsupported_model", `Cannot build a model of type "${type}"`);
+  assert(build, `every known architecture has a builder, ${type} has none`);
   using _scope = new Scope(); // What is made on the way goes; what is owned by the weights stays.
   const model = build(config, weights);
   weights.requireAllUsed();

@@ -24,7 +24,9 @@ export class ChatTemplate {
     try {
       this.#program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
     } catch (error) {
-      throw new AppError("unsupported_model", `Cannot parse the chat template: ${reason(error)}`, {
+      const what = `the chat template of ${source.length} characters`;
+      throw new AppError("unsupported_model", `Cannot parse ${what}: ${reason(error)}`, {
+        hint: "choose another model, or mend its chat_template",
         cause: error,
       });
     }
@@ -47,7 +49,7 @@ export class ChatTemplate {
       return prompt + prefill;
     } catch (error) {
       throw new AppError("invalid_request", `Cannot build the prompt: ${reason(error)}`, {
-        hint: "The model's chat template takes no such order or role of messages",
+        hint: "send messages in the order and the roles that the model's chat template takes",
         param: "messages",
         cause: error,
       });

@@ -53,9 +53,16 @@ function attempt<T>(path: string, read: () => T): T {
 }
 
 function failure(path: string, error: unknown): AppError {
-  const found = error instanceof Error ? error.name : String(error);
-  return new AppError("load_failed", `Cannot read "${fileName(path)}": ${found}`, {
-    hint: "Check that the model's files are where they were added, and may be read",
+  return new AppError("load_failed", `Cannot read "${fileName(path)}": ${why(error)}`, {
+    hint: "check that the model's files are where they were added, and may be read",
     cause: error,
   });
+}
+
+/** The system's own words would tell the whole path. */
+function why(error: unknown): string {
+  if (error instanceof Deno.errors.NotFound) return "there is no such file or folder";
+  if (error instanceof Deno.errors.PermissionDenied) return "reading it is not permitted";
+  if (error instanceof Deno.errors.IsADirectory) return "it is a folder, a file needed";
+  return "the system cannot read it";
 }

@@ -38,10 +38,14 @@ export function configFromGguf(header: GgufHeader, file: string): Record<string,
   const number = (key: string) => metadata.number(`${arch}.${key}`);
   const scaling = metadata.string(`${arch}.rope.scaling.type`) ?? "none";
   const factor = number("rope.scaling.factor");
-  if (!ROPE_SCALINGS.includes(scaling)) refuse(file, `rope scaling "${scaling}"`);
-  if ((number("expert_count") ?? 0) > 0) refuse(file, "a mixture of experts");
+  if (!ROPE_SCALINGS.includes(scaling)) {
+    refuse(file, `rope scaling "${scaling}", none or linear needed`);
+  }
+  if ((number("expert_count") ?? 0) > 0) {
+    refuse(file, `${number("expert_count")} experts, none needed`);
+  }
   if (metadata.numbers(`${arch}.attention.head_count_kv`)) {
-    refuse(file, "a different number of KV heads in each layer");
+    refuse(file, "a different number of KV heads in each layer, one for all needed");
   }
   return {
     model_type: arch,
@@ -61,5 +65,7 @@ export function configFromGguf(header: GgufHeader, file: string): Record<string,
 }
 
 function refuse(file: string, found: string): never {
-  throw new AppError("unsupported_model", `Cannot run "${file}": it has ${found}`);
+  throw new AppError("unsupported_model", `Cannot run "${file}": it has ${found}`, {
+    hint: "choose another model",
+  });
 }

@@ -210,6 +210,7 @@ function need<T>(value: T | undefined, metadata: GgufMetadata, key: string): T {
   throw new AppError(
     "corrupt_model",
     `Cannot read "${metadata.file}": its metadata has no tokenizer.ggml.${key}`,
+    { hint: "choose a file that brings its tokenizer along" },
   );
 }
 
@@ -217,5 +218,6 @@ function refuse(metadata: GgufMetadata, found: string, known: string): never {
   throw new AppError(
     "unsupported_model",
     `Cannot read the tokenizer of "${metadata.file}": ${found} found, known are ${known}`,
+    { hint: "choose a file with a tokenizer that is known" },
   );
 }

@@ -70,5 +70,6 @@ export function tokenBytesOf(decoder: unknown): TokenBytes {
     `Cannot decode tokens one by one: decoder "${
       types.join(", ")
     }" found, known are ByteLevel, ByteFallback, Metaspace`,
+    { hint: "choose a model with a decoder that is known" },
   );
 }

@@ -47,7 +47,9 @@ export class TextTokenizer {
       this.#tokenizer = new Tokenizer({ ...tokenizer, pre_tokenizer }, config);
     } catch (error) {
       const found = error instanceof Error ? error.message : String(error);
-      throw new AppError("unsupported_model", `Cannot build the tokenizer: ${found}`, {
+      const message = `Cannot build the tokenizer: found ${typeOf(tokenizer["model"])}: ${found}`;
+      throw new AppError("unsupported_model", message, {
+        hint: "choose a model with a BPE, Unigram or WordPiece tokenizer",
         cause: error,
       });
     }
@@ -77,6 +79,12 @@ export class TextTokenizer {
     const token = this.#tokenizer.id_to_token(id);
     return token === undefined ? new Uint8Array() : this.#bytesOf(token, this.#added.has(id));
   }
+}
+
+/** What kind of tokenizer the file says that it is. */
+function typeOf(model: unknown): string {
+  const type = (model as { type?: unknown } | null | undefined)?.type;
+  return typeof type === "string" ? `model "${type}"` : "no model of a known type";
 }
 
 /**

@@ -23,11 +23,11 @@ function aborted({ signal }: Asked): Promise<void> {
 }
 
 /** A served fake node, until the returned function is called. */
-function served() {
+async function served() {
   const gateway = new FakeGateway();
   gateway.placeModel();
   const stop = new AbortController();
-  const server = serveApi(gateway, { hostname: "127.0.0.1", port: 0, signal: stop.signal });
+  const server = await serveApi(gateway, { hostname: "127.0.0.1", port: 0, signal: stop.signal });
   const post = (fields: object, signal?: AbortSignal) =>
     fetch(server.url + PATH, {
       method: "POST",
@@ -139,7 +139,7 @@ Deno.test("A prefix that several placed models share is told with all of them", 
 });
 
 Deno.test("A client that leaves a stream cancels its generation", async () => {
-  const { gateway, post, close } = served();
+  const { gateway, post, close } = await served();
   gateway.answer = endless;
   const client = new AbortController();
   const response = await post({ stream: true }, client.signal);
@@ -152,7 +152,7 @@ Deno.test("A client that leaves a stream cancels its generation", async () => {
 });
 
 Deno.test("A client that leaves while it waits for a whole answer cancels it too", async () => {
-  const { gateway, post, close } = served();
+  const { gateway, post, close } = await served();
   const started = Promise.withResolvers<Asked>();
   gateway.answer = async function* (asked) {
     started.resolve(asked);
@@ -169,7 +169,7 @@ Deno.test("A client that leaves while it waits for a whole answer cancels it too
 });
 
 Deno.test("A client that leaves before the runner accepts cancels the generation", async () => {
-  const { gateway, post, close } = served();
+  const { gateway, post, close } = await served();
   const started = Promise.withResolvers<Asked>();
   gateway.accept = async (asked) => {
     started.resolve(asked);
@@ -186,7 +186,7 @@ Deno.test("A client that leaves before the runner accepts cancels the generation
 });
 
 Deno.test("A client that stops reading slows its own generation only", async () => {
-  const { gateway, post, close } = served();
+  const { gateway, post, close } = await served();
   let made = 0;
   const filler = "x".repeat(10_000);
   gateway.answer = async function* (asked) {

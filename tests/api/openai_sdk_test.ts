@@ -1,6 +1,7 @@
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import OpenAI from "openai";
-import { serveApi } from "../../api/server.ts";
+import { type ApiOptions, serveApi } from "../../api/server.ts";
+import { AppError } from "../../core/errors.ts";
 import { type Asked, FakeGateway, FINISH, TINY, token } from "../support/fake_gateway.ts";
 
 const MESSAGES = [{ role: "user" as const, content: "hi" }];
@@ -8,15 +9,16 @@ const MESSAGES = [{ role: "user" as const, content: "hi" }];
 /** The official client against a served fake node. */
 async function withClient(
   body: (client: OpenAI, gateway: FakeGateway) => Promise<void>,
-  { apiKey, usedKey = apiKey }: { apiKey?: string; usedKey?: string } = {},
+  { usedKey, ...options }: ApiOptions & { usedKey?: string } = {},
 ): Promise<void> {
   const gateway = new FakeGateway();
   gateway.placeModel();
   const stop = new AbortController();
   const listen = { hostname: "127.0.0.1", port: 0, signal: stop.signal };
-  const server = serveApi(gateway, { ...listen, apiKey });
+  const server = await serveApi(gateway, { ...options, ...listen });
   const baseURL = `${server.url}/v1`;
-  const client = new OpenAI({ baseURL, apiKey: usedKey ?? "none", maxRetries: 0 });
+  const apiKey = usedKey ?? options.apiKey ?? "none";
+  const client = new OpenAI({ baseURL, apiKey, maxRetries: 0 });
   try {
     await body(client, gateway);
   } finally {
@@ -130,4 +132,87 @@ Deno.test("The openai client shows its key and is refused with a wrong one", asy
   await withClient(async (client) => {
     await rejects(list(client), OpenAI.AuthenticationError);
   }, { apiKey: "k", usedKey: "wrong" });
+});
+
+Deno.test("The openai client has a class for each status that a generation is refused with", async () => {
+  await withClient(async (client, gateway) => {
+    const ask = () => client.chat.completions.create({ model: "tiny", messages: MESSAGES });
+    const cases = [
+      ["context_length_exceeded", OpenAI.BadRequestError],
+      ["queue_full", OpenAI.RateLimitError],
+      ["conflict", OpenAI.ConflictError],
+      ["forbidden", OpenAI.PermissionDeniedError],
+      ["runner_failed", OpenAI.InternalServerError],
+      ["not_ready", OpenAI.InternalServerError],
+      ["timed_out", OpenAI.InternalServerError],
+    ] as const;
+    for (const [code, kind] of cases) {
+      gateway.accept = () => Promise.reject(new AppError(code, "Refused", { hint: "try again" }));
+      await rejects(ask(), (error: unknown) => {
+        ok(error instanceof kind, code);
+        match(error.message, /Refused/);
+        equal((error.error as Record<string, string>)["exo_code"], code);
+        return true;
+      });
+    }
+  });
+});
+
+Deno.test("The openai client says that nobody listens, and that it was told to stop", async () => {
+  const gone = Promise.withResolvers<OpenAI>();
+  await withClient((client) => Promise.resolve(gone.resolve(client)));
+  await rejects((await gone.promise).models.list(), OpenAI.APIConnectionError);
+  await withClient(async (client, gateway) => {
+    const stop = new AbortController();
+    gateway.accept = async ({ signal }: Asked) => {
+      const left = new Promise((resolve) => signal.addEventListener("abort", resolve));
+      stop.abort();
+      await left;
+      throw signal.reason;
+    };
+    const request = { model: "tiny", messages: MESSAGES, stream: true as const };
+    const asked = client.chat.completions.create(request, { signal: stop.signal });
+    await rejects(asked, OpenAI.APIUserAbortError);
+  });
+});
+
+/** `fetch`, which calls `onComment` for each keep-alive that a reply brings. */
+function listening(onComment: () => void): typeof fetch {
+  return async (...args) => {
+    const response = await fetch(...args);
+    const heard = new TransformStream<Uint8Array, Uint8Array>({
+      transform(bytes, controller) {
+        if (new TextDecoder().decode(bytes).includes(": keep-alive\n\n")) onComment();
+        controller.enqueue(bytes);
+      },
+    });
+    return new Response(response.body?.pipeThrough(heard) ?? null, response);
+  };
+}
+
+Deno.test("The openai client skips keep-alives, before the first token and between tokens", async () => {
+  await withClient(async (client, gateway) => {
+    // Two in the same silence: the first one of a stream comes without any.
+    let wakeAt = 3;
+    let count = 0;
+    let wake = () => {};
+    const silence = () => new Promise<void>((resolve) => wake = resolve);
+    gateway.answer = async function* () {
+      await silence();
+      yield token("Hello");
+      wakeAt = count + 2;
+      await silence();
+      yield token(" world");
+      yield FINISH;
+    };
+    const listener = client.withOptions({
+      fetch: listening(() => {
+        if (++count >= wakeAt) wake();
+      }),
+    });
+    const stream = listener.chat.completions.stream({ model: "tiny", messages: MESSAGES });
+    const whole = await stream.finalChatCompletion();
+    equal(whole.choices[0]?.message.content, "Hello world");
+    ok(count >= 5, `${count} keep-alives`);
+  }, { keepAliveMs: 5 });
 });

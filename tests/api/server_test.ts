@@ -1,4 +1,4 @@
-import { equal, match, ok, throws } from "node:assert/strict";
+import { equal, match, ok, rejects, throws } from "node:assert/strict";
 import {
   checkAddress,
   createApp,
@@ -153,10 +153,10 @@ Deno.test("A defect of ours is a 500 without its stack, and is told to the host"
 Deno.test("serveApi() names the port that is taken and the flag for another", async () => {
   const stop = new AbortController();
   const options = { ...LOOPBACK, signal: stop.signal };
-  const first = serveApi(new FakeGateway(), options);
+  const first = await serveApi(new FakeGateway(), options);
   try {
     const again = () => serveApi(new FakeGateway(), { ...options, port: first.port });
-    throws(again, (error: AppError) => {
+    await rejects(again, (error: AppError) => {
       equal(error.code, "conflict");
       match(error.message, new RegExp(`127.0.0.1:${first.port}`));
       match(error.hint ?? "", /--port/);
@@ -170,7 +170,7 @@ Deno.test("serveApi() names the port that is taken and the flag for another", as
 
 Deno.test("serveApi() answers over a socket and stops with its signal", async () => {
   const stop = new AbortController();
-  const server = serveApi(new FakeGateway(), { ...LOOPBACK, signal: stop.signal });
+  const server = await serveApi(new FakeGateway(), { ...LOOPBACK, signal: stop.signal });
   const response = await fetch(`${server.url}/node_id`);
   equal(await response.json(), "node-1");
   stop.abort();

@@ -2,6 +2,7 @@ import { equal, ok } from "node:assert/strict";
 import { encodeSse, type SseMessage, sseResponse } from "../../api/sse.ts";
 
 const ignore = () => {};
+const deaf = { onDisconnect: ignore, onStall: ignore };
 
 Deno.test("encodeSse() frames data, events, comments and lines", () => {
   equal(encodeSse({ data: "x" }), "data: x\n\n");
@@ -15,7 +16,7 @@ Deno.test("sseResponse() starts with a keep-alive and repeats it in silence", as
     await more.promise;
     yield { data: "late" };
   }
-  const response = sseResponse(source(), { onDisconnect: ignore, keepAliveMs: 1 });
+  const response = sseResponse(source(), { ...deaf, keepAliveMs: 1 });
   equal(response.headers.get("content-type"), "text/event-stream; charset=utf-8");
   equal(response.headers.get("cache-control"), "no-cache");
   equal(response.headers.get("x-accel-buffering"), "no");
@@ -34,7 +35,7 @@ Deno.test("sseResponse() asks for a message only when the client takes one", asy
   async function* source(): AsyncGenerator<SseMessage> {
     while (made < 1_000) yield { data: `${++made}` };
   }
-  const reader = sseResponse(source(), { onDisconnect: ignore }).body?.getReader();
+  const reader = sseResponse(source(), deaf).body?.getReader();
   await reader?.read();
   for (let taken = 1; taken <= 10; taken++) {
     await reader?.read();
@@ -57,7 +58,8 @@ Deno.test("sseResponse() tells of a client that is gone while its source is sile
       returned.resolve();
     }
   }
-  const reader = sseResponse(source(), { onDisconnect: () => isGone = true }).body?.getReader();
+  const reader = sseResponse(source(), { ...deaf, onDisconnect: () => isGone = true }).body
+    ?.getReader();
   await reader?.read();
   const pending = reader?.read();
   await started.promise;
@@ -66,4 +68,21 @@ Deno.test("sseResponse() tells of a client that is gone while its source is sile
   equal((await pending)?.done, true);
   silence.resolve();
   await returned.promise;
+});
+
+Deno.test("sseResponse() tells of a client that has stopped to read, and lets it read again", async () => {
+  const stalled = Promise.withResolvers<void>();
+  async function* source(): AsyncGenerator<SseMessage> {
+    yield { data: "unread" };
+    await stalled.promise;
+    yield { data: "why it ends" };
+  }
+  const onStall = () => stalled.resolve();
+  const reader = sseResponse(source(), { ...deaf, onStall, stallMs: 1 }).body?.getReader();
+  const next = async () => new TextDecoder().decode((await reader?.read())?.value);
+  equal(await next(), ": keep-alive\n\n");
+  await stalled.promise;
+  equal(await next(), "data: unread\n\n");
+  equal(await next(), "data: why it ends\n\n");
+  equal((await reader?.read())?.done, true);
 });

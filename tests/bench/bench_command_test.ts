@@ -3,6 +3,8 @@ import type { BenchReport } from "../../bench/report.ts";
 import { bench } from "../../cli/bench.ts";
 import { runProgram } from "../../cli/program.ts";
 import type { Chunk } from "../../core/chunk.ts";
+import { isReady } from "../../core/master.ts";
+import type { State } from "../../core/state.ts";
 import { FakeNode, ioOf, type Ran, type World } from "../cli/fake_io.ts";
 import { type Asked, cardOf, FINISH, TINY, token } from "../support/fake_gateway.ts";
 import { timeAnswer } from "./openai_client.ts";
@@ -30,8 +32,8 @@ function* answerOf({ payload }: Asked): Generator<Chunk> {
 }
 
 /** A node with a ready model that counts words. */
-function readyNode(): FakeNode {
-  const node = new FakeNode();
+async function readyNode(): Promise<FakeNode> {
+  const node = await FakeNode.start();
   node.gateway.placeModel();
   node.gateway.answer = answerOf;
   return node;
@@ -47,7 +49,7 @@ async function jsonOf(
 }
 
 Deno.test("bench shows a table on stdout and its progress on stderr", async () => {
-  await using node = readyNode();
+  await using node = await readyNode();
   const { code, stdout, stderr } = await run(["tiny", ...QUICK], at(node));
   equal(code, 0, stderr);
   const [head = "", row = "", ...rest] = stdout.trimEnd().split("\n");
@@ -61,14 +63,14 @@ Deno.test("bench shows a table on stdout and its progress on stderr", async () =
 });
 
 Deno.test("bench --stream adds percentiles", async () => {
-  await using node = readyNode();
+  await using node = await readyNode();
   const { code, stdout } = await run(["tiny", ...QUICK, "--stream"], at(node));
   equal(code, 0);
   match(stdout, /\n\nPP +TG +AT ONCE +TTFT P50 +P90 +P99 +INTER-TOKEN P50 +P90 +P99\n20 +3 +1 /);
 });
 
 Deno.test("bench --json prints one object with machine, settings, runs and cells", async () => {
-  await using node = readyNode();
+  await using node = await readyNode();
   const flags = ["--pp", "20,30", "--tg", "3", "--concurrency", "1,2", "--repeat", "2"];
   const [code, report, stderr] = await jsonOf(["tiny", ...flags], at(node));
   deepEqual([code, stderr], [0, ""]);
@@ -89,7 +91,7 @@ Deno.test("bench --json prints one object with machine, settings, runs and cells
 });
 
 Deno.test("bench asks at temperature 0 for answers of just the length", async () => {
-  await using node = readyNode();
+  await using node = await readyNode();
   await run(["tiny", ...QUICK], at(node));
   const asked = node.gateway.asked.map(({ payload }) => [payload.maxTokens, payload.sampling]);
   deepEqual(asked.at(0), [1, { temperature: 0 }]);
@@ -97,7 +99,7 @@ Deno.test("bench asks at temperature 0 for answers of just the length", async ()
 });
 
 Deno.test("bench pairs lists of equal length, unless it is told to combine them", async () => {
-  await using node = readyNode();
+  await using node = await readyNode();
   const flags = ["tiny", "--pp", "20,30", "--tg", "2,3", "--repeat", "1"];
   const lengthsOf = (report: BenchReport) => report.cells.map(({ pp, tg }) => [pp, tg]);
   const [, paired] = await jsonOf(flags, at(node));
@@ -110,7 +112,7 @@ Deno.test("bench pairs lists of equal length, unless it is told to combine them"
 });
 
 Deno.test("bench says when no prompt has the length that was asked for", async () => {
-  await using node = readyNode();
+  await using node = await readyNode();
   const flags = ["--pp", "2", "--tg", "3", "--repeat", "1"];
   const { code, stdout, stderr } = await run(["tiny", ...flags], at(node));
   equal(code, 0);
@@ -118,8 +120,8 @@ Deno.test("bench says when no prompt has the length that was asked for", async (
   match(stderr, /\nNo prompt has 2 tokens: 5 is the nearest\n/);
 });
 
-Deno.test("bench places a known model that has no instance", async () => {
-  await using node = new FakeNode();
+Deno.test("bench places a known model that has no instance, and deletes what it placed", async () => {
+  await using node = await FakeNode.start();
   const { gateway } = node;
   gateway.addCard(cardOf());
   gateway.answer = answerOf;
@@ -129,11 +131,66 @@ Deno.test("bench places a known model that has no instance", async () => {
   };
   const { code, stderr } = await run(["tiny", ...QUICK], at(node));
   equal(code, 0);
-  match(stderr, /^Creating an instance of local\/tiny-0123abcd\n/);
+  match(stderr, /^Creating an instance of local\/tiny-0123abcd for this bench\n/);
+  equal(gateway.state().instances.size, 0);
+});
+
+Deno.test("bench leaves an instance that was there before", async () => {
+  await using node = await readyNode();
+  equal((await run(["tiny", ...QUICK], at(node))).code, 0);
+  equal(node.gateway.state().instances.size, 1);
+});
+
+Deno.test("bench takes the path of a model", async () => {
+  await using node = await readyNode();
+  node.gateway.files.set("/models/tiny.gguf", cardOf());
+  equal((await run(["/models/tiny.gguf", ...QUICK], at(node))).code, 0);
+  const { code, stderr } = await run(["/models/none.gguf", ...QUICK], at(node));
+  equal(code, 4);
+  match(stderr, /none.gguf/);
+});
+
+const isServing = (state: State) =>
+  [...state.instances.values()].every((instance) => isReady(state, instance));
+
+Deno.test("bench waits for an instance whose runner failed", async () => {
+  await using node = await readyNode();
+  const { gateway } = node;
+  const error = { code: "runner_failed", message: "Runner died" } as const;
+  const [instanceId] = [...gateway.state().instances.keys()];
+  ok(instanceId);
+  gateway.answer = async function* (asked) {
+    if (gateway.asked.length === 4) {
+      gateway.setRunners(instanceId, { type: "RunnerLoading", layersLoaded: 1, totalLayers: 2 });
+      yield { type: "Error", error };
+      return;
+    }
+    // A question that came before the instance was ready again would fail the test.
+    ok(isServing(gateway.state()));
+    yield* answerOf(asked);
+  };
+  gateway.onWatched = () => gateway.setRunners(instanceId, { type: "RunnerReady" });
+  const flags = ["--pp", "20", "--tg", "3", "--warmup", "0", "--repeat", "3"];
+  const { code, stdout } = await run(["tiny", ...flags], at(node));
+  equal(code, 6);
+  match(stdout, / 2\/3\n$/);
+});
+
+Deno.test("bench gives up an answer after --timeout", async () => {
+  await using node = await readyNode();
+  node.gateway.answer = async function* ({ signal }: Asked) {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    signal.addEventListener("abort", () => resolve());
+    await promise;
+    yield FINISH;
+  };
+  const { code, stderr } = await run(["tiny", ...QUICK, "--timeout", "1"], at(node));
+  equal(code, 6);
+  match(stderr, /within 1 s/);
 });
 
 Deno.test("bench exits with 6 when runs failed, and reports the others", async () => {
-  await using node = readyNode();
+  await using node = await readyNode();
   const error = { code: "runner_failed", message: "Runner died" } as const;
   node.gateway.answer = (asked) =>
     node.gateway.asked.length === 4 ? [{ type: "Error", error }] : answerOf(asked);
@@ -148,7 +205,7 @@ Deno.test("bench exits with 6 when runs failed, and reports the others", async (
 });
 
 Deno.test("bench exits with 8 when the instance is lost, with what was measured", async () => {
-  await using node = readyNode();
+  await using node = await readyNode();
   const { gateway } = node;
   gateway.answer = (asked) =>
     gateway.asked.length === 4
@@ -164,7 +221,7 @@ Deno.test("bench exits with 8 when the instance is lost, with what was measured"
 });
 
 Deno.test("bench exits with 7 when the model cannot be placed", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   const huge = cardOf();
   node.gateway.addCard({ ...huge, storageSize: { inBytes: 1e15 } });
   const { code, stdout, stderr } = await run(["tiny", ...QUICK], at(node));
@@ -173,7 +230,7 @@ Deno.test("bench exits with 7 when the model cannot be placed", async () => {
 });
 
 Deno.test("An interrupt ends bench with 130 and what was measured so far", async () => {
-  await using node = readyNode();
+  await using node = await readyNode();
   const interrupt = new AbortController();
   const cancelled = Promise.withResolvers<void>();
   node.gateway.answer = async function* (asked: Asked) {
@@ -191,7 +248,7 @@ Deno.test("An interrupt ends bench with 130 and what was measured so far", async
 });
 
 Deno.test("bench of an unknown model exits with 4, and without a node with 3", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   equal((await run(["nope", ...QUICK], at(node))).code, 4);
   const nobody = { env: { EXO_URL: await closedUrl() } };
   equal((await run(["tiny", ...QUICK], nobody)).code, 3);
@@ -233,7 +290,7 @@ Deno.test("bench refuses lists that it cannot read, and a URL that ends in /v1",
 });
 
 Deno.test("The openai client counts what bench counts", async () => {
-  await using node = readyNode();
+  await using node = await readyNode();
   const [, report] = await jsonOf(["tiny", ...QUICK], at(node));
   const prompt = String(node.gateway.asked.at(-1)?.payload.messages[0]?.content);
   const timed = await timeAnswer({ url: node.url, model: "tiny", prompt, maxTokens: 3 });

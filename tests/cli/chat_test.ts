@@ -12,7 +12,7 @@ function heard({ gateway }: FakeNode): string[][] {
 }
 
 Deno.test("chat sends each question with the conversation so far", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.placeModel();
   const keyboard = new FakeKeyboard("one", "", "two");
   const { code, stdout, stderr } = await node.run([...CHAT, "--system", "brief"], { keyboard });
@@ -24,7 +24,7 @@ Deno.test("chat sends each question with the conversation so far", async () => {
 });
 
 Deno.test("chat knows /clear, /help and /exit, and sends none of them", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.placeModel();
   const typed = ["one", "/clear", "/help", "/nope", "/etc/hosts is what?", "/exit", "never"];
   const { code, stderr } = await node.run(CHAT, { keyboard: new FakeKeyboard(...typed) });
@@ -35,7 +35,7 @@ Deno.test("chat knows /clear, /help and /exit, and sends none of them", async ()
 });
 
 Deno.test("Ctrl-C at an empty prompt ends a chat with 130, Ctrl-D with 0", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.placeModel();
   const keyboard = new FakeKeyboard({ type: "interrupt" }, "never");
   equal((await node.run(CHAT, { keyboard })).code, 130);
@@ -44,7 +44,7 @@ Deno.test("Ctrl-C at an empty prompt ends a chat with 130, Ctrl-D with 0", async
 });
 
 Deno.test("Ctrl-C stops an answer, not its chat; what was said is remembered", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.placeModel();
   const cancelled = Promise.withResolvers<void>();
   const usual = node.gateway.answer;
@@ -66,7 +66,7 @@ Deno.test("Ctrl-C stops an answer, not its chat; what was said is remembered", a
 });
 
 Deno.test("A chat outlives an answer that fails, and forgets its question", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.placeModel();
   const usual = node.gateway.answer;
   node.gateway.answer = () => {
@@ -82,7 +82,7 @@ Deno.test("A chat outlives an answer that fails, and forgets its question", asyn
 });
 
 Deno.test("An interrupt of the whole command ends a chat with 130 in mid-answer", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.placeModel();
   const interrupt = new AbortController();
   node.gateway.answer = async function* ({ signal }: Asked) {

@@ -1,7 +1,8 @@
-import { serveApi } from "../../api/server.ts";
+import { type ApiServer, serveApi } from "../../api/server.ts";
+import type { Command } from "../../cli/command.ts";
 import type { Sink } from "../../cli/io.ts";
 import type { Entry, Keyboard, KeyboardIo } from "../../cli/keyboard.ts";
-import { runCli } from "../../cli/mod.ts";
+import { COMMANDS, runCli } from "../../cli/mod.ts";
 import { FakeGateway } from "../support/fake_gateway.ts";
 
 /** What a command did. */
@@ -31,6 +32,16 @@ export async function runIn(world: World, argv: readonly string[]): Promise<Ran>
   const { io, stdout, stderr } = ioOf(world);
   const code = await runCli(argv, io);
   return { code, stdout: stdout(), stderr: stderr() };
+}
+
+/** The command that a command line names. */
+export async function commandOf([name, subcommand]: readonly string[]): Promise<Command> {
+  const entry = await COMMANDS.find((row) => row.name === name)?.load();
+  const command = entry?.kind === "group"
+    ? entry.commands.find((one) => one.name === subcommand)
+    : entry;
+  if (!command) throw new Error(`no command ${name} ${subcommand}`);
+  return command;
 }
 
 /** A world, with what has been written to it so far. */
@@ -97,16 +108,22 @@ export class FakeKeyboard implements Keyboard {
 
 /** A fake node behind a real server, until the returned value is disposed. */
 export class FakeNode implements AsyncDisposable {
-  readonly gateway = new FakeGateway();
+  readonly gateway: FakeGateway;
   readonly url: string;
-  readonly #stop = new AbortController();
+  readonly #stop: AbortController;
   readonly #finished: Promise<void>;
 
-  constructor(options: { apiKey?: string } = {}) {
-    const listen = { hostname: "127.0.0.1", port: 0, signal: this.#stop.signal };
-    const server = serveApi(this.gateway, { ...listen, ...options });
+  private constructor(gateway: FakeGateway, stop: AbortController, server: ApiServer) {
+    this.gateway = gateway;
     this.url = server.url;
+    this.#stop = stop;
     this.#finished = server.finished;
+  }
+
+  static async start(options: { apiKey?: string } = {}): Promise<FakeNode> {
+    const [gateway, stop] = [new FakeGateway(), new AbortController()];
+    const listen = { hostname: "127.0.0.1", port: 0, signal: stop.signal };
+    return new FakeNode(gateway, stop, await serveApi(gateway, { ...listen, ...options }));
   }
 
   /** Runs a command line against this node. */
@@ -114,11 +131,13 @@ export class FakeNode implements AsyncDisposable {
     return runIn({ ...world, env: { EXO_URL: this.url, ...world.env } }, argv);
   }
 
-  /** The same with `--json`; its one object on stdout comes back parsed. */
+  /** The same with `--json`; its one line on stdout comes back parsed, and fits its schema. */
   async json(argv: readonly string[], world: World = {}): Promise<unknown> {
     const { code, stdout, stderr } = await this.run([...argv, "--json"], world);
     if (code !== 0) throw new Error(`exit ${code}: ${stderr}`);
-    return JSON.parse(stdout);
+    const result = JSON.parse(stdout);
+    (await commandOf(argv)).json.parse(result);
+    return result;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -18,7 +18,7 @@ function runnersThat(node: FakeNode, end: "ready" | "fail"): void {
 }
 
 Deno.test("instance create answers once the instance exists", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.addCard(cardOf());
   const created = await node.json(["instance", "create", "tiny", "--context", "512"]);
   const [instance] = node.gateway.state().instances.values();
@@ -29,7 +29,7 @@ Deno.test("instance create answers once the instance exists", async () => {
 });
 
 Deno.test("instance create --wait shows progress on stderr and ends when it is ready", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.addCard(cardOf());
   runnersThat(node, "ready");
   const { code, stdout, stderr } = await node.run(["instance", "create", "tiny", "--wait"]);
@@ -39,7 +39,7 @@ Deno.test("instance create --wait shows progress on stderr and ends when it is r
 });
 
 Deno.test("instance create --wait draws a bar on a terminal, and nothing with --json", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.addCard(cardOf());
   runnersThat(node, "ready");
   const argv = ["instance", "create", "tiny", "--wait"];
@@ -52,7 +52,7 @@ Deno.test("instance create --wait draws a bar on a terminal, and nothing with --
 });
 
 Deno.test("instance create --wait exits with 1 and the reason when a runner fails", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.addCard(cardOf());
   runnersThat(node, "fail");
   const { code, stderr } = await node.run(["instance", "create", "tiny", "--wait"]);
@@ -61,7 +61,7 @@ Deno.test("instance create --wait exits with 1 and the reason when a runner fail
 });
 
 Deno.test("instance await exits with 5 when time is up, with 4 for an unknown id", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   const id = node.gateway.placeModel(TINY, null);
   const late = await node.run(["instance", "await", id, "--timeout", "0.005"]);
   equal(late.code, 5);
@@ -70,14 +70,14 @@ Deno.test("instance await exits with 5 when time is up, with 4 for an unknown id
 });
 
 Deno.test("instance await answers at once for what is ready", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   const instanceId = node.gateway.placeModel();
   const status = "ready";
   deepEqual(await node.json(["instance", "await", instanceId]), { instanceId, status });
 });
 
 Deno.test("instance create exits with 4 for an unknown model, 1 if it cannot fit", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.addCard(cardOf());
   const unknown = await node.run(["instance", "create", "tinny-0123"]);
   equal(unknown.code, 4);
@@ -88,14 +88,16 @@ Deno.test("instance create exits with 4 for an unknown model, 1 if it cannot fit
 });
 
 Deno.test("instance list, show and delete tell of instances in words and as JSON", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   deepEqual(await node.json(["instance", "list"]), []);
   const instanceId = node.gateway.placeModel(TINY, {
     type: "RunnerLoading",
     layersLoaded: 3,
     totalLayers: 30,
   });
-  const summary = { instanceId, modelId: TINY, status: "loading 3/30", nodeIds: ["node-1"] };
+  const layers = { layersLoaded: 3, totalLayers: 30 };
+  const nodeIds = ["node-1"];
+  const summary = { instanceId, modelId: TINY, status: "loading", ...layers, nodeIds };
   deepEqual(await node.json(["instance", "list"]), [summary]);
   match((await node.run(["instance", "list"])).stdout, /^INSTANCE +MODEL +STATUS +NODES\n/);
   const shown = await node.json(["instance", "show", instanceId]) as { instance: object };

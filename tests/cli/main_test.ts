@@ -29,7 +29,7 @@ Deno.test("main.ts prints the version and passes the exit code on", async () => 
 });
 
 Deno.test("main.ts reads a prompt from a pipe and prints the answer", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.placeModel();
   const child = exo(["run", "tiny", "Summarise", "--url", node.url], { stdin: "piped" }).spawn();
   const writer = child.stdin.getWriter();
@@ -41,7 +41,7 @@ Deno.test("main.ts reads a prompt from a pipe and prints the answer", async () =
 });
 
 Deno.test("Ctrl-C ends an answer with 130 and cancels its generation", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.placeModel();
   const cancelled = Promise.withResolvers<void>();
   const child = exo(["run", "tiny", "hi", "--url", node.url]);

@@ -1,4 +1,6 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { ErrorJson } from "../../cli/error_json.ts";
+import { FINISH, token } from "../support/fake_gateway.ts";
 import { FakeNode, runIn } from "./fake_io.ts";
 
 /** An address where nobody answers. */
@@ -40,11 +42,19 @@ Deno.test("exo help COMMAND and COMMAND --help show flags, defaults and examples
 
 Deno.test("Usage errors exit with 2, say what was given, and where help is", async () => {
   const cases: [string[], RegExp, RegExp][] = [
-    [["statsu"], /Unknown command 'statsu'/, /did you mean status\?/],
-    [["instance", "lst"], /Unknown command 'lst'/, /did you mean list\?/],
-    [["instance", "create"], /Missing required argument 'MODEL'/, /exo instance create --help/],
-    [["status", "--jsn"], /Unknown option '--jsn'/, /did you mean --json\?/],
-    [["status", "more"], /Too many arguments/, /exo status --help/],
+    [["statsu"], /Cannot run "statsu": exo has no such command/, /did you mean status\?/],
+    [
+      ["instance", "lst"],
+      /Cannot run "lst": exo instance has no such command/,
+      /did you mean list\?/,
+    ],
+    [
+      ["instance", "create"],
+      /Cannot run exo instance create: found no MODEL/,
+      /exo instance create --help/,
+    ],
+    [["status", "--jsn"], /Cannot use --jsn: exo status has no such flag/, /did you mean --json\?/],
+    [["status", "more"], /found too many arguments: more/, /exo status --help/],
     [["instance", "create", "m", "--min-nodes", "0"], /--min-nodes 0: at least 1 needed/, /help/],
     [["instance", "create", "m", "--min-nodes", "x"], /--min-nodes "x": a number needed/, /help/],
     [["instance", "create", "m", "--sharding", "x"], /one of pipeline, tensor needed/, /help/],
@@ -65,7 +75,7 @@ Deno.test("Without a node client commands exit with 3 and say how to start one",
     equal(code, 3, command);
     match(
       stderr,
-      /Cannot reach a node at http:\/\/127\.0\.0\.1:1\nhint: start one with `exo serve`/,
+      /Cannot reach a node at http:\/\/127\.0\.0\.1:1: .*\nhint: start one with exo/,
     );
   }
 });
@@ -73,7 +83,7 @@ Deno.test("Without a node client commands exit with 3 and say how to start one",
 Deno.test("With --json an error is one JSON object on stderr", async () => {
   const { code, stdout, stderr } = await runIn({ env: { EXO_URL: NOWHERE } }, ["status", "--json"]);
   deepEqual([code, stdout], [3, ""]);
-  const { error } = JSON.parse(stderr);
+  const { error } = ErrorJson.parse(JSON.parse(stderr));
   equal(error.code, "node_unreachable");
   ok(error.message && error.hint);
 });
@@ -91,13 +101,13 @@ Deno.test("Something else that answers at the address is not taken for a node", 
 });
 
 Deno.test("Flags of all commands may stand before the command", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   const { code, stdout } = await runIn({}, ["--json", "--url", node.url, "models", "list"]);
   deepEqual([code, stdout], [0, "[]\n"]);
 });
 
 Deno.test("The API key comes from the flag, the environment, then the local file", async () => {
-  await using node = new FakeNode({ apiKey: "right" });
+  await using node = await FakeNode.start({ apiKey: "right" });
   const files = { "/home/someone/.local/share/exo/api-key": "right\n" };
   const argv = ["models", "list"];
   equal((await node.run(argv)).code, 1);
@@ -125,4 +135,40 @@ Deno.test("Colours are for terminals, and not against NO_COLOR", async () => {
   ok((await runIn({ isTerminal: true }, ["nope"])).stderr.includes(red));
   const plain = await runIn({ isTerminal: true, env: { NO_COLOR: "1" } }, ["nope"]);
   ok(!plain.stderr.includes(red));
+});
+
+Deno.test("What does not exist has no help: it is told, with what may have been meant", async () => {
+  for (const argv of [["help", "nope"], ["nope", "--help"], ["instance", "lst", "-h"]]) {
+    const { code, stdout, stderr } = await runIn({}, argv);
+    deepEqual([code, stdout], [2, ""], argv.join(" "));
+    match(stderr, /^error: .*(nope|lst)/);
+    ok(!stderr.includes("Usage:"), stderr);
+  }
+});
+
+Deno.test("exo alone, or a group alone, is one JSON error with --json", async () => {
+  for (const argv of [["--json"], ["instance", "--json"]]) {
+    const { code, stdout, stderr } = await runIn({}, argv);
+    deepEqual([code, stdout], [2, ""]);
+    equal(ErrorJson.parse(JSON.parse(stderr)).error.code, "usage");
+  }
+});
+
+Deno.test("A dumb terminal gets plain lines: no colours, no bars", async () => {
+  await using node = await FakeNode.start();
+  node.gateway.placeModel();
+  const env = { TERM: "dumb" };
+  const progress = { type: "PrefillProgress" as const, totalTokens: 9 };
+  node.gateway.answer = () => [
+    { ...progress, processedTokens: 3 },
+    { ...progress, processedTokens: 9 },
+    token("Hi"),
+    FINISH,
+  ];
+  const plain = await node.run(["run", "tiny", "hi"], { isTerminal: true, env });
+  match(plain.stderr, /^Reading the prompt 3\/9\nFirst token/);
+  const drawn = await node.run(["run", "tiny", "hi"], { isTerminal: true });
+  match(drawn.stderr, /█ 9\/9/);
+  ok(drawn.stderr.includes("\x1b[2KFirst token"), "the bar makes way");
+  ok(!(await runIn({ isTerminal: true, env }, ["nope"])).stderr.includes("\x1b"));
 });

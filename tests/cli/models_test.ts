@@ -3,7 +3,7 @@ import { cardOf, TINY } from "../support/fake_gateway.ts";
 import { FakeNode } from "./fake_io.ts";
 
 Deno.test("models add sends the absolute path and prints the model's id", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.files.set("/work/here/tiny.gguf", cardOf());
   deepEqual(await node.json(["models", "add", "./tiny.gguf"]), { modelId: TINY });
   const missing = await node.run(["models", "add", "../other.gguf"]);
@@ -12,7 +12,7 @@ Deno.test("models add sends the absolute path and prints the model's id", async 
 });
 
 Deno.test("models list and show tell of models in words and as JSON", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   match((await node.run(["models", "list"])).stderr, /No models; exo models add PATH/);
   node.gateway.addCard(cardOf());
   const view = {
@@ -23,7 +23,7 @@ Deno.test("models list and show tell of models in words and as JSON", async () =
     contextLength: 2048,
     tasks: ["TextGeneration"],
     isCustom: true,
-    isRunning: false,
+    isPlaced: false,
     downloadedOn: ["node-1"],
   };
   deepEqual(await node.json(["models", "list"]), [view]);
@@ -34,7 +34,7 @@ Deno.test("models list and show tell of models in words and as JSON", async () =
 });
 
 Deno.test("models remove forgets a model, and says which instance keeps it", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   const instanceId = node.gateway.placeModel();
   const used = await node.run(["models", "remove", "tiny"]);
   equal(used.code, 1);

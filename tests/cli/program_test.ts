@@ -21,6 +21,7 @@ function kitchen(seen: (args: unknown) => void): Command {
       apiKey: z.string().optional().meta({ env: "COOK_KEY" }),
       spice: z.array(z.number()).default([]),
     }),
+    json: z.never(),
     run({ args }) {
       seen(args);
       return args.dish === "burnt" ? 7 : undefined;

@@ -40,7 +40,7 @@ function starterOf(node: FakeNode) {
 }
 
 Deno.test("reachNode() starts a node where none answers, and stops it in the end", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   const { started, start, stops } = starterOf(node);
   const context = contextOf(NOWHERE, false);
   {
@@ -56,8 +56,8 @@ Deno.test("reachNode() starts a node where none answers, and stops it in the end
 });
 
 Deno.test("reachNode() starts none beside one that runs, was named, or is unwanted", async () => {
-  await using node = new FakeNode();
-  await using locked = new FakeNode({ apiKey: "secret" });
+  await using node = await FakeNode.start();
+  await using locked = await FakeNode.start({ apiKey: "secret" });
   const { started, start } = starterOf(node);
   const cases = [
     { url: node.url, isUrlGiven: false, mayStart: true },
@@ -86,7 +86,7 @@ Deno.test("reachNode() says how to ask the node that holds the data directory", 
 });
 
 Deno.test("readyModel() leaves no instance of its own in a node that it started", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   const { gateway } = node;
   gateway.addCard(cardOf());
   gateway.afterCommand = (command) => {

@@ -25,7 +25,7 @@ Deno.test("modelPath() tells paths from ids", async () => {
 });
 
 Deno.test("run adds a model that is named by its path, then asks it", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   const { gateway } = node;
   gateway.files.set("/work/here/tiny.gguf", cardOf());
   gateway.afterCommand = (command) => {
@@ -44,7 +44,7 @@ Deno.test("run adds a model that is named by its path, then asks it", async () =
 });
 
 Deno.test("run sends no path to a node of another machine", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   const url = "http://exo.invalid:1";
   const { code, stderr } = await node.run(["run", "./tiny.gguf", "hi", "--url", url]);
   equal(code, 2);

@@ -3,15 +3,15 @@ import { type Asked, cardOf, FINISH, TINY, token } from "../support/fake_gateway
 import { FakeNode } from "./fake_io.ts";
 
 Deno.test("run streams the answer to stdout and its speed to stderr", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.placeModel();
   const { code, stdout, stderr } = await node.run(["run", "tiny", "hi"]);
   deepEqual([code, stdout], [0, "Hello world\n"]);
-  match(stderr, /^First token after \d+ ms, 10\.0 tok\/s\n$/);
+  match(stderr, /^First token after \d+ ms, then 10\.0 tok\/s\n$/);
 });
 
 Deno.test("run --json prints one object", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.placeModel();
   const answer = await node.json(["run", "tiny", "hi"]) as Record<string, unknown>;
   const { ttftMs, ...rest } = answer;
@@ -26,7 +26,7 @@ Deno.test("run --json prints one object", async () => {
 });
 
 Deno.test("run sends instructions, sampling and stop strings", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.placeModel();
   const flags = "--system s --max-tokens 9 --temperature 0 --top-p 0.5 --seed -1 --stop a --stop b";
   equal((await node.run(["run", "tiny", "hi", ...flags.split(" ")])).code, 0);
@@ -40,7 +40,7 @@ Deno.test("run sends instructions, sampling and stop strings", async () => {
 });
 
 Deno.test("run takes its prompt from the argument, from a pipe, or from both", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.placeModel();
   await node.run(["run", "tiny"], { stdin: "piped\n" });
   await node.run(["run", "tiny", "Summarise"], { stdin: "piped\n" });
@@ -50,7 +50,7 @@ Deno.test("run takes its prompt from the argument, from a pipe, or from both", a
 });
 
 Deno.test("run without any prompt is a usage error that says how", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   const piped = await node.run(["run", "tiny"], { stdin: "\n" });
   // A program that asks for JSON is no person to chat with, whatever its stdin is.
   const program = await node.run(["run", "tiny", "--json"]);
@@ -59,7 +59,7 @@ Deno.test("run without any prompt is a usage error that says how", async () => {
 });
 
 Deno.test("run places a known model that has no instance, then asks it", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   const { gateway } = node;
   gateway.addCard(cardOf());
   gateway.afterCommand = (command) => {
@@ -73,12 +73,12 @@ Deno.test("run places a known model that has no instance, then asks it", async (
 });
 
 Deno.test("run of an unknown model exits with 4", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   equal((await node.run(["run", "nope", "hi"])).code, 4);
 });
 
 Deno.test("run exits with 1 when the generation fails, after the text that came", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.placeModel();
   const error = { code: "runner_failed", message: "Runner died", hint: "try again" } as const;
   node.gateway.answer = () => [token("Hel"), { type: "Error", error }];
@@ -88,7 +88,7 @@ Deno.test("run exits with 1 when the generation fails, after the text that came"
 });
 
 Deno.test("An interrupt ends run with 130 and cancels the generation", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.placeModel();
   const cancelled = Promise.withResolvers<void>();
   node.gateway.answer = async function* ({ signal }: Asked) {

@@ -4,7 +4,7 @@ import { NODE, TINY } from "../support/fake_gateway.ts";
 import { FakeNode } from "./fake_io.ts";
 
 Deno.test("status shows nodes, memory, instances and tasks", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   match((await node.run(["status"])).stdout, /No instances\n\nNo tasks\n$/);
   const instanceId = node.gateway.placeModel();
   const task = {

@@ -24,7 +24,7 @@ Deno.test("nearModels() finds what was meant behind a few slips, the nearest fir
 });
 
 Deno.test("a misspelt model is answered with the one that was meant", async () => {
-  await using node = new FakeNode();
+  await using node = await FakeNode.start();
   node.gateway.addCard(cardOf());
   const lines = [
     ["run", "tinny-0123", "hi"],

@@ -110,7 +110,11 @@ Deno.test("checkGgufTensors() passes a whole file and names the tensor of a cut 
 Deno.test("checkGgufTensors() refuses types that MLX cannot read by their name", () => {
   for (const type of ["Q5_0", "Q5_1", "Q3_K", "Q4_K", "Q5_K", "MXFP4", "IQ4_XS", "type 99"]) {
     ok(!LOADABLE_GGML_TYPES.includes(type));
-    refuses(withTensor(() => ({ type })), "unsupported_model", new RegExp(`type ${type},`));
+    refuses(
+      withTensor(() => ({ type })),
+      "unsupported_model",
+      new RegExp(`of ${type.replace(/^(type )?/, "type ")},`),
+    );
   }
 });
 
@@ -124,10 +128,14 @@ Deno.test("checkGgufTensors() refuses tensors that overlap, are misplaced or mis
   const second = parse(BYTES).tensors[1];
   ok(second);
   refuses(withTensor(() => ({ offset: second.offset })), "corrupt_model", /overlap/);
-  refuses(withTensor(({ offset }) => ({ offset: offset + 1 })), "corrupt_model", /not aligned/);
+  refuses(
+    withTensor(({ offset }) => ({ offset: offset + 1 })),
+    "corrupt_model",
+    /a multiple of 32/,
+  );
   refuses(withTensor(() => ({ bytes: 17.5 })), "corrupt_model", /has the shape/);
   refuses(withTensor(() => ({ bytes: 2 ** 70 })), "corrupt_model", /has the shape/);
-  refuses(withTensor(() => ({ name: second.name })), "corrupt_model", /share a name/);
+  refuses(withTensor(() => ({ name: second.name })), "corrupt_model", /two tensors have the name/);
 });
 
 Deno.test("modelCardFromGguf() tells what placement needs", () => {

@@ -2,8 +2,10 @@ import assert from "node:assert/strict";
 import type { Event } from "../../core/events.ts";
 import {
   INSTANCE_ATTEMPTS_MAX,
+  isRetryDue,
   nextReconcileAt,
   reconcile,
+  RETRY_DELAY_MS_MAX,
   RETRY_RESET_MS,
   retryDelayMs,
 } from "../../core/reconcile.ts";
@@ -142,4 +144,26 @@ Deno.test("nextReconcileAt() is never while nothing failed or nothing serves", (
   const healthy = [created(instanceOf("i")), reported("i:0", "RunnerReady")];
   assert.equal(nextReconcileAt(fold(healthy)), undefined);
   assert.equal(nextReconcileAt(fold([created(instanceOf("i")), retrying("OOM", 0)])), undefined);
+});
+
+Deno.test("a retry is due at its date, and at once when a clock that was turned back set it", () => {
+  const notBefore = NOW + 2_000;
+  assert.equal(isRetryDue({ notBefore }, NOW), false);
+  assert.equal(isRetryDue({ notBefore }, notBefore), true);
+  assert.equal(isRetryDue({ notBefore }, notBefore + 86_400_000), true, "turned forward");
+  assert.equal(isRetryDue({ notBefore }, notBefore - RETRY_DELAY_MS_MAX), false);
+  assert.equal(isRetryDue({ notBefore }, notBefore - RETRY_DELAY_MS_MAX - 1), true);
+});
+
+Deno.test("failures are forgotten by a clock that was turned back behind the last success", () => {
+  const events = [
+    created(instanceOf("i")),
+    retrying("OOM"),
+    reported("i:0", "RunnerReady", { at: NOW }),
+  ];
+  const state = fold(events);
+  assert.deepEqual(reconcile(state, NOW), []);
+  assert.deepEqual(reconcile(state, NOW - 1), [
+    { type: "InstanceRetriesReset", instanceId: instanceId("i") },
+  ]);
 });

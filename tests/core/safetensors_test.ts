@@ -120,7 +120,9 @@ Deno.test("modelCardFromConfig() refuses unknown architectures and broken config
     code: "unsupported_model",
     message: /"mamba": known are llama/,
   });
-  throws(card({ ...CONFIG, num_hidden_layers: 0 }), { message: /malformed: num_hidden_layers/ });
+  throws(card({ ...CONFIG, num_hidden_layers: 0 }), {
+    message: /its num_hidden_layers is 0, a whole number/,
+  });
   throws(card({}), { code: "corrupt_model" });
 });
 

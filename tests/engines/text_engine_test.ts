@@ -181,7 +181,7 @@ Deno.test("TextEngine refuses a request beyond its limit, then takes others", ()
   engine.submit(task("b", "hello", { maxTokens: 1 }));
   throws(() => engine.submit(task("c", "hello")), {
     code: "queue_full",
-    message: /2 are queued or running, at most 2 may be/,
+    message: /2 queued or running, at most 2 possible/,
   });
   equal(drain(engine).size, 2);
   engine.submit(task("c", "hello", { maxTokens: 1 }));

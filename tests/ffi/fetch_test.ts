@@ -57,7 +57,7 @@ Deno.test("fetchWheels() unpacks a wheel with the pinned hash, and refuses it wi
       /^Cannot fetch tiny 1\.0 with pip: a file has other bytes than the pinned/,
     );
     assert.match(refused, new RegExp(`Got +${hash}`));
-    assert.match(refused, /HINT Do not use that file/);
+    assert.match(refused, /HINT do not use that file/);
   } finally {
     Deno.removeSync(root, { recursive: true });
   }

@@ -26,7 +26,7 @@ Deno.test("a missing library is an error that lists what was tried and what to r
 
 Deno.test("EXO_MLX_LIBRARY names another library, and is told when it is missing or wrong", () => {
   const missing = evaluate("mx.ones([1])", { EXO_MLX_LIBRARY: "/nowhere/libx.so" });
-  assert.match(missing, /nothing at any of \/nowhere\/libx\.so \(from EXO_MLX_LIBRARY\)/);
+  assert.match(missing, /nothing at "\/nowhere\/libx\.so", which EXO_MLX_LIBRARY names/);
   const wrong = evaluate("mx.ones([1])", { EXO_MLX_LIBRARY: fileURLToPath(import.meta.url) });
   assert.match(wrong, /Cannot load the MLX shim .*unset EXO_MLX_LIBRARY/);
 });

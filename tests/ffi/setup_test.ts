@@ -149,7 +149,7 @@ Deno.test("setup without Python names it, and the command that installs it", asy
   await inWorld(async (world) => {
     const { message, hint } = await setUp(world.env);
     assert.match(message ?? "", /^Cannot fetch MLX: found no program "python3"/);
-    assert.match(hint ?? "", /^Install it with: (sudo|brew) .*python/);
+    assert.match(hint ?? "", /^install it with: (sudo|brew) .*python/);
   });
 });
 
@@ -158,7 +158,7 @@ Deno.test("setup without pip names it, and the Python that lacks it", async () =
     program(world, "python3", '[ "$1" = --version ] && echo "Python 3.11.2"');
     const { message, hint } = await setUp(world.env);
     assert.match(message ?? "", /^Cannot fetch MLX: Python 3\.11\.2 has no pip, needed/);
-    assert.match(hint ?? "", /^Install it with: /);
+    assert.match(hint ?? "", /^install it with: /);
   });
 });
 
@@ -170,7 +170,7 @@ Deno.test("setup without a compiler names it, and the command that installs one"
       message ?? "",
       /^Cannot compile the shim: found no program "c\+\+", needed is a C/,
     );
-    assert.match(hint ?? "", /^Install one with: (sudo|xcode-select) .*; or name another in CXX$/);
+    assert.match(hint ?? "", /^install one with: (sudo|xcode-select) .*; or name another in CXX$/);
   });
 });
 
@@ -190,7 +190,7 @@ Deno.test("setup that cannot write names the folder, and EXO_HOME", async () => 
   await inWorld(async (world) => {
     Deno.writeTextFileSync(world.home, "a file where the folder should be");
     const { message, hint } = await setUp(world.env);
-    assert.match(message ?? "", /^Cannot write to the cache folder .*home.native: /);
+    assert.match(message ?? "", /^Cannot write to the cache folder .*home.native": /);
     assert.match(hint ?? "", /EXO_HOME/);
   });
 });
@@ -199,6 +199,6 @@ Deno.test("setup for a build of MLX that this machine has not lists those it has
   await inWorld(async (world) => {
     const { message, hint } = await setUp({ ...world.env, EXO_MLX: "rocm" });
     assert.match(message ?? "", /^Cannot set up the MLX build "rocm" on \w+ \w+: it has /);
-    assert.match(hint ?? "", /^Set EXO_MLX to one of: /);
+    assert.match(hint ?? "", /^set EXO_MLX to one of: /);
   });
 });

@@ -183,7 +183,7 @@ Deno.test("a snapshot of a newer exo is refused", async () => {
   fails(
     () => log.replay(),
     "internal",
-    /The snapshot was written by a newer exo: found version 99/,
+    /its snapshot was written by a newer exo: found version 99/,
   );
   log.close();
 });
@@ -223,7 +223,7 @@ Deno.test("a write that the disk refuses is an error, and the log goes on", asyn
   const log = EventLog.open(dir.path);
   log.append(indexed(EVENTS));
   const write = () => log.append(indexed([nodeStarted(B)], 3));
-  fails(write, "internal", /Cannot write the event log: database or disk is full/);
+  fails(write, "internal", /Cannot write the event log "log.sqlite": database or disk is full/);
   assert.equal(log.nextCounter("still writable"), 1);
   assert.equal(log.replay().state.lastEventAppliedIdx, 2);
   log.close();

@@ -63,7 +63,7 @@ Deno.test("a shard that the index names and the folder lacks is said by name", a
   await tinyCheckpoint(dir.path);
   const index = { weight_map: { "model.norm.weight": "model-00001-of-00002.safetensors" } };
   await Deno.writeTextFile(`${dir.path}/model.safetensors.index.json`, JSON.stringify(index));
-  await failsWith(dir.path, "not_found", /model-00001-of-00002\.safetensors/);
+  await failsWith(dir.path, "corrupt_model", /"model-00001-of-00002\.safetensors" is missing/);
 });
 
 Deno.test("a pipe is refused at once, and a folder in a file's place is corrupt", async () => {

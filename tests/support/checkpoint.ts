@@ -1,7 +1,10 @@
 import { join } from "node:path";
 
 /** Writes a llama checkpoint folder that is well-formed and as small as can be. */
-export async function tinyCheckpoint(folder: string): Promise<void> {
+export async function tinyCheckpoint(
+  folder: string,
+  changes: Readonly<Record<string, unknown>> = {},
+): Promise<void> {
   await Deno.mkdir(folder, { recursive: true });
   const config = {
     model_type: "llama",
@@ -10,6 +13,7 @@ export async function tinyCheckpoint(folder: string): Promise<void> {
     num_attention_heads: 2,
     num_key_value_heads: 1,
     max_position_embeddings: 128,
+    ...changes,
   };
   await Deno.writeTextFile(join(folder, "config.json"), JSON.stringify(config));
   await Deno.writeTextFile(join(folder, "tokenizer.json"), "{}");

@@ -5,6 +5,7 @@ import { isReady } from "../../core/master.ts";
 import type { ModelCard } from "../../core/model_card.ts";
 import type { State } from "../../core/state.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
+import { runnerLaunch } from "../../cli/host.ts";
 import type { FakeScript } from "../../engines/fake.ts";
 import { Node, type NodeOptions } from "../../node/node.ts";
 import { tinyCheckpoint } from "./checkpoint.ts";
@@ -18,7 +19,7 @@ const PATIENCE_MS = 20_000;
 export async function startTestNode(
   dataDir: string,
   script: z.input<typeof FakeScript> = {},
-  options: Pick<NodeOptions, "loadTimeoutMs"> = {},
+  options: Pick<NodeOptions, "loadTimeoutMs" | "clock"> = {},
 ): Promise<Node> {
   const scriptFile = `${dataDir}/fake.json`;
   const deviceFile = `${dataDir}/device.json`;
@@ -33,9 +34,12 @@ export async function startTestNode(
     deviceFile,
     launch: {
       command: Deno.execPath(),
-      // A small heap, so that an engine that exhausts it is at its end soon.
-      args: ["run", "-A", "--no-check", "--v8-flags=--max-old-space-size=256", RUNNER],
-      env: { ...Deno.env.toObject(), EXO_ENGINE: "fake", EXO_ENGINE_SCRIPT: scriptFile },
+      args: ["run", "-A", "--no-check", RUNNER],
+      env: {
+        ...runnerLaunch(Deno.env.toObject(), undefined).env,
+        EXO_ENGINE: "fake",
+        EXO_ENGINE_SCRIPT: scriptFile,
+      },
     },
   });
 }

@@ -1,27 +1,33 @@
-import { createApp } from "../../api/server.ts";
-import { cardOf, FakeGateway, TINY } from "../support/fake_gateway.ts";
+import { ApiClient } from "../../api/client.ts";
+import { tinyCheckpoint } from "../support/checkpoint.ts";
+import { MeasuredNode, type NodeSample } from "../support/measured_node.ts";
 import { Random } from "../support/random.ts";
+import { type RawRequest, rawRequest } from "../support/raw_http.ts";
+import { TempDir } from "../support/temp_dir.ts";
 
 /** Statuses that the API documents; a 500 is a defect of ours. */
 const STATUSES = new Set([200, 400, 401, 403, 404, 405, 408, 409, 413, 429, 499, 503, 504]);
 
-/** Requests that one node is asked before a fresh one takes over, so that states stay small. */
-const REQUESTS_PER_NODE = 500;
+/** A request before it is mutated. */
+type Seed = readonly [method: string, path: string, body?: unknown];
 
-/** Well-formed requests, to begin with. */
-const SEEDS: readonly (readonly [string, string, unknown])[] = [
-  ["GET", "/state", undefined],
-  ["GET", "/state/instances", undefined],
-  ["GET", "/v1/models", undefined],
-  ["GET", `/v1/models/${TINY}`, undefined],
-  ["GET", "/instance", undefined],
-  ["GET", "/instance/i", undefined],
-  ["DELETE", "/instance/i", undefined],
-  ["GET", `/instance/await?model_id=${TINY}&timeout_seconds=1`, undefined],
-  ["DELETE", `/models/custom/${TINY}`, undefined],
-  ["POST", "/models/add", { path: "/models/tiny.gguf" }],
+/**
+ * Well-formed requests that change nothing; `$MODEL` and the like become names that the node knows,
+ * and `$HUGE` is a model that fits nowhere.
+ */
+const SEEDS: readonly Seed[] = [
+  ["GET", "/state"],
+  ["GET", "/state/instances"],
+  ["GET", "/v1/models"],
+  ["GET", "/v1/models/$MODEL"],
+  ["GET", "/instance"],
+  ["GET", "/instance/$INSTANCE"],
+  ["DELETE", "/instance/none"],
+  ["GET", "/instance/await?model_id=$MODEL&timeout_seconds=1"],
+  ["DELETE", "/models/custom/none"],
+  ["POST", "/models/add", { path: "$PATH" }],
   ["POST", "/place_instance", {
-    model_id: TINY,
+    model_id: "$HUGE",
     sharding: "Pipeline",
     instance_meta: "MlxRing",
     min_nodes: 1,
@@ -29,7 +35,7 @@ const SEEDS: readonly (readonly [string, string, unknown])[] = [
     config: { contextTokens: 100, samplingDefaults: { temperature: 0.5 } },
   }],
   ["POST", "/v1/chat/completions", {
-    model: TINY,
+    model: "$MODEL",
     messages: [
       { role: "system", content: "Be brief" },
       { role: "user", content: [{ type: "text", text: "hi" }] },
@@ -43,6 +49,17 @@ const SEEDS: readonly (readonly [string, string, unknown])[] = [
     stream_options: { include_usage: true },
   }],
 ];
+
+/** Requests that start and end processes: rare, or the run measures nothing else. */
+const CHANGES: readonly Seed[] = [
+  ["POST", "/place_instance", { model_id: "$MODEL" }],
+  ["DELETE", "/instance/$INSTANCE"],
+  ["DELETE", "/models/custom/$MODEL"],
+];
+const CHANGE_SHARE = 0.001;
+
+/** Share of requests whose client leaves in the middle of sending or of hearing. */
+const CUT_SHARE = 0.02;
 
 /** What takes the place of a value. */
 const ODD: readonly unknown[] = [
@@ -71,48 +88,171 @@ export interface Finding {
 
 /** What a run found, and how often it reached each status. */
 export interface FuzzReport {
-  /** What was wrong: an undocumented status, a defect, or a throw. */
+  /** What was wrong: an undocumented status, a defect, no answer. */
   readonly findings: readonly Finding[];
   readonly statuses: ReadonlyMap<number, number>;
 }
 
-/** Asks the API mutated requests, in process. */
-export async function fuzzHttp(seed: number, requests: number): Promise<FuzzReport> {
+/** A node with one instance of a fake engine, to be asked what it should refuse. */
+export class FuzzTarget implements AsyncDisposable {
+  readonly node: MeasuredNode;
+  readonly #dir: TempDir;
+  readonly #client: ApiClient;
+  readonly #names: Record<string, string> = {};
+  #restored = Promise.resolve();
+
+  private constructor(node: MeasuredNode, dir: TempDir) {
+    [this.node, this.#dir] = [node, dir];
+    this.#client = new ApiClient({ url: node.url, apiKey: undefined });
+  }
+
+  static async start(): Promise<FuzzTarget> {
+    const dir = await TempDir.make();
+    const scriptFile = `${dir.path}/fake.json`;
+    await Deno.writeTextFile(scriptFile, "{}");
+    await tinyCheckpoint(`${dir.path}/tiny`);
+    await tinyCheckpoint(`${dir.path}/huge`, HUGE);
+    const env = { EXO_ENGINE: "fake", EXO_ENGINE_SCRIPT: scriptFile };
+    const target = new FuzzTarget(await MeasuredNode.start(`${dir.path}/data`, env), dir);
+    await target.restore();
+    return target;
+  }
+
+  /** The text with the names that this node knows. */
+  named(text: string): string {
+    return text.replace(/\$([A-Z]+)/g, (found, name) => this.#names[name] ?? found);
+  }
+
+  /** Makes what a request may have taken away, and takes away what it made. */
+  restore(): Promise<void> {
+    return this.#restored = this.#restored.then(() => this.#restoreNow());
+  }
+
+  async #restoreNow(): Promise<void> {
+    const client = this.#client;
+    const path = `${this.#dir.path}/tiny`;
+    const [{ id: model }, { id: huge }] = [
+      await client.addModel(path),
+      await client.addModel(`${this.#dir.path}/huge`),
+    ];
+    const [kept, ...others] = Object.keys((await client.state()).instances);
+    for (const instanceId of others) await client.deleteInstance(instanceId);
+    const { instanceId } = kept ? { instanceId: kept } : await client.placeInstance({ model });
+    for await (const _ of client.awaitInstance({ instanceId }, { timeoutSeconds: 60 }));
+    Object.assign(this.#names, { MODEL: model, INSTANCE: instanceId, PATH: path, HUGE: huge });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.node[Symbol.asyncDispose]();
+    await this.#dir[Symbol.asyncDispose]();
+  }
+}
+
+/** A model that no machine holds: its cache alone takes more than there is. */
+const HUGE = { head_dim: 1_000_000_000 };
+
+/** Requests under way at once. */
+const AT_ONCE = 4;
+
+/** Sends mutated requests to a node, each on a connection of its own. */
+export async function fuzzHttp(
+  target: FuzzTarget,
+  seed: number,
+  requests: number,
+): Promise<FuzzReport> {
   const random = new Random(seed);
   const findings: Finding[] = [];
   const statuses = new Map<number, number>();
-  let app = freshApp(findings);
-  for (let n = 0; n < requests; n++) {
-    if (n % REQUESTS_PER_NODE === 0) app = freshApp(findings);
-    const [method, path, body] = mutateRequest(random);
-    const request = `seed ${seed}, request ${n}: ${method} ${path} ${body ?? ""}`.slice(0, 500);
-    try {
-      const init = { method, ...(body === undefined ? {} : { body }) };
-      const response = await app.request(path, init, { remoteAddress: "127.0.0.1" });
-      statuses.set(response.status, (statuses.get(response.status) ?? 0) + 1);
-      if (!STATUSES.has(response.status)) {
-        findings.push({ request, found: `status ${response.status}: ${await response.text()}` });
-      } else await response.body?.cancel();
-    } catch (thrown) {
-      findings.push({ request, found: `it threw ${String(thrown)}` });
+  let n = 0;
+  const worker = async () => {
+    while (n < requests) {
+      const mutated = mutateRequest(random);
+      const body = mutated.body === undefined ? undefined : target.named(mutated.body);
+      const request = { ...mutated, path: target.named(mutated.path), body };
+      const name = `seed ${seed}, request ${n++}: ${request.method} ${request.path} ${body ?? ""}`;
+      const found = await tell(target, request, statuses);
+      if (found !== undefined) findings.push({ request: name.slice(0, 500), found });
     }
-  }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, worker));
   return { findings, statuses };
 }
 
-function freshApp(findings: Finding[]) {
-  const gateway = new FakeGateway();
-  gateway.addCard(cardOf());
-  return createApp(gateway, {
-    onDefect: (error, route) => findings.push({ request: route, found: `defect ${String(error)}` }),
-  });
+/** Sends one request; what is wrong with the answer, if anything. */
+async function tell(
+  target: FuzzTarget,
+  request: RawRequest,
+  statuses: Map<number, number>,
+): Promise<string | undefined> {
+  try {
+    const { status, text } = await rawRequest(target.node.url, request);
+    const changed = request.method !== "GET" && /\/(place_)?instance|\/models/.test(request.path);
+    if (changed && (status === 200 || status === 0)) await target.restore();
+    if (status === 0 && isCut(request)) return undefined;
+    statuses.set(status, (statuses.get(status) ?? 0) + 1);
+    if (!STATUSES.has(status)) return `status ${status}: ${text.slice(0, 1_000)}`;
+    return text.includes('"code":"internal"') ? `a defect: ${text.slice(0, 1_000)}` : undefined;
+  } catch (thrown) {
+    return String(thrown);
+  }
 }
 
-function mutateRequest(random: Random): [string, string, string | undefined] {
-  const [method, path, body] = random.pick(SEEDS);
-  const otherMethod = random.next() < 0.05 ? random.pick(["GET", "POST", "PUT", "DELETE"]) : method;
-  const text = body === undefined || otherMethod === "GET" ? undefined : mutateBody(random, body);
-  return [otherMethod, random.next() < 0.2 ? mutateText(random, path, "/?&=%.~[]") : path, text];
+function isCut({ patienceBytes, sentBytes }: RawRequest): boolean {
+  return patienceBytes !== undefined || sentBytes !== undefined;
+}
+
+/** Connections that send part of a request and then nothing. */
+const SLOW_CONNECTIONS = 16;
+
+/**
+ * Sends the beginning of a request and waits, on many connections at once; what is wrong with the
+ * answers. Takes as long as the limit of a body's time.
+ */
+export async function fuzzSlowly(target: FuzzTarget): Promise<Finding[]> {
+  const findings: Finding[] = [];
+  const body = JSON.stringify({ path: "x".repeat(1_000) });
+  const connection = async (n: number) => {
+    // From the middle of the head to the middle of the body.
+    const request = { method: "POST", path: "/models/add", body, sentBytes: 10 + n * 50 };
+    const { status } = await rawRequest(target.node.url, request);
+    if (status === 408) return;
+    findings.push({ request: `a request cut at ${request.sentBytes}`, found: `status ${status}` });
+  };
+  await Promise.all(Array.from({ length: SLOW_CONNECTIONS }, (_, n) => connection(n)));
+  return findings;
+}
+
+/** Most that a node may grow, in what is alive and in what is resident. */
+const GROWTH_SHARE_MAX = 0.05;
+
+/**
+ * What grew: samples after equal numbers of requests, the last against the first (which comes after
+ * enough of them that caches and compilers have what they keep), and against the middle one in what
+ * is resident, since a heap is given its room over some time.
+ */
+export function growthOf(samples: readonly NodeSample[]): Finding[] {
+  const [first, middle, last] = [samples[0], samples[samples.length >> 1], samples.at(-1)];
+  if (!first || !middle || !last) return [];
+  const pairs = [
+    ["alive", first.liveBytes, last.liveBytes],
+    ["resident", middle.residentBytes, last.residentBytes],
+  ] as const;
+  return pairs.filter(([, began, ended]) => ended > began * (1 + GROWTH_SHARE_MAX))
+    .map(([what, began, ended]) => ({ request: what, found: `${began} bytes became ${ended}` }));
+}
+
+function mutateRequest(random: Random): RawRequest {
+  const isChange = random.next() < CHANGE_SHARE;
+  const [method, path, body] = random.pick(isChange ? CHANGES : SEEDS);
+  if (isChange) return { method, path, body: body === undefined ? body : JSON.stringify(body) };
+  const other = random.next() < 0.05 ? random.pick(["GET", "POST", "PUT", "DELETE"]) : method;
+  const hasBody = body !== undefined && other !== "GET";
+  return {
+    method: other,
+    path: random.next() < 0.2 ? mutateText(random, path, "/?&=%.~[]") : path,
+    ...(hasBody ? { body: mutateBody(random, body) } : {}),
+    ...(random.next() < CUT_SHARE ? { patienceBytes: random.below(400) } : {}),
+  };
 }
 
 function mutateBody(random: Random, body: unknown): string {

@@ -11,7 +11,8 @@ import { parseArgs } from "node:util";
 import { ensureSetup } from "../../ffi/setup.ts";
 import { abortRequests } from "./aborts.ts";
 import { CELLS, runCell } from "./faults.ts";
-import { fuzzHttp } from "./http.ts";
+import type { NodeSample } from "../support/measured_node.ts";
+import { type Finding, fuzzHttp, fuzzSlowly, FuzzTarget, growthOf } from "./http.ts";
 import { killNode } from "./kills.ts";
 import { fuzzModels } from "./model_files.ts";
 
@@ -82,7 +83,10 @@ async function verifyKills(seed: number, kills: number): Promise<Tally> {
 async function verifyAborts(seed: number, requests: number): Promise<Tally> {
   await ensureSetup({ onProgress: say });
   try {
-    await abortRequests(seed, requests);
+    const { activeBytes, liveBytes, descriptors } = await abortRequests(seed, requests);
+    say(`MLX's active memory: ${activeBytes.join(" to ")} bytes`);
+    say(`alive on the node: ${liveBytes.join(" to ")} bytes`);
+    say(`open descriptors: ${descriptors.join(" to ")}`);
     return { passed: requests, failed: 0 };
   } catch (cause) {
     say(`FAILED: seed ${seed}: ${String(cause)}`);
@@ -90,25 +94,35 @@ async function verifyAborts(seed: number, requests: number): Promise<Tally> {
   }
 }
 
-/** One seed a round, so that a round can be replayed alone. */
+/** One seed a round, so that a round can be replayed alone; the node is the same for all. */
 async function verifyHttp(seed: number, requests: number): Promise<Tally> {
+  await using target = await FuzzTarget.start();
   let [passed, failed] = [0, 0];
-  for (let done = 0; done < requests; done += ROUND_REQUESTS, seed++) {
-    const count = Math.min(ROUND_REQUESTS, requests - done);
-    const { findings, statuses } = await fuzzHttp(seed, count);
-    const reached = [...statuses].sort(([a], [b]) => a - b).map(([s, n]) => `${s}: ${n}`).join(
-      ", ",
-    );
-    const { rss } = Deno.memoryUsage();
-    say(`seed ${seed}: ${count} requests, ${reached}; ${Math.round(rss / 1_048_576)} MiB`);
+  const tell = (findings: readonly Finding[]) => {
+    failed += findings.length;
     for (const { request, found } of findings.slice(0, 5)) {
       say(`  FAILED: ${request}\n    ${found}`);
     }
-    failed += findings.length;
+  };
+  const samples: NodeSample[] = [];
+  for (let done = 0; done < requests; done += ROUND_REQUESTS, seed++) {
+    const count = Math.min(ROUND_REQUESTS, requests - done);
+    const { findings, statuses } = await fuzzHttp(target, seed, count);
+    const sample = await target.node.sample();
+    samples.push(sample);
+    const reached = [...statuses].sort(([a], [b]) => a - b).map(([s, n]) => `${s}: ${n}`);
+    say(`seed ${seed}: ${count} requests, ${reached.join(", ")}; ${heldIn(sample)}`);
     passed += count - findings.length;
+    tell(findings);
   }
+  tell(await fuzzSlowly(target));
+  tell(growthOf(samples));
   return { passed, failed };
 }
+
+const mib = (bytes: number) => (bytes / 1_048_576).toFixed(1);
+const heldIn = (sample: NodeSample) =>
+  `${mib(sample.liveBytes)} MiB alive, ${mib(sample.residentBytes)} resident`;
 
 const { positionals: [bar], values } = parseArgs({
   args: Deno.args,

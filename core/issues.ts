@@ -9,7 +9,15 @@ export interface Issue {
   readonly param: string;
   readonly found: string;
   readonly needed: string;
+  /** Whether it is not there at all. */
+  readonly isMissing?: boolean;
+  /** Whether it should not be there. */
+  readonly isUnknown?: boolean;
 }
+
+/** What a length counts, and the types that JSON has another name for. */
+const UNITS: Readonly<Record<string, string>> = { string: "character", array: "element" };
+const TYPE_NAMES: Readonly<Record<string, string>> = { int: "integer", record: "object" };
 
 type ZodIssue = z.core.$ZodIssue;
 type Path = readonly PropertyKey[];
@@ -30,30 +38,45 @@ function describe(issue: ZodIssue, base: Path, input: unknown): Issue {
   if (issue.code === "unrecognized_keys") {
     const [key] = issue.keys;
     const param = join([...path, key ?? ""]);
-    return { param, found: "an unknown field", needed: "a known one" };
+    return { param, found: "an unknown field", needed: "a known one", isUnknown: true };
   }
-  return { param: join(path), found: show(at(input, path)), needed: needed(issue) };
+  const value = at(input, path);
+  const found = foundBy(issue, value);
+  return { param: join(path), found, needed: needed(issue), isMissing: value === undefined };
 }
 
-/** The branch that got furthest into the input is the one that was meant. */
+/** What is too long is told by its length. */
+function foundBy(issue: ZodIssue, value: unknown): string {
+  const isLong = issue.code === "too_big" && UNITS[issue.origin] !== undefined &&
+    (typeof value === "string" || Array.isArray(value));
+  return isLong ? counted(value.length, issue.origin) : show(value);
+}
+
+/** The branch that got furthest into the input, or that takes its type, is the one that was meant. */
 function bestBranch(branches: readonly (readonly ZodIssue[])[]): ZodIssue | undefined {
   const firsts = branches.flatMap(([first]) => (first ? [first] : []));
   const deepest = Math.max(0, ...firsts.map(({ path }) => path.length));
-  return deepest === 0 ? undefined : firsts.find(({ path }) => path.length === deepest);
+  if (deepest > 0) return firsts.find(({ path }) => path.length === deepest);
+  const ofType = firsts.filter(({ code }) => code !== "invalid_type");
+  return ofType.length === 1 ? ofType[0] : undefined;
 }
 
 function needed(issue: ZodIssue): string {
   switch (issue.code) {
     case "invalid_type":
-      return withArticle(issue.expected === "int" ? "integer" : issue.expected);
+      return withArticle(TYPE_NAMES[issue.expected] ?? issue.expected);
     case "invalid_value":
-      return `one of ${issue.values.map(String).join(", ")}`;
+      return issue.values.length === 1
+        ? show(issue.values[0])
+        : `one of ${issue.values.map(String).join(", ")}`;
     case "too_small":
       return bound(issue.inclusive ? "at least" : "more than", issue.minimum, issue.origin);
     case "too_big":
       return bound(issue.inclusive ? "at most" : "less than", issue.maximum, issue.origin);
     case "invalid_union":
-      return unionNeeds(issue.errors);
+      return "options" in issue && issue.options
+        ? `one of ${issue.options.map(String).join(", ")}`
+        : unionNeeds(issue.errors);
     case "invalid_format":
       return issue.format === "regex" ? `the form ${issue.pattern}` : `a valid ${issue.format}`;
     default:
@@ -67,8 +90,12 @@ function unionNeeds(branches: readonly (readonly ZodIssue[])[]): string {
 }
 
 function bound(relation: string, limit: number | bigint, origin: string): string {
-  const unit = origin === "string" ? " characters" : origin === "array" ? " elements" : "";
-  return `${relation} ${limit}${unit}`;
+  return `${relation} ${counted(limit, origin)}`;
+}
+
+function counted(count: number | bigint, origin: string): string {
+  const unit = UNITS[origin];
+  return unit === undefined ? `${count}` : `${count} ${unit}${Number(count) === 1 ? "" : "s"}`;
 }
 
 function withArticle(noun: string): string {

@@ -1,0 +1,104 @@
+import { AppError } from "./errors.ts";
+
+/** A value of a GGUF's metadata; 64-bit integers become the nearest number. */
+export type GgufValue = number | string | boolean | readonly GgufValue[];
+
+/** Limits on what a value may ask us to hold. */
+const ARRAY_LENGTH_MAX = 16_777_216;
+const STRING_BYTES_MAX = 16_777_216;
+const NESTING_MAX = 3;
+
+/** The refusal of a damaged GGUF file. */
+export function corrupt(file: string, found: string): AppError {
+  return new AppError("corrupt_model", `Cannot read "${file}": ${found}`, {
+    hint: "the file is damaged or its download is incomplete; fetch it again",
+  });
+}
+
+/** Raised inside the parser alone: the bytes at hand end before the header does. */
+export class ShortRead extends Error {}
+
+/** Reads little-endian values one after another. */
+export class GgufCursor {
+  at = 0;
+  readonly #view: DataView;
+  readonly #text = new TextDecoder();
+
+  constructor(readonly bytes: Uint8Array, readonly file: string) {
+    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  /** Moves over `count` bytes; returns where they begin. */
+  skip(count: number): number {
+    const start = this.at;
+    if (start + count > this.bytes.length) throw new ShortRead();
+    this.at += count;
+    return start;
+  }
+
+  u32(): number {
+    return this.#view.getUint32(this.skip(4), true);
+  }
+
+  /** A u64 that counts or locates something, at most `max`. */
+  size(max: number, what: string): number {
+    const value = this.#view.getBigUint64(this.skip(8), true);
+    if (value > BigInt(max)) {
+      throw corrupt(this.file, `${what} is ${value}, at most ${max} expected`);
+    }
+    return Number(value);
+  }
+
+  string(): string {
+    const bytes = this.size(STRING_BYTES_MAX, "the length of a string");
+    const start = this.skip(bytes);
+    return this.#text.decode(this.bytes.subarray(start, start + bytes));
+  }
+
+  value(type: number, depth = 0): GgufValue {
+    const view = this.#view;
+    switch (type) {
+      case 0:
+        return view.getUint8(this.skip(1));
+      case 1:
+        return view.getInt8(this.skip(1));
+      case 2:
+        return view.getUint16(this.skip(2), true);
+      case 3:
+        return view.getInt16(this.skip(2), true);
+      case 4:
+        return view.getUint32(this.skip(4), true);
+      case 5:
+        return view.getInt32(this.skip(4), true);
+      case 6:
+        return view.getFloat32(this.skip(4), true);
+      case 7:
+        return view.getUint8(this.skip(1)) !== 0;
+      case 8:
+        return this.string();
+      case 9:
+        return this.array(depth);
+      case 10:
+        return Number(view.getBigUint64(this.skip(8), true));
+      case 11:
+        return Number(view.getBigInt64(this.skip(8), true));
+      case 12:
+        return view.getFloat64(this.skip(8), true);
+      default:
+        throw corrupt(this.file, `a metadata value has the unknown type ${type}`);
+    }
+  }
+
+  array(depth: number): GgufValue {
+    if (depth >= NESTING_MAX) {
+      const needed = `${NESTING_MAX} levels at most expected`;
+      throw corrupt(this.file, `metadata arrays are nested too deep, ${needed}`);
+    }
+    const type = this.u32();
+    const length = this.size(ARRAY_LENGTH_MAX, "the length of a metadata array");
+    // One at a time: a short read must not first reserve what the length claims.
+    const values: GgufValue[] = [];
+    for (let i = 0; i < length; i++) values.push(this.value(type, depth + 1));
+    return values;
+  }
+}

@@ -1,0 +1,101 @@
+import { STOP_CHARS_MAX, STOP_STRINGS_MAX } from "../../core/task.ts";
+import { CONTEXT_TOKENS } from "./world.ts";
+
+const user = { role: "user", content: "hi" };
+const words = (count: number) => Array.from({ length: count }, () => "word").join(" ");
+const messages = (fields: object) => ({ messages: [{ ...user, ...fields }] });
+
+/** Fields of a chat request that are refused, each beside a request that is otherwise good. */
+export const BAD_FIELDS: Readonly<Record<string, object>> = {
+  "model is missing": { model: undefined },
+  "model is a number": { model: 5 },
+  "model is empty": { model: "" },
+  "model is unknown": { model: "nope" },
+  "model is misspelt": { model: "tniy" },
+  "model is the prefix of two": { model: "other" },
+  "model is known and not placed": { model: "other-1b" },
+  "messages are missing": { messages: undefined },
+  "messages are text": { messages: "hi" },
+  "messages are none": { messages: [] },
+  "a message is a number": { messages: [5] },
+  "a message has no role": { messages: [{ content: "hi" }] },
+  "a message has an unknown role": messages({ role: "robot" }),
+  "a message's content is a number": messages({ content: 5 }),
+  "a message's name is a number": messages({ name: 5 }),
+  "a message's reasoning is a number": messages({ reasoning_content: 5 }),
+  "a part has no type": messages({ content: [{}] }),
+  "a part is an image": messages({ content: [{ type: "image_url" }] }),
+  "a text part has no text": messages({ content: [{ type: "text" }] }),
+  "a message of a tool": messages({ role: "tool" }),
+  "a message with a tool call": messages({ role: "assistant", tool_calls: [{ id: "1" }] }),
+  "tool_calls is text": messages({ tool_calls: "x" }),
+  "stream is text": { stream: "yes" },
+  "stream_options is a number": { stream_options: 5 },
+  "include_usage is text": { stream_options: { include_usage: "yes" } },
+  "max_tokens is zero": { max_tokens: 0 },
+  "max_tokens is a fraction": { max_tokens: 1.5 },
+  "max_tokens is text": { max_tokens: "10" },
+  "max_completion_tokens is negative": { max_completion_tokens: -1 },
+  "temperature is negative": { temperature: -1 },
+  "temperature is too high": { temperature: 3 },
+  "temperature is text": { temperature: "hot" },
+  "top_p is too high": { top_p: 1.5 },
+  "top_p is negative": { top_p: -0.5 },
+  "top_k is too low": { top_k: -2 },
+  "top_k is a fraction": { top_k: 1.5 },
+  "min_p is too high": { min_p: 2 },
+  "seed is a fraction": { seed: 0.5 },
+  "seed is text": { seed: "seed" },
+  "seed is too large": { seed: 2 ** 60 },
+  "stop is a number": { stop: 5 },
+  "stop is empty": { stop: "" },
+  "stop is too long": { stop: "x".repeat(STOP_CHARS_MAX + 1) },
+  "too many stops": { stop: Array.from({ length: STOP_STRINGS_MAX + 1 }, (_, i) => `s${i}`) },
+  "n is zero": { n: 0 },
+  "n is two": { n: 2 },
+  "tools is text": { tools: "x" },
+  "a tool": { tools: [{ type: "function" }] },
+  "a function": { functions: [{ name: "f" }] },
+  "tool_choice is required": { tool_choice: "required" },
+  "function_call names one": { function_call: { name: "f" } },
+  "logit_bias is a number": { logit_bias: 5 },
+  "logit_bias holds text": { logit_bias: { "1": "a" } },
+  "logit_bias": { logit_bias: { "50256": -100 } },
+  "logprobs is text": { logprobs: "yes" },
+  "logprobs": { logprobs: true },
+  "top_logprobs is negative": { top_logprobs: -1 },
+  "top_logprobs": { top_logprobs: 3 },
+  "frequency_penalty is too high": { frequency_penalty: 3 },
+  "frequency_penalty": { frequency_penalty: 1 },
+  "presence_penalty is too low": { presence_penalty: -3 },
+  "presence_penalty": { presence_penalty: 1 },
+  "repetition_penalty is negative": { repetition_penalty: -1 },
+  "repetition_penalty": { repetition_penalty: 1.2 },
+  "response_format is a number": { response_format: 5 },
+  "response_format has no type": { response_format: {} },
+  "response_format is JSON": { response_format: { type: "json_object" } },
+  "modalities is text": { modalities: "text" },
+  "modalities holds audio": { modalities: ["text", "audio"] },
+  "reasoning_effort is a number": { reasoning_effort: 5 },
+  "reasoning_effort": { reasoning_effort: "high" },
+  "enable_thinking is text": { enable_thinking: "yes" },
+  "enable_thinking": { enable_thinking: true },
+  "verbosity is a number": { verbosity: 5 },
+  "verbosity": { verbosity: "high" },
+  "an unknown field": { frobnicate: 1 },
+  "a misspelt field": { temprature: 1 },
+  "the prompt is longer than the context": messages({ content: words(CONTEXT_TOKENS + 1) }),
+};
+
+/** Fields that are taken, although one might think that they are refused. */
+export const TAKEN_FIELDS: Readonly<Record<string, object>> = {
+  "max_tokens is beyond the context": { max_tokens: 10 * CONTEXT_TOKENS },
+  "fields without effect": { user: "me", metadata: { a: "b" }, store: true },
+  "fields that are null": { temperature: null, stop: null, tools: null, stream: null },
+  "a penalty that is none": { frequency_penalty: 0, repetition_penalty: 1, n: 1 },
+};
+
+/** A chat request that is good but for `fields`. */
+export function chatWith(fields: object): object {
+  return { model: "tiny", messages: [user], ...fields };
+}

@@ -1,0 +1,186 @@
+import { equal } from "node:assert/strict";
+import { runIn, type World as CliWorld } from "../cli/fake_io.ts";
+import { TempDir } from "../support/temp_dir.ts";
+import { steady, type Told } from "./told.ts";
+import type { World } from "./world.ts";
+
+/** A command that runs on although it should not is ended after this time. */
+const PATIENCE_MS = 3_000;
+
+/** A command line that fails, and what is about it. */
+export interface Typed {
+  readonly name: string;
+  readonly argv: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Runs a command line twice: what its user reads must be what its program reads. */
+export async function tellTyped({ name, argv, env }: Typed, cli: CliWorld = {}): Promise<Told> {
+  const world = { ...cli, env: { ...cli.env, ...env } };
+  const signal = () => AbortSignal.timeout(PATIENCE_MS);
+  const { code, stderr } = await runIn({ ...world, signal: signal() }, ["--json", ...argv]);
+  const shown = Object.entries(env ?? {}).map(([key, value]) => `${key}=${value} `).join("");
+  const told = toldOnStderr(
+    {
+      name,
+      by: `${shown}exo ${argv.map((word) => word === "" ? '""' : word).join(" ")}`,
+    },
+    code,
+    stderr,
+  );
+  const plain = await runIn({ ...world, signal: signal() }, argv);
+  equal(plain.code, code, name);
+  // The help of a group says more than that a subcommand is missing.
+  if (plain.stderr.startsWith("Usage: ")) return told;
+  const hint = told.hint === undefined ? "" : `hint: ${told.hint}\n`;
+  const words = steady(`error: ${told.message}\n${hint}`);
+  equal(steady(plain.stderr).endsWith(words), true, plain.stderr);
+  return told;
+}
+
+/** The error that a command with `--json` leaves as the last line of its stderr. */
+export function toldOnStderr(
+  case_: { name: string; by: string },
+  code: number,
+  stderr: string,
+): Told {
+  const last = stderr.trimEnd().split("\n").at(-1) ?? "";
+  equal(last.startsWith('{"error":'), true, `${case_.by}: exit ${code}: ${stderr}`);
+  const { error } = JSON.parse(last);
+  const { message, hint, param } = error;
+  return { ...case_, outcome: `exit ${code} ${error.code}`, message, hint, param };
+}
+
+/** Words that are no command, and arguments that no command takes. */
+const USAGE: readonly Typed[] = [
+  { name: "an unknown command", argv: ["frobnicate"] },
+  { name: "a misspelt command", argv: ["statsu"] },
+  { name: "a group without its subcommand", argv: ["instance"] },
+  { name: "an unknown subcommand", argv: ["instance", "frobnicate"] },
+  { name: "a misspelt subcommand", argv: ["models", "lst"] },
+  { name: "an unknown flag", argv: ["status", "--frobnicate"] },
+  { name: "a misspelt flag", argv: ["run", "tiny", "hi", "--temprature", "1"] },
+  { name: "a flag without its value", argv: ["status", "--url"] },
+  { name: "a missing argument", argv: ["models", "add"] },
+  { name: "one argument too many", argv: ["models", "show", "a", "b"] },
+  { name: "a number that is text", argv: ["run", "tiny", "hi", "--temperature", "hot"] },
+  { name: "a number that is too large", argv: ["run", "tiny", "hi", "--temperature", "3"] },
+  { name: "a fraction where none may be", argv: ["run", "tiny", "hi", "--max-tokens", "1.5"] },
+  { name: "an empty argument", argv: ["models", "show", ""] },
+  { name: "an unknown choice", argv: ["instance", "create", "tiny", "--sharding", "diagonal"] },
+  { name: "a port that is none", argv: ["serve", "--port", "99999"] },
+  { name: "an unknown form of the log", argv: ["serve", "--log-format", "xml"] },
+  { name: "a flag of clients", argv: ["serve", "--url", "http://127.0.0.1:1"] },
+  { name: "an unknown shell", argv: ["completions", "tcsh"] },
+];
+
+/** Command lines that are well-formed and ask the node for what it has not. */
+const ASKED: readonly Typed[] = [
+  { name: "an unknown model to ask", argv: ["run", "nope", "hi"] },
+  { name: "a misspelt model to ask", argv: ["run", "tniy", "hi"] },
+  { name: "the prefix of two models", argv: ["models", "show", "other"] },
+  { name: "a path where nothing is", argv: ["run", "/nothing/here.gguf", "hi"] },
+  { name: "a model to add where nothing is", argv: ["models", "add", "/nothing/here.gguf"] },
+  { name: "an unknown model to show", argv: ["models", "show", "nope"] },
+  { name: "a misspelt model to place", argv: ["instance", "create", "ohter-1b"] },
+  { name: "a model in use to forget", argv: ["models", "remove", "tiny"] },
+  { name: "an unknown model to forget", argv: ["models", "remove", "nope"] },
+  { name: "an unknown instance", argv: ["instance", "show", "nope"] },
+  { name: "an unknown instance to delete", argv: ["instance", "delete", "nope"] },
+  { name: "an unknown instance to wait for", argv: ["instance", "await", "nope"] },
+  { name: "a model that does not fit", argv: ["instance", "create", "huge"] },
+  { name: "a context that is too long", argv: ["instance", "create", "tiny", "--context", "9999"] },
+  { name: "more nodes than there are", argv: ["instance", "create", "tiny", "--min-nodes", "2"] },
+  { name: "a node that nobody knows", argv: ["instance", "create", "tiny", "--node", "nobody"] },
+  { name: "no prompt", argv: ["run", "tiny"] },
+];
+
+/** Addresses where no node is; `closed` is one where nothing listens. */
+function addresses(closed: string): Typed[] {
+  const status = (name: string, url: string) => ({ name, argv: ["status", "--url", url] });
+  const named = (name: string, env: Typed["env"] = {}) => ({ name, argv: ["status"], env });
+  return [
+    status("a node that is not there", closed),
+    status("an address that is none", "localhost"),
+    status("an address of another kind", "ftp://127.0.0.1"),
+    status("a host that has no address", "http://nowhere.invalid"),
+    status("a port that no client may ask", "http://127.0.0.1:1"),
+    { name: "no node for a question", argv: ["run", "x", "hi", "--url", closed] },
+    named("EXO_URL that is none", { EXO_URL: "somewhere" }),
+    named("EXO_URL without a node", { EXO_URL: closed }),
+    named("EXO_API_KEY that is no header", { EXO_URL: closed, EXO_API_KEY: "two\nlines" }),
+  ];
+}
+
+/** An address of this machine at which nothing listens any more. */
+function closedUrl(): string {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return `http://127.0.0.1:${listener.addr.port}`;
+}
+
+/** What the command line says to what is typed. */
+export async function commandLines(world: World): Promise<Told[]> {
+  const told: Told[] = [];
+  for (const typed of USAGE) told.push(await tellTyped(typed));
+  const asking: CliWorld = { env: { EXO_URL: world.url }, stdin: "" };
+  for (const typed of ASKED) {
+    told.push(await tellTyped(typed, asking));
+    await world.isWell(typed.name);
+  }
+  for (const typed of addresses(closedUrl())) told.push(await tellTyped(typed));
+  await using site = new OtherServer();
+  told.push(
+    await tellTyped({ name: "a server that is no node", argv: ["status", "--url", site.url] }),
+  );
+  return [...told, ...await nodesThatCannotStart(world)];
+}
+
+/** Flags and variables with which no node starts. */
+async function nodesThatCannotStart(world: World): Promise<Told[]> {
+  await using dir = await TempDir.make();
+  const free = ["--port", "0", "--data-dir", dir.path, "--no-worker", "-q"];
+  const { port } = new URL(world.url);
+  const timeout = (value: string) => ({
+    name: `EXO_MODEL_LOAD_TIMEOUT that is ${value}`,
+    argv: ["serve", ...free],
+    env: { EXO_MODEL_LOAD_TIMEOUT: value },
+  });
+  const cases: readonly Typed[] = [
+    { name: "a port that is taken", argv: ["serve", ...free, "--port", port] },
+    {
+      name: "an address of elsewhere",
+      argv: ["serve", ...free, "--no-auth", "--host", "203.0.113.1"],
+    },
+    {
+      name: "a host that is none",
+      argv: ["serve", ...free, "--no-auth", "--host", "nowhere.invalid"],
+    },
+    { name: "the network without a key", argv: ["serve", ...free, "--host", "0.0.0.0"] },
+    { name: "an empty key", argv: ["serve", ...free, "--api-key", ""] },
+    { name: "a key that is no header", argv: ["serve", ...free, "--api-key", "two words"] },
+    {
+      name: "EXO_API_KEY that no client could send",
+      argv: ["serve", ...free],
+      env: { EXO_API_KEY: "two words" },
+    },
+    timeout("soon"),
+    timeout("-1"),
+    timeout("1e12"),
+  ];
+  const told: Told[] = [];
+  for (const one of cases) told.push(await tellTyped(one, { env: { EXO_HOME: dir.path } }));
+  return told;
+}
+
+/** Something else that listens: a web site. */
+class OtherServer implements AsyncDisposable {
+  readonly #server = Deno.serve(
+    { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+    () => new Response("<h1>It works</h1>", { headers: { "content-type": "text/html" } }),
+  );
+  readonly url = `http://127.0.0.1:${this.#server.addr.port}`;
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#server.shutdown();
+  }
+}
