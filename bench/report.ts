@@ -111,7 +111,7 @@ export function reportOf(
     outcome: stop ? "partial" : "complete",
     settings,
     sizes: sizes.map(({ askedTokens, reachedTokens }) => ({ askedTokens, reachedTokens })),
-    cells: [...groups(runs, cellKey)].map(cellOf),
+    cells: cellsOf(runs),
     runs: runs.map(runOf),
     failed: runs.filter((run) => "error" in run).length,
     error: stop?.toInfo() ?? null,
@@ -132,7 +132,13 @@ const NO_FIGURES = {
   interTokenMs: null,
 } as const;
 
-function runOf(run: Run): RunReport {
+/** The figures of each cell, in the order in which the cells first came. */
+export function cellsOf(runs: readonly Run[]): CellReport[] {
+  return [...groups(runs, cellKey)].map(cellOf);
+}
+
+/** The figures of one request. */
+export function runOf(run: Run): RunReport {
   const { pp, tg, concurrency, repeat, index } = run;
   const key = { pp, tg, concurrency, repeat, index };
   if ("error" in run) return { ...key, ...NO_FIGURES, error: run.error };

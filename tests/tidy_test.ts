@@ -14,7 +14,8 @@ const ROOMS: Readonly<Record<string, { rooms: readonly string[]; libraries: RegE
   node: { rooms: ["core", "net"], libraries: /^(zod|node:.*|@logtape\/logtape)$/ },
   api: {
     rooms: ["core"],
-    libraries: /^(zod|node:.*|hono(\/.*)?|eventsource-parser(\/.*)?|fastest-levenshtein)$/,
+    libraries:
+      /^(zod|node:.*|hono(\/.*)?|@hono\/node-server|eventsource-parser(\/.*)?|fastest-levenshtein)$/,
   },
   bench: { rooms: ["core", "api", "engines"], libraries: /./ },
   cli: {

@@ -153,3 +153,13 @@ Deno.test("Requests of a batch are sent together and share their start", async (
   equal(Math.max(...ends), 3 * (50 * 2 + 4 * 10));
   deepEqual(runs.map(({ index }) => index), [0, 1, 2]);
 });
+
+Deno.test("A size that is known is not sought again", async () => {
+  const endpoint = new ScriptedEndpoint();
+  const known = { askedTokens: 50, words: 41, reachedTokens: 51 };
+  const { ask, clock } = endpoint;
+  const { sizes, runs } = await measure(ONE, { ask, clock, sizes: [known] });
+  deepEqual(sizes, [known]);
+  deepEqual(endpoint.asked.map(({ maxTokens }) => maxTokens), [5]);
+  deepEqual(runs.map((run) => "answer" in run && run.answer.promptTokens), [51]);
+});

@@ -247,11 +247,13 @@ function mutateRequest(random: Random): RawRequest {
   if (isChange) return { method, path, body: body === undefined ? body : JSON.stringify(body) };
   const other = random.next() < 0.05 ? random.pick(["GET", "POST", "PUT", "DELETE"]) : method;
   const hasBody = body !== undefined && other !== "GET";
+  // Who leaves while an instance is being deleted cannot know when there is one to make again.
+  const mayLeave = other === "GET" || path.startsWith("/v1");
   return {
     method: other,
     path: random.next() < 0.2 ? mutateText(random, path, "/?&=%.~[]") : path,
     ...(hasBody ? { body: mutateBody(random, body) } : {}),
-    ...(random.next() < CUT_SHARE ? { patienceBytes: random.below(400) } : {}),
+    ...(mayLeave && random.next() < CUT_SHARE ? { patienceBytes: random.below(400) } : {}),
   };
 }
 

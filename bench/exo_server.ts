@@ -1,0 +1,110 @@
+import { join } from "node:path";
+import { ApiClient } from "../api/client.ts";
+import { freePort, whenHealthy } from "./network.ts";
+import { childrenOf } from "./process_usage.ts";
+import type { Processes, StartedProcess } from "./processes.ts";
+import type { ModelServer, RunningServer } from "./server.ts";
+
+const MAIN = new URL("../main.ts", import.meta.url).pathname;
+
+/** Longest wait for an instance. */
+const READY_SECONDS_MAX = 600;
+
+/** A node that answers, without a model. */
+export interface StartedNode {
+  readonly url: string;
+  readonly process: StartedProcess;
+  /** From the start of its process to the first 200 of `/readyz`. */
+  readonly startMs: number;
+}
+
+/** How nodes are started. */
+export interface NodeOptions {
+  readonly processes: Processes;
+  /** Takes the node's data directory, a new one at each start. */
+  readonly scratch: string;
+  /** Takes the node's log. */
+  readonly logs: string;
+  readonly env: Readonly<Record<string, string>>;
+}
+
+/** Starts a node from source on a free port, as `exo serve` does. */
+export async function startNode(
+  { processes, scratch, logs, env }: NodeOptions,
+): Promise<StartedNode> {
+  const dataDir = await Deno.makeTempDir({ dir: scratch, prefix: "node-" });
+  const port = freePort();
+  const url = `http://127.0.0.1:${port}`;
+  const serve = ["serve", "-q", "--port", String(port), "--data-dir", dataDir];
+  const startedAt = performance.now();
+  const process = processes.start(Deno.execPath(), ["run", "-A", MAIN, ...serve], {
+    logPath: join(logs, "exo.log"),
+    env,
+  });
+  await whenHealthy(`${url}/readyz`, process);
+  return { url, process, startMs: performance.now() - startedAt };
+}
+
+/** What exo serves the model with. */
+export interface ExoOptions extends NodeOptions {
+  readonly version: string;
+  readonly modelPath: string;
+  readonly threads: number;
+  readonly contextTokens: number;
+  readonly signal: AbortSignal;
+}
+
+/** Exo itself, from this checkout. */
+export function exoServer(options: ExoOptions): ModelServer {
+  const { version, modelPath, threads, contextTokens, signal } = options;
+  return {
+    name: "exo",
+    version,
+    settings: `from source, EXO_THREADS=${threads}, a context of ${contextTokens} tokens`,
+    async start(): Promise<RunningServer> {
+      const { url, process } = await startNode(options);
+      try {
+        const client = new ApiClient({ url, apiKey: undefined, signal });
+        const { id: model } = await client.addModel(modelPath);
+        const loaded = await load(client, model, contextTokens);
+        const [runner] = childrenOf(process.pid);
+        const pids = { ...(runner === undefined ? {} : { model: runner }), node: process.pid };
+        return { url, model, ...loaded, pids, stop: () => process.stop() };
+      } catch (error) {
+        await process.stop();
+        throw error;
+      }
+    },
+  };
+}
+
+/** Places an instance and takes the time of what it goes through until it is ready. */
+async function load(client: ApiClient, model: string, contextTokens: number) {
+  const loadStartedAt = performance.now();
+  const firstSeenMs = new Map<string, number>();
+  const { instanceId } = await client.placeInstance({ model, config: { contextTokens } });
+  const wait = client.awaitInstance({ instanceId }, { timeoutSeconds: READY_SECONDS_MAX });
+  for await (const message of wait) {
+    const ms = performance.now() - loadStartedAt;
+    const statuses = message.type === "progress"
+      ? Object.values(message.runners).map(({ status }) => status)
+      : ["RunnerReady"];
+    for (const status of statuses) {
+      if (!firstSeenMs.has(status)) firstSeenMs.set(status, ms);
+    }
+  }
+  const loadMs = performance.now() - loadStartedAt;
+  return { loadStartedAt, loadMs, loadPartsMs: loadParts(firstSeenMs) };
+}
+
+/**
+ * The parts of a load from the first sight of each status; none unless it was seen at work, since
+ * a client sees changes that come together as one.
+ */
+export function loadParts(firstSeenMs: ReadonlyMap<string, number>): Record<string, number> {
+  const loading = firstSeenMs.get("RunnerLoading");
+  const loaded = firstSeenMs.get("RunnerLoaded") ?? firstSeenMs.get("RunnerWarmingUp");
+  const ready = firstSeenMs.get("RunnerReady");
+  if (loading === undefined || loaded === undefined || ready === undefined) return {};
+  return { startRunner: loading, loadModel: loaded - loading, warmUp: ready - loaded };
+}
