@@ -1,4 +1,5 @@
 import { ApiClient } from "../../api/client.ts";
+import { AppError, ERRORS } from "../../core/errors.ts";
 import { tinyCheckpoint } from "../support/checkpoint.ts";
 import { MeasuredNode, type NodeSample } from "../support/measured_node.ts";
 import { Random } from "../support/random.ts";
@@ -125,7 +126,19 @@ export class FuzzTarget implements AsyncDisposable {
 
   /** Makes what a request may have taken away, and takes away what it made. */
   restore(): Promise<void> {
-    return this.#restored = this.#restored.then(() => this.#restoreNow());
+    return this.#restored = this.#restored.catch(() => {}).then(() => this.#restoreSoon());
+  }
+
+  /** What was found may be taken away again by requests that go on meanwhile. */
+  async #restoreSoon(): Promise<void> {
+    for (let attempt = 1;; attempt++) {
+      try {
+        return await this.#restoreNow();
+      } catch (cause) {
+        const isGone = cause instanceof AppError && ERRORS[cause.code].http === 404;
+        if (!isGone || attempt === RESTORE_ATTEMPTS_MAX) throw cause;
+      }
+    }
   }
 
   async #restoreNow(): Promise<void> {
@@ -150,6 +163,9 @@ export class FuzzTarget implements AsyncDisposable {
 
 /** A model that no machine holds: its cache alone takes more than there is. */
 const HUGE = { head_dim: 1_000_000_000 };
+
+/** Times that a restoration begins again before it gives up. */
+const RESTORE_ATTEMPTS_MAX = 10;
 
 /** Requests under way at once. */
 const AT_ONCE = 4;
@@ -186,8 +202,8 @@ async function tell(
 ): Promise<string | undefined> {
   try {
     const { status, text } = await rawRequest(target.node.url, request);
-    const changed = request.method !== "GET" && /\/(place_)?instance|\/models/.test(request.path);
-    if (changed && (status === 200 || status === 0)) await target.restore();
+    const isDeletion = request.method === "DELETE" || request.path.startsWith("/place");
+    if (isDeletion && (status === 200 || status === 0)) await target.restore();
     if (status === 0 && isCut(request)) return undefined;
     statuses.set(status, (statuses.get(status) ?? 0) + 1);
     if (!STATUSES.has(status)) return `status ${status}: ${text.slice(0, 1_000)}`;
@@ -226,16 +242,20 @@ export async function fuzzSlowly(target: FuzzTarget): Promise<Finding[]> {
 const GROWTH_SHARE_MAX = 0.05;
 
 /**
- * What grew: samples after equal numbers of requests, the last against the first (which comes after
- * enough of them that caches and compilers have what they keep), and against the middle one in what
- * is resident, since a heap is given its room over some time.
+ * What grew, from samples after equal numbers of requests, the first of them after enough that caches
+ * and compilers have what they keep: what is alive from the first to the last, and what is resident
+ * from the largest of the first half to the largest of the second, since a heap of which most is
+ * free breathes.
  */
 export function growthOf(samples: readonly NodeSample[]): Finding[] {
-  const [first, middle, last] = [samples[0], samples[samples.length >> 1], samples.at(-1)];
-  if (!first || !middle || !last) return [];
+  const [first, last] = [samples[0], samples.at(-1)];
+  if (!first || !last) return [];
+  const largest = (half: readonly NodeSample[]) =>
+    Math.max(...half.map(({ residentBytes }) => residentBytes));
+  const middle = Math.ceil(samples.length / 2);
   const pairs = [
     ["alive", first.liveBytes, last.liveBytes],
-    ["resident", middle.residentBytes, last.residentBytes],
+    ["resident", largest(samples.slice(0, middle)), largest(samples.slice(middle - 1))],
   ] as const;
   return pairs.filter(([, began, ended]) => ended > began * (1 + GROWTH_SHARE_MAX))
     .map(([what, began, ended]) => ({ request: what, found: `${began} bytes became ${ended}` }));
