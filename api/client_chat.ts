@@ -1,3 +1,4 @@
+import type { GenerationStats } from "../core/chunk.ts";
 import { AppError } from "../core/errors.ts";
 import { readError } from "./client_error.ts";
 import type { SseEvent } from "./client_sse.ts";
@@ -39,6 +40,8 @@ export type ChatEvent =
     readonly usage: ChatUsage | undefined;
     /** As the engine measured it; undefined when the server does not say. */
     readonly tokensPerSecond: number | undefined;
+    /** Where the time of decoding went, where the engine measures it. */
+    readonly decode?: GenerationStats["decode"] | undefined;
   };
 
 /** A question as the body of a streamed chat request. */
@@ -80,17 +83,18 @@ export async function* readChat(events: AsyncIterable<SseEvent>): AsyncGenerator
   let modelId = "";
   let finishReason: string | undefined;
   let usage: ChatUsage | undefined;
-  let tokensPerSecond: number | undefined;
+  let stats: EngineStats | undefined;
   for await (const event of events) {
     if (event.type === "comment") {
       const progress = prefillIn(event.comment);
       if (progress) yield progress;
-      tokensPerSecond = speedIn(event.comment) ?? tokensPerSecond;
+      stats = statsIn(event.comment) ?? stats;
       continue;
     }
     if (event.data === "[DONE]") {
       if (finishReason === undefined) break;
-      return yield { type: "finish", modelId, finishReason, usage, tokensPerSecond };
+      const { generation_tps: tokensPerSecond, decode } = stats ?? {};
+      return yield { type: "finish", modelId, finishReason, usage, tokensPerSecond, decode };
     }
     const error = readError(event.data);
     if (error) throw error;
@@ -124,9 +128,14 @@ function prefillIn(comment: string): ChatEvent | undefined {
   return { type: "prefill", processedTokens: processed_tokens, totalTokens: total_tokens };
 }
 
-function speedIn(comment: string): number | undefined {
-  const found = after(comment, "generation_stats ") as { generation_tps: number } | undefined;
-  return found?.generation_tps;
+/** What the engine measured. */
+interface EngineStats {
+  readonly generation_tps?: number;
+  readonly decode?: GenerationStats["decode"];
+}
+
+function statsIn(comment: string): EngineStats | undefined {
+  return after(comment, "generation_stats ") as EngineStats | undefined;
 }
 
 function after(comment: string, name: string): unknown {

@@ -1,4 +1,5 @@
 import type { ChatEvent, ChatUsage } from "../api/client_chat.ts";
+import type { GenerationStats } from "../core/chunk.ts";
 import { AppError, type ErrorCode, type ErrorInfo, toAppError } from "../core/errors.ts";
 import { type PromptSize, promptText, sizePrompt } from "./prompt.ts";
 
@@ -44,6 +45,8 @@ export interface Answered {
   readonly cachedTokens: number;
   readonly completionTokens: number;
   readonly finishReason: string;
+  /** Where the engine's time of decoding went, where it tells. */
+  readonly decode?: GenerationStats["decode"] | undefined;
   /** When each piece of text came. */
   readonly piecesMs: readonly number[];
   readonly endToEndMs: number;
@@ -215,7 +218,8 @@ class Bench {
     for await (const event of this.#ask({ prompt, maxTokens })) {
       if (event.type === "text") onText();
       if (event.type !== "finish") continue;
-      return { finishReason: event.finishReason, usage: neededUsage(event.usage) };
+      const { finishReason, decode } = event;
+      return { finishReason, decode, usage: neededUsage(event.usage) };
     }
     throw new AppError("node_unreachable", "The answer ended before it was complete");
   }
@@ -229,7 +233,7 @@ class Bench {
     const elapsedMs = () => this.#clock.now() - startedAt;
     try {
       const prompt = promptText(words, this.#serial++);
-      const { finishReason, usage } = await this.#answer(
+      const { finishReason, usage, decode } = await this.#answer(
         prompt,
         maxTokens,
         () => piecesMs.push(elapsedMs()),
@@ -238,7 +242,7 @@ class Bench {
       if (piecesMs.length === 0) throw withoutText(usage);
       const { promptTokens, cachedTokens, completionTokens } = usage;
       const tokens = { promptTokens, cachedTokens, completionTokens };
-      return { ...tokens, finishReason, piecesMs, endToEndMs };
+      return { ...tokens, finishReason, decode, piecesMs, endToEndMs };
     } catch (error) {
       return toAppError(error);
     }

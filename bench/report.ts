@@ -29,6 +29,8 @@ export interface RunReport extends RunKey {
   /** (Tokens with text − 1) ÷ (last text − first text). */
   readonly decodeTokensPerSecond: number | null;
   readonly interTokenMs: Gaps | null;
+  /** One step of decoding, on the mean; null where the engine does not tell. */
+  readonly step: StepCost | null;
   /** Why the run failed; null of one that did not. */
   readonly error: ErrorInfo | null;
 }
@@ -55,6 +57,17 @@ export interface CellReport {
   readonly ttftPercentilesMs: Percentiles | null;
   /** Over all gaps of all runs. */
   readonly interTokenMs: Gaps | null;
+  /** Medians over the runs. */
+  readonly step: StepCost | null;
+}
+
+/** What one step of decoding costs, as the engine measures it, in milliseconds. */
+export interface StepCost {
+  readonly totalMs: number;
+  /** Within the kernels, by kind of operation. */
+  readonly kernelMs: Readonly<Record<string, number>>;
+  /** All that is not in a kernel, as a share of the step. */
+  readonly outsideShare: number;
 }
 
 /** Where and with what was measured; all that the numbers hold for. */
@@ -130,6 +143,7 @@ const NO_FIGURES = {
   promptTokensPerSecond: null,
   decodeTokensPerSecond: null,
   interTokenMs: null,
+  step: null,
 } as const;
 
 /** The figures of each cell, in the order in which the cells first came. */
@@ -161,6 +175,7 @@ export function runOf(run: Run): RunReport {
     promptTokensPerSecond: perSecond(promptTokens, ttftMs ?? 0),
     decodeTokensPerSecond: decoded > 0 ? perSecond(decoded, decodeMs) : null,
     interTokenMs: gapsOf(gaps(run)),
+    step: stepOf(run.answer),
     error: null,
   };
 }
@@ -194,7 +209,32 @@ function cellOf(runs: readonly Run[]): CellReport {
     wallTokensPerSecond: median(batches.map(wallSpeed).filter((speed) => speed !== null)),
     ttftPercentilesMs: percentiles(numbers("ttftMs")),
     interTokenMs: gapsOf(runs.flatMap(gaps)),
+    step: medianStep(good.flatMap(({ step }) => step ? [step] : [])),
   };
+}
+
+function stepOf({ decode }: Answered): StepCost | null {
+  if (!decode || decode.steps === 0 || decode.milliseconds === 0) return null;
+  const perStep = (ms: number) => ms / decode.steps;
+  return stepCost(
+    perStep(decode.milliseconds),
+    Object.entries(decode.kernelMilliseconds).map(([kind, ms]) => [kind, perStep(ms)]),
+  );
+}
+
+function stepCost(totalMs: number, kernels: readonly (readonly [string, number])[]): StepCost {
+  const inside = kernels.reduce((sum, [, ms]) => sum + ms, 0);
+  const outsideShare = Math.max(0, totalMs - inside) / totalMs;
+  return { totalMs, kernelMs: Object.fromEntries(kernels), outsideShare };
+}
+
+function medianStep(steps: readonly StepCost[]): StepCost | null {
+  const [first] = steps;
+  if (!first) return null;
+  const middle = (of: (step: StepCost) => number) => median(steps.map(of)) ?? 0;
+  const kernels = Object.keys(first.kernelMs)
+    .map((kind) => [kind, middle((step) => step.kernelMs[kind] ?? 0)] as const);
+  return stepCost(middle(({ totalMs }) => totalMs), kernels);
 }
 
 function outputSpeed(batch: readonly RunReport[]): number | null {
@@ -269,6 +309,20 @@ export function percentileTable({ cells }: BenchReport): ReportTable {
     ...pointsOf(cell.interTokenMs),
   ]);
   return { head, rows };
+}
+
+/** Where a step of decoding goes, for people: milliseconds, and the share outside the kernels. */
+export function stepTable({ cells }: BenchReport): ReportTable {
+  const kinds = [...new Set(cells.flatMap(({ step }) => Object.keys(step?.kernelMs ?? {})))]
+    .filter((kind) => cells.some(({ step }) => (step?.kernelMs[kind] ?? 0) > 0));
+  const head = ["PP", "TG", "AT ONCE", "STEP MS", ...kinds.map((kind) => kind.toUpperCase())];
+  const rows = cells.map(({ pp, tg, concurrency, promptTokens, step }) => [
+    ...[promptTokens ?? pp, tg, concurrency].map(String),
+    shown(step?.totalMs ?? null),
+    ...kinds.map((kind) => shown(step?.kernelMs[kind] ?? null)),
+    step ? `${(step.outsideShare * 100).toFixed(1)} %` : "-",
+  ]);
+  return { head: [...head, "OUTSIDE"], rows };
 }
 
 function pointsOf(points: Percentiles | null): string[] {

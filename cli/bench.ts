@@ -6,6 +6,7 @@ import {
   medianTable,
   percentileTable,
   reportOf,
+  stepTable,
 } from "../bench/report.ts";
 import { AppError, type ErrorCode, toAppError } from "../core/errors.ts";
 import { BenchJson } from "./bench_json.ts";
@@ -64,6 +65,8 @@ export const bench = defineCommand({
       .describe("Seconds that one answer may take"),
     stream: z.boolean().default(false)
       .describe("Show percentiles of the first token and of the time between tokens"),
+    profile: z.boolean().default(false)
+      .describe("Show where a step of decoding goes: kernels by kind, and all else"),
   }),
   json: BenchJson,
   async run({ args, client, connect, out, io }) {
@@ -90,7 +93,7 @@ export const bench = defineCommand({
     });
     const subject = subjectOf(client.url, target, startedAt);
     const report = reportOf(measured, settings, subject);
-    out.result(report, words(report, args.stream));
+    out.result(report, words(report, args));
     remark(report, out);
     return ended(measured, target, { out, io });
   },
@@ -155,11 +158,16 @@ function subjectOf(
   };
 }
 
-function words(report: BenchReport, withPercentiles: boolean): string {
+function words(
+  report: BenchReport,
+  { stream, profile }: { readonly stream: boolean; readonly profile: boolean },
+): string {
   if (report.cells.length === 0) return "";
-  const tables = withPercentiles
-    ? [medianTable(report), percentileTable(report)]
-    : [medianTable(report)];
+  const tables = [
+    medianTable(report),
+    ...(stream ? [percentileTable(report)] : []),
+    ...(profile ? [stepTable(report)] : []),
+  ];
   return tables.map(({ head, rows }) => table(head, rows)).join("\n\n");
 }
 

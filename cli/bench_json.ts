@@ -21,6 +21,13 @@ const Gaps = Percentiles.extend({
   max: z.number().describe("Longest"),
 });
 
+const Step = z.strictObject({
+  totalMs: z.number().describe("Milliseconds of one step"),
+  kernelMs: z.record(z.string(), z.number())
+    .describe("Of them, within the kernels, by kind of operation"),
+  outsideShare: z.number().describe("Share of the step that is in no kernel"),
+});
+
 const speeds = {
   promptTokens: count.nullable().describe("Tokens of the prompt as the endpoint counts them"),
   ttftMs: figure.describe("Milliseconds from sending the batch to the first text"),
@@ -41,6 +48,7 @@ const Cell = z.strictObject({
   wallTokensPerSecond: figure.describe("All answers of a batch: tokens ÷ time until the last end"),
   ttftPercentilesMs: Percentiles.nullable().describe("Milliseconds, over the runs"),
   interTokenMs: Gaps.nullable().describe("Milliseconds between two pieces, over all runs"),
+  step: Step.nullable().describe("One step of decoding, as exo's engine measures it"),
 });
 
 const Run = z.strictObject({
@@ -55,6 +63,7 @@ const Run = z.strictObject({
   finishReason: z.string().nullable().describe("`stop`, `length`, or what the endpoint says"),
   lastTextMs: figure.describe("Milliseconds from sending the batch to the last text"),
   interTokenMs: Gaps.nullable().describe("Milliseconds between two pieces"),
+  step: Step.nullable().describe("One step of decoding, as exo's engine measures it"),
   error: ErrorFields.nullable().describe("Why it failed; its figures are null then"),
 });
 

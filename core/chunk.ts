@@ -16,6 +16,13 @@ export const GenerationStats = z.object({
   /** (n − 1) tokens over the time between the first and the last; 0 for one token. */
   generationTokensPerSecond: z.number().min(0),
   peakMemoryBytes: z.number().min(0),
+  /** Where the time between the first and the last token went; absent where the engine cannot say. */
+  decode: z.object({
+    steps: z.number().int().min(0),
+    milliseconds: z.number().min(0),
+    /** Of them, within the kernels, by kind of operation. */
+    kernelMilliseconds: z.record(z.string(), z.number().min(0)),
+  }).optional(),
 });
 export type GenerationStats = z.infer<typeof GenerationStats>;
 

@@ -40,10 +40,13 @@ export interface Builder {
   close(): void;
 }
 
+/** What a step has for one task. */
+export type TaskResponse = readonly [TaskId, EngineResponse];
+
 /** Prompts in, tokens out. Every submitted task ends in exactly one `finished` or `cancelled`. */
 export interface Engine {
   /** One throw-away generation, so that the first request finds everything warm. */
-  warmup(): void;
+  warmup(): void | Promise<void>;
   /**
    * Takes a task into the queue; computes nothing.
    * @throws {AppError} `context_length_exceeded`, `queue_full` or `invalid_request`; the engine
@@ -53,7 +56,9 @@ export interface Engine {
   /** Whether a `step` would do anything. */
   hasWork(): boolean;
   /** At most about 250 ms of work: one chunk of a prompt, or one token. */
-  step(): Iterable<readonly [TaskId, EngineResponse]>;
+  step(): Iterable<TaskResponse> | AsyncIterable<TaskResponse>;
+  /** Whether the thread is free while a step is computed; else pipes wait for its end. */
+  readonly isAsync: boolean;
   /** Drops a task wherever it is; its `cancelled` comes with the next step. Unknown ids: no-op. */
   cancel(taskId: TaskId): void;
   close(): void;

@@ -74,6 +74,7 @@ interface FakeRun {
 }
 
 class FakeEngine implements Engine {
+  readonly isAsync = false;
   readonly #script: FakeScript;
   readonly #write: Write;
   readonly #queue: FakeRun[] = [];

@@ -1,4 +1,5 @@
 import { clearCache, type Tensor, zeros } from "../ffi/mod.ts";
+import type { SequenceCache } from "./decoder.ts";
 
 /** Positions by which a cache grows: a copy of what it holds once in so many tokens. */
 export const KV_BLOCK_TOKENS = 256;
@@ -75,7 +76,7 @@ function upTo(buffer: Tensor, to: number): Tensor {
 }
 
 /** The keys and values of one request over all layers. */
-export class KvCache implements Disposable {
+export class KvCache implements SequenceCache {
   readonly layers: readonly LayerCache[];
 
   constructor(layerCount: number) {

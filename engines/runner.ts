@@ -53,8 +53,8 @@ export class Runner {
         if (command === "closed") return;
         if (command?.type === "Shutdown") return this.#shutdown(command);
         if (command) await this.#obey(command);
-        this.#step();
-        await breathe();
+        await this.#step();
+        if (!this.#engine?.isAsync) await breathe();
       }
     } finally {
       this.#engine?.close();
@@ -69,7 +69,7 @@ export class Runner {
       case "LoadModel":
         return await this.#load(command);
       case "StartWarmup":
-        return this.#warmUp(command);
+        return await this.#warmUp(command);
       case "TextGeneration":
         return this.#generate(command);
       case "CancelTask":
@@ -109,12 +109,12 @@ export class Runner {
     this.#setStatus({ type: "RunnerLoaded" });
   }
 
-  #warmUp(command: CommandOf<"StartWarmup">): void {
+  async #warmUp(command: CommandOf<"StartWarmup">): Promise<void> {
     if (this.#status.type !== "RunnerLoaded") return this.#refuse(command);
     this.#task(command.taskId, "Running");
     this.#setStatus({ type: "RunnerWarmingUp" });
     this.#ack(command);
-    this.#engine?.warmup();
+    await this.#engine?.warmup();
     this.#task(command.taskId, "Complete");
     this.#setStatus({ type: "RunnerReady" });
   }
@@ -147,9 +147,9 @@ export class Runner {
     this.#setStatus({ type: "RunnerShutdown" });
   }
 
-  #step(): void {
+  async #step(): Promise<void> {
     if (!this.#engine?.hasWork()) return;
-    for (const [taskId, response] of this.#engine.step()) this.#respond(taskId, response);
+    for await (const [taskId, response] of this.#engine.step()) this.#respond(taskId, response);
     const idle = this.#active.size === 0 && this.#status.type === "RunnerRunning";
     if (idle) this.#setStatus({ type: "RunnerReady" });
   }

@@ -2,6 +2,7 @@ import { AppError, assert } from "../core/errors.ts";
 import type { ModelCard } from "../core/model_card.ts";
 import { samplingFromGenerationConfig } from "../core/safetensors.ts";
 import type { SamplingParams } from "../core/sampling.ts";
+import { decoderOf } from "./decoder.ts";
 import type { BoundModel, Builder, Engine, LoadProgress } from "./engine.ts";
 import { type Checkpoint, openCheckpoint } from "./mlx/checkpoint.ts";
 import { loadWeights } from "./mlx/loader.ts";
@@ -65,6 +66,7 @@ export class TextBuilder implements Builder {
   }
 
   close(): void {
+    this.#parts?.decoder[Symbol.dispose]();
     this.#parts?.weights[Symbol.dispose]();
     this.#parts = undefined;
   }
@@ -97,7 +99,8 @@ function assemble(
     const { bosToken, eosToken, chatTemplate } = tokenizer;
     const eosId = eosToken === undefined ? undefined : tokenizer.idOf(eosToken);
     return {
-      model,
+      vocabSize: model.vocabSize,
+      decoder: decoderOf(model, weights.isPacked),
       weights,
       tokenizer,
       template: chatTemplate === undefined

@@ -1,9 +1,9 @@
 import { AppError, toAppError } from "../core/errors.ts";
 import type { TaskId } from "../core/ids.ts";
 import { resolveSampling, type SamplingParams } from "../core/sampling.ts";
-import type { Engine, EngineResponse, GenerationTask } from "./engine.ts";
+import type { Decoder } from "./decoder.ts";
+import type { Engine, EngineResponse, GenerationTask, TaskResponse } from "./engine.ts";
 import type { Weights } from "./mlx/weights.ts";
-import type { TextModel } from "./models/text_model.ts";
 import { promptTooLong, queueFull } from "./refusals.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
 import { Generation, type GenerationRequest, type Served } from "./text/generation.ts";
@@ -12,7 +12,9 @@ import type { TextTokenizer } from "./text/tokenizer.ts";
 
 /** What a {@linkcode TextEngine} is made of; `TextBuilder` puts it together. */
 export interface TextEngineParts {
-  readonly model: TextModel;
+  readonly vocabSize: number;
+  /** Freed with the engine, before the weights. */
+  readonly decoder: Decoder;
   /** Freed with the engine. */
   readonly weights: Weights;
   readonly tokenizer: TextTokenizer;
@@ -55,8 +57,8 @@ export class TextEngine implements Engine {
 
   constructor(parts: TextEngineParts) {
     this.#parts = parts;
-    const { model, tokenizer, prefillChunkTokens, now } = parts;
-    this.#served = { model, tokenizer, prefillChunkTokens, now, pace: new PrefillPace() };
+    const { decoder, tokenizer, prefillChunkTokens, now } = parts;
+    this.#served = { decoder, tokenizer, prefillChunkTokens, now, pace: new PrefillPace() };
   }
 
   /** Bytes of the caches of all generations that have begun. */
@@ -64,7 +66,11 @@ export class TextEngine implements Engine {
     return this.#queue.reduce((sum, { generation }) => sum + (generation?.cacheBytes ?? 0), 0);
   }
 
-  warmup(): void {
+  get isAsync(): boolean {
+    return this.#parts.decoder.isAsync;
+  }
+
+  async warmup(): Promise<void> {
     using generation = new Generation(this.#served, {
       promptIds: Array.from({ length: WARMUP_TOKENS }, () => 0),
       sampling: resolveSampling({ temperature: 0 }),
@@ -73,7 +79,7 @@ export class TextEngine implements Engine {
       stop: [],
       eosIds: new Set(),
     });
-    while (!generation.advance().some(({ type }) => type === "finished"));
+    while (!(await generation.advance()).some(({ type }) => type === "finished"));
   }
 
   submit({ taskId, payload }: GenerationTask): { promptTokens: number } {
@@ -86,7 +92,7 @@ export class TextEngine implements Engine {
     const promptIds = tokenizer.encode(prompt);
     const promptTokens = promptIds.length;
     requireRoom(promptTokens, contextTokens);
-    requireKnownTokens(promptIds, this.#parts.model.vocabSize);
+    requireKnownTokens(promptIds, this.#parts.vocabSize);
     const request: GenerationRequest = {
       promptIds,
       sampling: resolveSampling(payload.sampling, ...samplingDefaults),
@@ -115,22 +121,22 @@ export class TextEngine implements Engine {
     return this.#queue.length > 0;
   }
 
-  step(): (readonly [TaskId, EngineResponse])[] {
+  async *step(): AsyncGenerator<TaskResponse> {
     const cancelled = this.#queue.filter(({ isCancelled }) => isCancelled);
     for (const run of cancelled) this.#drop(run);
-    if (cancelled.length > 0) return cancelled.map(({ taskId }) => [taskId, { type: "cancelled" }]);
+    for (const { taskId } of cancelled) yield [taskId, { type: "cancelled" }];
     const [run] = this.#queue;
-    if (!run) return [];
-    const responses = this.#advance(run);
+    if (!run || cancelled.length > 0) return;
+    const responses = await this.#advance(run);
     if (responses.at(-1)?.type === "finished") this.#drop(run);
-    return responses.map((response) => [run.taskId, response]);
+    for (const response of responses) yield [run.taskId, response];
   }
 
   /** A step of one request; its failure is its own, and the engine lives on. */
-  #advance(run: Run): EngineResponse[] {
+  async #advance(run: Run): Promise<EngineResponse[]> {
     try {
       run.generation ??= new Generation(this.#served, run.request);
-      return run.generation.advance();
+      return await run.generation.advance();
     } catch (cause) {
       const error = toAppError(cause, "internal").toInfo();
       return [{ type: "chunk", chunk: { type: "Error", error } }, { type: "finished" }];
@@ -148,6 +154,7 @@ export class TextEngine implements Engine {
 
   close(): void {
     for (const run of [...this.#queue]) this.#drop(run);
+    this.#parts.decoder[Symbol.dispose]();
     this.#parts.weights[Symbol.dispose]();
   }
 }

@@ -202,6 +202,69 @@ export const DECLARATIONS = {
     "option sinks",
   ],
 
+  // The CPU engine: packed weights and paged KV caches, by numbers of their own.
+  shim_pack_matrix: ["array w", "option scales", "option biases", "i32 group_size", "i32 bits"],
+  shim_pack_gguf: [
+    "text path",
+    "f64 offset", // Of the tensor in the file.
+    "i32 type", // As in `packed.ts`.
+    "i32 outputs",
+    "i32 inputs",
+    "i32 heads", // Whose rows are put in the order of rotary embedding by halves; 0: as they are.
+  ],
+  shim_free_matrix: ["i32 matrix"],
+  shim_rope_table: ["bytes frequencies", "i32 pairs", "f32 position_scale", "f32 amplitude"],
+  shim_free_rope_table: ["i32 table"],
+  shim_kv_pool: ["ints layers", "i32 layer_count"], // KV heads, key and value widths, type of each.
+  shim_free_kv_pool: ["i32 pool"],
+  shim_kv_take: ["i32 pool"], // Returns the number of a block.
+  shim_kv_give_back: ["i32 pool", "i32 block"],
+  shim_kv_block_bytes: ["i32 pool", "doublesOut bytes"],
+
+  // The CPU engine: operations on float32 rows [..., width].
+  shim_packed_linear: ["array x", "i32 matrix", "option bias"],
+  shim_packed_rows: ["array ids", "i32 matrix"],
+  shim_rows_norm: [
+    "array x",
+    "option weight",
+    "option bias",
+    "f32 eps",
+    "i32 heads",
+    "bool centered",
+  ],
+  shim_rows_function: ["i32 function", "array a", "option b", "f32 scalar"],
+  shim_rows_rope: ["array x", "i32 table", "i32 heads", "bool traditional"],
+  shim_rows_attention: [
+    "array queries",
+    "array keys",
+    "array values",
+    "i32 layer",
+    "i32 heads",
+    "i32 kv_heads",
+    "f32 scale",
+    "f32 softcap",
+    "i32 window",
+    "option sinks",
+  ],
+  shim_rows_select: ["array x"],
+  shim_set_step: ["i32 pool", "ints data", "i32 count"], // For what is computed without a plan.
+
+  // The CPU engine: a step recorded once, and replayed.
+  shim_record: ["array tokens", "array output"], // Returns the number of a plan.
+  // On a thread of its own: no array is touched.
+  shim_replay: [
+    "i32 plan",
+    "i32 pool",
+    "ints data",
+    "i32 count",
+    "intsOut best",
+    "bytesOut message", // Of a failure, whose status is -1 minus its length.
+    "i32 capacity",
+  ],
+  shim_replayed: ["i32 plan", "i32 row"], // The output of a selected row of the last replay.
+  shim_profile: ["i32 plan", "doublesOut out"], // Time by kind of operation, in milliseconds.
+  shim_free_plan: ["i32 plan"],
+
   // Randomness, always from an explicit key.
   shim_random_key: ["i32 high", "i32 low"],
   shim_random_split: ["array key", "i32 count"],
@@ -236,6 +299,9 @@ export const DECLARATIONS = {
   shim_watch_parent: ["i32 fd"],
 } as const satisfies Record<string, readonly `${Kind} ${string}`[]>;
 
+/** Functions that run on a thread of their own and give a promise. They may touch no array. */
+const ASYNC = ["shim_replay"] as const satisfies readonly (keyof typeof DECLARATIONS)[];
+
 /** The name of a C function of the shim. */
 export type NativeName = keyof typeof DECLARATIONS;
 
@@ -258,7 +324,9 @@ type ArgumentsOf<Rows extends readonly string[]> = {
 
 /** The typed calls: each C function by its name, returning its status. */
 export type NativeCalls = {
-  readonly [F in NativeName]: (...args: ArgumentsOf<(typeof DECLARATIONS)[F]>) => number;
+  readonly [F in NativeName]: (
+    ...args: ArgumentsOf<(typeof DECLARATIONS)[F]>
+  ) => F extends typeof ASYNC[number] ? Promise<number> : number;
 };
 
 /** Splits `kind name` into its two words. */
@@ -271,7 +339,8 @@ export function argumentOf(entry: string): { kind: Kind; name: string } {
 export function symbolTable(): Record<NativeName, Deno.ForeignFunction> {
   const rows = Object.entries(DECLARATIONS).map(([name, entries]) => {
     const parameters = entries.map((entry) => KINDS[argumentOf(entry).kind].ffi);
-    return [name, { parameters, result: "i32" } as const];
+    const nonblocking = (ASYNC as readonly string[]).includes(name);
+    return [name, { parameters, result: "i32", nonblocking } as const];
   });
   return Object.fromEntries(rows) as Record<NativeName, Deno.ForeignFunction>;
 }

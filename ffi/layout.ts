@@ -11,6 +11,8 @@ import { chooseVariant, type Variant, type Wheel, WHEELS } from "./wheels.ts";
 
 /** The C++ files, each compiled by itself. */
 export const SOURCES = [
+  "shim_pack.cpp",
+  "shim_plan.cpp",
   "shim_core.cpp",
   "shim_array.cpp",
   "shim_ops.cpp",
@@ -22,7 +24,15 @@ export const SOURCES = [
 ] as const;
 
 /** The headers that they include. */
-export const HEADERS = ["shim.h", "shim_internal.h"] as const;
+export const HEADERS = ["shim.h", "shim_internal.h", "shim_native.h"] as const;
+
+/** The sources of the CPU kernels, headers included; their tests lie in a folder of their own. */
+export function kernelFiles(): string[] {
+  return [...Deno.readDirSync(new URL("kernels/", import.meta.url))]
+    .filter(({ name }) => /\.(cpp|h)$/.test(name))
+    .map(({ name }) => `kernels/${name}`)
+    .sort();
+}
 
 /** Paths and identity of the native parts. */
 export interface Layout {
@@ -50,7 +60,10 @@ export function nativeLayout(): Layout {
   const variant = chooseVariant({ os, arch, wanted: Deno.env.get("EXO_MLX") });
   const wheels = WHEELS[variant];
   const wheelsStamp = digest([variant, os, arch, JSON.stringify(wheels)]);
-  const stamp = digest([wheelsStamp, ...[...SOURCES, ...HEADERS].map(sourceText)]);
+  const stamp = digest([
+    wheelsStamp,
+    ...[...SOURCES, ...HEADERS, ...kernelFiles()].map(sourceText),
+  ]);
   const root = join(cacheDir(), "native");
   const libraryDir = join(root, `shim-${stamp}`);
   return {

@@ -164,6 +164,67 @@ int32_t shim_sdpa(
     bool causal,
     int32_t mask,
     int32_t sinks);
+int32_t shim_pack_matrix(
+    int32_t w,
+    int32_t scales,
+    int32_t biases,
+    int32_t group_size,
+    int32_t bits);
+int32_t shim_pack_gguf(
+    const char* path,
+    double offset,
+    int32_t type,
+    int32_t outputs,
+    int32_t inputs,
+    int32_t heads);
+int32_t shim_free_matrix(int32_t matrix);
+int32_t shim_rope_table(
+    const uint8_t* frequencies,
+    int32_t pairs,
+    float position_scale,
+    float amplitude);
+int32_t shim_free_rope_table(int32_t table);
+int32_t shim_kv_pool(const int32_t* layers, int32_t layer_count);
+int32_t shim_free_kv_pool(int32_t pool);
+int32_t shim_kv_take(int32_t pool);
+int32_t shim_kv_give_back(int32_t pool, int32_t block);
+int32_t shim_kv_block_bytes(int32_t pool, double* bytes);
+int32_t shim_packed_linear(int32_t x, int32_t matrix, int32_t bias);
+int32_t shim_packed_rows(int32_t ids, int32_t matrix);
+int32_t shim_rows_norm(
+    int32_t x,
+    int32_t weight,
+    int32_t bias,
+    float eps,
+    int32_t heads,
+    bool centered);
+int32_t shim_rows_function(int32_t function, int32_t a, int32_t b, float scalar);
+int32_t shim_rows_rope(int32_t x, int32_t table, int32_t heads, bool traditional);
+int32_t shim_rows_attention(
+    int32_t queries,
+    int32_t keys,
+    int32_t values,
+    int32_t layer,
+    int32_t heads,
+    int32_t kv_heads,
+    float scale,
+    float softcap,
+    int32_t window,
+    int32_t sinks);
+int32_t shim_rows_select(int32_t x);
+int32_t shim_set_step(int32_t pool, const int32_t* data, int32_t count);
+int32_t shim_record(int32_t tokens, int32_t output);
+int32_t shim_replay(
+    int32_t plan,
+    int32_t pool,
+    const int32_t* data,
+    int32_t count,
+    int32_t* best,
+    uint8_t* message,
+    int32_t capacity);
+int32_t shim_replayed(int32_t plan, int32_t row);
+int32_t shim_profile(int32_t plan, double* out);
+int32_t shim_free_plan(int32_t plan);
 int32_t shim_random_key(int32_t high, int32_t low);
 int32_t shim_random_split(int32_t key, int32_t count);
 int32_t shim_random_categorical(int32_t logits, int32_t axis, int32_t key);

@@ -7,7 +7,7 @@
 #include "mlx/backend/cuda/cuda.h"
 #include "mlx/backend/metal/metal.h"
 #include "mlx/version.h"
-#include "shim_internal.h"
+#include "shim_native.h"
 
 using namespace shim;
 
@@ -78,8 +78,8 @@ int32_t shim_save_safetensors(
 
 int32_t shim_memory(double* out) {
   return guarded([=] {
-    out[0] = mx::get_active_memory();
-    out[1] = mx::get_peak_memory();
+    out[0] = mx::get_active_memory() + counted_bytes();
+    out[1] = mx::get_peak_memory() + counted_peak_bytes();
     out[2] = mx::get_cache_memory();
     out[3] = mx::get_memory_limit();
     return 0;
@@ -108,6 +108,7 @@ int32_t shim_clear_cache() {
 int32_t shim_reset_peak_memory() {
   return guarded([] {
     mx::reset_peak_memory();
+    reset_counted_peak();
     return 0;
   });
 }

@@ -149,5 +149,6 @@ function statsOf(usage: Usage, stats: GenerationStats): object {
     generation_tokens: usage.completionTokens,
     peak_memory_usage: { inBytes: stats.peakMemoryBytes },
     prefix_cache_hit: cachedTokens === 0 ? "none" : isExact ? "exact" : "partial",
+    ...(stats.decode ? { decode: stats.decode } : {}),
   };
 }

@@ -1,8 +1,8 @@
-import type { Tensor } from "../../ffi/mod.ts";
 import { isFolder } from "../text/files.ts";
 import type { TokenizerSource } from "../text/tokenizer.ts";
 import { openFolder } from "./folder_checkpoint.ts";
 import { openGguf } from "./gguf_checkpoint.ts";
+import type { WeightSource } from "./weight_source.ts";
 import type { Quantization } from "./weights.ts";
 
 /** A model on disk, its headers read and checked, its weights not yet. */
@@ -16,10 +16,10 @@ export interface Checkpoint {
   readonly eosIds: readonly number[];
   quantizationOf(path: string): Quantization | undefined;
   /**
-   * The weights by their Hugging Face names, not yet computed where that can wait; the caller frees
-   * them. As many as the headers name, or it throws.
+   * The weights, packed for the CPU kernels or as MLX reads them. As many as the headers name, or it
+   * throws.
    */
-  openWeights(): Map<string, Tensor>;
+  openWeights(isPacked: boolean): WeightSource;
 }
 
 /**

@@ -10,6 +10,7 @@ import { loadSafetensors, type Tensor } from "../../ffi/mod.ts";
 import { fileNames, readStart, readTextIfAny } from "../text/files.ts";
 import type { TokenizerSource } from "../text/tokenizer.ts";
 import type { Checkpoint } from "./checkpoint.ts";
+import { tensorSource } from "./weight_source.ts";
 import type { Quantization } from "./weights.ts";
 
 const JsonObject = z.record(z.string(), z.unknown());
@@ -30,13 +31,15 @@ export function openFolder(folder: string): Checkpoint {
   const config = needJson(folder, "config.json");
   const generationConfig = jsonIfAny(folder, "generation_config.json");
   const files = weightFiles(folder);
+  const quantizationOf = quantizations(config);
   return {
     config,
     generationConfig,
     tokenizer: readTokenizer(folder),
     eosIds: eosIds(generationConfig, config),
-    quantizationOf: quantizations(config),
-    openWeights: () => openWeights(folder, files),
+    quantizationOf,
+    openWeights: (isPacked) =>
+      tensorSource(openTensors(folder, files), { isPacked, quantizationOf }),
   };
 }
 
@@ -138,7 +141,7 @@ function tensorNames(path: string, file: string): ReadonlySet<string> {
   return new Set(header.tensors.map(({ name }) => name));
 }
 
-function openWeights(
+function openTensors(
   folder: string,
   files: ReadonlyMap<string, ReadonlySet<string>>,
 ): Map<string, Tensor> {

@@ -1,10 +1,13 @@
 import { AppError } from "../../core/errors.ts";
 import { type GgufHeader, GgufMetadata } from "../../core/gguf.ts";
-import { loadGguf, Scope, type Tensor } from "../../ffi/mod.ts";
+import { loadGguf, packGguf, Scope, type Tensor } from "../../ffi/mod.ts";
 import { fileName } from "../text/files.ts";
 import { configFromGguf, readGgufHeader } from "../text/gguf_file.ts";
 import { eosIdsFromGguf, tokenizerFromGguf } from "../text/gguf_tokenizer.ts";
 import type { Checkpoint } from "./checkpoint.ts";
+import { readVector } from "./gguf_vector.ts";
+import { tensorSource, type WeightEntry, type WeightSource } from "./weight_source.ts";
+import type { Quantization } from "./weights.ts";
 
 /** Weights that share a scale in Q4_0, Q4_1 and Q8_0. */
 const GGUF_GROUP = 32;
@@ -48,21 +51,55 @@ export function openGguf(path: string): Checkpoint {
     huggingFaceName(name).replace(/\.weight$/, ""),
     type === "Q8_0" ? 8 : 4,
   ]));
+  const quantizationOf = (part: string): Quantization => ({
+    groupSize: GGUF_GROUP,
+    bits: bits.get(part) ?? 4,
+    mode: "affine",
+  });
   return {
     config,
     generationConfig: undefined,
     tokenizer: tokenizerFromGguf(metadata),
     eosIds: eosIdsFromGguf(metadata),
-    quantizationOf: (part) => ({
-      groupSize: GGUF_GROUP,
-      bits: bits.get(part) ?? 4,
-      mode: "affine",
-    }),
-    openWeights: () => openWeights(path, header, config),
+    quantizationOf,
+    openWeights: (isPacked) =>
+      isPacked
+        ? packedSource(path, header, config)
+        : tensorSource(openTensors(path, header, config), { isPacked, quantizationOf }),
   };
 }
 
-function openWeights(
+/** Reads the file ourselves, each tensor straight to its place and all types that we know. */
+function packedSource(
+  path: string,
+  header: GgufHeader,
+  config: Readonly<Record<string, unknown>>,
+): WeightSource {
+  const entries = header.tensors.map((tensor): WeightEntry => ({
+    name: huggingFaceName(tensor.name),
+    load: () => {
+      const { shape, type } = tensor;
+      const offset = header.dataOffset + tensor.offset;
+      const [inputs = 0, outputs] = shape; // Innermost length first.
+      if (outputs === undefined) return readVector(path, { offset, type, length: inputs });
+      const heads = headsTurned(tensor.name, config);
+      return packGguf({ path, offset, type, outputs, inputs, heads });
+    },
+  }));
+  return { entries, [Symbol.dispose]: () => {} };
+}
+
+/** Heads of queries or keys, whose rows llama.cpp has in an order of its own; 0 for all else. */
+function headsTurned(name: string, config: Readonly<Record<string, unknown>>): number {
+  const key = /\.attn_q\./.test(name)
+    ? "num_attention_heads"
+    : /\.attn_k\./.test(name)
+    ? "num_key_value_heads"
+    : undefined;
+  return key === undefined ? 0 : Number(config[key]);
+}
+
+function openTensors(
   path: string,
   header: GgufHeader,
   config: Readonly<Record<string, unknown>>,
@@ -71,16 +108,9 @@ function openWeights(
   const weights = new Map<string, Tensor>();
   try {
     requireCount(loaded, header, fileName(path));
-    const heads = Number(config["num_attention_heads"]);
-    const kvHeads = Number(config["num_key_value_heads"]);
     for (const [name, tensor] of loaded) {
-      const renamed = huggingFaceName(name);
-      const turned = /\.attn_q\./.test(name)
-        ? unpermute(tensor, heads)
-        : /\.attn_k\./.test(name)
-        ? unpermute(tensor, kvHeads)
-        : tensor;
-      weights.set(renamed, turned);
+      const heads = headsTurned(name, config);
+      weights.set(huggingFaceName(name), heads > 0 ? unpermute(tensor, heads) : tensor);
     }
     return weights;
   } catch (error) {

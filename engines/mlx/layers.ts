@@ -1,11 +1,15 @@
 import {
   dequantize,
+  packedLinear,
+  packedRows,
   type Quantized,
   quantizedMatmul,
   rmsNorm as fastRmsNorm,
+  rowsFunction,
+  rowsNorm,
   type Tensor,
 } from "../../ffi/mod.ts";
-import type { Weights } from "./weights.ts";
+import type { Quantization, Weights } from "./weights.ts";
 
 /** A function of a tensor that has weights. */
 export type Layer = (x: Tensor) => Tensor;
@@ -24,51 +28,68 @@ const WORD_BITS = 32;
  * @throws {AppError} `corrupt_model` when the weights are missing or of another shape.
  */
 export function linear(weights: Weights, path: string, shape: MatrixShape): Layer {
-  const product = matrix(weights, path, shape).asHead;
+  const { product } = matrix(weights, path, shape);
   if (!weights.has(`${path}.bias`)) return product;
   const bias = weights.take(`${path}.bias`, [shape.outputs]);
-  return (x) => product(x).add(bias);
+  return (x) => product(x, bias);
 }
 
 /** A matrix W [outputs, inputs] in both of its uses. */
 interface Matrix {
-  /** Indices [B, L] to rows [B, L, inputs]. */
-  readonly embed: Layer;
-  /** x [..., inputs] to x @ Wᵀ [..., outputs]. */
-  readonly asHead: Layer;
+  /** Indices [...] to rows [..., inputs]. */
+  readonly rows: Layer;
+  /** x [..., inputs] to x @ Wᵀ + bias [..., outputs]. */
+  readonly product: (x: Tensor, bias?: Tensor) => Tensor;
 }
 
 function matrix(weights: Weights, path: string, shape: MatrixShape): Matrix {
-  const { outputs, inputs } = shape;
+  if (weights.isPacked) {
+    const packed = weights.takeMatrix(`${path}.weight`, shape);
+    return {
+      rows: (ids) => packedRows(ids, packed),
+      product: (x, bias) => packedLinear(x, packed, bias),
+    };
+  }
+  const plus = (y: Tensor, bias: Tensor | undefined) => bias ? y.add(bias) : y;
   const options = weights.quantizationOf(path);
   if (!options) {
-    const table = weights.take(`${path}.weight`, [outputs, inputs]);
-    const transposed = weights.own(table.transpose());
-    return { embed: (ids) => table.take(ids, 0), asHead: (x) => x.matmul(transposed) };
+    const weight = weights.take(`${path}.weight`, [shape.outputs, shape.inputs]);
+    const transposed = weights.own(weight.transpose());
+    return {
+      rows: (ids) => weight.take(ids, 0),
+      product: (x, bias) => plus(x.matmul(transposed), bias),
+    };
   }
-  const { groupSize, bits, mode } = options;
-  const groups = [outputs, inputs / groupSize];
-  const parts: Quantized = {
-    weight: weights.take(`${path}.weight`, [outputs, inputs * bits / WORD_BITS]),
-    scales: weights.take(`${path}.scales`, groups),
-    ...(mode === "affine" ? { biases: weights.take(`${path}.biases`, groups) } : {}),
-  };
-  const rows = (ids: Tensor): Quantized => ({
+  const parts = quantizedParts(weights, path, { ...shape, ...options });
+  const taken = (ids: Tensor): Quantized => ({
     weight: parts.weight.take(ids, 0),
     scales: parts.scales.take(ids, 0),
     ...(parts.biases ? { biases: parts.biases.take(ids, 0) } : {}),
   });
   return {
-    embed: (ids) => dequantize(rows(ids), options),
-    asHead: (x) => quantizedMatmul(x, parts, options),
+    rows: (ids) => dequantize(taken(ids), options),
+    product: (x, bias) => plus(quantizedMatmul(x, parts, options), bias),
+  };
+}
+
+function quantizedParts(
+  weights: Weights,
+  path: string,
+  { outputs, inputs, groupSize, bits, mode }: MatrixShape & Quantization,
+): Quantized {
+  const groups = [outputs, inputs / groupSize];
+  return {
+    weight: weights.take(`${path}.weight`, [outputs, inputs * bits / WORD_BITS]),
+    scales: weights.take(`${path}.scales`, groups),
+    ...(mode === "affine" ? { biases: weights.take(`${path}.biases`, groups) } : {}),
   };
 }
 
 /** Token ids to vectors, and vectors to logits where the head is tied. */
 export interface Embedding {
-  /** ids [B, L], each less than V, to [B, L, D]. */
+  /** ids [M], each less than V, to [M, D]. */
   readonly embed: Layer;
-  /** x [..., D] to logits [..., V]. */
+  /** x [M, D] to logits [M, V]. */
   readonly asHead: Layer;
 }
 
@@ -81,7 +102,8 @@ export function embedding(
   path: string,
   { vocabSize, dims }: { readonly vocabSize: number; readonly dims: number },
 ): Embedding {
-  return matrix(weights, path, { outputs: vocabSize, inputs: dims });
+  const { rows, product } = matrix(weights, path, { outputs: vocabSize, inputs: dims });
+  return { embed: rows, asHead: (x) => product(x) };
 }
 
 /**
@@ -94,5 +116,11 @@ export function rmsNorm(
   { dims, eps }: { readonly dims: number; readonly eps: number },
 ): Layer {
   const weight = weights.take(`${path}.weight`, [dims]);
-  return (x) => fastRmsNorm(x, weight, eps);
+  return (x) => weights.isPacked ? rowsNorm(x, weight, { eps }) : fastRmsNorm(x, weight, eps);
+}
+
+/** silu(gate) × up. Source: arXiv:2002.05202. */
+export function swiglu({ isPacked }: Weights): (gate: Tensor, up: Tensor) => Tensor {
+  return (gate, up) =>
+    isPacked ? rowsFunction("swiglu", gate, up) : gate.multiply(gate.sigmoid()).multiply(up);
 }

@@ -1,4 +1,4 @@
-import type { QuantizeMode, Tensor } from "../../ffi/mod.ts";
+import { PackedMatrix, type QuantizeMode, type Tensor } from "../../ffi/mod.ts";
 import { AppError } from "../../core/errors.ts";
 
 /** How the weight of one linear is quantised. */
@@ -10,27 +10,37 @@ export interface Quantization {
 
 const MIXED = "weights and config are of two models, or damaged; fetch both again";
 
+/** What {@linkcode Weights} are. */
+export interface WeightsOptions {
+  /** Whether matrices are packed for the CPU kernels. */
+  readonly isPacked?: boolean;
+  readonly quantizationOf?: (path: string) => Quantization | undefined;
+}
+
 /**
- * The weights of a model in memory, by their Hugging Face names. They belong to it, as do tensors
- * made from them: all are freed with it.
+ * The weights of a model in memory, by their Hugging Face names. They belong to it, as does what is
+ * made from them: all is freed with it.
  */
 export class Weights implements Disposable {
-  readonly #tensors: Map<string, Tensor>;
-  readonly #quantization: (path: string) => Quantization | undefined;
-  readonly #unused: Set<string>;
-  readonly #derived: Tensor[] = [];
+  readonly isPacked: boolean;
+  readonly #all = new Map<string, Tensor | PackedMatrix>();
+  readonly #quantizationOf: (path: string) => Quantization | undefined;
+  readonly #unused = new Set<string>();
+  readonly #derived: Disposable[] = [];
 
-  constructor(
-    tensors: Map<string, Tensor>,
-    quantization: (path: string) => Quantization | undefined = () => undefined,
-  ) {
-    this.#tensors = tensors;
-    this.#quantization = quantization;
-    this.#unused = new Set(tensors.keys());
+  constructor({ isPacked = false, quantizationOf = () => undefined }: WeightsOptions = {}) {
+    this.isPacked = isPacked;
+    this.#quantizationOf = quantizationOf;
+  }
+
+  /** Takes over a weight. */
+  add(name: string, weight: Tensor | PackedMatrix): void {
+    this.#all.set(name, weight);
+    this.#unused.add(name);
   }
 
   has(name: string): boolean {
-    return this.#tensors.has(name);
+    return this.#all.has(name);
   }
 
   /**
@@ -39,29 +49,37 @@ export class Weights implements Disposable {
    */
   take(name: string, shape?: readonly number[]): Tensor {
     const tensor = this.optional(name);
-    if (!tensor) {
-      const message = `Cannot build the model: no tensor "${name}" found, one needed`;
-      throw new AppError("corrupt_model", message, { hint: MIXED });
-    }
-    if (shape && tensor.shape.join() !== shape.join()) {
-      throw new AppError(
-        "corrupt_model",
-        `Cannot build the model: tensor "${name}" is [${tensor.shape}], [${shape}] needed`,
-        { hint: MIXED },
-      );
-    }
+    if (!tensor) throw missing(name);
+    if (shape && tensor.shape.join() !== shape.join()) throw misshapen(name, tensor.shape, shape);
     return tensor;
   }
 
   /** The tensor of that name, which counts as used; undefined when there is none. */
   optional(name: string): Tensor | undefined {
     this.#unused.delete(name);
-    return this.#tensors.get(name);
+    const found = this.#all.get(name);
+    if (found instanceof PackedMatrix) throw misshapen(name, [found.outputs, found.inputs], []);
+    return found;
+  }
+
+  /**
+   * The packed matrix of that name, which counts as used.
+   * @throws {AppError} `corrupt_model` when there is none, or not of that shape.
+   */
+  takeMatrix(name: string, { outputs, inputs }: Record<"outputs" | "inputs", number>) {
+    this.#unused.delete(name);
+    const found = this.#all.get(name);
+    if (!found) throw missing(name);
+    const needed = [outputs, inputs];
+    if (!(found instanceof PackedMatrix)) throw misshapen(name, found.shape, needed);
+    const shape = [found.outputs, found.inputs];
+    if (shape.join() !== needed.join()) throw misshapen(name, shape, needed);
+    return found;
   }
 
   /** How `path.weight` is quantised; undefined when it is not. */
   quantizationOf(path: string): Quantization | undefined {
-    return this.has(`${path}.scales`) ? this.#quantization(path) : undefined;
+    return this.has(`${path}.scales`) ? this.#quantizationOf(path) : undefined;
   }
 
   /** Keeps a tensor made from weights for as long as they live. */
@@ -70,11 +88,17 @@ export class Weights implements Disposable {
     return tensor;
   }
 
+  /** Keeps what was made from weights outside of MLX for as long as they live. */
+  ownNative<T extends Disposable>(made: T): T {
+    this.#derived.push(made);
+    return made;
+  }
+
   /** Frees what a checkpoint may hold though its model has no use for it. */
   drop(isUseless: (name: string) => boolean): void {
     for (const name of [...this.#unused].filter(isUseless)) {
-      this.#tensors.get(name)?.[Symbol.dispose]();
-      this.#tensors.delete(name);
+      this.#all.get(name)?.[Symbol.dispose]();
+      this.#all.delete(name);
       this.#unused.delete(name);
     }
   }
@@ -91,8 +115,18 @@ export class Weights implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const tensor of [...this.#derived, ...this.#tensors.values()]) tensor[Symbol.dispose]();
+    for (const made of [...this.#derived, ...this.#all.values()]) made[Symbol.dispose]();
     this.#derived.length = 0;
-    this.#tensors.clear();
+    this.#all.clear();
   }
+}
+
+function missing(name: string): AppError {
+  const message = `Cannot build the model: no tensor "${name}" found, one needed`;
+  return new AppError("corrupt_model", message, { hint: MIXED });
+}
+
+function misshapen(name: string, shape: readonly number[], needed: readonly number[]): AppError {
+  const message = `Cannot build the model: tensor "${name}" is [${shape}], [${needed}] needed`;
+  return new AppError("corrupt_model", message, { hint: MIXED });
 }

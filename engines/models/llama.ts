@@ -1,10 +1,9 @@
 import { z } from "zod";
-import { scaledDotProductAttention, type Tensor } from "../../ffi/mod.ts";
-import { KvCache, type LayerCache } from "../kv_cache.ts";
-import { embedding, type Layer, linear, rmsNorm } from "../mlx/layers.ts";
+import type { Tensor } from "../../ffi/mod.ts";
+import { embedding, type Layer, linear, rmsNorm, swiglu } from "../mlx/layers.ts";
 import type { Weights } from "../mlx/weights.ts";
 import { RopeScaling, type Rotary, rotary } from "./rope.ts";
-import type { TextModel } from "./text_model.ts";
+import type { Attend, TextModel } from "./text_model.ts";
 
 const count = z.number().int().min(1);
 
@@ -41,55 +40,42 @@ export const LlamaArgs = z.object({
 }));
 type Args = z.infer<typeof LlamaArgs>;
 
-/** One part of a block that reads and extends the cache. */
-type Attention = (x: Tensor, cache: LayerCache) => Tensor;
+/** One part of a block: rows [M, D] to [M, D]. */
+type Part = (x: Tensor, attend: Attend) => Tensor;
 
-/** Grouped-query attention. x: [B, L, D] to [B, L, D]. Source: arXiv:2305.13245. */
-function attention(weights: Weights, path: string, args: Args, rope: Rotary): Attention {
+/** Grouped-query attention. Source: arXiv:2305.13245. */
+function attention(weights: Weights, layer: number, args: Args, rotary: Rotary): Part {
   const { num_attention_heads: heads, hidden_size: D, kvHeads, headDim } = args;
   const part = (name: string, outputs: number, inputs: number) =>
-    linear(weights, `${path}.${name}`, { outputs, inputs });
+    linear(weights, `model.layers.${layer}.self_attn.${name}`, { outputs, inputs });
   const q = part("q_proj", heads * headDim, D);
   const k = part("k_proj", kvHeads * headDim, D);
   const v = part("v_proj", kvHeads * headDim, D);
   const o = part("o_proj", D, heads * headDim);
-  const scale = headDim ** -0.5;
-  return (x, cache) => {
-    const [B = 1, L = 1] = x.shape;
-    const split = (t: Tensor, n: number) => t.reshape(B, L, n, headDim).transpose(0, 2, 1, 3);
-    const queries = rope(split(q(x), heads), cache.offset); // [B, heads, L, headDim]
-    const keys = rope(split(k(x), kvHeads), cache.offset); // [B, kvHeads, L, headDim]
-    const past = cache.append(keys, split(v(x), kvHeads)); // L becomes offset + L.
-    const mask = L > 1 ? "causal" : undefined;
-    const out = scaledDotProductAttention(queries, past.keys, past.values, { scale, mask });
-    return o(out.transpose(0, 2, 1, 3).reshape(B, L, heads * headDim));
-  };
+  const options = { layer, heads, kvHeads, headDim, scale: headDim ** -0.5, rotary };
+  return (x, attend) => o(attend({ queries: q(x), keys: k(x), values: v(x) }, options));
 }
 
-/** SwiGLU. x: [B, L, D] to [B, L, D]. Source: arXiv:2002.05202. */
+/** SwiGLU. Source: arXiv:2002.05202. */
 function mlp(weights: Weights, path: string, args: Args): Layer {
-  const wide = { outputs: args.intermediate_size, inputs: args.hidden_size };
-  const gate = linear(weights, `${path}.gate_proj`, wide);
-  const up = linear(weights, `${path}.up_proj`, wide);
-  const down = linear(weights, `${path}.down_proj`, {
-    outputs: args.hidden_size,
-    inputs: args.intermediate_size,
-  });
-  return (x) => {
-    const g = gate(x);
-    return down(g.multiply(g.sigmoid()).multiply(up(x)));
-  };
+  const { hidden_size: inputs, intermediate_size: outputs } = args;
+  const gate = linear(weights, `${path}.gate_proj`, { outputs, inputs });
+  const up = linear(weights, `${path}.up_proj`, { outputs, inputs });
+  const down = linear(weights, `${path}.down_proj`, { outputs: inputs, inputs: outputs });
+  const activate = swiglu(weights);
+  return (x) => down(activate(gate(x), up(x)));
 }
 
 /** Attention, then MLP, each on normed input and added to the stream. */
-function block(weights: Weights, path: string, args: Args, rope: Rotary): Attention {
-  const attend = attention(weights, `${path}.self_attn`, args, rope);
+function block(weights: Weights, layer: number, args: Args, rotary: Rotary): Part {
+  const path = `model.layers.${layer}`;
+  const attended = attention(weights, layer, args, rotary);
   const feed = mlp(weights, `${path}.mlp`, args);
   const shape = { dims: args.hidden_size, eps: args.rms_norm_eps };
   const beforeAttention = rmsNorm(weights, `${path}.input_layernorm`, shape);
   const beforeMlp = rmsNorm(weights, `${path}.post_attention_layernorm`, shape);
-  return (x, cache) => {
-    const h = x.add(attend(beforeAttention(x), cache));
+  return (x, attend) => {
+    const h = x.add(attended(beforeAttention(x), attend));
     return h.add(feed(beforeMlp(h)));
   };
 }
@@ -100,22 +86,21 @@ export function llama(args: Args, weights: Weights): TextModel {
   if (args.tie_word_embeddings) weights.drop((name) => name.startsWith("lm_head."));
   const { vocab_size: vocabSize, hidden_size: dims } = args;
   const { embed, asHead } = embedding(weights, "model.embed_tokens", { vocabSize, dims });
-  const rope = rotary(weights, args);
+  const turn = rotary(weights, args);
   const blocks = Array.from(
     { length: args.num_hidden_layers },
-    (_, i) => block(weights, `model.layers.${i}`, args, rope),
+    (_, layer) => block(weights, layer, args, turn),
   );
   const norm = rmsNorm(weights, "model.norm", { dims, eps: args.rms_norm_eps });
   const head = args.tie_word_embeddings
     ? asHead
     : linear(weights, "lm_head", { outputs: vocabSize, inputs: dims });
+  const { kvHeads, headDim } = args;
   return {
-    layerCount: blocks.length,
+    kvLayers: blocks.map(() => ({ kvHeads, keyDim: headDim, valueDim: headDim })),
     vocabSize,
     contextTokens: args.contextTokens,
-    makeCache: () => new KvCache(blocks.length),
-    hidden: (ids, cache) =>
-      blocks.reduce((x, run, i) => run(x, cache.layers[i] as LayerCache), embed(ids)),
+    hidden: (ids, attend) => blocks.reduce((x, run) => run(x, attend), embed(ids)),
     logits: (hidden) => head(norm(hidden)),
   };
 }

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { fromArray, rope, type Tensor } from "../../ffi/mod.ts";
+import { fromArray, rope, RopeTable, type Tensor } from "../../ffi/mod.ts";
 import type { Weights } from "../mlx/weights.ts";
 
 const factor = z.number().gt(0);
@@ -25,8 +25,13 @@ export const RopeScaling = z.preprocess(
 );
 export type RopeScaling = z.infer<typeof RopeScaling>;
 
-/** Turns queries or keys [B, heads, L, headDim] by their positions, the first being `offset`. */
-export type Rotary = (x: Tensor, offset: number) => Tensor;
+/** Turns queries and keys by their positions. */
+export interface Rotary {
+  /** Queries or keys [B, heads, L, headDim], the first of them at position `offset`. */
+  turn(x: Tensor, offset: number): Tensor;
+  /** The same angles for the CPU kernels, where the weights are packed for them. */
+  readonly table: RopeTable | undefined;
+}
 
 /**
  * Rotary position embedding. Where a GGUF brings `rope_freqs.weight`, [headDim / 2] factors of the
@@ -37,15 +42,30 @@ export function rotary(
   { headDim, theta, scaling }: { headDim: number; theta: number; scaling: RopeScaling },
 ): Rotary {
   const factors = weights.optional("rope_freqs.weight");
-  if (factors || scaling.rope_type === "llama3") {
-    const table = factors
-      ? factors.multiply(fromArray(wavelengths(headDim, theta)))
-      : fromArray(llama3Wavelengths(headDim, theta, scaling));
-    const freqs = weights.own(table.eval()); // [headDim / 2]
-    return (x, offset) => rope(x, { dims: headDim, freqs, offset });
-  }
-  const scale = scaling.rope_type === "linear" ? 1 / scaling.factor : 1;
-  return (x, offset) => rope(x, { dims: headDim, base: theta, scale, offset });
+  const own = factors
+    ? factors.multiply(fromArray(wavelengths(headDim, theta)))
+    : scaling.rope_type === "llama3"
+    ? fromArray(llama3Wavelengths(headDim, theta, scaling))
+    : undefined;
+  const freqs = own && weights.own(own.eval()); // [headDim / 2]
+  const scale = scaling.rope_type === "linear" && !own ? 1 / scaling.factor : 1;
+  return {
+    turn: (x, offset) =>
+      freqs
+        ? rope(x, { dims: headDim, freqs, offset })
+        : rope(x, { dims: headDim, base: theta, scale, offset }),
+    table: weights.isPacked ? tableOf(weights, freqs, { headDim, theta, scale }) : undefined,
+  };
+}
+
+function tableOf(
+  weights: Weights,
+  freqs: Tensor | undefined,
+  { headDim, theta, scale }: { headDim: number; theta: number; scale: number },
+): RopeTable {
+  const lengths = freqs ? [...freqs.toFloat32Array()] : wavelengths(headDim, theta);
+  const table = new RopeTable(lengths.map((length) => 1 / length), { positionScale: scale });
+  return weights.ownNative(table);
 }
 
 /** The wavelength over 2π of each pair of features. */

@@ -1,16 +1,40 @@
-import type { Tensor } from "../../ffi/mod.ts";
-import type { KvCache } from "../kv_cache.ts";
+import type { KvLayer, Tensor } from "../../ffi/mod.ts";
+import type { Rotary } from "./rope.ts";
 
-/** A language model over its weights: what the text engine asks of each architecture. */
+/** A language model over its weights: what a decoder asks of each architecture. */
 export interface TextModel {
-  readonly layerCount: number;
+  /** What each layer caches. */
+  readonly kvLayers: readonly KvLayer[];
   readonly vocabSize: number;
   /** Most positions that the model was made for. */
   readonly contextTokens: number;
-  /** An empty cache for one request. */
-  makeCache(): KvCache;
-  /** Token ids [B, L], the next ones after those in the cache, to hidden states [B, L, D]. */
-  hidden(ids: Tensor, cache: KvCache): Tensor;
-  /** Hidden states [..., D] to logits [..., V]. */
+  /** Token ids [M] of one or more sequences to hidden states [M, D]. */
+  hidden(ids: Tensor, attend: Attend): Tensor;
+  /** Hidden states [R, D] to logits [R, V]. */
   logits(hidden: Tensor): Tensor;
 }
+
+/** What attention of a layer is. */
+export interface AttentionOptions {
+  readonly layer: number;
+  readonly heads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  /** Multiplies the scores. */
+  readonly scale: number;
+  readonly rotary: Rotary;
+}
+
+/** Queries [M, heads × headDim], keys and values [M, kvHeads × headDim], not turned yet. */
+export interface AttentionRows {
+  readonly queries: Tensor;
+  readonly keys: Tensor;
+  readonly values: Tensor;
+}
+
+/**
+ * Causal attention, each row within its own sequence: turns queries and keys by their positions,
+ * adds keys and values to the sequences' caches, and gives [M, heads × headDim]. What knows which
+ * row is which is behind it, so that a model is the same on every backend and for any batch.
+ */
+export type Attend = (rows: AttentionRows, options: AttentionOptions) => Tensor;

@@ -34,6 +34,24 @@ export function readStart(path: string, wanted: number): { bytes: Uint8Array; fi
   });
 }
 
+/**
+ * Bytes from the middle of a file.
+ * @throws {AppError} `load_failed` when they cannot be read.
+ */
+export function readRange(path: string, offset: number, count: number): Uint8Array<ArrayBuffer> {
+  return attempt(path, () => {
+    using file = Deno.openSync(path);
+    file.seekSync(offset, Deno.SeekMode.Start);
+    const bytes = new Uint8Array(count);
+    for (let at = 0; at < count;) {
+      const read = file.readSync(bytes.subarray(at));
+      if (read === null) throw new Error(`it ends after ${offset + at} bytes`);
+      at += read;
+    }
+    return bytes;
+  });
+}
+
 /** The text of a file; undefined when there is none. */
 export function readTextIfAny(path: string): string | undefined {
   try {

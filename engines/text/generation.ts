@@ -1,17 +1,8 @@
-import type { FinishReason } from "../../core/chunk.ts";
+import type { FinishReason, GenerationStats } from "../../core/chunk.ts";
 import type { ResolvedSampling } from "../../core/sampling.ts";
-import {
-  clearCache,
-  evalAll,
-  fromArray,
-  memoryCounters,
-  resetPeakMemory,
-  Scope,
-  type Tensor,
-} from "../../ffi/mod.ts";
+import { clearCache, memoryCounters, resetPeakMemory, Scope } from "../../ffi/mod.ts";
+import type { Decoder, KernelTimes, SequenceCache } from "../decoder.ts";
 import type { EngineResponse } from "../engine.ts";
-import { KV_BLOCK_TOKENS, type KvCache } from "../kv_cache.ts";
-import type { TextModel } from "../models/text_model.ts";
 import { sample, samplingKey } from "../sampler.ts";
 import { Detokenizer } from "./detokenizer.ts";
 import type { PrefillPace } from "./prefill_pace.ts";
@@ -20,7 +11,7 @@ import type { TextTokenizer } from "./tokenizer.ts";
 
 /** What all generations of an engine share. */
 export interface Served {
-  readonly model: TextModel;
+  readonly decoder: Decoder;
   readonly tokenizer: Pick<TextTokenizer, "bytesOf" | "trimsLeadingSpace">;
   readonly pace: PrefillPace;
   /** Most prompt tokens in one step. */
@@ -44,19 +35,20 @@ export interface GenerationRequest {
 export class Generation implements Disposable {
   readonly #served: Served;
   readonly #request: GenerationRequest;
-  readonly #cache: KvCache;
+  readonly #cache: SequenceCache;
   readonly #detokenizer: Detokenizer;
   readonly #stops: StopMatcher;
   #generated = 0;
   #lastId = -1;
   #prefillMs = 0;
   #firstAt = 0;
+  #kernelsAtFirst: KernelTimes | undefined;
   #lastAt = 0;
 
   constructor(served: Served, request: GenerationRequest) {
     this.#served = served;
     this.#request = request;
-    this.#cache = served.model.makeCache();
+    this.#cache = served.decoder.makeCache();
     this.#detokenizer = new Detokenizer(served.tokenizer);
     this.#stops = new StopMatcher(request.stop);
   }
@@ -67,11 +59,11 @@ export class Generation implements Disposable {
   }
 
   /** One chunk of the prompt, or one token; ends with `finished` in the last step. */
-  advance(): EngineResponse[] {
+  advance(): Promise<EngineResponse[]> {
     return this.#cache.offset < this.#request.promptIds.length ? this.#prefill() : this.#decode();
   }
 
-  #prefill(): EngineResponse[] {
+  async #prefill(): Promise<EngineResponse[]> {
     const { promptIds } = this.#request;
     const { pace, now } = this.#served;
     const from = this.#cache.offset;
@@ -79,7 +71,7 @@ export class Generation implements Disposable {
     const limit = Math.min(promptIds.length - from, this.#served.prefillChunkTokens);
     const to = from + pace.next(limit);
     const startedAt = now();
-    const token = this.#run(promptIds.slice(from, to), to === promptIds.length);
+    const token = await this.#run(promptIds.slice(from, to), to === promptIds.length);
     const ms = now() - startedAt;
     pace.measured(to - from, ms);
     this.#prefillMs += ms;
@@ -88,41 +80,33 @@ export class Generation implements Disposable {
       chunk: { type: "PrefillProgress", processedTokens: to, totalTokens: promptIds.length },
     };
     if (token === undefined) return [progress];
-    clearCache(); // The buffers of prefill are too large for decoding.
     return [progress, ...this.#take(token)];
   }
 
-  #decode(): EngineResponse[] {
-    const token = this.#run([this.#lastId], true);
-    // Attention grows with each token: buffers of sizes that do not come again pile up.
-    if (this.#generated % KV_BLOCK_TOKENS === 0) clearCache();
+  async #decode(): Promise<EngineResponse[]> {
+    const token = await this.#run([this.#lastId], true);
     return token === undefined ? [] : this.#take(token);
   }
 
   /** Runs tokens through the model; draws the next one if `draws`. All else is freed. */
-  #run(ids: readonly number[], draws: boolean): number | undefined {
+  async #run(ids: readonly number[], draws: boolean): Promise<number | undefined> {
     using _scope = new Scope();
-    const { model } = this.#served;
-    const input = fromArray(Int32Array.from(ids), [1, ids.length]); // [1, L]
-    const hidden = model.hidden(input, this.#cache); // [1, L, D]
-    if (!draws) {
-      evalAll(this.#cache.arrays);
-      return undefined;
-    }
-    return this.#draw(model.logits(lastPosition(hidden))).item();
-  }
-
-  /** logits [1, 1, V] to a token. */
-  #draw(logits: Tensor): Tensor {
+    const input = { cache: this.#cache, ids, logitsCount: draws ? 1 : 0 };
+    const output = await this.#served.decoder.run([input]);
+    if (!draws) return undefined;
     const { sampling, seed } = this.#request;
-    return sample(logits.reshape(-1), sampling, () => samplingKey(seed, this.#generated));
+    if (sampling.temperature === 0) return output.best(0);
+    return sample(output.logits(0), sampling, () => samplingKey(seed, this.#generated)).item();
   }
 
   /** What a new token means for the client. */
   #take(id: number): EngineResponse[] {
     this.#lastId = id;
     this.#lastAt = this.#served.now();
-    if (this.#generated === 0) this.#firstAt = this.#lastAt;
+    if (this.#generated === 0) {
+      this.#firstAt = this.#lastAt;
+      this.#kernelsAtFirst = this.#served.decoder.kernelTimes();
+    }
     this.#generated++;
     if (this.#request.eosIds.has(id)) return this.#finish("stop");
     const { text, isStopped } = this.#stops.add(this.#detokenizer.add(id));
@@ -156,21 +140,25 @@ export class Generation implements Disposable {
           promptTokensPerSecond: perSecond(promptTokens, this.#prefillMs),
           generationTokensPerSecond: perSecond(this.#generated - 1, decodeMs),
           peakMemoryBytes: memoryCounters().peakBytes,
+          ...this.#decodeStats(decodeMs),
         },
       },
     };
+  }
+
+  #decodeStats(milliseconds: number): Pick<GenerationStats, "decode"> {
+    const [first, now] = [this.#kernelsAtFirst, this.#served.decoder.kernelTimes()];
+    if (!first || !now) return {};
+    const kernelMilliseconds = Object.fromEntries(
+      Object.entries(now).map(([kind, ms]) => [kind, ms - (first[kind] ?? 0)]),
+    );
+    return { decode: { steps: this.#generated - 1, milliseconds, kernelMilliseconds } };
   }
 
   [Symbol.dispose](): void {
     this.#cache[Symbol.dispose]();
     clearCache();
   }
-}
-
-/** The last position of hidden states [1, L, D], as [1, 1, D]. */
-function lastPosition(hidden: Tensor): Tensor {
-  const [, L = 1, D = 1] = hidden.shape;
-  return L === 1 ? hidden : hidden.slice([0, L - 1, 0], [1, L, D]);
 }
 
 function perSecond(tokens: number, ms: number): number {

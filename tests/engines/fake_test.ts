@@ -29,70 +29,71 @@ function word(response: EngineResponse): string {
 }
 
 /** All that the engine says until it has nothing to do, one list per step. */
-function drain(engine: Engine, steps = 50): string[][] {
+async function drain(engine: Engine, steps = 50): Promise<string[][]> {
   const said: string[][] = [];
   for (let n = 0; n < steps && engine.hasWork(); n++) {
-    said.push([...engine.step()].map(([id, response]) => `${id} ${word(response)}`));
+    const responses = await Array.fromAsync(engine.step());
+    said.push(responses.map(([id, response]) => `${id} ${word(response)}`));
   }
   return said;
 }
 
-Deno.test("a fake answer is the last message, word by word, one a step", () => {
+Deno.test("a fake answer is the last message, word by word, one a step", async () => {
   const engine = engineOf();
   assert.equal(engine.hasWork(), false);
   assert.deepEqual(submit(engine, "t", "one two"), { promptTokens: 2 });
-  assert.deepEqual(drain(engine), [
+  assert.deepEqual(await drain(engine), [
     ["t PrefillProgress"],
     ["t one "],
     ["t two", "t stop 2", "t finished"],
   ]);
 });
 
-Deno.test("two engines given the same say the same", () => {
-  const run = () => {
+Deno.test("two engines given the same say the same", async () => {
+  const run = async () => {
     const engine = engineOf();
     submit(engine, "t", "a b c");
     submit(engine, "u", "d");
-    return drain(engine);
+    return await drain(engine);
   };
-  assert.deepEqual(run(), run());
+  assert.deepEqual(await run(), await run());
 });
 
-Deno.test("the tokens of the script are the answer, cut at maxTokens with `length`", () => {
+Deno.test("the tokens of the script are the answer, cut at maxTokens with `length`", async () => {
   const engine = engineOf({ tokens: ["x", "y", "z"] });
   submit(engine, "t", "whatever", 2);
-  assert.deepEqual(drain(engine).at(-1), ["t y", "t length 2", "t finished"]);
+  assert.deepEqual((await drain(engine)).at(-1), ["t y", "t length 2", "t finished"]);
 });
 
-Deno.test("an empty script answers nothing, and stops", () => {
+Deno.test("an empty script answers nothing, and stops", async () => {
   const engine = engineOf({ tokens: [] });
   submit(engine, "t", "whatever");
-  assert.deepEqual(drain(engine), [["t PrefillProgress"], ["t stop 0", "t finished"]]);
+  assert.deepEqual(await drain(engine), [["t PrefillProgress"], ["t stop 0", "t finished"]]);
 });
 
-Deno.test("an endless answer goes on until it is cancelled or at its limit", () => {
+Deno.test("an endless answer goes on until it is cancelled or at its limit", async () => {
   const engine = engineOf({ endless: true, tokens: ["x"] });
   submit(engine, "t", "whatever");
-  assert.equal(drain(engine, 40).length, 40);
+  assert.equal((await drain(engine, 40)).length, 40);
   engine.cancel(taskId("t"));
-  assert.deepEqual(drain(engine), [["t cancelled"]]);
+  assert.deepEqual(await drain(engine), [["t cancelled"]]);
   submit(engine, "u", "whatever", 3);
-  assert.equal(drain(engine).flat().filter((one) => one === "u x").length, 3);
+  assert.equal((await drain(engine)).flat().filter((one) => one === "u x").length, 3);
 });
 
-Deno.test("a task is dropped wherever it is, with one `cancelled`", () => {
+Deno.test("a task is dropped wherever it is, with one `cancelled`", async () => {
   const engine = engineOf();
   submit(engine, "t", "a b");
   submit(engine, "u", "c");
   engine.cancel(taskId("u"));
   engine.cancel(taskId("u"));
   engine.cancel(taskId("nobody"));
-  const said = drain(engine).flat();
+  const said = (await drain(engine)).flat();
   assert.deepEqual(said.filter((one) => one.startsWith("u")), ["u cancelled"]);
   assert.equal(said.at(-1), "t finished");
 });
 
-Deno.test("a prompt over the context and a full queue are refused", () => {
+Deno.test("a prompt over the context and a full queue are refused", async () => {
   const refuses = (run: () => unknown, code: string) =>
     assert.throws(run, (thrown) => thrown instanceof AppError && thrown.code === code);
   const engine = engineOf({ contextTokens: 3, queueMax: 1 });
@@ -100,10 +101,10 @@ Deno.test("a prompt over the context and a full queue are refused", () => {
   assert.equal(engine.hasWork(), false);
   submit(engine, "t", "one two");
   refuses(() => submit(engine, "u", "one"), "queue_full");
-  assert.equal(drain(engine).flat().at(-1), "t finished");
+  assert.equal((await drain(engine)).flat().at(-1), "t finished");
 });
 
-Deno.test("faults strike in the stage that the script names, and nowhere else", () => {
+Deno.test("faults strike in the stage that the script names, and nowhere else", async () => {
   const load = (script: z.input<typeof FakeScript>) => [
     ...new FakeBuilder(script).load({ shard: {} as never, modelPath: "", config: {} }),
   ];
@@ -113,7 +114,7 @@ Deno.test("faults strike in the stage that the script names, and nowhere else", 
   engineOf({ failIn: "load" }).warmup();
   const engine = engineOf({ failIn: "request" });
   submit(engine, "t", "a");
-  assert.deepEqual(drain(engine), [["t Error", "t finished"]]);
+  assert.deepEqual(await drain(engine), [["t Error", "t finished"]]);
 });
 
 Deno.test("a script that is none is refused", () => {

@@ -5,6 +5,7 @@ import { ModelId, TaskId } from "../../core/ids.ts";
 import type { ModelCard } from "../../core/model_card.ts";
 import { modelCardFromConfig } from "../../core/safetensors.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
+import { usesCpuKernels } from "../../engines/decoder.ts";
 import type { BoundModel, GenerationTask } from "../../engines/engine.ts";
 import { type Checkpoint, openCheckpoint } from "../../engines/mlx/checkpoint.ts";
 import { loadWeights } from "../../engines/mlx/loader.ts";
@@ -83,8 +84,9 @@ export function ggufTokenizer(path: string): TextTokenizer {
 }
 
 /** The weights of a checkpoint in memory, which the test frees. */
-export function readWeights(checkpoint: Checkpoint): Weights {
-  const loading = loadWeights(checkpoint, Number(checkpoint.config["num_hidden_layers"]));
+export function readWeights(checkpoint: Checkpoint, isPacked = usesCpuKernels()): Weights {
+  const layerCount = Number(checkpoint.config["num_hidden_layers"]);
+  const loading = loadWeights(checkpoint, layerCount, { isPacked });
   let step = loading.next();
   while (!step.done) step = loading.next();
   return step.value;
@@ -93,10 +95,13 @@ export function readWeights(checkpoint: Checkpoint): Weights {
 /** A model in memory with its weights, which the test frees; `changes` are made to its config. */
 export function loadModel(
   path: string,
-  changes: Record<string, unknown> = {},
+  { isPacked, changes = {} }: {
+    readonly isPacked?: boolean;
+    readonly changes?: Readonly<Record<string, unknown>>;
+  } = {},
 ): { model: TextModel; weights: Weights } {
   const checkpoint = openCheckpoint(path);
-  const weights = readWeights(checkpoint);
+  const weights = readWeights(checkpoint, isPacked);
   return { model: buildModel({ ...checkpoint.config, ...changes }, weights), weights };
 }
 

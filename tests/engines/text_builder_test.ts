@@ -20,11 +20,14 @@ function bringUp(model: BoundModel): { engine: Engine; progress: string[] } {
 }
 
 /** What an engine says to one request, and how it ends. */
-function say(engine: Engine, request: ReturnType<typeof task>): { text: string; end: string } {
+async function say(
+  engine: Engine,
+  request: ReturnType<typeof task>,
+): Promise<{ text: string; end: string }> {
   engine.submit(request);
   let [text, end] = ["", ""];
   while (engine.hasWork()) {
-    for (const [, response] of engine.step()) {
+    for await (const [, response] of engine.step()) {
       if (response.type !== "chunk") continue;
       if (response.chunk.type === "Token") text += response.chunk.text;
       if (response.chunk.type === "Finish") end = response.chunk.finishReason;
@@ -34,19 +37,19 @@ function say(engine: Engine, request: ReturnType<typeof task>): { text: string; 
 }
 
 for (const name of ["tiny-tied", "tiny-gguf.gguf"]) {
-  Deno.test(`TextBuilder brings up ${name} and takes nothing with it`, () => {
+  Deno.test(`TextBuilder brings up ${name} and takes nothing with it`, async () => {
     const before = [liveArrays(), memoryCounters().activeBytes];
     const { engine, progress } = bringUp(bind(goldenPath(`models/${name}`)));
     deepEqual(progress, ["1/2", "2/2"]);
-    engine.warmup();
-    const { text } = say(engine, task("a", "The river", { maxTokens: 10 }));
+    await engine.warmup();
+    const { text } = await say(engine, task("a", "The river", { maxTokens: 10 }));
     ok(text.length > 0);
     engine.close();
     deepEqual([liveArrays(), memoryCounters().activeBytes], before);
   });
 }
 
-Deno.test("TextBuilder heeds the instance's context, queue and sampling", () => {
+Deno.test("TextBuilder heeds the instance's context, queue and sampling", async () => {
   const { engine } = bringUp(bind(goldenPath("models/tiny-tied"), {
     contextTokens: 40,
     maxConcurrentRequests: 1,
@@ -54,8 +57,8 @@ Deno.test("TextBuilder heeds the instance's context, queue and sampling", () => 
   }));
   throws(() => engine.submit(task("a", "x".repeat(50))), { message: /the context of 40/ });
   const hot = { sampling: {}, maxTokens: 5 };
-  const first = say(engine, task("b", "hello", { ...hot, seed: "1" })).text;
-  equal(say(engine, task("c", "hello", { ...hot, seed: "2" })).text, first);
+  const first = (await say(engine, task("b", "hello", { ...hot, seed: "1" }))).text;
+  equal((await say(engine, task("c", "hello", { ...hot, seed: "2" }))).text, first);
   engine.submit(task("d", "hello"));
   throws(() => engine.submit(task("e", "hello")), { code: "queue_full" });
   engine.close();
@@ -83,12 +86,15 @@ Deno.test("TextBuilder frees what it loaded when it is stopped or closed before 
 Deno.test({
   name: "TextBuilder brings up SmolLM2, which knows the capital of France and keeps no memory",
   ignore: SMOLLM2 === undefined, // Needs the GGUF: EXO_TEST_SMOLLM2_GGUF.
-  fn() {
+  async fn() {
     const { engine } = bringUp(bind(SMOLLM2 ?? ""));
     const weightBytes = memoryCounters().activeBytes;
     ok(memoryCounters().peakBytes < 1.2 * weightBytes);
     const question = task("a", "What is the capital of France?", { maxTokens: 20 });
-    deepEqual(say(engine, question), { text: "The capital of France is Paris.", end: "stop" });
+    deepEqual(await say(engine, question), {
+      text: "The capital of France is Paris.",
+      end: "stop",
+    });
     equal(memoryCounters().activeBytes, weightBytes);
     engine.close();
     equal(memoryCounters().activeBytes, 0);

@@ -1,10 +1,10 @@
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import type { Chunk } from "../../core/chunk.ts";
 import { TaskId } from "../../core/ids.ts";
+import { type Decoder, decoderOf } from "../../engines/decoder.ts";
 import type { Engine, EngineResponse, GenerationTask } from "../../engines/engine.ts";
 import { openCheckpoint } from "../../engines/mlx/checkpoint.ts";
 import { buildModel } from "../../engines/models/mod.ts";
-import type { TextModel } from "../../engines/models/text_model.ts";
 import { TextEngine, type TextEngineParts } from "../../engines/text_engine.ts";
 import { ChatTemplate } from "../../engines/text/chat_template.ts";
 import { TextTokenizer } from "../../engines/text/tokenizer.ts";
@@ -16,7 +16,7 @@ await ensureSetup();
 /** An engine over the tiny model; its clock advances by 1 ms with each look at it. */
 function tinyEngine(
   changes: Partial<TextEngineParts> = {},
-  wrap: (model: TextModel) => TextModel = (model) => model,
+  wrap: (decoder: Decoder) => Decoder = (decoder) => decoder,
 ): TextEngine & Disposable {
   const checkpoint = openCheckpoint(goldenPath("models/tiny-tied"));
   const weights = readWeights(checkpoint);
@@ -24,7 +24,8 @@ function tinyEngine(
   const tokenizer = new TextTokenizer(checkpoint.tokenizer);
   let ms = 0;
   const engine = new TextEngine({
-    model: wrap(model),
+    vocabSize: model.vocabSize,
+    decoder: wrap(decoderOf(model, weights.isPacked)),
     weights,
     tokenizer,
     template: new ChatTemplate(tokenizer.chatTemplate ?? ""),
@@ -47,10 +48,10 @@ interface Outcome {
 }
 
 /** Steps until there is no more to do; what each task was sent. */
-function drain(engine: Engine): Map<string, Outcome> {
+async function drain(engine: Engine): Promise<Map<string, Outcome>> {
   const all = new Map<string, EngineResponse[]>();
   while (engine.hasWork()) {
-    for (const [taskId, response] of engine.step()) {
+    for await (const [taskId, response] of engine.step()) {
       all.set(taskId, [...(all.get(taskId) ?? []), response]);
     }
   }
@@ -66,9 +67,9 @@ function outcomeOf(responses: readonly EngineResponse[]): Outcome {
   return { chunks, text, last: ends[0]?.type };
 }
 
-function answer(engine: Engine, request: GenerationTask): Outcome {
+async function answer(engine: Engine, request: GenerationTask): Promise<Outcome> {
   engine.submit(request);
-  const outcome = drain(engine).get(request.taskId);
+  const outcome = (await drain(engine)).get(request.taskId);
   ok(outcome);
   return outcome;
 }
@@ -79,13 +80,13 @@ function finishOf({ chunks }: Outcome) {
   return finish;
 }
 
-const step = (engine: Engine) => [...engine.step()];
+const step = async (engine: Engine) => await Array.fromAsync(engine.step());
 const CANCEL_ME = TaskId.parse("cancel-me");
 
-Deno.test("TextEngine streams an answer from prompt to finish", () => {
+Deno.test("TextEngine streams an answer from prompt to finish", async () => {
   using engine = tinyEngine();
   const { promptTokens } = engine.submit(task("a", "hello", { maxTokens: 20 }));
-  const outcome = drain(engine).get("a");
+  const outcome = (await drain(engine)).get("a");
   ok(outcome);
   equal(outcome.last, "finished");
   const kinds = outcome.chunks.map(({ type }) => type);
@@ -101,65 +102,73 @@ Deno.test("TextEngine streams an answer from prompt to finish", () => {
   ok(stats.peakMemoryBytes > 0);
 });
 
-Deno.test("TextEngine gives the same answer to the same request, alone or in a queue", () => {
+Deno.test("TextEngine gives the same answer to the same request, alone or in a queue", async () => {
   using engine = tinyEngine();
   const warm = { sampling: { temperature: 1, topP: 0.95 }, maxTokens: 30, seed: "42" };
-  const alone = answer(engine, task("a", "hello", warm)).text;
+  const alone = (await answer(engine, task("a", "hello", warm))).text;
   engine.submit(task("b", "other", { ...warm, seed: "7" }));
   engine.submit(task("c", "hello", warm));
-  const queued = drain(engine);
+  const queued = await drain(engine);
   equal(queued.get("c")?.text, alone);
-  ok(answer(engine, task("d", "hello", { ...warm, seed: "43" })).text !== alone);
-  ok(answer(engine, task("e", "hello", { ...warm, seed: "18446744073709551615" })).text !== alone);
+  ok((await answer(engine, task("d", "hello", { ...warm, seed: "43" }))).text !== alone);
+  ok(
+    (await answer(engine, task("e", "hello", { ...warm, seed: "18446744073709551615" }))).text !==
+      alone,
+  );
 });
 
-Deno.test("TextEngine answers in the order of the requests, each once", () => {
+Deno.test("TextEngine answers in the order of the requests, each once", async () => {
   using engine = tinyEngine();
   for (const id of ["a", "b", "c"]) engine.submit(task(id, "hello", { maxTokens: 3 }));
   const order: string[] = [];
   while (engine.hasWork()) {
-    for (const [taskId, { type }] of step(engine)) if (type === "finished") order.push(taskId);
+    for (const [taskId, { type }] of (await step(engine))) {
+      if (type === "finished") order.push(taskId);
+    }
   }
   deepEqual(order, ["a", "b", "c"]);
-  deepEqual(step(engine), []);
+  deepEqual(await step(engine), []);
 });
 
-Deno.test("TextEngine ends an answer at a stop string, wherever tokens end", () => {
+Deno.test("TextEngine ends an answer at a stop string, wherever tokens end", async () => {
   using engine = tinyEngine();
-  const whole = answer(engine, task("whole", "hello", { maxTokens: 40 })).text;
+  const whole = (await answer(engine, task("whole", "hello", { maxTokens: 40 }))).text;
   for (const [from, to] of [[1, 4], [5, 11], [9, 10]] as const) {
     const stop = [...whole].slice(from, to).join("");
-    const outcome = answer(engine, task(`stop${from}`, "hello", { maxTokens: 40, stop: [stop] }));
+    const outcome = await answer(
+      engine,
+      task(`stop${from}`, "hello", { maxTokens: 40, stop: [stop] }),
+    );
     equal(outcome.text, whole.slice(0, whole.indexOf(stop)));
     equal(finishOf(outcome).finishReason, "stop");
   }
 });
 
-Deno.test("TextEngine lets go of text that only looked like a stop string", () => {
+Deno.test("TextEngine lets go of text that only looked like a stop string", async () => {
   using engine = tinyEngine();
-  const whole = answer(engine, task("whole", "hello", { maxTokens: 20 })).text;
+  const whole = (await answer(engine, task("whole", "hello", { maxTokens: 20 }))).text;
   const never = whole.slice(-3) + "\u0007";
-  const outcome = answer(engine, task("b", "hello", { maxTokens: 20, stop: [never] }));
+  const outcome = await answer(engine, task("b", "hello", { maxTokens: 20, stop: [never] }));
   equal(outcome.text, whole);
   equal(finishOf(outcome).finishReason, "length");
 });
 
-Deno.test("TextEngine ends at an end token and leaves it out of the text", () => {
+Deno.test("TextEngine ends at an end token and leaves it out of the text", async () => {
   using plain = tinyEngine();
-  const { chunks } = answer(plain, task("a", "hello", { maxTokens: 40 }));
+  const { chunks } = await answer(plain, task("a", "hello", { maxTokens: 40 }));
   const tokens = chunks.flatMap((chunk) => chunk.type === "Token" ? [chunk] : []);
   const ids = tokens.map(({ tokenId }) => tokenId);
   const at = ids.findIndex((id, i) => i > 2 && ids.indexOf(id) === i);
   using engine = tinyEngine({ eosIds: new Set([ids[at] ?? -1]) });
-  const outcome = answer(engine, task("b", "hello", { maxTokens: 40 }));
+  const outcome = await answer(engine, task("b", "hello", { maxTokens: 40 }));
   equal(finishOf(outcome).finishReason, "stop");
   equal(outcome.text, tokens.slice(0, at).map(({ text }) => text).join(""));
 });
 
-Deno.test("TextEngine stops at the context's end and refuses prompts that do not fit", () => {
+Deno.test("TextEngine stops at the context's end and refuses prompts that do not fit", async () => {
   using engine = tinyEngine({ contextTokens: 64 });
   const { promptTokens } = engine.submit(task("a", "hello"));
-  const outcome = drain(engine).get("a");
+  const outcome = (await drain(engine)).get("a");
   ok(outcome);
   equal(finishOf(outcome).usage.completionTokens, 64 - promptTokens);
   equal(finishOf(outcome).finishReason, "length");
@@ -175,7 +184,7 @@ Deno.test("TextEngine stops at the context's end and refuses prompts that do not
   equal(engine.hasWork(), false);
 });
 
-Deno.test("TextEngine refuses a request beyond its limit, then takes others", () => {
+Deno.test("TextEngine refuses a request beyond its limit, then takes others", async () => {
   using engine = tinyEngine({ requestsMax: 2 });
   engine.submit(task("a", "hello", { maxTokens: 1 }));
   engine.submit(task("b", "hello", { maxTokens: 1 }));
@@ -183,9 +192,9 @@ Deno.test("TextEngine refuses a request beyond its limit, then takes others", ()
     code: "queue_full",
     message: /2 queued or running, at most 2 possible/,
   });
-  equal(drain(engine).size, 2);
+  equal((await drain(engine)).size, 2);
   engine.submit(task("c", "hello", { maxTokens: 1 }));
-  equal(drain(engine).size, 1);
+  equal((await drain(engine)).size, 1);
 });
 
 Deno.test("TextEngine refuses messages that its template refuses, and lives on", () => {
@@ -202,93 +211,103 @@ Deno.test("TextEngine refuses messages that its template refuses, and lives on",
 });
 
 Deno.test("TextEngine refuses tokens that the model does not know", () => {
-  using engine = tinyEngine({}, (model) => ({ ...model, vocabSize: 2 }));
+  using engine = tinyEngine({ vocabSize: 2 });
   throws(() => engine.submit(task("a", "hello")), {
     code: "invalid_request",
     message: /it has the token \d+, and the model knows 2/,
   });
 });
 
-Deno.test("TextEngine cancels in the queue, in prefill and in decode, in the next step", () => {
+Deno.test("TextEngine cancels in the queue, in prefill and in decode, in the next step", async () => {
   using engine = tinyEngine({ prefillChunkTokens: 2 });
   const before = memoryCounters().activeBytes;
   for (const steps of [0, 1, 30]) {
     engine.submit(task(CANCEL_ME, "hello"));
-    for (let i = 0; i < steps; i++) step(engine);
+    for (let i = 0; i < steps; i++) await step(engine);
     equal(engine.cacheBytes > 0, steps > 0);
     engine.cancel(CANCEL_ME);
-    deepEqual(step(engine), [[CANCEL_ME, { type: "cancelled" }]]);
+    deepEqual(await step(engine), [[CANCEL_ME, { type: "cancelled" }]]);
     equal(engine.hasWork(), false);
     equal(memoryCounters().activeBytes, before);
   }
 });
 
-Deno.test("TextEngine cancels a queued request without harm to the running one", () => {
+Deno.test("TextEngine cancels a queued request without harm to the running one", async () => {
   using engine = tinyEngine();
-  const alone = answer(engine, task("a", "hello", { maxTokens: 12 })).text;
+  const alone = (await answer(engine, task("a", "hello", { maxTokens: 12 }))).text;
   engine.submit(task("b", "hello", { maxTokens: 12 }));
   engine.submit(task(CANCEL_ME, "hello"));
-  step(engine);
+  await step(engine);
   engine.cancel(CANCEL_ME);
   engine.cancel(TaskId.parse("unknown"));
-  const outcomes = drain(engine);
+  const outcomes = await drain(engine);
   equal(outcomes.get(CANCEL_ME)?.last, "cancelled");
   equal(outcomes.get("b")?.text, alone);
 });
 
-Deno.test("TextEngine turns an error of one request into its error chunk and lives on", () => {
+Deno.test("TextEngine turns an error of one request into its error chunk and lives on", async () => {
   let failing = true;
-  using engine = tinyEngine({}, (model) => ({
-    ...model,
-    hidden: (ids, cache) => {
-      if (failing && cache.offset > 20) throw new Error("out of luck");
-      return model.hidden(ids, cache);
+  using engine = tinyEngine({}, (decoder) => ({
+    isAsync: decoder.isAsync,
+    makeCache: () => decoder.makeCache(),
+    kernelTimes: () => decoder.kernelTimes(),
+    run: (inputs) => {
+      if (failing && inputs.some(({ cache }) => cache.offset > 20)) throw new Error("out of luck");
+      return decoder.run(inputs);
     },
+    [Symbol.dispose]: () => decoder[Symbol.dispose](),
   }));
   const before = [liveArrays(), memoryCounters().activeBytes];
-  const { chunks, last } = answer(engine, task("a", "hello"));
+  const { chunks, last } = await answer(engine, task("a", "hello"));
   deepEqual(chunks.at(-1), { type: "Error", error: { code: "internal", message: "out of luck" } });
   equal(last, "finished");
   deepEqual([liveArrays(), memoryCounters().activeBytes], before);
   failing = false;
-  equal(finishOf(answer(engine, task("b", "hello", { maxTokens: 30 }))).finishReason, "length");
+  equal(
+    finishOf(await answer(engine, task("b", "hello", { maxTokens: 30 }))).finishReason,
+    "length",
+  );
 });
 
-Deno.test("TextEngine holds a step under its limit by the size of its chunks", () => {
+Deno.test("TextEngine holds a step under its limit by the size of its chunks", async () => {
   let ms = 0;
   const sizes: number[] = [];
-  using engine = tinyEngine({ now: () => ms }, (model) => ({
-    ...model,
-    hidden: (ids, cache) => {
-      sizes.push(ids.shape[1] ?? 0);
-      ms += 20 * (ids.shape[1] ?? 0);
-      return model.hidden(ids, cache);
+  using engine = tinyEngine({ now: () => ms }, (decoder) => ({
+    isAsync: decoder.isAsync,
+    makeCache: () => decoder.makeCache(),
+    kernelTimes: () => decoder.kernelTimes(),
+    run: (inputs) => {
+      const rows = inputs.reduce((sum, { ids }) => sum + ids.length, 0);
+      sizes.push(rows);
+      ms += 20 * rows;
+      return decoder.run(inputs);
     },
+    [Symbol.dispose]: () => decoder[Symbol.dispose](),
   }));
-  answer(engine, task("a", "hello ".repeat(50), { maxTokens: 1 }));
+  await answer(engine, task("a", "hello ".repeat(50), { maxTokens: 1 }));
   ok(sizes.length > 5);
   ok(Math.max(...sizes) * 20 <= 250, `${sizes}`);
   ok(Math.max(...sizes) > 8, `${sizes}`);
 });
 
-Deno.test("TextEngine takes its sampling from the request, then from its defaults in order", () => {
+Deno.test("TextEngine takes its sampling from the request, then from its defaults in order", async () => {
   const hot = { maxTokens: 30, sampling: {}, seed: "5" };
   using greedy = tinyEngine({ samplingDefaults: [undefined, { temperature: 0 }] });
   using random = tinyEngine({ samplingDefaults: [{ temperature: 1 }, { temperature: 0 }] });
-  const cold = answer(greedy, task("a", "hello", { maxTokens: 30 })).text;
-  equal(answer(greedy, task("b", "hello", hot)).text, cold);
-  ok(answer(random, task("c", "hello", hot)).text !== cold);
+  const cold = (await answer(greedy, task("a", "hello", { maxTokens: 30 }))).text;
+  equal((await answer(greedy, task("b", "hello", hot))).text, cold);
+  ok((await answer(random, task("c", "hello", hot))).text !== cold);
 });
 
-Deno.test("TextEngine warms up with two tokens and keeps nothing of it", () => {
+Deno.test("TextEngine warms up with two tokens and keeps nothing of it", async () => {
   using engine = tinyEngine();
   const before = [liveArrays(), memoryCounters().activeBytes];
-  engine.warmup();
+  await engine.warmup();
   deepEqual([liveArrays(), memoryCounters().activeBytes], before);
   equal(engine.hasWork(), false);
 });
 
-Deno.test("TextEngine holds only its cache over a thousand steps, and nothing after them", () => {
+Deno.test("TextEngine holds only its cache over a thousand steps, and nothing after them", async () => {
   using engine = tinyEngine();
   engine.submit(task("a", "hello", { maxTokens: 1200, sampling: { temperature: 1, topP: 0.9 } }));
   const arrays = liveArrays();
@@ -296,23 +315,23 @@ Deno.test("TextEngine holds only its cache over a thousand steps, and nothing af
   const beyondCache = () => memoryCounters().activeBytes - engine.cacheBytes;
   let afterTen = 0;
   for (let i = 1; i <= 1000; i++) {
-    step(engine);
+    await step(engine);
     if (i === 10) afterTen = beyondCache();
   }
   ok(engine.cacheBytes > 0);
   equal(beyondCache(), afterTen);
-  drain(engine);
+  await drain(engine);
   equal(memoryCounters().activeBytes, before);
   equal(memoryCounters().cacheBytes, 0);
   equal(liveArrays(), arrays);
 });
 
-Deno.test("TextEngine frees its weights and what is under way when it is closed", () => {
+Deno.test("TextEngine frees its weights and what is under way when it is closed", async () => {
   const before = [liveArrays(), memoryCounters().activeBytes];
   const engine = tinyEngine();
   engine.submit(task("a", "hello"));
   engine.submit(task("b", "hello"));
-  for (let i = 0; i < 10; i++) step(engine);
+  for (let i = 0; i < 10; i++) await step(engine);
   engine.close();
   deepEqual([liveArrays(), memoryCounters().activeBytes], before);
 });

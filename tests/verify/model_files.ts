@@ -39,7 +39,7 @@ export async function fuzzModels(seed: number, files: number): Promise<ModelFuzz
     const path = await mutated(random, dir.path);
     try {
       const { modelCard } = await inspectModel(path);
-      answer(path, modelCard);
+      await answer(path, modelCard);
       report.answered++;
     } catch (thrown) {
       if (thrown instanceof AppError) report.refused++;
@@ -50,7 +50,7 @@ export async function fuzzModels(seed: number, files: number): Promise<ModelFuzz
 }
 
 /** Loads the model and asks it something. @throws {AppError} when it cannot be used. */
-function answer(modelPath: string, modelCard: ModelCard): void {
+async function answer(modelPath: string, modelCard: ModelCard): Promise<void> {
   const shard = {
     type: "PipelineShardMetadata" as const,
     modelCard,
@@ -69,7 +69,7 @@ function answer(modelPath: string, modelCard: ModelCard): void {
       engine.submit({ taskId, payload: ask("hello", { maxTokens: 2 }) });
       for (let step = 0; engine.hasWork(); step++) {
         if (step === STEPS_MAX) engine.cancel(taskId);
-        for (const _ of engine.step());
+        for await (const _ of engine.step());
       }
     } finally {
       engine.close();

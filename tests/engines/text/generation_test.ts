@@ -1,6 +1,7 @@
 import { equal, ok } from "node:assert/strict";
 import { resolveSampling } from "../../../core/sampling.ts";
 import { ensureSetup, memoryCounters } from "../../../ffi/mod.ts";
+import { decoderOf } from "../../../engines/decoder.ts";
 import { Generation, type GenerationRequest } from "../../../engines/text/generation.ts";
 import { PrefillPace } from "../../../engines/text/prefill_pace.ts";
 import { ggufTokenizer, goldenPath, loadModel, parityCases, SMOLLM2 } from "../golden.ts";
@@ -21,20 +22,24 @@ function serve(path: string) {
   const { model, weights } = loadModel(path);
   const tokenizer = ggufTokenizer(path);
   const shared = { prefillChunkTokens: 512, now: () => performance.now() };
-  return { served: { model, tokenizer, pace: new PrefillPace(), ...shared }, weights };
+  const decoder = decoderOf(model, weights.isPacked);
+  const owned = new DisposableStack();
+  owned.use(weights);
+  owned.use(decoder);
+  return { served: { decoder, tokenizer, pace: new PrefillPace(), ...shared }, owned };
 }
 
 /** Memory beyond the cache's own bytes is the same after `steps` steps as after the tenth. */
-function holdsNoMore(path: string, steps: number): void {
-  const { served, weights } = serve(path);
-  using _weights = weights;
+async function holdsNoMore(path: string, steps: number): Promise<void> {
+  const { served, owned } = serve(path);
+  using _owned = owned;
   const before = memoryCounters().activeBytes;
   {
     using generation = new Generation(served, REQUEST);
     const beyondCache = () => memoryCounters().activeBytes - generation.cacheBytes;
     let afterTen = NaN;
     for (let i = 1; i <= steps; i++) {
-      generation.advance();
+      await generation.advance();
       if (i === 10) afterTen = beyondCache();
     }
     ok(generation.cacheBytes > 0);
@@ -44,8 +49,8 @@ function holdsNoMore(path: string, steps: number): void {
   equal(memoryCounters().activeBytes, before);
 }
 
-Deno.test("Generation holds nothing but its cache over a thousand steps", () => {
-  holdsNoMore(goldenPath("models/tiny-gguf.gguf"), 1000);
+Deno.test("Generation holds nothing but its cache over a thousand steps", async () => {
+  await holdsNoMore(goldenPath("models/tiny-gguf.gguf"), 1000);
 });
 
 Deno.test({
@@ -54,10 +59,10 @@ Deno.test({
   fn: () => holdsNoMore(SMOLLM2 ?? "", 100),
 });
 
-Deno.test("Generation says the text of the tokens that the reference generates", () => {
+Deno.test("Generation says the text of the tokens that the reference generates", async () => {
   const path = goldenPath("models/tiny-gguf.gguf");
-  const { served, weights } = serve(path);
-  using _weights = weights;
+  const { served, owned } = serve(path);
+  using _owned = owned;
   for (const { tokenIds, greedy, margins } of parityCases("tiny-gguf")) {
     // Only as far as the reference is sure.
     const sure = margins.findIndex((margin) => margin < 0.02);
@@ -66,7 +71,7 @@ Deno.test("Generation says the text of the tokens that the reference generates",
     using generation = new Generation(served, { ...REQUEST, promptIds: tokenIds, maxTokens });
     let text = "";
     for (let isDone = false; !isDone;) {
-      for (const response of generation.advance()) {
+      for (const response of await generation.advance()) {
         if (response.type !== "chunk") isDone = true;
         else if (response.chunk.type === "Token") text += response.chunk.text;
       }

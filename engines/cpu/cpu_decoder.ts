@@ -1,0 +1,128 @@
+import {
+  encodeStep,
+  fromArray,
+  KvPool,
+  Plan,
+  rowsAttention,
+  rowsRope,
+  Scope,
+  selectRows,
+  setStep,
+  type StepSequence,
+  type Tensor,
+} from "../../ffi/mod.ts";
+import { assert } from "../../core/errors.ts";
+import type { Decoder, KernelTimes, SequenceCache, SequenceInput, StepOutput } from "../decoder.ts";
+import type { Attend, TextModel } from "../models/text_model.ts";
+import { PagedCache } from "./paged_cache.ts";
+
+/** How a decoder computes its steps. */
+export interface CpuDecoderOptions {
+  /**
+   * Records the model's step once and replays it (the default); else each operation is computed by
+   * itself, as models would be whose operations are not all ours.
+   */
+  readonly replays?: boolean;
+}
+
+/** A model at work on our own CPU kernels. */
+export class CpuDecoder implements Decoder {
+  readonly isAsync = true;
+  readonly #model: TextModel;
+  readonly #pool: KvPool;
+  readonly #plan: Plan | undefined;
+
+  /** @throws {NativeError} when the model's layers or operations are none that the kernels know. */
+  constructor(model: TextModel, { replays = true }: CpuDecoderOptions = {}) {
+    this.#model = model;
+    this.#pool = new KvPool(model.kvLayers);
+    this.#plan = replays ? record(model) : undefined;
+  }
+
+  kernelTimes(): KernelTimes | undefined {
+    return this.#plan?.profile().milliseconds;
+  }
+
+  makeCache(): SequenceCache {
+    return new PagedCache(this.#pool);
+  }
+
+  async run(inputs: readonly SequenceInput[]): Promise<StepOutput> {
+    const step = encodeStep(inputs.map(sequenceOf));
+    const output = this.#plan ? await this.#replay(this.#plan, step, inputs) : this.#compute(step);
+    for (const { cache, ids } of inputs) pagedCache(cache).advance(ids.length);
+    return output;
+  }
+
+  async #replay(
+    plan: Plan,
+    step: Int32Array<ArrayBuffer>,
+    inputs: readonly SequenceInput[],
+  ): Promise<StepOutput> {
+    const best = new Int32Array(inputs.reduce((sum, { logitsCount }) => sum + logitsCount, 0));
+    await plan.replay(this.#pool, step, best);
+    return { best: (index) => best[index] ?? -1, logits: (index) => plan.output(index) };
+  }
+
+  #compute(step: Int32Array<ArrayBuffer>): StepOutput {
+    setStep(this.#pool, step);
+    try {
+      const [rows = 0] = step;
+      const ids = fromArray(step.slice(3, 3 + rows)); // As encodeStep lays it out.
+      const logits = stepGraph(this.#model, ids).eval(); // [R, V]
+      const row = (index: number) => logits.take(index, 0);
+      return { best: (index) => row(index).argmax().item(), logits: row };
+    } finally {
+      setStep();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#plan?.[Symbol.dispose]();
+    this.#pool[Symbol.dispose]();
+  }
+}
+
+/** The whole step: ids [M] to the logits [R, V] of the rows that are selected. */
+function stepGraph(model: TextModel, ids: Tensor): Tensor {
+  return model.logits(selectRows(model.hidden(ids, attend)));
+}
+
+const attend: Attend = ({ queries, keys, values }, { rotary, ...options }) => {
+  const { heads, kvHeads } = options;
+  const { table } = rotary;
+  assert(table, "rotary tables are made for models whose weights are packed");
+  const turned = {
+    queries: rowsRope(queries, table, { heads }),
+    keys: rowsRope(keys, table, { heads: kvHeads }),
+    values,
+  };
+  return rowsAttention(turned, options);
+};
+
+/** Rows of the step that is recorded; a plan serves any number. */
+const RECORDED_ROWS = 2;
+
+function record(model: TextModel): Plan {
+  using _scope = new Scope();
+  const tokens = Array.from({ length: RECORDED_ROWS }, () => 0);
+  const ids = fromArray(Int32Array.from(tokens));
+  setStep(undefined, encodeStep([{ tokens, position: 0, blocks: [], selected: [0] }]));
+  try {
+    return Plan.record(ids, stepGraph(model, ids));
+  } finally {
+    setStep();
+  }
+}
+
+function sequenceOf({ cache, ids, logitsCount }: SequenceInput): StepSequence {
+  const paged = pagedCache(cache);
+  paged.reserve(ids.length);
+  const selected = Array.from({ length: logitsCount }, (_, i) => ids.length - logitsCount + i);
+  return { tokens: ids, position: paged.offset, blocks: paged.blocks, selected };
+}
+
+function pagedCache(cache: SequenceCache): PagedCache {
+  assert(cache instanceof PagedCache, "a sequence's cache comes from the decoder that runs it");
+  return cache;
+}

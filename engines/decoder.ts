@@ -1,0 +1,52 @@
+import { deviceInfo, type Tensor } from "../ffi/mod.ts";
+import { CpuDecoder } from "./cpu/cpu_decoder.ts";
+import { MlxDecoder } from "./mlx/mlx_decoder.ts";
+import type { TextModel } from "./models/text_model.ts";
+
+/** The keys and values of one sequence over all layers. */
+export interface SequenceCache extends Disposable {
+  /** Positions filled so far. */
+  readonly offset: number;
+  /** Bytes held: what active memory has more because of this sequence. */
+  readonly bytes: number;
+}
+
+/** The next tokens of a sequence: they come after those in its cache. */
+export interface SequenceInput {
+  readonly cache: SequenceCache;
+  readonly ids: readonly number[];
+  /** After how many of the last of them logits are wanted. */
+  readonly logitsCount: number;
+}
+
+/** Logits [V] after the tokens that they were wanted for, in order; they live until the next step. */
+export interface StepOutput {
+  /** The likeliest token. */
+  best(index: number): number;
+  /** float32 [V], in the innermost scope. */
+  logits(index: number): Tensor;
+}
+
+/** Time that kernels took so far, in milliseconds by kind of operation. */
+export type KernelTimes = Readonly<Record<string, number>>;
+
+/** A model at work on sequences, each with a cache that this made. */
+export interface Decoder extends Disposable {
+  makeCache(): SequenceCache;
+  /** Runs one step and extends the caches. A sequence's outcome does not depend on the others. */
+  run(sequences: readonly SequenceInput[]): StepOutput | Promise<StepOutput>;
+  /** Whether the thread is free while a step is computed. */
+  readonly isAsync: boolean;
+  /** What the kernels took since the decoder was made; undefined where nobody measures it. */
+  kernelTimes(): KernelTimes | undefined;
+}
+
+/** Whether models run on our own kernels here: MLX's are made for GPUs. */
+export function usesCpuKernels(): boolean {
+  return deviceInfo()["type"] === "cpu";
+}
+
+/** The decoder for a model whose weights are packed for the CPU kernels, or are not. */
+export function decoderOf(model: TextModel, isPacked: boolean): Decoder {
+  return isPacked ? new CpuDecoder(model) : new MlxDecoder(model);
+}

@@ -1,0 +1,101 @@
+// Products with packed matrices: y = x * transpose(w), f32 in and out. An output's float operations
+// have one fixed order, the same on every instruction set and for every number of rows, so a row's
+// result depends on that row only.
+#pragma once
+#include "dispatch.h"
+#include "pack.h"
+
+namespace exo::kernels {
+
+/** Rows are cut into blocks of at most this many, as many as a kernel keeps in registers. */
+constexpr int BLOCK_ROWS_MAX = 16;
+
+/**
+ * Rows of activations in the order in which a kernel reads them; it belongs to the instruction set
+ * that wrote it. Blocks of rows differ by one row at most. Quantised: a block holds, for each group
+ * of inputs, words [group / values per word][rows][values per word] of int16, then steps [rows] and
+ * sums [rows]. Dense: a block holds [inputs][rows] of f32.
+ */
+struct ArrangedRows {
+  const uint8_t* data;  // Aligned to ALIGN.
+  int rows;
+  int blocks;  // As block_count() says.
+};
+
+/** Which part of a product to compute; outputs must begin at a multiple of PANEL. */
+struct Part {
+  int output_begin;
+  int output_end;  // A multiple of PANEL, or the number of outputs. Pairs of panels go fastest.
+  int block_begin;
+  int block_end;
+};
+
+/** Where a product goes: y = residual + (x * transpose(w) + bias). */
+struct Output {
+  float* y;               // [rows, outputs]
+  size_t stride;          // Floats from one row of y to the next.
+  const float* bias;      // [outputs], or null.
+  const float* residual;  // [rows, outputs], may be y itself, or null.
+  size_t residual_stride;
+};
+
+/**
+ * The kernels of one instruction set. All are single-threaded: calls for different parts may run at
+ * once. None allocates, none throws.
+ *
+ * Quantised products. Each row is cut into the groups of the matrix. Per group: q = rint(x * (32767
+ * / max|x|)) as int16, step = max|x| / 32767, qsum = sum of q. Groups of zeros, or with max|x|
+ * below 2^-100, count as zeros; with a NaN or an infinity the step is NaN. Then, over groups in
+ * order from acc = 0: acc = fma(step, fma(scale, float(sum of w_q * q), bias * float(qsum)), acc).
+ * Dense products: acc = fma(x[k], w[k], acc) over k in order, from 0.
+ */
+struct LinearKernels {
+  int block_rows;  // Most rows of a block.
+
+  /** Writes blocks block_begin..block_end-1 of x [rows, spec.inputs], whose rows are stride apart.
+   */
+  void (*quantize_rows)(const MatrixSpec& spec, const float* x, size_t stride, int rows,
+                        int block_begin, int block_end, uint8_t* dst);
+
+  void (*linear)(const MatrixSpec& spec, const uint8_t* packed, const ArrangedRows& x,
+                 const Part& part, const Output& output);
+
+  /** y [count, spec.inputs] = rows ids[i] of the matrix: fma(scale, q, bias). Ids must be valid. */
+  void (*embed)(const MatrixSpec& spec, const uint8_t* packed, const int32_t* ids, int count,
+                float* y, size_t stride);
+
+  /** The same three for dense matrices. */
+  void (*arrange_rows)(const DenseSpec& spec, const float* x, size_t stride, int rows,
+                       int block_begin, int block_end, uint8_t* dst);
+  void (*dense_linear)(const DenseSpec& spec, const uint8_t* packed, const ArrangedRows& x,
+                       const Part& part, const Output& output);
+  void (*dense_embed)(const DenseSpec& spec, const uint8_t* packed, const int32_t* ids, int count,
+                      float* y, size_t stride);
+};
+
+/** The kernels of one instruction set, which must be supported; of chosen_isa() by default. */
+const LinearKernels& linear_kernels(Isa isa);
+const LinearKernels& linear_kernels();
+
+/** Blocks that these rows make; ArrangedRows::blocks. */
+EXO_INLINE int block_count(const LinearKernels& kernels, int rows) {
+  return (rows + kernels.block_rows - 1) / kernels.block_rows;
+}
+
+/** First row of a block: blocks are as equal as can be, longer ones first. */
+EXO_INLINE int block_first_row(int rows, int blocks, int block) {
+  const int size = rows / blocks, longer = rows % blocks;
+  return block * size + (block < longer ? block : longer);
+}
+
+/** Bytes that quantize_rows() fills for this many rows, the same for every instruction set. */
+EXO_INLINE size_t quantized_rows_bytes(const MatrixSpec& spec, int rows) {
+  return size_t(rows) * (spec.inputs / spec.group) * (size_t(spec.group) * 2 + 8);
+}
+
+/** Bytes that arrange_rows() fills. */
+EXO_INLINE size_t arranged_rows_bytes(const DenseSpec& spec, int rows) {
+  return size_t(rows) * spec.inputs * 4;
+}
+
+}  // namespace exo::kernels

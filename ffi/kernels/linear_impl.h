@@ -1,0 +1,283 @@
+// Products with quantised matrices, for any instruction set: include a simd_*.h, define TILE_ROWS
+// (most rows of a block) and TILE_PARTS (vectors of outputs a tile is wide), then include this.
+// Everything is static or in the namespace of the instruction set, and nothing comes from the
+// standard library's templates: the linker must not mix code of different instruction sets.
+#pragma once
+#include "linear.h"
+
+#if defined(__clang__)
+#define EXO_UNROLL _Pragma("unroll")
+#else
+#define EXO_UNROLL _Pragma("GCC unroll 32")
+#endif
+
+namespace exo::kernels::EXO_ISA {
+
+/** Outputs of a tile. */
+constexpr int TILE = TILE_PARTS * WIDTH;
+static_assert(TILE % PANEL == 0 || PANEL % TILE == 0, "tiles and panels must nest");
+
+constexpr int PARTS_PER_PANEL = PANEL < WIDTH * TILE_PARTS ? PANEL / WIDTH : TILE_PARTS;
+
+/**
+ * How far ahead of the products weights are fetched. Memory answers after some 100 ns, and the
+ * processor's own guesses stop at each 4 KiB page: measured, 1.4 times as fast for one row.
+ */
+constexpr size_t PREFETCH_BYTES = 2048;
+
+/** What a tile of rows x TILE outputs works on. */
+struct TileWork {
+  const uint8_t* weights[TILE_PARTS];  // Of each vector of outputs: its lanes in the first word.
+  const uint8_t* x;                    // The block of rows.
+  float* acc;                          // [rows][TILE], aligned.
+  int groups;
+  int words;         // Of a group.
+  size_t record;     // Bytes of a group.
+  size_t next_tile;  // Bytes between a panel's end and the next panel that its parts will read.
+  Dtype scales;
+};
+
+EXO_INLINE F load_typed(Dtype dtype, const uint8_t* at, int index) {
+  if (dtype == Dtype::f16) return load_f16(reinterpret_cast<const uint16_t*>(at) + index);
+  if (dtype == Dtype::bf16) return load_bf16(reinterpret_cast<const uint16_t*>(at) + index);
+  return load(reinterpret_cast<const float*>(at) + index);
+}
+
+EXO_INLINE int32_t load_pair(const uint8_t* at) {
+  int32_t pair;
+  memcpy(&pair, at, 4);
+  return pair;
+}
+
+EXO_INLINE float load_one(const uint8_t* at) {
+  float value;
+  memcpy(&value, at, 4);
+  return value;
+}
+
+/** Lane of a tile's part in its panel. */
+EXO_INLINE constexpr int part_lane(int part) { return part * WIDTH % PANEL; }
+
+/** Registers hold the integer sums; the float ones too where there is room for both. */
+template <int ROWS>
+constexpr bool ACC_IN_REGISTERS = ROWS * TILE_PARTS * 2 + TILE_PARTS * 2 <= (WIDTH == 16 ? 32 : 16);
+
+/** One word of every lane: its values, times those of each row, added to sums. */
+template <int BITS, int ROWS>
+EXO_INLINE void add_word(const uint8_t* const* weights, const uint8_t* x,
+                         I (&sums)[ROWS][TILE_PARTS]) {
+  constexpr int PER_WORD = 32 / BITS;
+  const I mask = broadcast_i(((1 << BITS) - 1) * 0x10001);
+  I words[TILE_PARTS];
+  EXO_UNROLL
+  for (int p = 0; p < TILE_PARTS; p++) words[p] = load_i(weights[p]);
+  EXO_UNROLL
+  for (int pair = 0; pair < PER_WORD / 2; pair++) {
+    I values[TILE_PARTS];
+    EXO_UNROLL
+    for (int p = 0; p < TILE_PARTS; p++) values[p] = I(U(words[p]) >> (BITS * pair)) & mask;
+    EXO_UNROLL
+    for (int r = 0; r < ROWS; r++) {
+      const I row = broadcast_i(load_pair(x + (r * PER_WORD + pair * 2) * 2));
+      EXO_UNROLL
+      for (int p = 0; p < TILE_PARTS; p++) sums[r][p] = dot_pairs(sums[r][p], values[p], row);
+    }
+  }
+}
+
+/**
+ * add_word() for one row of 4-bit values, where unpacking is most of the work: the upper nibble of
+ * a byte stays where it is, 16 times too large, in sums of its own. 5 instructions instead of 7.
+ */
+EXO_INLINE void add_nibbles(const uint8_t* const* weights, const uint8_t* x, I (&sums)[TILE_PARTS],
+                            I (&sums_times_16)[TILE_PARTS]) {
+  const I low = broadcast_i(0x000f000f), high = broadcast_i(0x00f000f0);
+  EXO_UNROLL
+  for (int p = 0; p < TILE_PARTS; p++) {
+    const I word = load_i(weights[p]);
+    const I upper = I(U(word) >> 8);
+    sums[p] = dot_pairs(sums[p], word & low, broadcast_i(load_pair(x)));
+    sums_times_16[p] = dot_pairs(sums_times_16[p], word & high, broadcast_i(load_pair(x + 4)));
+    sums[p] = dot_pairs(sums[p], upper & low, broadcast_i(load_pair(x + 8)));
+    sums_times_16[p] = dot_pairs(sums_times_16[p], upper & high, broadcast_i(load_pair(x + 12)));
+  }
+}
+
+/** Fetches a group PREFETCH_BYTES ahead: near the end of a panel, in that of the next tile. */
+EXO_INLINE void prefetch_group(const TileWork& work, const uint8_t* const* weights, bool near_end) {
+  EXO_UNROLL
+  for (int p = 0; p < TILE_PARTS; p += PARTS_PER_PANEL) {
+    const uint8_t* next = weights[p] + PREFETCH_BYTES + (near_end ? work.next_tile : 0);
+    for (size_t at = 0; at < work.record; at += 64) __builtin_prefetch(next + at);
+  }
+}
+
+/** Reads the scales and biases that follow a group's words, and moves on to the next group. */
+EXO_INLINE void take_scales(Dtype dtype, const uint8_t* (&weights)[TILE_PARTS],
+                            F (&scale)[TILE_PARTS], F (&bias)[TILE_PARTS]) {
+  const int unit = dtype == Dtype::f32 ? 4 : 2;
+  EXO_UNROLL
+  for (int p = 0; p < TILE_PARTS; p++) {
+    // Part p's words begin at its lane; its scales, maybe of a smaller type, at the same lane.
+    const uint8_t* at = weights[p] - part_lane(p) * 4;
+    scale[p] = load_typed(dtype, at, part_lane(p));
+    bias[p] = load_typed(dtype, at + PANEL * unit, part_lane(p));
+    weights[p] += 2 * PANEL * unit;
+  }
+}
+
+/** All groups of a tile of ROWS rows. */
+template <int BITS, int ROWS>
+__attribute__((noinline)) static void quantized_tile(const TileWork& work) {
+  constexpr int PER_WORD = 32 / BITS;
+  constexpr bool HELD = ACC_IN_REGISTERS<ROWS>;
+  constexpr bool NIBBLES = BITS == 4 && ROWS == 1;
+  const int words = work.words;
+  const int ahead = int(PREFETCH_BYTES / work.record);
+  float* const acc_at = work.acc;
+  const uint8_t* weights[TILE_PARTS];
+  EXO_UNROLL
+  for (int p = 0; p < TILE_PARTS; p++) weights[p] = work.weights[p];
+  const uint8_t* x = work.x;
+  F acc[HELD ? ROWS : 1][TILE_PARTS] = {};
+  for (int group = 0; group < work.groups; group++) {
+    I sums[ROWS][TILE_PARTS] = {};
+    prefetch_group(work, weights, group + ahead >= work.groups);
+    I sums_times_16[TILE_PARTS] = {};
+    for (int word = 0; word < words; word++) {
+      if constexpr (NIBBLES) add_nibbles(weights, x, sums[0], sums_times_16);
+      else add_word<BITS, ROWS>(weights, x, sums);
+      EXO_UNROLL
+      for (int p = 0; p < TILE_PARTS; p++) weights[p] += PANEL * 4;
+      x += ROWS * PER_WORD * 2;
+    }
+    EXO_UNROLL
+    for (int p = 0; NIBBLES && p < TILE_PARTS; p++) sums[0][p] += sums_times_16[p] >> 4;
+    F scale[TILE_PARTS], bias[TILE_PARTS];
+    take_scales(work.scales, weights, scale, bias);
+    EXO_UNROLL
+    for (int r = 0; r < ROWS; r++) {
+      const F step = broadcast(load_one(x + r * 4));
+      const F qsum = broadcast(load_one(x + (ROWS + r) * 4));
+      EXO_UNROLL
+      for (int p = 0; p < TILE_PARTS; p++) {
+        const F sum = fma(scale[p], to_float(sums[r][p]), bias[p] * qsum);
+        if constexpr (HELD) {
+          acc[r][p] = fma(step, sum, acc[r][p]);
+        } else {
+          float* at = acc_at + r * TILE + p * WIDTH;
+          store(at, fma(step, sum, group == 0 ? zero() : load(at)));
+        }
+      }
+    }
+    x += ROWS * 8;
+  }
+  if constexpr (HELD) {
+    EXO_UNROLL
+    for (int r = 0; r < ROWS; r++) {
+      EXO_UNROLL
+      for (int p = 0; p < TILE_PARTS; p++) store(acc_at + r * TILE + p * WIDTH, acc[r][p]);
+    }
+  }
+}
+
+typedef void (*QuantizedTile)(const TileWork& work);
+
+template <int BITS, int ROWS = TILE_ROWS>
+static QuantizedTile quantized_tile_of(int rows) {
+  if (rows == ROWS) return quantized_tile<BITS, ROWS>;
+  if constexpr (ROWS > 1) return quantized_tile_of<BITS, ROWS - 1>(rows);
+  return nullptr;
+}
+
+static QuantizedTile quantized_tile_for(int bits, int rows) {
+  if (bits == 2) return quantized_tile_of<2>(rows);
+  if (bits == 4) return quantized_tile_of<4>(rows);
+  return quantized_tile_of<8>(rows);
+}
+
+/** Adds what the product goes with to one vector. */
+EXO_INLINE F finish(F value, const float* bias, const float* residual) {
+  if (bias != nullptr) value = value + load(bias);
+  if (residual != nullptr) value = load(residual) + value;
+  return value;
+}
+
+/** Writes a tile's sums [rows][width], of which the first `count` columns exist, to the output. */
+static void write_tile(const float* acc, int width, int first_row, int rows, int column, int count,
+                       const Output& output) {
+  for (int r = 0; r < rows; r++) {
+    const float* from = acc + r * width;
+    float* to = output.y + (first_row + r) * output.stride + column;
+    const float* bias = output.bias == nullptr ? nullptr : output.bias + column;
+    const float* residual =
+        output.residual == nullptr
+            ? nullptr
+            : output.residual + (first_row + r) * output.residual_stride + column;
+    int i = 0;
+    for (; i + WIDTH <= count; i += WIDTH) {
+      const float* more = residual == nullptr ? nullptr : residual + i;
+      store(to + i, finish(load(from + i), bias == nullptr ? nullptr : bias + i, more));
+    }
+    for (; i < count; i++) {
+      float value = from[i];
+      if (bias != nullptr) value = value + bias[i];
+      if (residual != nullptr) value = residual[i] + value;
+      to[i] = value;
+    }
+  }
+}
+
+/**
+ * Where each vector of a tile at `column` begins. Panels beyond the last are replaced by the last,
+ * computed in vain: no tile reads outside the matrix.
+ */
+EXO_INLINE void place_parts(const uint8_t* packed, size_t panel_size, int column, int outputs,
+                            int lane_bytes, int parts, const uint8_t** at) {
+  for (int p = 0; p < parts; p++) {
+    int first = column + p * WIDTH;
+    const int last = (panel_count(outputs) - 1) * PANEL + part_lane(p);
+    if (first > last) first = last;
+    at[p] = packed + panel_size * (first / PANEL) + size_t(first % PANEL) * lane_bytes;
+  }
+}
+
+static void linear(const MatrixSpec& spec, const uint8_t* packed, const ArrangedRows& x,
+                   const Part& part, const Output& output) {
+  const int bits = packed_bits(spec.bits);
+  alignas(64) float acc[TILE_ROWS * TILE];
+  TileWork work;
+  work.acc = acc;
+  work.groups = spec.inputs / spec.group;
+  work.words = spec.group * bits / 32;
+  work.scales = spec.scales;
+  work.record = group_bytes(spec);
+  work.next_tile = TILE > PANEL ? panel_bytes(spec) * (TILE / PANEL - 1) : 0;
+  const int end = part.output_end < spec.outputs ? part.output_end : spec.outputs;
+  for (int column = part.output_begin; column < end; column += TILE) {
+    place_parts(packed, panel_bytes(spec), column, spec.outputs, 4, TILE_PARTS, work.weights);
+    const int count = end - column < TILE ? end - column : TILE;
+    for (int block = part.block_begin; block < part.block_end; block++) {
+      const int first = block_first_row(x.rows, x.blocks, block);
+      const int rows = block_first_row(x.rows, x.blocks, block + 1) - first;
+      work.x = x.data + quantized_rows_bytes(spec, first);
+      if (work.groups == 0) memset(acc, 0, sizeof acc);
+      quantized_tile_for(bits, rows)(work);
+      write_tile(acc, TILE, first, rows, column, count, output);
+    }
+  }
+}
+
+}  // namespace exo::kernels::EXO_ISA
+
+#include "linear_dense_impl.h"
+#include "linear_embed_impl.h"
+#include "linear_rows_impl.h"
+
+namespace exo::kernels::EXO_ISA {
+
+extern const LinearKernels LINEAR;
+const LinearKernels LINEAR = {TILE_ROWS,    quantize_rows, linear,     embed,
+                              arrange_rows, dense_linear,  dense_embed};
+
+}  // namespace exo::kernels::EXO_ISA

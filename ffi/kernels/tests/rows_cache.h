@@ -1,0 +1,69 @@
+// What the tests of attention share: a paged cache of random keys and values.
+#pragma once
+#include <vector>
+
+#include "../rows.h"
+#include "testing.h"
+
+namespace exo::kernels::testing {
+
+/** Numbers like those of Noise(seed).uniform(), times `factor`. */
+inline std::vector<float> noise(uint32_t seed, size_t count, float factor = 1) {
+  Noise random(seed);
+  std::vector<float> values(count);
+  for (float& value : values) value = random.uniform() * factor;
+  return values;
+}
+
+/** One sequence's blocks and what was put into them. Bytes that were not are NaN. */
+struct Cache {
+  KvShape shape;
+  std::vector<float> k, v;  // [positions, kv_heads * dim]
+  std::vector<Bytes> memory;
+  std::vector<uint8_t*> blocks;
+
+  Cache(const RowKernels& kernels, const KvShape& kv, int positions, uint32_t seed) : shape(kv) {
+    k = noise(seed, size_t(positions) * k_width());
+    v = noise(seed + 1, size_t(positions) * v_width());
+    append(kernels, 0, positions);
+  }
+
+  size_t k_width() const { return size_t(shape.kv_heads) * size_t(shape.key_dim); }
+  size_t v_width() const { return size_t(shape.kv_heads) * size_t(shape.value_dim); }
+
+  /** Puts the positions begin..end-1 of k and v into the cache. */
+  void append(const RowKernels& kernels, int begin, int end) {
+    while (int(blocks.size()) * KV_BLOCK < end) {
+      memory.emplace_back(kv_block_bytes(shape));
+      memset(memory.back().data(), 0xFF, kv_block_bytes(shape));
+      blocks.push_back(memory.back().data());
+    }
+    const ConstRows keys{k.data() + size_t(begin) * k_width(), k_width()};
+    const ConstRows values{v.data() + size_t(begin) * v_width(), v_width()};
+    kernels.kv_append({shape, blocks.data(), begin, keys, values}, 0, end - begin);
+  }
+};
+
+/** Queries, outcome and arguments of an attention over one sequence's last rows. */
+struct Query {
+  std::vector<float> q, out;
+  KvSequence sequence;
+  AttentionArgs args;
+
+  Query(const Cache& cache, int heads, int position, int rows, uint32_t seed)
+      : q(noise(seed, size_t(rows) * size_t(heads * cache.shape.key_dim), 3)),
+        out(size_t(rows) * size_t(heads * cache.shape.value_dim), -77.0f),
+        sequence{cache.blocks.data(), 0, rows, position} {
+    args.kv = cache.shape;
+    args.heads = heads;
+    args.q = {q.data(), size_t(heads * cache.shape.key_dim)};
+    args.out = {out.data(), size_t(heads * cache.shape.value_dim)};
+    args.sequences = &sequence;
+    args.sequence_count = 1;
+    args.scale = 0.25f;
+  }
+  Query(const Query&) = delete;
+  Query& operator=(const Query&) = delete;
+};
+
+}  // namespace exo::kernels::testing

@@ -1,0 +1,96 @@
+/** Weight matrices in the order in which the CPU kernels read them. */
+import { check, native } from "./bind.ts";
+import type { Quantized } from "./linear.ts";
+import { cString } from "./strings.ts";
+import { type Tensor, wrap } from "./tensor.ts";
+
+/** A matrix `[outputs, inputs]` that only the functions of this file know how to read. */
+export class PackedMatrix implements Disposable {
+  /** Its number in the shim. */
+  readonly id: number;
+  readonly outputs: number;
+  readonly inputs: number;
+
+  /** Takes over a native matrix; the functions of this file make them. */
+  constructor(id: number, [outputs, inputs]: readonly [outputs: number, inputs: number]) {
+    [this.id, this.outputs, this.inputs] = [id, outputs, inputs];
+  }
+
+  /** Frees it; plans that were recorded with it keep it until they are freed. */
+  [Symbol.dispose](): void {
+    check("shim_free_matrix", native().shim_free_matrix(this.id));
+  }
+}
+
+/** How a matrix to pack is quantised, in mode "affine". */
+export interface PackOptions {
+  readonly groupSize: number;
+  readonly bits: number;
+}
+
+/**
+ * Packs a quantised matrix; its own tensors are not needed any more.
+ * @throws {NativeError} when the kernels do not serve such a matrix.
+ */
+export function packQuantized(parts: Quantized, { groupSize, bits }: PackOptions): PackedMatrix {
+  const { weight, scales, biases } = parts;
+  const call = native().shim_pack_matrix;
+  const id = call(weight.handle, scales.handle, biases?.handle ?? 0, groupSize, bits);
+  check("shim_pack_matrix", id);
+  const [outputs = 0, words = 0] = weight.shape;
+  return new PackedMatrix(id, [outputs, words * WORD_BITS / bits]);
+}
+
+/** Bits of one word of packed weights. */
+const WORD_BITS = 32;
+
+/**
+ * Packs a matrix of f32, f16 or bf16, in its own type.
+ * @throws {NativeError} when the kernels do not serve such a matrix.
+ */
+export function packDense(weight: Tensor): PackedMatrix {
+  const id = native().shim_pack_matrix(weight.handle, 0, 0, 0, 0);
+  check("shim_pack_matrix", id);
+  const [outputs = 0, inputs = 0] = weight.shape;
+  return new PackedMatrix(id, [outputs, inputs]);
+}
+
+/** GGML's types that a matrix may have; their order is that of the shim. */
+const GGML_TYPES = [
+  ...["F32", "F16", "BF16"],
+  ...["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"],
+];
+
+/** A matrix in a GGUF file. */
+export interface GgufMatrix {
+  readonly path: string;
+  /** Of its first byte, from the start of the file. */
+  readonly offset: number;
+  /** GGML's name of its type, such as `Q4_K`. */
+  readonly type: string;
+  readonly outputs: number;
+  readonly inputs: number;
+  /** Heads whose rows are put in the order of rotary embedding by halves; none if left out. */
+  readonly heads?: number | undefined;
+}
+
+/**
+ * Reads and packs a matrix of a GGUF file, a few rows at a time; every type keeps its own values.
+ * @throws {NativeError} when the file cannot be read, or the kernels do not serve such a matrix.
+ */
+export function packGguf({ path, offset, type, outputs, inputs, heads = 0 }: GgufMatrix) {
+  const code = GGML_TYPES.indexOf(type);
+  const id = native().shim_pack_gguf(cString(path), offset, code, outputs, inputs, heads);
+  return new PackedMatrix(check("shim_pack_gguf", id), [outputs, inputs]);
+}
+
+/** x @ Wᵀ + bias for f32 x `[..., inputs]`; the bias is f32 `[outputs]`. */
+export function packedLinear(x: Tensor, matrix: PackedMatrix, bias?: Tensor): Tensor {
+  const returned = native().shim_packed_linear(x.handle, matrix.id, bias?.handle ?? 0);
+  return wrap("shim_packed_linear", returned);
+}
+
+/** Rows of the matrix by int32 ids `[...]`, each less than its outputs: f32 `[..., inputs]`. */
+export function packedRows(ids: Tensor, matrix: PackedMatrix): Tensor {
+  return wrap("shim_packed_rows", native().shim_packed_rows(ids.handle, matrix.id));
+}

@@ -1,0 +1,128 @@
+/** Steps of the CPU engine: recorded once, replayed in one call. */
+import { check, native } from "./bind.ts";
+import { NativeError } from "./errors.ts";
+import type { KvPool } from "./kv_pool.ts";
+import { Tensor, wrap } from "./tensor.ts";
+
+/** Consecutive rows of a step that belong to one sequence. */
+export interface StepSequence {
+  readonly tokens: ArrayLike<number>;
+  /** Of the first token. */
+  readonly position: number;
+  /** Its blocks in the pool, in order of their positions; room for all tokens is needed. */
+  readonly blocks: readonly number[];
+  /** Rows whose output is wanted, counted from the first token of this sequence, ascending. */
+  readonly selected: readonly number[];
+}
+
+/** The step as the shim reads it. */
+export function encodeStep(sequences: readonly StepSequence[]): Int32Array<ArrayBuffer> {
+  const rows = sequences.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  const selected = sequences.reduce((sum, { selected }) => sum + selected.length, 0);
+  const heads = sequences.reduce((sum, { blocks }) => sum + 3 + blocks.length, 0);
+  const data = new Int32Array(3 + rows + heads + selected);
+  data.set([rows, sequences.length, selected]);
+  let at = 3;
+  for (const { tokens } of sequences) {
+    data.set(tokens, at);
+    at += tokens.length;
+  }
+  for (const { tokens, position, blocks } of sequences) {
+    data.set([tokens.length, position, blocks.length], at);
+    data.set(blocks, at + 3);
+    at += 3 + blocks.length;
+  }
+  let firstRow = 0;
+  for (const { tokens, selected } of sequences) {
+    for (const row of selected) data[at++] = firstRow + row;
+    firstRow += tokens.length;
+  }
+  return data;
+}
+
+/** Longest message of a failed step. */
+const MESSAGE_BYTES_MAX = 512;
+
+/** What the steps of a plan took. */
+export interface PlanProfile {
+  readonly steps: number;
+  /** By kind of operation, over all steps. */
+  readonly milliseconds: Readonly<Record<typeof KINDS[number], number>>;
+  /** Buffers that the plan holds. */
+  readonly bufferBytes: number;
+  /** Operations of one step, after what can be joined was joined. */
+  readonly operations: number;
+}
+
+/** In the order of the kernels. */
+const KINDS = [
+  "embed",
+  "linear",
+  "rmsNorm",
+  "layerNorm",
+  "elementwise",
+  "rope",
+  "attention",
+  "select",
+] as const;
+
+/** What a model does with a step, for any number of rows. */
+export class Plan implements Disposable {
+  readonly #id: number;
+  readonly #message = new Uint8Array(MESSAGE_BYTES_MAX);
+
+  private constructor(id: number) {
+    this.#id = id;
+  }
+
+  /**
+   * Writes down how `output` `[selected, width]` comes of `tokens`, without computing anything.
+   * @throws {NativeError} when the graph has operations that are not the CPU engine's.
+   */
+  static record(tokens: Tensor, output: Tensor): Plan {
+    return new Plan(check("shim_record", native().shim_record(tokens.handle, output.handle)));
+  }
+
+  /**
+   * Runs a step, while this thread is free for other things; one step at a time. Writes the index of
+   * the largest output of each selected row to `best`, and gives their number.
+   * @throws {NativeError} when the step names tokens or blocks that are not there.
+   */
+  async replay(
+    pool: KvPool,
+    step: Int32Array<ArrayBuffer>,
+    best: Int32Array<ArrayBuffer>,
+  ): Promise<number> {
+    const message = this.#message;
+    const returned = await native().shim_replay(
+      ...[this.#id, pool.id, step, step.length, best, message, message.length] as const,
+    );
+    if (returned >= 0) return returned;
+    const words = new TextDecoder().decode(message.subarray(0, -1 - returned));
+    throw new NativeError("shim_replay", words);
+  }
+
+  /** The output `[width]` of a selected row of the last step. */
+  output(row: number): Tensor {
+    return wrap("shim_replayed", native().shim_replayed(this.#id, row));
+  }
+
+  /** What its steps took so far. */
+  profile(): PlanProfile {
+    const out = new Float64Array(KINDS.length + 3);
+    check("shim_profile", native().shim_profile(this.#id, out));
+    const milliseconds = Object.fromEntries(KINDS.map((kind, i) => [kind, out[i] ?? 0]));
+    const [steps = 0, bufferBytes = 0, operations = 0] = out.subarray(KINDS.length);
+    return {
+      steps,
+      milliseconds: milliseconds as PlanProfile["milliseconds"],
+      bufferBytes,
+      operations,
+    };
+  }
+
+  /** Frees its buffers, and what it alone still refers to. */
+  [Symbol.dispose](): void {
+    check("shim_free_plan", native().shim_free_plan(this.#id));
+  }
+}

@@ -1,0 +1,311 @@
+// Weights of the CPU engine: packed matrices, rotary tables, and the memory that they take.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+
+#include "mlx/dtype_utils.h"
+#include "mlx/ops.h"
+#include "mlx/transforms.h"
+#include "kernels/pack_gguf.h"
+#include "shim_native.h"
+
+namespace shim {
+
+namespace {
+
+std::atomic<size_t> used{0}, peak{0};
+
+/** Before each piece of memory: its size, in a whole cache line. */
+constexpr size_t HEADER = ek::ALIGN;
+
+/** Rows that are packed at a time by one thread. */
+constexpr int ROWS_PER_CHUNK = 8 * ek::PANEL;
+
+ek::Dtype dtype_of_float(const mx::array& array) {
+  if (array.dtype() == mx::float32) return ek::Dtype::f32;
+  if (array.dtype() == mx::float16) return ek::Dtype::f16;
+  if (array.dtype() == mx::bfloat16) return ek::Dtype::bf16;
+  throw std::invalid_argument("weights and scales must be float32, float16 or bfloat16");
+}
+
+/** The array with its data there, row after row. */
+mx::array ready(const mx::array& array) {
+  mx::array plain = mx::contiguous(array);
+  plain.eval();
+  return plain;
+}
+
+void require_matrix(const mx::array& array, const char* name, int rows, int columns) {
+  if (array.ndim() == 2 && array.shape(0) == rows && array.shape(1) == columns) return;
+  throw std::invalid_argument(
+      std::string(name) + " of a matrix must be [" + std::to_string(rows) + ", " +
+      std::to_string(columns) + "]");
+}
+
+template <class F>
+void pack_rows(int rows, F&& pack) {
+  const int chunks = (rows + ROWS_PER_CHUNK - 1) / ROWS_PER_CHUNK;
+  ek::shared_pool().run(chunks, [&](int chunk) {
+    pack(chunk * ROWS_PER_CHUNK, std::min(rows, (chunk + 1) * ROWS_PER_CHUNK));
+  });
+}
+
+int32_t pack_quantized(
+    const mx::array& w, const mx::array& s, const mx::array& b, int group, int bits) {
+  if (group <= 0 || bits <= 0 || w.ndim() != 2 || w.dtype() != mx::uint32) {
+    throw std::invalid_argument("a quantised matrix must be uint32 of two dimensions");
+  }
+  const int outputs = w.shape(0), inputs = int(int64_t(w.shape(1)) * 32 / bits);
+  ek::MatrixSpec spec{outputs, inputs, bits, group, dtype_of_float(s)};
+  const size_t bytes = ek::packed_bytes(spec);
+  require_matrix(s, "scales", outputs, inputs / group);
+  require_matrix(b, "biases", outputs, inputs / group);
+  if (b.dtype() != s.dtype()) throw std::invalid_argument("scales and biases must be of one type");
+  const mx::array words = ready(w), scales = ready(s), biases = ready(b);
+  auto packed = std::make_shared<PackedMatrix>(bytes);
+  const size_t row_words = size_t(w.shape(1)) * 4, row_scales = size_t(inputs / group) * s.itemsize();
+  pack_rows(outputs, [&](int begin, int end) {
+    const ek::AffineRows rows{words.data<uint8_t>() + begin * row_words,
+                              scales.data<uint8_t>() + begin * row_scales,
+                              biases.data<uint8_t>() + begin * row_scales};
+    ek::pack_affine(spec, rows, begin, end, packed->data);
+  });
+  packed->matrix = {true, spec, {}, packed->data};
+  return matrices().add(std::move(packed));
+}
+
+int32_t pack_plain(const mx::array& w) {
+  if (w.ndim() != 2) throw std::invalid_argument("a matrix must have two dimensions");
+  ek::DenseSpec spec{w.shape(0), w.shape(1), dtype_of_float(w)};
+  const size_t bytes = ek::packed_bytes(spec);
+  const mx::array plain = ready(w);
+  auto packed = std::make_shared<PackedMatrix>(bytes);
+  const size_t row_bytes = size_t(spec.inputs) * w.itemsize();
+  pack_rows(spec.outputs, [&](int begin, int end) {
+    ek::pack_dense(spec, plain.data<uint8_t>() + begin * row_bytes, begin, end, packed->data);
+  });
+  packed->matrix = {false, {}, spec, packed->data};
+  return matrices().add(std::move(packed));
+}
+
+/** A file that several threads read at places of their own. */
+class File {
+ public:
+  explicit File(const char* path) : fd_(open(path, O_RDONLY | O_CLOEXEC)) {
+    if (fd_ < 0) throw std::runtime_error(std::string("cannot open the file: ") + strerror(errno));
+  }
+  ~File() { close(fd_); }
+  File(const File&) = delete;
+  File& operator=(const File&) = delete;
+
+  void read(void* into, size_t bytes, int64_t offset) const {
+    uint8_t* at = static_cast<uint8_t*>(into);
+    while (bytes > 0) {
+      const ssize_t count = pread(fd_, at, bytes, offset);
+      if (count < 0 && errno == EINTR) continue;
+      if (count <= 0) {
+        const char* why = count == 0 ? "it ends too early" : strerror(errno);
+        throw std::runtime_error(std::string("cannot read the file: ") + why);
+      }
+      at += count;
+      bytes -= count;
+      offset += count;
+    }
+  }
+
+ private:
+  int fd_;
+};
+
+/** GGML's types in the order of TypeScript's list: three plain ones, then those with blocks. */
+constexpr int PLAIN_TYPES = 3;
+
+struct GgufMatrix {
+  ek::Matrix matrix;
+  size_t row_bytes;
+  int type;
+
+  GgufMatrix(int type, int outputs, int inputs) : type(type) {
+    if (type < PLAIN_TYPES) {
+      const ek::Dtype dtype = ek::Dtype(type);
+      matrix.dense = {outputs, inputs, dtype};
+      row_bytes = size_t(inputs) * ek::dtype_bytes(dtype);
+    } else {
+      matrix.is_quantized = true;
+      matrix.spec = ek::gguf_spec(ek::GgmlType(type - PLAIN_TYPES), outputs, inputs);
+      row_bytes = ek::gguf_row_bytes(ek::GgmlType(type - PLAIN_TYPES), inputs);
+    }
+  }
+
+  size_t bytes() const {
+    return matrix.is_quantized ? ek::packed_bytes(matrix.spec) : ek::packed_bytes(matrix.dense);
+  }
+
+  void pack(const void* rows, int begin, int end, uint8_t* dst) const {
+    if (matrix.is_quantized) {
+      ek::pack_gguf(ek::GgmlType(type - PLAIN_TYPES), matrix.spec, rows, begin, end, dst);
+    } else {
+      ek::pack_dense(matrix.dense, rows, begin, end, dst);
+    }
+  }
+};
+
+/**
+ * The row of the file that becomes row `row`. With heads, llama.cpp's order (pair, half) of a head's
+ * rows becomes (half, pair), which rotary embedding by halves needs.
+ */
+int source_row(int row, int rows, int heads) {
+  if (heads == 0) return row;
+  const int size = rows / heads, half = size / 2;
+  const int head = row / size, inside = row % size;
+  return head * size + inside % half * 2 + inside / half;
+}
+
+int32_t pack_gguf_matrix(
+    const File& file, int64_t offset, const GgufMatrix& source, int heads) {
+  const int rows = source.matrix.outputs();
+  auto packed = std::make_shared<PackedMatrix>(source.bytes());
+  pack_rows(rows, [&](int begin, int end) {
+    std::vector<uint8_t> read((end - begin) * source.row_bytes);
+    if (heads == 0) {
+      file.read(read.data(), read.size(), offset + begin * int64_t(source.row_bytes));
+    } else {
+      for (int row = begin; row < end; row++) {
+        const int64_t at = offset + source_row(row, rows, heads) * int64_t(source.row_bytes);
+        file.read(read.data() + (row - begin) * source.row_bytes, source.row_bytes, at);
+      }
+    }
+    source.pack(read.data(), begin, end, packed->data);
+  });
+  packed->matrix = source.matrix;
+  packed->matrix.data = packed->data;
+  return matrices().add(std::move(packed));
+}
+
+}  // namespace
+
+void* allocate_counted(size_t bytes) {
+  const size_t rounded = (bytes + ek::ALIGN - 1) / ek::ALIGN * ek::ALIGN;
+  void* start = std::aligned_alloc(ek::ALIGN, rounded + HEADER);
+  if (!start) throw std::bad_alloc();
+  *static_cast<size_t*>(start) = rounded;
+  const size_t now = used.fetch_add(rounded) + rounded;
+  size_t seen = peak.load();
+  while (now > seen && !peak.compare_exchange_weak(seen, now));
+  return static_cast<uint8_t*>(start) + HEADER;
+}
+
+void release_counted(void* data) {
+  if (!data) return;
+  void* start = static_cast<uint8_t*>(data) - HEADER;
+  used.fetch_sub(*static_cast<size_t*>(start));
+  std::free(start);
+}
+
+size_t counted_bytes() { return used.load(); }
+size_t counted_peak_bytes() { return peak.load(); }
+void reset_counted_peak() { peak.store(used.load()); }
+
+Registry<PackedMatrix>& matrices() {
+  static auto* all = new Registry<PackedMatrix>("packed matrix");
+  return *all;
+}
+
+Registry<ek::RopeTable>& rope_tables() {
+  static auto* all = new Registry<ek::RopeTable>("rotary table");
+  return *all;
+}
+
+Registry<ek::KvPool>& kv_pools() {
+  static auto* all = new Registry<ek::KvPool>("KV pool");
+  return *all;
+}
+
+}  // namespace shim
+
+using namespace shim;
+
+int32_t shim_pack_matrix(
+    int32_t w, int32_t scales, int32_t biases, int32_t group_size, int32_t bits) {
+  return guarded([=] {
+    if (scales == 0) return pack_plain(at(w));
+    return pack_quantized(at(w), at(scales), at(biases), group_size, bits);
+  });
+}
+
+int32_t shim_pack_gguf(
+    const char* path, double offset, int32_t type, int32_t outputs, int32_t inputs, int32_t heads) {
+  return guarded([=] {
+    const GgufMatrix source(type, outputs, inputs);
+    if (heads < 0 || (heads > 0 && outputs % (2 * heads) != 0)) {
+      throw std::invalid_argument("heads must divide the rows into pairs");
+    }
+    return pack_gguf_matrix(File(path), int64_t(offset), source, heads);
+  });
+}
+
+int32_t shim_free_matrix(int32_t matrix) {
+  return guarded([=] {
+    matrices().remove(matrix);
+    return 0;
+  });
+}
+
+int32_t shim_rope_table(
+    const uint8_t* frequencies, int32_t pairs, float position_scale, float amplitude) {
+  return guarded([=] {
+    const float* values = reinterpret_cast<const float*>(frequencies);
+    ek::RopeSpec spec{{values, values + pairs}, position_scale, amplitude};
+    return rope_tables().add(std::make_shared<ek::RopeTable>(std::move(spec)));
+  });
+}
+
+int32_t shim_free_rope_table(int32_t table) {
+  return guarded([=] {
+    rope_tables().remove(table);
+    return 0;
+  });
+}
+
+int32_t shim_kv_pool(const int32_t* layers, int32_t layer_count) {
+  return guarded([=] {
+    std::vector<ek::KvShape> shapes;
+    for (int32_t i = 0; i < layer_count; i++) {
+      const int32_t* layer = layers + 4 * i;  // KV heads, key and value widths, type.
+      const ek::Dtype dtype = layer[3] == 0 ? ek::Dtype::f32 : ek::Dtype::f16;
+      shapes.push_back({layer[0], layer[1], layer[2], dtype});
+    }
+    return kv_pools().add(std::make_shared<ek::KvPool>(
+        std::move(shapes), ek::KvMemory{allocate_counted, release_counted}));
+  });
+}
+
+int32_t shim_free_kv_pool(int32_t pool) {
+  return guarded([=] {
+    kv_pools().remove(pool);
+    return 0;
+  });
+}
+
+int32_t shim_kv_take(int32_t pool) {
+  return guarded([=] { return kv_pools().at(pool)->take(); });
+}
+
+int32_t shim_kv_give_back(int32_t pool, int32_t block) {
+  return guarded([=] {
+    kv_pools().at(pool)->give_back(block);
+    return 0;
+  });
+}
+
+int32_t shim_kv_block_bytes(int32_t pool, double* bytes) {
+  return guarded([=] {
+    *bytes = double(kv_pools().at(pool)->block_bytes());
+    return 0;
+  });
+}
