@@ -242,7 +242,7 @@ class Bench {
       if (piecesMs.length === 0) throw withoutText(usage);
       const { promptTokens, cachedTokens, completionTokens } = usage;
       const tokens = { promptTokens, cachedTokens, completionTokens };
-      return { ...tokens, finishReason, decode, piecesMs, endToEndMs };
+      return { ...tokens, finishReason, ...(decode ? { decode } : {}), piecesMs, endToEndMs };
     } catch (error) {
       return toAppError(error);
     }

@@ -83,6 +83,7 @@ function packedSource(
       const [inputs = 0, outputs] = shape; // Innermost length first.
       if (outputs === undefined) return readVector(path, { offset, type, length: inputs });
       const heads = headsTurned(tensor.name, config);
+      requireHeads(outputs, heads);
       return packGguf({ path, offset, type, outputs, inputs, heads });
     },
   }));
@@ -142,13 +143,7 @@ function requireCount(
  */
 function unpermute(tensor: Tensor, heads: number): Tensor {
   const [rows = 0, ...rest] = tensor.shape;
-  if (rows % (2 * heads) !== 0) {
-    throw new AppError(
-      "corrupt_model",
-      `Cannot load the model: ${rows} rows of queries or keys are no multiple of ${heads} heads`,
-      { hint: "the file is damaged, or was converted wrongly; fetch another" },
-    );
-  }
+  requireHeads(rows, heads);
   using _scope = new Scope();
   const turned = tensor.reshape(heads, rows / heads / 2, 2, ...rest)
     .swapaxes(1, 2)
@@ -156,4 +151,13 @@ function unpermute(tensor: Tensor, heads: number): Tensor {
     .keep();
   tensor[Symbol.dispose]();
   return turned;
+}
+
+function requireHeads(rows: number, heads: number): void {
+  if (heads === 0 || rows % (2 * heads) === 0) return;
+  throw new AppError(
+    "corrupt_model",
+    `Cannot load the model: ${rows} rows of queries or keys are no multiple of ${heads} heads`,
+    { hint: "the file is damaged, or was converted wrongly; fetch another" },
+  );
 }

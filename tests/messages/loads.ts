@@ -116,11 +116,6 @@ const GGUFS: Readonly<Record<string, Partial<GgufParts>>> = {
   "a GGUF of a mixture of experts": entries(["llama.expert_count", GGUF.u32, 8]),
   "a GGUF without the epsilon of its norms": entries(...CHAT_READY),
   "a GGUF without the tensors of its model": entries(...CHAT_READY, EPSILON),
-  "a GGUF with a tensor that MLX leaves out": {
-    ...entries(...CHAT_READY),
-    tensors: [...base.tensors, { name: "a.scales", shape: [8], type: GGUF.tensorF32, offset: 512 }],
-    dataBytes: 544,
-  },
   "a GGUF of queries that do not fit the heads": {
     entries: [...entries(...CHAT_READY).entries ?? []].map((entry) =>
       entry[0] === "llama.attention.head_count" ? [entry[0], entry[1], 3] : entry
