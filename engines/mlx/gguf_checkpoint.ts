@@ -105,6 +105,7 @@ function openTensors(
   header: GgufHeader,
   config: Readonly<Record<string, unknown>>,
 ): Map<string, Tensor> {
+  requireMlxTypes(header, fileName(path));
   const loaded = loadGguf(path);
   const weights = new Map<string, Tensor>();
   try {
@@ -118,6 +119,26 @@ function openTensors(
     for (const tensor of [...loaded.values(), ...weights.values()]) tensor[Symbol.dispose]();
     throw error;
   }
+}
+
+/**
+ * The types that MLX 0.32.4 loads to the values which llama.cpp gives them, as
+ * `tests/golden/parity/ggml-types.json` shows. It refuses most others, drops MXFP4 and TQ without a
+ * word, and decodes Q4_K wrongly (every second group of 32).
+ */
+const MLX_TYPES = ["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q8_0", "Q2_K", "Q6_K"];
+
+function requireMlxTypes(header: GgufHeader, file: string): void {
+  const odd = new Set(header.tensors.map(({ type }) => type).filter((t) => !MLX_TYPES.includes(t)));
+  if (odd.size === 0) return;
+  throw new AppError(
+    "unsupported_model",
+    `Cannot load "${file}" on a GPU: it has tensors of type ${
+      [...odd].join(", ")
+    }, supported are ` +
+      MLX_TYPES.join(", "),
+    { hint: "choose a file quantised as Q4_0, Q4_1 or Q8_0, or a folder that MLX has quantised" },
+  );
 }
 
 /** MLX leaves out tensors of types that it does not know, without a word. */

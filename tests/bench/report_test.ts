@@ -54,7 +54,6 @@ Deno.test("Speeds of a run are those of its own clock", () => {
     promptTokensPerSecond: 500,
     decodeTokensPerSecond: 8,
     step: null,
-    step: null,
     interTokenMs: { mean: 125, p50: 125, p90: 145, p99: 149.5, max: 150 },
     error: null,
   });
@@ -87,7 +86,6 @@ Deno.test("A cell has medians of its runs, percentiles, and the speed of all tog
     outputTokensPerSecond: 20,
     wallTokensPerSecond: 6 / 550 * 1_000,
     ttftPercentilesMs: { p50: 250, p90: 290, p99: 299 },
-    step: null,
     step: null,
     interTokenMs: { mean: 112.5, p50: 100, p90: 135, p99: 148.5, max: 150 },
   });

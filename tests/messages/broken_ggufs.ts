@@ -8,7 +8,7 @@ import {
 } from "../support/gguf.ts";
 
 /** Numbers of tensor types in a file. Source: ggml.h. */
-const TYPES = { "Q5_0": 6, "Q4_K": 12, "IQ4_XS": 23, "MXFP4": 39, "an unknown type": 99 };
+const TYPES = { "IQ4_XS": 23, "TQ1_0": 34, "MXFP4": 39, "an unknown type": 99 };
 
 const base = tinyGguf();
 const bytesOf = (changes: Partial<GgufParts>) => ggufBytes({ ...base, ...changes });

@@ -3,13 +3,17 @@ import { join } from "node:path";
 import { AppError } from "../../../core/errors.ts";
 import { openCheckpoint } from "../../../engines/mlx/checkpoint.ts";
 import { loadWeights } from "../../../engines/mlx/loader.ts";
+import { readGgufHeader } from "../../../engines/text/gguf_file.ts";
 import {
   clearCache,
   dequantize,
   ensureSetup,
+  fromArray,
   liveArrays,
   loadGguf,
   memoryCounters,
+  packedRows,
+  packGguf,
   resetPeakMemory,
   Scope,
   type Tensor,
@@ -65,7 +69,25 @@ Deno.test("openCheckpoint() reads a GGUF's config in Hugging Face's words", () =
   deepEqual(eosIds, [2, 0]);
 });
 
-Deno.test("every loadable GGML type has the values that llama.cpp gives it", () => {
+Deno.test("packGguf() reads the values that llama.cpp gives each GGML type", () => {
+  const { values } = goldenJson("parity/ggml-types.json");
+  const path = goldenPath("models/ggml-types.gguf");
+  const { tensors, dataOffset } = readGgufHeader(path);
+  for (const { name, type, shape, offset } of tensors) {
+    using _scope = new Scope();
+    const [inputs = 0, outputs = 1] = shape;
+    using matrix = packGguf({ path, offset: dataOffset + offset, type, outputs, inputs });
+    const ids = fromArray(Int32Array.from({ length: outputs }, (_, i) => i));
+    const expected: number[] = values[name.replace(".weight", "")];
+    const largest = Math.max(...expected.map(Math.abs));
+    packedRows(ids, matrix).toFloat32Array().forEach((value, i) => {
+      ok(Math.abs(value - (expected[i] ?? NaN)) <= largest * 1e-6, `${type}: value ${i}`);
+    });
+  }
+  equal(tensors.length, Object.keys(values).length);
+});
+
+Deno.test("MLX gives the types that it is asked to load the values of llama.cpp", () => {
   const { values } = goldenJson("parity/ggml-types.json");
   const tensors = loadGguf(goldenPath("models/ggml-types.gguf"));
   using _scope = new Scope();
