@@ -11,6 +11,7 @@ import { chooseVariant, type Variant, type Wheel, WHEELS } from "./wheels.ts";
 
 /** The C++ files, each compiled by itself. */
 export const SOURCES = [
+  "shim_memory.cpp",
   "shim_pack.cpp",
   "shim_plan.cpp",
   "shim_core.cpp",

@@ -46,8 +46,12 @@ class Registry {
   int32_t last_ = 0;
 };
 
-/** Memory outside of MLX's allocator, aligned for the kernels, and counted with MLX's. */
-void* allocate_counted(size_t bytes);
+/**
+ * Memory outside of MLX's allocator, aligned for the kernels, and counted with MLX's. Weights come
+ * and go together, and share huge pages; blocks come and go one by one.
+ */
+void* allocate_weights(size_t bytes);
+void* allocate_block(size_t bytes);
 void release_counted(void* data);
 size_t counted_bytes();
 size_t counted_peak_bytes();
@@ -58,7 +62,7 @@ struct PackedMatrix {
   ek::Matrix matrix;
   uint8_t* data = nullptr;
 
-  explicit PackedMatrix(size_t bytes) : data(static_cast<uint8_t*>(allocate_counted(bytes))) {}
+  explicit PackedMatrix(size_t bytes) : data(static_cast<uint8_t*>(allocate_weights(bytes))) {}
   ~PackedMatrix() { release_counted(data); }
   PackedMatrix(const PackedMatrix&) = delete;
   PackedMatrix& operator=(const PackedMatrix&) = delete;

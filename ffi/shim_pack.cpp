@@ -2,11 +2,8 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
-#include <cstdlib>
 #include <cstring>
-#include <new>
 
 #include "mlx/dtype_utils.h"
 #include "mlx/ops.h"
@@ -17,11 +14,6 @@
 namespace shim {
 
 namespace {
-
-std::atomic<size_t> used{0}, peak{0};
-
-/** Before each piece of memory: its size, in a whole cache line. */
-constexpr size_t HEADER = ek::ALIGN;
 
 /** Rows that are packed at a time by one thread. */
 constexpr int ROWS_PER_CHUNK = 8 * ek::PANEL;
@@ -189,28 +181,6 @@ int32_t pack_gguf_matrix(
 
 }  // namespace
 
-void* allocate_counted(size_t bytes) {
-  const size_t rounded = (bytes + ek::ALIGN - 1) / ek::ALIGN * ek::ALIGN;
-  void* start = std::aligned_alloc(ek::ALIGN, rounded + HEADER);
-  if (!start) throw std::bad_alloc();
-  *static_cast<size_t*>(start) = rounded;
-  const size_t now = used.fetch_add(rounded) + rounded;
-  size_t seen = peak.load();
-  while (now > seen && !peak.compare_exchange_weak(seen, now));
-  return static_cast<uint8_t*>(start) + HEADER;
-}
-
-void release_counted(void* data) {
-  if (!data) return;
-  void* start = static_cast<uint8_t*>(data) - HEADER;
-  used.fetch_sub(*static_cast<size_t*>(start));
-  std::free(start);
-}
-
-size_t counted_bytes() { return used.load(); }
-size_t counted_peak_bytes() { return peak.load(); }
-void reset_counted_peak() { peak.store(used.load()); }
-
 Registry<PackedMatrix>& matrices() {
   static auto* all = new Registry<PackedMatrix>("packed matrix");
   return *all;
@@ -281,7 +251,7 @@ int32_t shim_kv_pool(const int32_t* layers, int32_t layer_count) {
       shapes.push_back({layer[0], layer[1], layer[2], dtype});
     }
     return kv_pools().add(std::make_shared<ek::KvPool>(
-        std::move(shapes), ek::KvMemory{allocate_counted, release_counted}));
+        std::move(shapes), ek::KvMemory{allocate_block, release_counted}));
   });
 }
 

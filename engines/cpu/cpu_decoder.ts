@@ -1,6 +1,7 @@
 import {
   encodeStep,
   fromArray,
+  type KvLayer,
   KvPool,
   Plan,
   rowsAttention,
@@ -23,6 +24,8 @@ export interface CpuDecoderOptions {
    * itself, as models would be whose operations are not all ours.
    */
   readonly replays?: boolean;
+  /** Type of cached keys and values. float16, the default, is what GPUs have: half the memory. */
+  readonly kvDtype?: KvLayer["dtype"];
 }
 
 /** A model at work on our own CPU kernels. */
@@ -33,9 +36,12 @@ export class CpuDecoder implements Decoder {
   readonly #plan: Plan | undefined;
 
   /** @throws {NativeError} when the model's layers or operations are none that the kernels know. */
-  constructor(model: TextModel, { replays = true }: CpuDecoderOptions = {}) {
+  constructor(
+    model: TextModel,
+    { replays = true, kvDtype = "float16" }: CpuDecoderOptions = {},
+  ) {
     this.#model = model;
-    this.#pool = new KvPool(model.kvLayers);
+    this.#pool = new KvPool(model.kvLayers.map((layer) => ({ ...layer, dtype: kvDtype })));
     this.#plan = replays ? record(model) : undefined;
   }
 

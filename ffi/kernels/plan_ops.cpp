@@ -12,6 +12,8 @@ namespace exo::kernels {
 constexpr size_t SERIAL_WORK_MAX = 16'384;
 // Chunks for each thread: enough to even out what a busy machine takes from one of them.
 constexpr int CHUNKS_PER_THREAD = 4;
+// The same for attention, whose parts have to be put together again.
+constexpr size_t SERIAL_ATTENTION_MAX = 600'000;
 
 Buffer::~Buffer() { std::free(data_); }
 
@@ -198,7 +200,7 @@ void run_attention(const Workbench& bench, const Op& op, const float* const* inp
   args.sinks = op.sinks;
   const int items = attention_items(args);
   const size_t work = scores * op.heads * (shape.key_dim + shape.value_dim) / 2;
-  const bool is_serial = work <= SERIAL_WORK_MAX * 4 || bench.pool.size() == 1;
+  const bool is_serial = work <= SERIAL_ATTENTION_MAX || bench.pool.size() == 1;
   if (is_serial) return kernels.attention_rows(args, 0, items);
   if (items >= bench.pool.size() * CHUNKS_PER_THREAD) {
     return bench.pool.run(items, [&](int item) { kernels.attention_rows(args, item, item + 1); });

@@ -77,12 +77,15 @@ async function continuation(
   return answer;
 }
 
-/** How a model's step may be computed here. */
+/** How a model's step may be computed here. The reference has its keys and values in f32. */
 const DECODERS = {
-  "our kernels, replayed": { isPacked: true, make: (model: TextModel) => new CpuDecoder(model) },
+  "our kernels, replayed": {
+    isPacked: true,
+    make: (model: TextModel) => new CpuDecoder(model, { kvDtype: "float32" }),
+  },
   "our kernels, one by one": {
     isPacked: true,
-    make: (model: TextModel) => new CpuDecoder(model, { replays: false }),
+    make: (model: TextModel) => new CpuDecoder(model, { replays: false, kvDtype: "float32" }),
   },
   "MLX's kernels": { isPacked: false, make: (model: TextModel) => new MlxDecoder(model) },
 };

@@ -1,0 +1,124 @@
+// Memory outside of MLX's allocator: aligned, in huge pages where there are any, and counted.
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <mutex>
+#include <new>
+
+#include "shim_native.h"
+
+namespace shim {
+
+namespace {
+
+std::atomic<size_t> used{0}, peak{0};
+
+/** What a huge page holds on x86-64 and, by default, on arm64. Source: Linux, transhuge.rst. */
+constexpr size_t HUGE_PAGE = size_t(2) << 20;
+
+/** Pieces of memory share slabs of this size; larger ones than a quarter have one of their own. */
+constexpr size_t SLAB_BYTES = size_t(64) << 20;
+
+/** A range of addresses from the system, given back when all of its pieces are. */
+struct Slab {
+  uint8_t* start;
+  size_t size;
+  size_t used = 0;
+  int pieces = 0;
+};
+
+/** Before each piece, in a cache line of its own; a piece without a slab comes from malloc. */
+struct Header {
+  Slab* slab;
+  size_t bytes;
+};
+constexpr size_t HEADER_BYTES = ek::ALIGN;
+static_assert(sizeof(Header) <= HEADER_BYTES);
+
+std::mutex slabs;              // Held while a slab is changed.
+Slab* current_slab = nullptr;  // Where small pieces come from.
+
+size_t rounded(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+Slab* map_slab(size_t bytes) {
+  const size_t size = rounded(bytes, HUGE_PAGE);
+  // More than needed, since only a part of it begins at a huge page; the rest goes back.
+  void* range = mmap(nullptr, size + HUGE_PAGE, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (range == MAP_FAILED) throw std::bad_alloc();
+  uint8_t* const begin = static_cast<uint8_t*>(range);
+  uint8_t* const start =
+      reinterpret_cast<uint8_t*>(rounded(reinterpret_cast<size_t>(begin), HUGE_PAGE));
+  if (start > begin) munmap(begin, start - begin);
+  uint8_t* const end = begin + size + HUGE_PAGE;
+  if (end > start + size) munmap(start + size, end - (start + size));
+#ifdef MADV_HUGEPAGE
+  // Weights are read from end to end in each step: with small pages, a seventh of the time is spent
+  // on finding them.
+  madvise(start, size, MADV_HUGEPAGE);
+#endif
+  return new Slab{start, size};
+}
+
+Slab* slab_for(size_t bytes) {
+  if (bytes > SLAB_BYTES / 4) return map_slab(bytes);
+  if (!current_slab || current_slab->size - current_slab->used < bytes) {
+    if (current_slab && current_slab->pieces == 0) {
+      munmap(current_slab->start, current_slab->size);
+      delete current_slab;
+    }
+    current_slab = nullptr;
+    current_slab = map_slab(SLAB_BYTES);
+  }
+  return current_slab;
+}
+
+void count(size_t bytes) {
+  const size_t now = used.fetch_add(bytes) + bytes;
+  size_t seen = peak.load();
+  while (now > seen && !peak.compare_exchange_weak(seen, now));
+}
+
+}  // namespace
+
+void* allocate_block(size_t bytes) {
+  const size_t whole = rounded(bytes, ek::ALIGN) + HEADER_BYTES;
+  uint8_t* at = static_cast<uint8_t*>(std::aligned_alloc(ek::ALIGN, whole));
+  if (!at) throw std::bad_alloc();
+  *reinterpret_cast<Header*>(at) = {nullptr, whole - HEADER_BYTES};
+  count(whole - HEADER_BYTES);
+  return at + HEADER_BYTES;
+}
+
+void* allocate_weights(size_t bytes) {
+  const size_t whole = rounded(bytes, ek::ALIGN) + HEADER_BYTES;
+  const std::lock_guard lock(slabs);
+  Slab* slab = slab_for(whole);
+  uint8_t* at = slab->start + slab->used;
+  slab->used += whole;
+  slab->pieces++;
+  *reinterpret_cast<Header*>(at) = {slab, whole - HEADER_BYTES};
+  count(whole - HEADER_BYTES);
+  return at + HEADER_BYTES;
+}
+
+void release_counted(void* data) {
+  if (!data) return;
+  const Header header = *reinterpret_cast<Header*>(static_cast<uint8_t*>(data) - HEADER_BYTES);
+  used.fetch_sub(header.bytes);
+  if (!header.slab) return std::free(static_cast<uint8_t*>(data) - HEADER_BYTES);
+  const std::lock_guard lock(slabs);
+  Slab* slab = header.slab;
+  if (--slab->pieces > 0) return;
+  if (slab == current_slab) current_slab = nullptr;
+  munmap(slab->start, slab->size);
+  delete slab;
+}
+
+size_t counted_bytes() { return used.load(); }
+size_t counted_peak_bytes() { return peak.load(); }
+void reset_counted_peak() { peak.store(used.load()); }
+
+}  // namespace shim
