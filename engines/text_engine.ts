@@ -49,6 +49,10 @@ const PIECE_SLACK_TOKENS = 16;
 /** Tokens that the warm-up reads and generates. */
 const WARMUP_TOKENS = 2;
 
+/** Tokens of a second prompt, by which the pace of prefill is learnt, and the time that it may take. */
+const PACE_TOKENS = 64;
+const PACE_MS = 250;
+
 /** Language models: first come, first served, one generation at a time. */
 export class TextEngine implements Engine {
   readonly #parts: TextEngineParts;
@@ -71,15 +75,20 @@ export class TextEngine implements Engine {
   }
 
   async warmup(): Promise<void> {
-    using generation = new Generation(this.#served, {
-      promptIds: Array.from({ length: WARMUP_TOKENS }, () => 0),
-      sampling: resolveSampling({ temperature: 0 }),
-      seed: 0n,
-      maxTokens: WARMUP_TOKENS,
-      stop: [],
-      eosIds: new Set(),
-    });
-    while (!(await generation.advance()).some(({ type }) => type === "finished"));
+    const { now } = this.#parts;
+    const startedAt = now();
+    for (const length of [WARMUP_TOKENS, PACE_TOKENS]) {
+      using generation = new Generation(this.#served, {
+        promptIds: Array.from({ length }, () => 0),
+        sampling: resolveSampling({ temperature: 0 }),
+        seed: 0n,
+        maxTokens: WARMUP_TOKENS,
+        stop: [],
+        eosIds: new Set(),
+      });
+      const isOver = () => length === PACE_TOKENS && now() - startedAt > PACE_MS;
+      while (!isOver() && !(await generation.advance()).some(({ type }) => type === "finished"));
+    }
   }
 
   submit({ taskId, payload }: GenerationTask): { promptTokens: number } {
