@@ -9,50 +9,44 @@
  * also keeps the object in `bench/results/` and writes `docs/performance.md` from it, unless
  * something failed; then it exits with 6.
  */
-import { basename, join } from "node:path";
-import { directories } from "../core/directories.ts";
-import { AppError, ERRORS, toAppError } from "../core/errors.ts";
+import { join } from "node:path";
 import config from "../deno.json" with { type: "json" };
+import { type Contest, contest, type LlamaPrograms } from "./contest.ts";
 import { exoServer } from "./exo_server.ts";
 import { thisMachine } from "./machine.ts";
 import { llamaCpp } from "./peers/llama_cpp.ts";
 import { mlxLm } from "./peers/mlx_lm.ts";
 import { PAGE_PATH, performancePage, ratioLines, RESULT_PATH } from "./performance_page.ts";
 import { busyPercent } from "./process_usage.ts";
-import { Processes } from "./processes.ts";
-import { type Contest, contest, type LlamaPrograms } from "./contest.ts";
+import type { ModelServer } from "./server.ts";
+import {
+  defaultModel,
+  LOOK_MS,
+  modelReport,
+  note,
+  ROOT,
+  runBenchmark,
+  type Setting,
+  sources,
+} from "./setting.ts";
 import { idleCost, startCost } from "./start_cost.ts";
 import { commandOf, type SuiteOptions, suiteOptions } from "./suite_options.ts";
-import type { ModelReport, SuiteReport, SuiteSettings } from "./suite_report.ts";
-import type { ModelServer } from "./server.ts";
+import type { SuiteReport, SuiteSettings } from "./suite_report.ts";
 
-const ROOT = new URL("..", import.meta.url).pathname;
 const EXIT_SOME_FAILED = 6;
 
 /** Tokens of a context beyond prompt and answer: a prompt is sized by trying. */
 const CONTEXT_SPARE_TOKENS = 256;
 
-/** For how long the machine is looked at before a turn. */
-const LOOK_MS = 500;
-
-const note = (line: string) => Deno.stderr.writeSync(new TextEncoder().encode(`${line}\n`));
-
-/** What all steps share. */
-interface Setting {
+/** What all steps of this benchmark share. */
+interface SuiteSetting extends Setting {
   readonly options: SuiteOptions;
-  readonly processes: Processes;
-  /** Takes what goes at the end. */
-  readonly scratch: string;
-  /** Where peers are installed; exists. */
-  readonly peersDir: string;
-  /** In that folder: what programs said in the last run. */
-  readonly logs: string;
-  readonly signal: AbortSignal;
+  /** Environment of all servers. */
   readonly env: Readonly<Record<string, string>>;
 }
 
 /** Runs all that was asked for. @throws {AppError} when nothing can be measured. */
-async function suite(setting: Setting): Promise<SuiteReport> {
+async function suite(setting: SuiteSetting): Promise<SuiteReport> {
   const { options, signal } = setting;
   const startedAt = new Date().toISOString();
   const modelPath = options.model ?? await defaultModel(setting);
@@ -71,7 +65,7 @@ async function suite(setting: Setting): Promise<SuiteReport> {
   });
   return {
     schemaVersion: 1,
-    tool: { name: "exo", version: config.version, ...await sources(setting) },
+    tool: await sources(setting),
     command: commandOf(options),
     startedAt,
     finishedAt: new Date().toISOString(),
@@ -86,7 +80,7 @@ function settingsOf({ pp, tg, concurrency, warmup, rounds, threads }: SuiteOptio
 }
 
 async function install(
-  { options, processes, scratch, peersDir, logs, signal, env }: Setting,
+  { options, processes, scratch, peersDir, logs, signal, env }: SuiteSetting,
   modelPath: string,
 ): Promise<{ servers: ModelServer[]; llamaPrograms: LlamaPrograms | null }> {
   const { threads, pp, tg } = options;
@@ -106,48 +100,6 @@ async function install(
   return { servers, llamaPrograms };
 }
 
-function cacheFolder(): string {
-  const env = Deno.env.toObject();
-  return directories({ env, os: Deno.build.os, home: env["HOME"] ?? "/" }).cache;
-}
-
-/** The model of `exo demo`, fetched by the room that this one may not import. */
-async function defaultModel({ processes, logs }: Setting): Promise<string> {
-  note("exo: the default model");
-  const script = join(ROOT, "cli/default_model.ts");
-  const args = ["run", "-A", script, cacheFolder()];
-  const said = await processes.run(Deno.execPath(), args, { logPath: join(logs, "model.log") });
-  return said.trim();
-}
-
-async function modelReport(path: string): Promise<ModelReport> {
-  let bytes: Uint8Array<ArrayBuffer>;
-  try {
-    bytes = await Deno.readFile(path);
-  } catch (cause) {
-    const found = cause instanceof Error ? cause.message : String(cause);
-    throw new AppError("not_found", `Cannot read ${path}: ${found}, a GGUF file needed`, {
-      hint: "name another with --model, or leave it away to take the default model",
-      cause,
-    });
-  }
-  const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  return { file: basename(path), bytes: bytes.length, sha256: digest.toHex() };
-}
-
-async function sources({ processes, logs }: Setting) {
-  const git = (...args: string[]) =>
-    processes.run("git", ["-C", ROOT, ...args], { logPath: join(logs, "git.log") });
-  try {
-    const commit = (await git("rev-parse", "--short=12", "HEAD")).trim();
-    const changes = await git("status", "--porcelain", "--untracked-files=no");
-    return { commit, hasChanges: changes.trim() !== "" };
-  } catch (error) {
-    if (!(error instanceof AppError)) throw error;
-    return { commit: null, hasChanges: false };
-  }
-}
-
 /** A report with failures lacks figures that the kept one has. */
 async function keep(report: SuiteReport): Promise<void> {
   if (report.failed > 0) return void note(`Kept nothing: failures: ${report.failed}`);
@@ -157,46 +109,15 @@ async function keep(report: SuiteReport): Promise<void> {
   note(`Wrote ${RESULT_PATH} and ${PAGE_PATH}`);
 }
 
-/** The folder by its full path, made if it is not there. */
-async function folder(path: string): Promise<string> {
-  await Deno.mkdir(path, { recursive: true });
-  return await Deno.realPath(path);
-}
-
-/** The exit code. */
-async function main(signal: AbortSignal): Promise<number> {
-  const options = suiteOptions(Deno.args, navigator.hardwareConcurrency);
-  const threads = String(options.threads);
-  const env = { EXO_THREADS: threads, OMP_NUM_THREADS: threads, OPENBLAS_NUM_THREADS: threads };
-  const peersDir = await folder(options.peersDir ?? join(cacheFolder(), "bench-peers"));
-  await Deno.remove(join(peersDir, "logs"), { recursive: true }).catch(() => {});
-  const logs = await folder(join(peersDir, "logs"));
-  const scratch = await Deno.makeTempDir({ prefix: "exo-bench-" });
-  try {
-    await using processes = new Processes(signal);
-    const report = await suite({ options, processes, scratch, peersDir, logs, signal, env });
+await runBenchmark(
+  () => suiteOptions(Deno.args, navigator.hardwareConcurrency),
+  async (options, setting) => {
+    const threads = String(options.threads);
+    const env = { EXO_THREADS: threads, OMP_NUM_THREADS: threads, OPENBLAS_NUM_THREADS: threads };
+    const report = await suite({ ...setting, options, env });
     Deno.stdout.writeSync(new TextEncoder().encode(`${JSON.stringify(report, null, 2)}\n`));
     note(`\n${ratioLines(report).join("\n")}`);
     if (options.write) await keep(report);
     return report.failed > 0 ? EXIT_SOME_FAILED : 0;
-  } finally {
-    await Deno.remove(scratch, { recursive: true });
-  }
-}
-
-function interrupted(): AbortSignal {
-  const controller = new AbortController();
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    Deno.addSignalListener(signal, () => controller.abort());
-  }
-  return controller.signal;
-}
-
-const signal = interrupted();
-try {
-  Deno.exit(await main(signal));
-} catch (thrown) {
-  const error = signal.aborted ? new AppError("cancelled", "Interrupted") : toAppError(thrown);
-  note(`error: ${error.message}${error.hint ? `\nhint: ${error.hint}` : ""}`);
-  Deno.exit(ERRORS[error.code].exit);
-}
+  },
+);

@@ -36,16 +36,14 @@ export function suiteOptions(args: readonly string[], cores: number): SuiteOptio
   return {
     peers: [...new Set(values.peer)].map(peerNamed),
     model: values.model,
-    rounds: number("rounds", values.rounds, 1),
-    warmup: number("warmup", values.warmup, 0),
-    threads: number("threads", values.threads, 1),
-    pp: number("pp", values.pp, 1),
-    tg: number("tg", values.tg, 1),
-    concurrency: [
-      ...new Set(values.concurrency.split(",").map((one) => number("concurrency", one, 1))),
-    ],
-    starts: number("starts", values.starts, 1),
-    idleSeconds: number("idle", values.idle, 1),
+    rounds: numberFlag("rounds", values.rounds, 1),
+    warmup: numberFlag("warmup", values.warmup, 0),
+    threads: numberFlag("threads", values.threads, 1),
+    pp: numberFlag("pp", values.pp, 1),
+    tg: numberFlag("tg", values.tg, 1),
+    concurrency: numberListFlag("concurrency", values.concurrency),
+    starts: numberFlag("starts", values.starts, 1),
+    idleSeconds: numberFlag("idle", values.idle, 1),
     peersDir: values["peers-dir"],
     write: values.write,
   };
@@ -101,7 +99,13 @@ function peerNamed(name: string): PeerName {
   });
 }
 
-function number(flag: string, word: string, min: number): number {
+/** The numbers from 1 on of a flag such as `1,4`, each once. @throws {AppError} `usage`. */
+export function numberListFlag(flag: string, words: string): number[] {
+  return [...new Set(words.split(",").map((one) => numberFlag(flag, one, 1)))];
+}
+
+/** The whole number of a flag, `min` at least. @throws {AppError} `usage`. */
+export function numberFlag(flag: string, word: string, min: number): number {
   const value = /^\d+$/.test(word) ? Number(word) : NaN;
   if (value >= min && value <= NUMBER_MAX) return value;
   const needed = `a whole number from ${min} to ${NUMBER_MAX} needed`;

@@ -76,18 +76,39 @@ export interface LlamaBenchOptions {
  */
 export async function llamaBench(options: LlamaBenchOptions): Promise<LlamaBenchFigure[]> {
   const { run, start, program, modelPath, threads, lengths, concurrency } = options;
-  const pp = [...new Set(lengths.map((one) => one.pp))].join(",");
-  const tg = [...new Set(lengths.map((one) => one.tg))].join(",");
-  const common = ["-m", modelPath, "-t", String(threads)];
-  const alone = ["-p", pp, "-n", tg, "-r", "1", "-o", "json"];
-  const figures = parseLlamaBench(await run(program("llama-bench"), [...common, ...alone], start));
+  const [pp, tg] = [listed(lengths.map((one) => one.pp)), listed(lengths.map((one) => one.tg))];
+  const args = [
+    "-m",
+    modelPath,
+    "-t",
+    String(threads),
+    "-p",
+    pp,
+    "-n",
+    tg,
+    "-r",
+    "1",
+    "-o",
+    "json",
+  ];
+  const figures = parseLlamaBench(await run(program("llama-bench"), args, start));
   const atOnce = concurrency.filter((count) => count > 1);
   if (atOnce.length === 0) return figures;
-  const most = Math.max(...atOnce) * Math.max(...lengths.map((one) => one.pp + one.tg));
-  const batched = [
-    ...["-tb", String(threads), "-c", String(most), "-npp", pp, "-ntg", tg],
-    ...["-npl", atOnce.join(","), "--output-format", "jsonl"],
+  return [...figures, ...await llamaBatchedBench({ ...options, concurrency: atOnce })];
+}
+
+/** One turn of several sequences at once, each with a prompt of its own. */
+export async function llamaBatchedBench(options: LlamaBenchOptions): Promise<LlamaBenchFigure[]> {
+  const { run, start, program, modelPath, threads, lengths, concurrency } = options;
+  const most = Math.max(...concurrency) * Math.max(...lengths.map((one) => one.pp + one.tg));
+  const args = [
+    ...["-m", modelPath, "-t", String(threads), "-tb", String(threads), "-c", String(most)],
+    ...["-npp", listed(lengths.map((one) => one.pp)), "-ntg", listed(lengths.map((one) => one.tg))],
+    ...["-npl", listed(concurrency), "--output-format", "jsonl"],
   ];
-  const said = await run(program("llama-batched-bench"), [...common, ...batched], start);
-  return [...figures, ...parseBatchedBench(said)];
+  return parseBatchedBench(await run(program("llama-batched-bench"), args, start));
+}
+
+function listed(numbers: readonly number[]): string {
+  return [...new Set(numbers)].join(",");
 }

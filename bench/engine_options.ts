@@ -1,0 +1,67 @@
+import { basename } from "node:path";
+import { parseArgs } from "node:util";
+import { AppError } from "../core/errors.ts";
+import { numberFlag, numberListFlag } from "./suite_options.ts";
+import { SYNTHETIC_500M } from "./synthetic_model.ts";
+
+/** What `deno task bench:engine` was asked for. */
+export interface EngineOptions {
+  /** A GGUF file, or the name of the synthetic model; undefined takes the default model. */
+  readonly model: string | undefined;
+  readonly rounds: number;
+  /** Numbers of threads, each measured in each round. */
+  readonly threads: readonly number[];
+  readonly pp: number;
+  readonly tg: number;
+  /** Sequences at once, with the most threads. */
+  readonly concurrency: readonly number[];
+  /** Where llama.cpp is installed; undefined takes a folder in exo's cache. */
+  readonly peersDir: string | undefined;
+}
+
+/** The flags as options; `cores` is the most threads of the default. @throws {AppError} `usage`. */
+export function engineOptions(args: readonly string[], cores: number): EngineOptions {
+  const values = valuesOf(args, cores);
+  return {
+    model: values.model,
+    rounds: numberFlag("rounds", values.rounds, 1),
+    threads: numberListFlag("threads", values.threads),
+    pp: numberFlag("pp", values.pp, 1),
+    tg: numberFlag("tg", values.tg, 2),
+    concurrency: numberListFlag("concurrency", values.concurrency),
+    peersDir: values["peers-dir"],
+  };
+}
+
+/** The command that asks for the same; folders are left out, since they are of one machine. */
+export function commandOf({ model, rounds, threads, pp, tg, concurrency }: EngineOptions): string {
+  const flags = [
+    ...(model === undefined ? [] : [`--model ${basename(model)}`]),
+    ...[`--rounds ${rounds}`, `--threads ${threads.join(",")}`, `--pp ${pp}`, `--tg ${tg}`],
+    `--concurrency ${concurrency.join(",")}`,
+  ];
+  return ["deno task bench:engine", ...flags].join(" ");
+}
+
+function valuesOf(args: readonly string[], cores: number) {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        model: { type: "string" },
+        rounds: { type: "string", default: "5" },
+        threads: { type: "string", default: [...new Set([1, cores])].join(",") },
+        pp: { type: "string", default: "512" },
+        tg: { type: "string", default: "64" },
+        concurrency: { type: "string", default: "4,8" },
+        "peers-dir": { type: "string" },
+      },
+    }).values;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new AppError("usage", `Cannot read the flags: ${reason}`, {
+      hint: `as in --model ${SYNTHETIC_500M.name} --rounds 3 --threads 1,2 --concurrency 4,8`,
+      cause,
+    });
+  }
+}
