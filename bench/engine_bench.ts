@@ -3,9 +3,10 @@
  * with llama.cpp's own benchmark programs and a plain loop that reads memory.
  *
  *     deno task bench:engine [--model FILE.gguf | --model synthetic-500m] [--rounds N]
- *       [--threads N,…] [--pp N] [--tg N] [--concurrency N,…] [--peers-dir DIR]
+ *       [--threads N,…] [--pp N] [--tg N] [--concurrency N,…] [--peers-dir DIR] [--write]
  *
- * One JSON object on stdout (`engine_report.ts`), progress and a table of ratios on stderr.
+ * One JSON object on stdout (`engine_report.ts`), progress and a table of ratios on stderr. `--write`
+ * also keeps the object in `bench/results/` and writes `docs/performance.md` anew.
  */
 import { basename, join } from "node:path";
 import { modelCardFromGguf } from "../core/gguf.ts";
@@ -26,6 +27,7 @@ import {
 import { thisMachine } from "./machine.ts";
 import { llamaBatchedBench, llamaBench, type LlamaBenchOptions } from "./peers/llama_bench.ts";
 import { llamaCpp } from "./peers/llama_cpp.ts";
+import { ENGINE_PATHS, keepReport } from "./performance_page.ts";
 import { busyPercent } from "./process_usage.ts";
 import { compileReadLoop, type ReadLoop } from "./read_loop.ts";
 import { alternate } from "./rounds.ts";
@@ -42,7 +44,7 @@ import {
 import type { LlamaBenchFigure } from "./suite_report.ts";
 import { SYNTHETIC_500M, writeSyntheticModel } from "./synthetic_model.ts";
 
-/** Tokens before the answers of several sequences at once, as in `engine_turn.ts`. */
+/** Tokens of a short prompt: what comes before answers whose decoding is measured. */
 const SHORT_PROMPT_TOKENS = 32;
 
 /** What the turns need. */
@@ -132,7 +134,7 @@ function concurrencyFor({ threads, concurrency }: EngineOptions, own: number): r
 async function ownTurn({ options, setting, bound }: Rig, threads: number): Promise<EngineFigures> {
   const { pp, tg } = options;
   const concurrency = concurrencyFor(options, threads);
-  const task: EngineTask = { model: bound, pp, tg, concurrency };
+  const task: EngineTask = { model: bound, pp, tg, shortPp: SHORT_PROMPT_TOKENS, concurrency };
   const script = join(ROOT, "bench/engine_turn.ts");
   const args = ["run", "-A", script, JSON.stringify(task)];
   const said = await setting.processes.run(Deno.execPath(), args, {
@@ -162,6 +164,8 @@ await runBenchmark(
     const report = await engineBench(options, setting);
     Deno.stdout.writeSync(new TextEncoder().encode(`${JSON.stringify(report, null, 2)}\n`));
     note(`\n${engineLines(report).join("\n")}`);
+    const isSynthetic = options.model === SYNTHETIC_500M.name;
+    if (options.write) await keepReport(ENGINE_PATHS[isSynthetic ? "synthetic" : "model"], report);
     return 0;
   },
 );

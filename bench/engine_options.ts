@@ -17,6 +17,8 @@ export interface EngineOptions {
   readonly concurrency: readonly number[];
   /** Where llama.cpp is installed; undefined takes a folder in exo's cache. */
   readonly peersDir: string | undefined;
+  /** Whether the result is kept and the page written. */
+  readonly write: boolean;
 }
 
 /** The flags as options; `cores` is the most threads of the default. @throws {AppError} `usage`. */
@@ -30,15 +32,18 @@ export function engineOptions(args: readonly string[], cores: number): EngineOpt
     tg: numberFlag("tg", values.tg, 2),
     concurrency: numberListFlag("concurrency", values.concurrency),
     peersDir: values["peers-dir"],
+    write: values.write,
   };
 }
 
 /** The command that asks for the same; folders are left out, since they are of one machine. */
-export function commandOf({ model, rounds, threads, pp, tg, concurrency }: EngineOptions): string {
+export function commandOf(options: EngineOptions): string {
+  const { model, rounds, threads, pp, tg, concurrency, write } = options;
   const flags = [
     ...(model === undefined ? [] : [`--model ${basename(model)}`]),
     ...[`--rounds ${rounds}`, `--threads ${threads.join(",")}`, `--pp ${pp}`, `--tg ${tg}`],
     `--concurrency ${concurrency.join(",")}`,
+    ...(write ? ["--write"] : []),
   ];
   return ["deno task bench:engine", ...flags].join(" ");
 }
@@ -55,6 +60,7 @@ function valuesOf(args: readonly string[], cores: number) {
         tg: { type: "string", default: "64" },
         concurrency: { type: "string", default: "4,8" },
         "peers-dir": { type: "string" },
+        write: { type: "boolean", default: false },
       },
     }).values;
   } catch (cause) {

@@ -12,6 +12,8 @@ export interface EngineTask {
   readonly pp: number;
   /** Tokens that are generated, after a short prompt. */
   readonly tg: number;
+  /** Tokens of that prompt, or the fewest that the chat template leaves room for. */
+  readonly shortPp: number;
   /** Sequences at once, beside the one that is measured alone. */
   readonly concurrency: readonly number[];
 }
@@ -204,12 +206,13 @@ function outsideMs({ decode: { stepMs, kernelMs } }: EngineFigures): number {
   return Math.max(0, stepMs - Object.values(kernelMs).reduce((sum, ms) => sum + ms, 0));
 }
 
-const HEAD = ["What", "Threads", "exo", "Against", "Ratio", "Asked"] as const;
+/** Names of what `cellsOf` gives. */
+export const ENGINE_HEAD = ["What", "Threads", "exo", "Against", "Ratio", "Asked"] as const;
 
 /** The rows as lines for a terminal. */
 export function engineLines({ rows, settings }: EngineReport): string[] {
-  const shown = [HEAD, ...rows.map(cellsOf)];
-  const widths = HEAD.map((_, at) => Math.max(...shown.map((row) => row[at]?.length ?? 0)));
+  const shown = [ENGINE_HEAD, ...rows.map(cellsOf)];
+  const widths = ENGINE_HEAD.map((_, at) => Math.max(...shown.map((row) => row[at]?.length ?? 0)));
   const lines = shown.map((row) => row.map((cell, at) => cell.padEnd(widths[at] ?? 0)).join("  "));
   const against = `Speeds against llama.cpp ${settings.llamaCpp}; medians of ${settings.rounds}`;
   return [...lines.map((line) => line.trimEnd()), against];

@@ -16,9 +16,6 @@ import type { EngineFigures, EngineTask, LoadFigures } from "./engine_report.ts"
 import { usageOf } from "./process_usage.ts";
 import { promptText, sizePrompt } from "./prompt.ts";
 
-/** Tokens that a short prompt has, where the chat template leaves room for so few. */
-const SHORT_PROMPT_TOKENS = 32;
-
 /** All that was asked for. @throws {AppError} when the model cannot be measured here. */
 async function measureTurn(task: EngineTask): Promise<EngineFigures> {
   if (!usesCpuKernels()) { // Opens the library, as a runner has before it is told to load.
@@ -62,9 +59,9 @@ function forgetPeak(): void {
 /** One sequence at a time, through the engine's own queue. */
 async function measureAlone(
   engine: Engine,
-  { pp, tg }: EngineTask,
+  { pp, tg, shortPp }: EngineTask,
 ): Promise<Pick<EngineFigures, "prompt" | "decode">> {
-  const short = await promptOf(engine, SHORT_PROMPT_TOKENS);
+  const short = await promptOf(engine, shortPp);
   const long = await promptOf(engine, pp);
   await answer(engine, request(long(0), 2)); // By it the engine learns how long its steps take.
   const { stats: { decode }, promptTokens } = await answer(engine, request(short(1), tg));
@@ -139,7 +136,7 @@ function notMeasured(found: string): AppError {
 }
 
 /** Several sequences in each step, which the decoder can do and the engine does not yet. */
-async function measureAtOnce({ model, concurrency, tg }: EngineTask) {
+async function measureAtOnce({ model, concurrency, tg, shortPp }: EngineTask) {
   if (concurrency.length === 0) return [];
   const checkpoint = openCheckpoint(model.modelPath);
   const loading = loadWeights(checkpoint, model.shard.nLayers);
@@ -150,7 +147,7 @@ async function measureAtOnce({ model, concurrency, tg }: EngineTask) {
   using decoder = decoderOf(built, weights.isPacked);
   const figures: EngineFigures["atOnce"][number][] = [];
   for (const count of concurrency) {
-    const options = { count, tg, vocabSize: built.vocabSize };
+    const options = { count, tg, shortPp, vocabSize: built.vocabSize };
     figures.push({ concurrency: count, tokensPerSecond: await decodeAtOnce(decoder, options) });
   }
   return figures;
@@ -158,12 +155,12 @@ async function measureAtOnce({ model, concurrency, tg }: EngineTask) {
 
 async function decodeAtOnce(
   decoder: Decoder,
-  { count, tg, vocabSize }: { count: number; tg: number; vocabSize: number },
+  { count, tg, shortPp, vocabSize }: Record<"count" | "tg" | "shortPp" | "vocabSize", number>,
 ): Promise<number> {
   using caches = new DisposableStack();
   const sequences = Array.from({ length: count }, (_, sequence) => ({
     cache: caches.use(decoder.makeCache()),
-    ids: Array.from({ length: SHORT_PROMPT_TOKENS }, (_, at) => (sequence * 7919 + at) % vocabSize),
+    ids: Array.from({ length: shortPp }, (_, at) => (sequence * 7919 + at) % vocabSize),
   }));
   let last: number[] = [];
   for (const sequence of sequences) {

@@ -1,4 +1,5 @@
 import { formatBytes } from "../core/units.ts";
+import { cellsOf, ENGINE_HEAD, type EngineReport } from "./engine_report.ts";
 import { LLAMA_BENCH } from "./ratios.ts";
 import type { CellReport } from "./report.ts";
 import { mean } from "./statistics.ts";
@@ -6,6 +7,11 @@ import type { LlamaBenchFigure, Ratio, ServerReport, SuiteReport } from "./suite
 
 /** The report that is kept, and the page made of it, below the root of the sources. */
 export const RESULT_PATH = "bench/results/latest.json";
+/** Likewise of the engine alone, by what was measured: a model from outside, and a synthetic one. */
+export const ENGINE_PATHS = {
+  model: "bench/results/engine.json",
+  synthetic: "bench/results/engine-synthetic.json",
+} as const;
 /** See `RESULT_PATH`. */
 export const PAGE_PATH = "docs/performance.md";
 
@@ -16,11 +22,14 @@ const LINE_CHARS_MAX = 100;
 
 type Row = readonly string[];
 
-/** The performance page: all of its figures come from `report`. */
-export function performancePage(report: SuiteReport): string {
+/** The performance page: all of its figures come from these reports. */
+export function performancePage(
+  report: SuiteReport,
+  engines: readonly EngineReport[] = [],
+): string {
   const sections = [
     "# Performance",
-    "All figures of this page come from one run of the benchmark, which writes the page " +
+    "All figures of this page come from the runs whose commands it shows, which write the page " +
     "(`bench/performance_page.ts`); do not edit it. Absolute figures hold for the machine below " +
     "and tell orders of magnitude elsewhere; ratios come from turns taken in alternation.",
     ["```sh", `npx -y ${report.command}`, "```"].join("\n"),
@@ -39,6 +48,7 @@ export function performancePage(report: SuiteReport): string {
       report.servers.map(loadRow),
     ),
     ...(report.ratios.length === 0 ? [] : ratioSections(report)),
+    ...(engines.length === 0 ? [] : engineSections(engines)),
     "## Settings and noise",
     [...report.servers.map(settingsLine), ...noiseLines(report)].map((line) => wrap(`- ${line}`))
       .join("\n"),
@@ -156,6 +166,23 @@ function ratioRow({ peer, metric, unit, ours, theirs, ratio, better }: Ratio): R
   return [peer, metric, figure(ours), figure(theirs), `${shown(ratio)} ×`, better];
 }
 
+function engineSections(engines: readonly EngineReport[]): string[] {
+  return [
+    "## The engine alone",
+    "The decoder in a process of its own, without node and HTTP, in turns with llama.cpp's own " +
+    "programs and with a loop that only reads memory. Medians; memory is what loading adds at most.",
+    ...engines.flatMap(({ command, startedAt, tool, model, settings, rows }) => [
+      ["```sh", `npx -y ${command}`, "```"].join("\n"),
+      `${model.file}: ${formatBytes(model.weightBytes)} of weights, of which ` +
+      `${formatBytes(model.tokenBytes)} are read for each token. ${startedAt.slice(0, 10)}, exo ` +
+      `${tool.commit ?? "unknown"}${tool.hasChanges ? " with changes" : ""}, llama.cpp ` +
+      `${settings.llamaCpp}; a prompt of ${settings.pp} tokens, ${settings.tg} tokens generated, ` +
+      `${settings.rounds} rounds.`,
+      table(ENGINE_HEAD, rows.map(cellsOf)),
+    ]),
+  ];
+}
+
 function settingsLine({ name, settings }: ServerReport): string {
   return `${name}: ${settings}.`;
 }
@@ -236,9 +263,29 @@ function shown(value: number | null): string {
   return value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2);
 }
 
-// As a program it writes the page anew from the report that is kept.
-if (import.meta.main) {
+/** The page of the reports that are kept. */
+export async function keptPage(): Promise<string> {
+  const read = async (path: string) =>
+    JSON.parse(await Deno.readTextFile(new URL(`../${path}`, import.meta.url)));
+  const engines: EngineReport[] = [];
+  for (const path of Object.values(ENGINE_PATHS)) {
+    const kept = await read(path).catch((error) => {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    });
+    if (kept) engines.push(kept);
+  }
+  return performancePage(await read(RESULT_PATH), engines);
+}
+
+/** Keeps a report, and writes the page of all that are kept. */
+export async function keepReport(path: string, report: SuiteReport | EngineReport): Promise<void> {
   const root = new URL("../", import.meta.url);
-  const kept = await Deno.readTextFile(new URL(RESULT_PATH, root));
-  await Deno.writeTextFile(new URL(PAGE_PATH, root), performancePage(JSON.parse(kept)));
+  await Deno.mkdir(new URL("bench/results", root), { recursive: true });
+  await Deno.writeTextFile(new URL(path, root), `${JSON.stringify(report, null, 2)}\n`);
+  await Deno.writeTextFile(new URL(PAGE_PATH, root), await keptPage());
+}
+
+// As a program it writes the page anew from the reports that are kept.
+if (import.meta.main) {
+  await Deno.writeTextFile(new URL(`../${PAGE_PATH}`, import.meta.url), await keptPage());
 }

@@ -16,7 +16,7 @@ import { exoServer } from "./exo_server.ts";
 import { thisMachine } from "./machine.ts";
 import { llamaCpp } from "./peers/llama_cpp.ts";
 import { mlxLm } from "./peers/mlx_lm.ts";
-import { PAGE_PATH, performancePage, ratioLines, RESULT_PATH } from "./performance_page.ts";
+import { keepReport, PAGE_PATH, ratioLines, RESULT_PATH } from "./performance_page.ts";
 import { busyPercent } from "./process_usage.ts";
 import type { ModelServer } from "./server.ts";
 import {
@@ -24,7 +24,6 @@ import {
   LOOK_MS,
   modelReport,
   note,
-  ROOT,
   runBenchmark,
   type Setting,
   sources,
@@ -103,9 +102,7 @@ async function install(
 /** A report with failures lacks figures that the kept one has. */
 async function keep(report: SuiteReport): Promise<void> {
   if (report.failed > 0) return void note(`Kept nothing: failures: ${report.failed}`);
-  await Deno.mkdir(join(ROOT, "bench/results"), { recursive: true });
-  await Deno.writeTextFile(join(ROOT, RESULT_PATH), `${JSON.stringify(report, null, 2)}\n`);
-  await Deno.writeTextFile(join(ROOT, PAGE_PATH), performancePage(report));
+  await keepReport(RESULT_PATH, report);
   note(`Wrote ${RESULT_PATH} and ${PAGE_PATH}`);
 }
 

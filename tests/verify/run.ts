@@ -6,8 +6,12 @@
  *     deno task verify http [--seed S] [--requests N]         mutated requests
  *     deno task verify aborts [--seed S] [--requests N]        answers that are left at random
  *     deno task verify models [--seed S] [--files N]           mutated model files
+ *     deno task verify ruler [--rounds N]                      exo bench beside OpenAI's own client
+ *     deno task verify perplexity [--record]                   a text, on our kernels and MLX's
  */
 import { parseArgs } from "node:util";
+import { fetchDefaultModel } from "../../cli/default_model.ts";
+import { directories } from "../../core/directories.ts";
 import { ensureSetup } from "../../ffi/setup.ts";
 import { abortRequests } from "./aborts.ts";
 import { CELLS, runCell } from "./faults.ts";
@@ -15,6 +19,14 @@ import type { NodeSample } from "../support/measured_node.ts";
 import { type Finding, fuzzHttp, fuzzSlowly, FuzzTarget, growthOf } from "./http.ts";
 import { killNode } from "./kills.ts";
 import { fuzzModels } from "./model_files.ts";
+import { compareRulers } from "./ruler.ts";
+import {
+  PERPLEXITY_CHANGE_MAX,
+  perplexityOf,
+  perplexityRecording,
+  predictOnOurs,
+  recordPerplexity,
+} from "./perplexity.ts";
 
 const say = (line: string) => Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
 
@@ -80,6 +92,19 @@ async function verifyKills(seed: number, kills: number): Promise<Tally> {
   }
 }
 
+/** Most that two rulers may differ by. */
+const RULER_SHARE_MAX = 0.03;
+
+async function verifyRuler(rounds: number): Promise<Tally> {
+  await ensureSetup({ onProgress: say });
+  const { ours, theirs, difference } = await compareRulers(rounds);
+  for (const [name, { decodeTokensPerSecond, ttftMs }] of Object.entries({ ours, theirs })) {
+    say(`${name}: decode ${decodeTokensPerSecond.toFixed(1)} tok/s, TTFT ${ttftMs.toFixed(1)} ms`);
+  }
+  say(`they differ by ${(difference * 100).toFixed(2)} %`);
+  return difference <= RULER_SHARE_MAX ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
+}
+
 async function verifyAborts(seed: number, requests: number): Promise<Tally> {
   await ensureSetup({ onProgress: say });
   try {
@@ -120,6 +145,26 @@ async function verifyHttp(seed: number, requests: number): Promise<Tally> {
   return { passed, failed };
 }
 
+async function verifyPerplexity(records: boolean): Promise<Tally> {
+  await ensureSetup({ onProgress: say });
+  const env = Deno.env.toObject();
+  const { cache } = directories({ env, os: Deno.build.os, home: env["HOME"] ?? "/" });
+  const model = env["EXO_TEST_SMOLLM2_GGUF"] ?? await fetchDefaultModel(cache, say);
+  const recorded = records ? await recordPerplexity(model, say) : perplexityRecording();
+  say(`MLX ${recorded.mlx}'s own kernels: ${recorded.perplexity} over ${recorded.tokens} tokens`);
+  let [passed, failed] = [0, 0];
+  for (const kvDtype of ["float32", "float16"] as const) {
+    const perplexity = perplexityOf(await predictOnOurs(model, { kvDtype }));
+    const change = perplexity / recorded.perplexity - 1;
+    const percent = (change * 100).toFixed(4);
+    const holds = Math.abs(change) < PERPLEXITY_CHANGE_MAX;
+    say(`our kernels, ${kvDtype} cache: ${perplexity}, ${percent} %${holds ? "" : ": FAILED"}`);
+    if (holds) passed++;
+    else failed++;
+  }
+  return { passed, failed };
+}
+
 const mib = (bytes: number) => (bytes / 1_048_576).toFixed(1);
 const heldIn = (sample: NodeSample) =>
   `${mib(sample.liveBytes)} MiB alive, ${mib(sample.residentBytes)} resident`;
@@ -134,6 +179,8 @@ const { positionals: [bar], values } = parseArgs({
     files: { type: "string", default: "5000" },
     kills: { type: "string", default: "50" },
     requests: { type: "string" },
+    rounds: { type: "string", default: "7" },
+    record: { type: "boolean", default: false },
   },
 });
 const run: Record<string, () => Promise<Tally>> = {
@@ -141,6 +188,8 @@ const run: Record<string, () => Promise<Tally>> = {
   kills: () => verifyKills(Number(values.seed), Number(values.kills)),
   aborts: () => verifyAborts(Number(values.seed), Number(values.requests ?? 500)),
   models: () => verifyModels(Number(values.seed), Number(values.files)),
+  perplexity: () => verifyPerplexity(values.record),
+  ruler: () => verifyRuler(Number(values.rounds)),
   http: () => verifyHttp(Number(values.seed), Number(values.requests ?? 200_000)),
 };
 const wanted = run[bar ?? ""];

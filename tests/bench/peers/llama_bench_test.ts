@@ -1,5 +1,6 @@
 import { deepEqual, equal, throws } from "node:assert/strict";
 import {
+  llamaBatchedBench,
   llamaBench,
   parseBatchedBench,
   parseLlamaBench,
@@ -53,9 +54,12 @@ Deno.test("llamaBench() asks for the same file, lengths and threads", async () =
   };
   equal((await llamaBench({ ...options, concurrency: [1] })).length, 1);
   equal((await llamaBench({ ...options, concurrency: [1, 4] })).length, 3);
+  equal((await llamaBatchedBench({ ...options, concurrency: [2, 4] })).length, 2);
   deepEqual(asked, [
     "llama-bench -m m.gguf -t 2 -p 64 -n 16 -r 1 -o json",
     "llama-bench -m m.gguf -t 2 -p 64 -n 16 -r 1 -o json",
     "llama-batched-bench -m m.gguf -t 2 -tb 2 -c 320 -npp 64 -ntg 16 -npl 4 --output-format jsonl",
+    "llama-batched-bench -m m.gguf -t 2 -tb 2 -c 320 -npp 64 -ntg 16 -npl 2,4 --output-format " +
+    "jsonl",
   ]);
 });
