@@ -2,7 +2,7 @@ import { AppError, assert } from "../core/errors.ts";
 import type { ModelCard } from "../core/model_card.ts";
 import { samplingFromGenerationConfig } from "../core/safetensors.ts";
 import type { SamplingParams } from "../core/sampling.ts";
-import { decoderOf } from "./decoder.ts";
+import { decoderOf, usesCpuKernels } from "./decoder.ts";
 import type { BoundModel, Builder, Engine, LoadProgress } from "./engine.ts";
 import { type Checkpoint, openCheckpoint } from "./mlx/checkpoint.ts";
 import { loadWeights } from "./mlx/loader.ts";
@@ -47,9 +47,11 @@ export class TextBuilder implements Builder {
     try {
       const checkpoint = openCheckpoint(model.modelPath);
       const layers = requireWholeModel(model, checkpoint);
-      // First, because a tokenizer that we cannot build makes the weights pointless.
+      const isPacked = usesCpuKernels();
+      using opened = checkpoint.openWeights(isPacked);
+      // While weights are read in the background; one that we cannot build makes them pointless.
       const tokenizer = new TextTokenizer(checkpoint.tokenizer);
-      const weights = yield* loadWeights(checkpoint, layers);
+      const weights = yield* loadWeights(checkpoint, layers, { isPacked, opened });
       this.#parts = assemble(model, { checkpoint, tokenizer, weights, now: this.#now });
     } catch (error) {
       if (error instanceof AppError) throw error;

@@ -204,14 +204,14 @@ export const DECLARATIONS = {
 
   // The CPU engine: packed weights and paged KV caches, by numbers of their own.
   shim_pack_matrix: ["array w", "option scales", "option biases", "i32 group_size", "i32 bits"],
-  shim_pack_gguf: [
+  shim_pack_start: [
     "text path",
-    "f64 offset", // Of the tensor in the file.
-    "i32 type", // As in `packed.ts`.
-    "i32 outputs",
-    "i32 inputs",
-    "i32 heads", // Whose rows are put in the order of rotary embedding by halves; 0: as they are.
+    "ints shapes", // For each: type (as in `gguf_packer.ts`), outputs, inputs, heads.
+    "bytes offsets", // In the file, as f64.
+    "i32 count",
   ],
+  shim_pack_take: ["i32 job", "i32 index"], // Waits; returns the number of a matrix.
+  shim_pack_end: ["i32 job"], // What is under way is finished, nothing else begun.
   shim_free_matrix: ["i32 matrix"],
   shim_rope_table: ["bytes frequencies", "i32 pairs", "f32 position_scale", "f32 amplitude"],
   shim_free_rope_table: ["i32 table"],

@@ -11,6 +11,7 @@ export * from "./device.ts";
 export { type Dtype, DTYPES, type TypedArray } from "./dtype.ts";
 export { NativeError, SetupError } from "./errors.ts";
 export * from "./fast.ts";
+export * from "./gguf_packer.ts";
 export * from "./indexing.ts";
 export type { Axes } from "./ints.ts";
 export * from "./io.ts";

@@ -1,7 +1,6 @@
 /** Weight matrices in the order in which the CPU kernels read them. */
 import { check, native } from "./bind.ts";
 import type { Quantized } from "./linear.ts";
-import { cString } from "./strings.ts";
 import { type Tensor, wrap } from "./tensor.ts";
 
 /** A matrix `[outputs, inputs]` that only the functions of this file know how to read. */
@@ -53,35 +52,6 @@ export function packDense(weight: Tensor): PackedMatrix {
   check("shim_pack_matrix", id);
   const [outputs = 0, inputs = 0] = weight.shape;
   return new PackedMatrix(id, [outputs, inputs]);
-}
-
-/** GGML's types that a matrix may have; their order is that of the shim. */
-const GGML_TYPES = [
-  ...["F32", "F16", "BF16"],
-  ...["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"],
-];
-
-/** A matrix in a GGUF file. */
-export interface GgufMatrix {
-  readonly path: string;
-  /** Of its first byte, from the start of the file. */
-  readonly offset: number;
-  /** GGML's name of its type, such as `Q4_K`. */
-  readonly type: string;
-  readonly outputs: number;
-  readonly inputs: number;
-  /** Heads whose rows are put in the order of rotary embedding by halves; none if left out. */
-  readonly heads?: number | undefined;
-}
-
-/**
- * Reads and packs a matrix of a GGUF file, a few rows at a time; every type keeps its own values.
- * @throws {NativeError} when the file cannot be read, or the kernels do not serve such a matrix.
- */
-export function packGguf({ path, offset, type, outputs, inputs, heads = 0 }: GgufMatrix) {
-  const code = GGML_TYPES.indexOf(type);
-  const id = native().shim_pack_gguf(cString(path), offset, code, outputs, inputs, heads);
-  return new PackedMatrix(check("shim_pack_gguf", id), [outputs, inputs]);
 }
 
 /** x @ Wᵀ + bias for f32 x `[..., inputs]`; the bias is f32 `[outputs]`. */

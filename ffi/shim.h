@@ -170,13 +170,13 @@ int32_t shim_pack_matrix(
     int32_t biases,
     int32_t group_size,
     int32_t bits);
-int32_t shim_pack_gguf(
+int32_t shim_pack_start(
     const char* path,
-    double offset,
-    int32_t type,
-    int32_t outputs,
-    int32_t inputs,
-    int32_t heads);
+    const int32_t* shapes,
+    const uint8_t* offsets,
+    int32_t count);
+int32_t shim_pack_take(int32_t job, int32_t index);
+int32_t shim_pack_end(int32_t job);
 int32_t shim_free_matrix(int32_t matrix);
 int32_t shim_rope_table(
     const uint8_t* frequencies,

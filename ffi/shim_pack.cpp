@@ -2,8 +2,12 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <condition_variable>
 #include <cstring>
+#include <exception>
+#include <thread>
 
 #include "mlx/dtype_utils.h"
 #include "mlx/ops.h"
@@ -158,7 +162,7 @@ int source_row(int row, int rows, int heads) {
   return head * size + inside % half * 2 + inside / half;
 }
 
-int32_t pack_gguf_matrix(
+std::shared_ptr<PackedMatrix> pack_gguf_matrix(
     const File& file, int64_t offset, const GgufMatrix& source, int heads) {
   const int rows = source.matrix.outputs();
   auto packed = std::make_shared<PackedMatrix>(source.bytes());
@@ -176,7 +180,67 @@ int32_t pack_gguf_matrix(
   });
   packed->matrix = source.matrix;
   packed->matrix.data = packed->data;
-  return matrices().add(std::move(packed));
+  return packed;
+}
+
+/** A matrix to read, as TypeScript gives it. */
+struct GgufItem {
+  GgufMatrix source;
+  int64_t offset;
+  int heads;
+};
+
+/** Packs matrices one after the other on a thread of its own, while the caller does other things. */
+class PackJob {
+ public:
+  PackJob(const char* path, std::vector<GgufItem> items)
+      : file_(path), items_(std::move(items)), thread_([this] { run(); }) {}
+
+  ~PackJob() {
+    is_cancelled_ = true;
+    thread_.join();
+  }
+
+  /** Waits for a matrix, and hands it over. @throws what its packing failed with. */
+  std::shared_ptr<PackedMatrix> take(size_t index) {
+    std::unique_lock lock(mutex_);
+    if (index >= items_.size()) throw std::invalid_argument("no such matrix is being packed");
+    changed_.wait(lock, [&] { return packed_.size() > index || failure_; });
+    if (packed_.size() <= index) std::rethrow_exception(failure_);
+    if (!packed_[index]) throw std::invalid_argument("the matrix was taken already");
+    return std::move(packed_[index]);
+  }
+
+ private:
+  void run() {
+    try {
+      for (const GgufItem& item : items_) {
+        if (is_cancelled_) return;
+        auto one = pack_gguf_matrix(file_, item.offset, item.source, item.heads);
+        const std::lock_guard lock(mutex_);
+        packed_.push_back(std::move(one));
+        changed_.notify_all();
+      }
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      failure_ = std::current_exception();
+      changed_.notify_all();
+    }
+  }
+
+  const File file_;
+  const std::vector<GgufItem> items_;
+  std::atomic<bool> is_cancelled_{false};
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::vector<std::shared_ptr<PackedMatrix>> packed_;  // As far as they are done.
+  std::exception_ptr failure_;
+  std::thread thread_;  // Last: it uses all the others.
+};
+
+Registry<PackJob>& pack_jobs() {
+  static auto* all = new Registry<PackJob>("packing job");
+  return *all;
 }
 
 }  // namespace
@@ -208,14 +272,33 @@ int32_t shim_pack_matrix(
   });
 }
 
-int32_t shim_pack_gguf(
-    const char* path, double offset, int32_t type, int32_t outputs, int32_t inputs, int32_t heads) {
+int32_t shim_pack_start(
+    const char* path, const int32_t* shapes, const uint8_t* offsets, int32_t count) {
   return guarded([=] {
-    const GgufMatrix source(type, outputs, inputs);
-    if (heads < 0 || (heads > 0 && outputs % (2 * heads) != 0)) {
-      throw std::invalid_argument("heads must divide the rows into pairs");
+    std::vector<GgufItem> items;
+    items.reserve(count);
+    for (int32_t i = 0; i < count; i++) {
+      const int32_t* shape = shapes + 4 * i;  // Type, outputs, inputs, heads.
+      const int32_t outputs = shape[1], heads = shape[3];
+      if (heads < 0 || (heads > 0 && outputs % (2 * heads) != 0)) {
+        throw std::invalid_argument("heads must divide the rows into pairs");
+      }
+      double offset;
+      std::memcpy(&offset, offsets + 8 * i, sizeof offset);
+      items.push_back({GgufMatrix(shape[0], outputs, shape[2]), int64_t(offset), heads});
     }
-    return pack_gguf_matrix(File(path), int64_t(offset), source, heads);
+    return pack_jobs().add(std::make_shared<PackJob>(path, std::move(items)));
+  });
+}
+
+int32_t shim_pack_take(int32_t job, int32_t index) {
+  return guarded([=] { return matrices().add(pack_jobs().at(job)->take(index)); });
+}
+
+int32_t shim_pack_end(int32_t job) {
+  return guarded([=] {
+    pack_jobs().remove(job);
+    return 0;
   });
 }
 

@@ -11,13 +11,14 @@ export interface Checkpoint {
   readonly config: Readonly<Record<string, unknown>>;
   /** `generation_config.json`, parsed; undefined where there is none. */
   readonly generationConfig: unknown;
+  /** Made at each look; it takes a while. */
   readonly tokenizer: TokenizerSource;
   /** Tokens after which an answer is complete. */
   readonly eosIds: readonly number[];
   quantizationOf(path: string): Quantization | undefined;
   /**
    * The weights, packed for the CPU kernels or as MLX reads them. As many as the headers name, or it
-   * throws.
+   * throws. Work on them may begin at once, in the background.
    */
   openWeights(isPacked: boolean): WeightSource;
 }

@@ -1,6 +1,6 @@
 import { AppError } from "../../core/errors.ts";
-import { type GgufHeader, GgufMetadata } from "../../core/gguf.ts";
-import { loadGguf, packGguf, Scope, type Tensor } from "../../ffi/mod.ts";
+import { type GgufHeader, GgufMetadata, type GgufTensor } from "../../core/gguf.ts";
+import { GgufPacker, loadGguf, Scope, type Tensor } from "../../ffi/mod.ts";
 import { fileName } from "../text/files.ts";
 import { configFromGguf, readGgufHeader } from "../text/gguf_file.ts";
 import { eosIdsFromGguf, tokenizerFromGguf } from "../text/gguf_tokenizer.ts";
@@ -59,7 +59,9 @@ export function openGguf(path: string): Checkpoint {
   return {
     config,
     generationConfig: undefined,
-    tokenizer: tokenizerFromGguf(metadata),
+    get tokenizer() {
+      return tokenizerFromGguf(metadata);
+    },
     eosIds: eosIdsFromGguf(metadata),
     quantizationOf,
     openWeights: (isPacked) =>
@@ -75,19 +77,24 @@ function packedSource(
   header: GgufHeader,
   config: Readonly<Record<string, unknown>>,
 ): WeightSource {
-  const entries = header.tensors.map((tensor): WeightEntry => ({
-    name: huggingFaceName(tensor.name),
-    load: () => {
-      const { shape, type } = tensor;
-      const offset = header.dataOffset + tensor.offset;
-      const [inputs = 0, outputs] = shape; // Innermost length first.
-      if (outputs === undefined) return readVector(path, { offset, type, length: inputs });
-      const heads = headsTurned(tensor.name, config);
-      requireHeads(outputs, heads);
-      return packGguf({ path, offset, type, outputs, inputs, heads });
-    },
-  }));
-  return { entries, [Symbol.dispose]: () => {} };
+  const at = ({ offset }: GgufTensor) => header.dataOffset + offset;
+  const isMatrix = ({ shape }: GgufTensor) => shape.length > 1;
+  const matrices = header.tensors.filter(isMatrix).map((tensor) => {
+    const [inputs = 0, outputs = 0] = tensor.shape; // Innermost length first.
+    const heads = headsTurned(tensor.name, config);
+    requireHeads(outputs, heads);
+    return { offset: at(tensor), type: tensor.type, outputs, inputs, heads };
+  });
+  const packer = new GgufPacker(path, matrices);
+  let next = 0;
+  const entries = header.tensors.map((tensor): WeightEntry => {
+    const index = isMatrix(tensor) ? next++ : -1;
+    const [length = 0] = tensor.shape;
+    const vector = { offset: at(tensor), type: tensor.type, length };
+    const load = () => index >= 0 ? packer.take(index) : readVector(path, vector);
+    return { name: huggingFaceName(tensor.name), load };
+  });
+  return { entries, [Symbol.dispose]: () => packer[Symbol.dispose]() };
 }
 
 /** Heads of queries or keys, whose rows llama.cpp has in an order of its own; 0 for all else. */

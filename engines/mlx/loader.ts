@@ -1,9 +1,17 @@
 import { clearCache } from "../../ffi/mod.ts";
-import { usesCpuKernels } from "../decoder.ts";
 import type { LoadProgress } from "../engine.ts";
+import { usesCpuKernels } from "../decoder.ts";
 import type { Checkpoint } from "./checkpoint.ts";
-import type { WeightEntry } from "./weight_source.ts";
+import type { WeightEntry, WeightSource } from "./weight_source.ts";
 import { Weights } from "./weights.ts";
+
+/** How weights are brought into memory. */
+export interface LoadOptions {
+  /** Whether matrices are packed for the CPU kernels: by default where there is no GPU. */
+  readonly isPacked?: boolean;
+  /** The source, opened earlier so that work on it has begun; freed at the end. */
+  readonly opened?: WeightSource;
+}
 
 /**
  * Brings a checkpoint's weights into memory layer by layer, yielding after each. What a weight was
@@ -13,9 +21,9 @@ import { Weights } from "./weights.ts";
 export function* loadWeights(
   checkpoint: Checkpoint,
   layerCount: number,
-  { isPacked = usesCpuKernels() }: { readonly isPacked?: boolean } = {},
+  { isPacked = usesCpuKernels(), opened }: LoadOptions = {},
 ): Generator<LoadProgress, Weights> {
-  using source = checkpoint.openWeights(isPacked);
+  using source = opened ?? checkpoint.openWeights(isPacked);
   // Freed also when the caller stops half-way.
   using loading = new DisposableStack();
   const weights = loading.use(new Weights({ isPacked, quantizationOf: checkpoint.quantizationOf }));
