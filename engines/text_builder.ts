@@ -96,29 +96,31 @@ function assemble(
   },
 ): TextEngineParts {
   const { checkpoint, tokenizer, weights, now } = loaded;
-  try {
-    const model = buildModel(checkpoint.config, weights);
-    const { bosToken, eosToken, chatTemplate } = tokenizer;
-    const eosId = eosToken === undefined ? undefined : tokenizer.idOf(eosToken);
-    return {
-      vocabSize: model.vocabSize,
-      decoder: decoderOf(model, weights.isPacked),
-      weights,
-      tokenizer,
-      template: chatTemplate === undefined
-        ? undefined
-        : new ChatTemplate(chatTemplate, { bosToken, eosToken }),
-      eosIds: new Set([...checkpoint.eosIds, ...(eosId === undefined ? [] : [eosId])]),
-      contextTokens: Math.min(model.contextTokens, config.contextTokens ?? Infinity),
-      samplingDefaults: samplingLayers(config.samplingDefaults, modelCard, checkpoint),
-      requestsMax: config.maxConcurrentRequests ?? REQUESTS_MAX_DEFAULT,
-      prefillChunkTokens: config.prefillChunkTokens ?? PREFILL_CHUNK_DEFAULT,
-      now,
-    };
-  } catch (error) {
-    weights[Symbol.dispose]();
-    throw error;
-  }
+  // Freed in this order, the decoder first, unless all of it is put together.
+  using parts = new DisposableStack();
+  parts.use(weights);
+  const model = buildModel(checkpoint.config, weights);
+  const decoder = parts.use(decoderOf(model, weights.isPacked));
+  const { bosToken, eosToken, chatTemplate } = tokenizer;
+  const eosId = eosToken === undefined ? undefined : tokenizer.idOf(eosToken);
+  const template = chatTemplate === undefined
+    ? undefined
+    : new ChatTemplate(chatTemplate, { bosToken, eosToken });
+  const samplingDefaults = samplingLayers(config.samplingDefaults, modelCard, checkpoint);
+  parts.move();
+  return {
+    vocabSize: model.vocabSize,
+    decoder,
+    weights,
+    tokenizer,
+    template,
+    eosIds: new Set([...checkpoint.eosIds, ...(eosId === undefined ? [] : [eosId])]),
+    contextTokens: Math.min(model.contextTokens, config.contextTokens ?? Infinity),
+    samplingDefaults,
+    requestsMax: config.maxConcurrentRequests ?? REQUESTS_MAX_DEFAULT,
+    prefillChunkTokens: config.prefillChunkTokens ?? PREFILL_CHUNK_DEFAULT,
+    now,
+  };
 }
 
 /** Defaults after the request's own wishes: instance, card, generation config. */

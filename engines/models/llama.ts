@@ -7,14 +7,18 @@ import type { Attend, TextModel } from "./text_model.ts";
 
 const count = z.number().int().min(1);
 
+/** More than any model has, and little enough to make a table for each. */
+const LAYERS_MAX = 10_000;
+const HEAD_DIM_MAX = 1_024;
+
 /** What a llama's `config.json` says. Source: transformers, configuration_llama.py (5.23). */
 export const LlamaArgs = z.object({
   hidden_size: count,
   intermediate_size: count,
-  num_hidden_layers: count,
+  num_hidden_layers: count.max(LAYERS_MAX),
   num_attention_heads: count,
   num_key_value_heads: count.nullish(),
-  head_dim: count.nullish(),
+  head_dim: count.max(HEAD_DIM_MAX).nullish(),
   vocab_size: count,
   rms_norm_eps: z.number().gt(0),
   max_position_embeddings: count.nullish(),
@@ -30,6 +34,12 @@ export const LlamaArgs = z.object({
 }).refine(
   (json) => json.num_attention_heads % (json.num_key_value_heads ?? 1) === 0,
   { path: ["num_key_value_heads"], message: "a divisor of num_attention_heads" },
+).refine(
+  (json) => {
+    const headDim = json.head_dim ?? json.hidden_size / json.num_attention_heads;
+    return headDim % 2 === 0 && headDim <= HEAD_DIM_MAX; // Its features turn in pairs.
+  },
+  { path: ["head_dim"], message: `an even number up to ${HEAD_DIM_MAX}` },
 ).transform((json) => ({
   ...json,
   kvHeads: json.num_key_value_heads ?? json.num_attention_heads,

@@ -12,7 +12,7 @@
 import { parseArgs } from "node:util";
 import { fetchDefaultModel } from "../../cli/default_model.ts";
 import { directories } from "../../core/directories.ts";
-import { ensureSetup } from "../../ffi/setup.ts";
+import { clearCache, ensureSetup, memoryCounters } from "../../ffi/mod.ts";
 import { abortRequests } from "./aborts.ts";
 import { CELLS, runCell } from "./faults.ts";
 import type { NodeSample } from "../support/measured_node.ts";
@@ -64,17 +64,28 @@ async function verifyFaults(from: number, to: number): Promise<Tally> {
 async function verifyModels(seed: number, files: number): Promise<Tally> {
   await ensureSetup({ onProgress: say });
   let [passed, failed] = [0, 0];
+  const samples: NodeSample[] = [];
+  const tell = (finding: string) => {
+    say(`  FAILED: ${finding}`);
+    failed++;
+  };
   for (let done = 0; done < files; done += ROUND_FILES, seed++) {
     const report = await fuzzModels(seed, Math.min(ROUND_FILES, files - done));
     const { refused, answered, findings } = report;
-    const { rss } = Deno.memoryUsage();
+    clearCache();
+    const { activeBytes } = memoryCounters();
+    const residentBytes = Deno.memoryUsage().rss;
+    // What is alive is known exactly where it matters: weights and caches.
+    samples.push({ liveBytes: activeBytes, residentBytes });
     say(
-      `seed ${seed}: ${refused} refused, ${answered} answered; ${Math.round(rss / 1_048_576)} MiB`,
+      `seed ${seed}: ${refused} refused, ${answered} answered; ${activeBytes} bytes of weights and ` +
+        `caches left, ${mib(residentBytes)} MiB resident`,
     );
-    for (const finding of findings) say(`  FAILED: ${finding}`);
-    failed += findings.length;
+    findings.forEach(tell);
+    if (activeBytes > 0) tell(`${activeBytes} bytes of weights or caches were kept`);
     passed += refused + answered;
   }
+  for (const { request, found } of growthOf(samples)) tell(`${request}: ${found}`);
   return { passed, failed };
 }
 
