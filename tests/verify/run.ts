@@ -30,6 +30,9 @@ import {
 
 const say = (line: string) => Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
 
+/** Set by the task's `--v8-flags=--expose-gc`. */
+declare const gc: () => void;
+
 /** Requests of one round of the fuzzer; a round is one line of the report. */
 const ROUND_REQUESTS = 10_000;
 
@@ -73,6 +76,7 @@ async function verifyModels(seed: number, files: number): Promise<Tally> {
     const report = await fuzzModels(seed, Math.min(ROUND_FILES, files - done));
     const { refused, answered, findings } = report;
     clearCache();
+    gc();
     const { activeBytes } = memoryCounters();
     const residentBytes = Deno.memoryUsage().rss;
     // What is alive is known exactly where it matters: weights and caches.
