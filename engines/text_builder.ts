@@ -56,7 +56,10 @@ export class TextBuilder implements Builder {
     } catch (error) {
       if (error instanceof AppError) throw error;
       const found = error instanceof Error ? error.message : String(error);
-      throw new AppError("load_failed", `Cannot load "${file}": ${found}`, { cause: error });
+      const hint = "if memory is short, end other programs; else fetch the model's files again";
+      // The functions of the shim are ours to know.
+      const why = found.replace(/^Cannot run shim_\w+: /, "");
+      throw new AppError("load_failed", `Cannot load "${file}": ${why}`, { hint, cause: error });
     }
   }
 

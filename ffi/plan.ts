@@ -70,6 +70,7 @@ const KINDS = [
 export class Plan implements Disposable {
   readonly #id: number;
   readonly #message = new Uint8Array(MESSAGE_BYTES_MAX);
+  #isBusy = false;
 
   private constructor(id: number) {
     this.#id = id;
@@ -93,10 +94,13 @@ export class Plan implements Disposable {
     step: Int32Array<ArrayBuffer>,
     best: Int32Array<ArrayBuffer>,
   ): Promise<number> {
+    if (this.#isBusy) throw new Error("Broken invariant: a plan runs one step at a time");
+    this.#isBusy = true;
     const message = this.#message;
     const returned = await native().shim_replay(
       ...[this.#id, pool.id, step, step.length, best, message, message.length] as const,
     );
+    this.#isBusy = false;
     if (returned >= 0) return returned;
     const words = new TextDecoder().decode(message.subarray(0, -1 - returned));
     throw new NativeError("shim_replay", words);

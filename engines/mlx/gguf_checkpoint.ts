@@ -80,7 +80,17 @@ function packedSource(
   const at = ({ offset }: GgufTensor) => header.dataOffset + offset;
   const isMatrix = ({ shape }: GgufTensor) => shape.length > 1;
   const matrices = header.tensors.filter(isMatrix).map((tensor) => {
-    const [inputs = 0, outputs = 0] = tensor.shape; // Innermost length first.
+    const [inputs = 0, outputs = 0, ...others] = tensor.shape; // Innermost length first.
+    if (others.some((length) => length !== 1)) {
+      throw new AppError(
+        "unsupported_model",
+        `Cannot load "${
+          fileName(path)
+        }": tensor "${tensor.name}" has the shape [${tensor.shape}], ` +
+          "two lengths needed",
+        { hint: "choose a model without such tensors, as convolutions and experts have them" },
+      );
+    }
     const heads = headsTurned(tensor.name, config);
     requireHeads(outputs, heads);
     return { offset: at(tensor), type: tensor.type, outputs, inputs, heads };
@@ -91,7 +101,12 @@ function packedSource(
     const index = isMatrix(tensor) ? next++ : -1;
     const [length = 0] = tensor.shape;
     const vector = { offset: at(tensor), type: tensor.type, length };
-    const load = () => index >= 0 ? packer.take(index) : readVector(path, vector);
+    const load = () => {
+      if (index >= 0) return packer.take(index);
+      const heads = headsTurned(tensor.name, config);
+      const read = readVector(path, vector);
+      return heads > 0 ? unpermute(read, heads).eval() : read;
+    };
     return { name: huggingFaceName(tensor.name), load };
   });
   return { entries, [Symbol.dispose]: () => packer[Symbol.dispose]() };
