@@ -5,10 +5,37 @@
 #include <stdexcept>
 #include <string>
 
+#include "linear_amx.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace exo::kernels {
 namespace {
 
-constexpr Isa ALL[] = {Isa::scalar, Isa::avx2, Isa::avx512};
+constexpr Isa ALL[] = {Isa::scalar, Isa::avx2, Isa::avx512, Isa::amx};
+
+/**
+ * Whether tiles of 8-bit integers can be used; asks Linux for them, once for the whole process.
+ * Sources: Intel SDM, CPUID leaf 7; Linux, Documentation/arch/x86/xstate.rst.
+ */
+bool request_tiles() {
+#if defined(__x86_64__) && defined(__linux__)
+  unsigned a, b, c, d;
+  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+  constexpr unsigned VBMI = 1u << 1, TILE = 1u << 24, INT8 = 1u << 25;
+  if ((c & VBMI) == 0 || (d & TILE) == 0 || (d & INT8) == 0) return false;
+  constexpr long ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18;
+  return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+#else
+  return false;
+#endif
+}
 
 }  // namespace
 
@@ -17,6 +44,7 @@ const char* isa_name(Isa isa) {
     case Isa::scalar: return "scalar";
     case Isa::avx2: return "avx2";
     case Isa::avx512: return "avx512";
+    case Isa::amx: return "amx";
   }
   return "unknown";
 }
@@ -29,11 +57,13 @@ bool isa_supported(Isa isa) {
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
                     __builtin_cpu_supports("f16c");
   if (isa == Isa::avx2) return avx2;
-  if (isa == Isa::avx512) {
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vnni");
-  }
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
+                      __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+                      __builtin_cpu_supports("avx512vnni");
+  if (isa == Isa::avx512) return avx512;
+  static const bool has_tiles = avx512 && amx::linear_kernels() != nullptr && request_tiles();
+  if (isa == Isa::amx) return has_tiles;
 #endif
   return false;
 }

@@ -5,12 +5,12 @@
 namespace exo::kernels {
 
 /** An instruction set that the kernels are compiled for, slowest first. */
-enum class Isa { scalar, avx2, avx512 };
+enum class Isa { scalar, avx2, avx512, amx };
 
 /** Its name, as EXO_KERNELS spells it. */
 const char* isa_name(Isa isa);
 
-/** Whether this machine, its operating system and this build can run it. */
+/** Whether this machine, its operating system and this build can run it. Asks for AMX's tiles. */
 bool isa_supported(Isa isa);
 
 /** All that can run here, slowest first. */

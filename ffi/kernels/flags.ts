@@ -5,10 +5,14 @@ const COMMON = ["-std=c++20", "-ffp-contract=off", "-Wno-psabi"];
 
 const AVX2 = ["-mavx2", "-mfma", "-mf16c"];
 
+const AVX512 = [...AVX2, ...["f", "bw", "vl", "dq", "vnni"].map((part) => `-mavx512${part}`)];
+
 /** Flags for files whose name ends with `_<key>.cpp`. */
 const BY_SUFFIX: Readonly<Record<string, readonly string[]>> = {
   avx2: AVX2,
-  avx512: [...AVX2, ...["f", "bw", "vl", "dq", "vnni"].map((part) => `-mavx512${part}`)],
+  avx512: AVX512,
+  // No flags for the tiles: an older compiler would refuse them.
+  amx: [...AVX512, "-mavx512vbmi"],
 };
 
 /** The compiler's flags for one source, e.g. `linear_avx2.cpp`; optimisation is the caller's. */

@@ -1,7 +1,4 @@
-#include "linear.h"
-
-#include <stdexcept>
-#include <string>
+#include "linear_amx.h"
 
 namespace exo::kernels {
 
@@ -22,6 +19,7 @@ const LinearKernels& linear_kernels(Isa isa) {
 #if defined(__x86_64__)
     case Isa::avx2: return avx2::LINEAR;
     case Isa::avx512: return avx512::LINEAR;
+    case Isa::amx: return *amx::linear_kernels();
 #endif
     default: return scalar::LINEAR;
   }

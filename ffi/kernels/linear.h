@@ -7,19 +7,17 @@
 
 namespace exo::kernels {
 
-/** Rows are cut into blocks of at most this many, as many as a kernel keeps in registers. */
-constexpr int BLOCK_ROWS_MAX = 16;
-
 /**
  * Rows of activations in the order in which a kernel reads them; it belongs to the instruction set
- * that wrote it. Blocks of rows differ by one row at most. Quantised: a block holds, for each group
- * of inputs, words [group / values per word][rows][values per word] of int16, then steps [rows] and
- * sums [rows]. Dense: a block holds [inputs][rows] of f32.
+ * that wrote it. Blocks differ by one row at most. Quantised: a block holds, for each group of
+ * inputs, words [group / values per word][rows][values per word] of int16, then steps [rows] and
+ * sums [rows]. Dense: a block holds [inputs][rows] of f32. With AMX, quantised blocks are as
+ * linear_amx_rows.h says instead.
  */
 struct ArrangedRows {
   const uint8_t* data;  // Aligned to ALIGN.
   int rows;
-  int blocks;  // As block_count() says.
+  int blocks;  // As quantized_blocks() or dense_blocks() of the kernels say.
 };
 
 /** Which part of a product to compute; outputs must begin at a multiple of PANEL. */
@@ -50,7 +48,9 @@ struct Output {
  * Dense products: acc = fma(x[k], w[k], acc) over k in order, from 0.
  */
 struct LinearKernels {
-  int block_rows;  // Most rows of a block.
+  /** Blocks that these rows make; ArrangedRows::blocks. */
+  int (*quantized_blocks)(int rows);
+  int (*dense_blocks)(int rows);
 
   /** Writes blocks block_begin..block_end-1 of x [rows, spec.inputs], whose rows are stride apart.
    */
@@ -77,20 +77,24 @@ struct LinearKernels {
 const LinearKernels& linear_kernels(Isa isa);
 const LinearKernels& linear_kernels();
 
-/** Blocks that these rows make; ArrangedRows::blocks. */
-EXO_INLINE int block_count(const LinearKernels& kernels, int rows) {
-  return (rows + kernels.block_rows - 1) / kernels.block_rows;
-}
-
 /** First row of a block: blocks are as equal as can be, longer ones first. */
 EXO_INLINE int block_first_row(int rows, int blocks, int block) {
   const int size = rows / blocks, longer = rows % blocks;
   return block * size + (block < longer ? block : longer);
 }
 
-/** Bytes that quantize_rows() fills for this many rows, the same for every instruction set. */
-EXO_INLINE size_t quantized_rows_bytes(const MatrixSpec& spec, int rows) {
+/** Bytes of this many quantised rows one after the other. */
+EXO_INLINE size_t quantized_rows_offset(const MatrixSpec& spec, int rows) {
   return size_t(rows) * (spec.inputs / spec.group) * (size_t(spec.group) * 2 + 8);
+}
+
+/** Rows of a block for AMX; the last block is filled up with zeros. */
+constexpr int AMX_BLOCK_ROWS = 16;
+
+/** Bytes that quantize_rows() may fill for this many rows, the same for every instruction set. */
+EXO_INLINE size_t quantized_rows_bytes(const MatrixSpec& spec, int rows) {
+  const int blocks = (rows + AMX_BLOCK_ROWS - 1) / AMX_BLOCK_ROWS;
+  return quantized_rows_offset(spec, blocks * AMX_BLOCK_ROWS);
 }
 
 /** Bytes that arrange_rows() fills. */

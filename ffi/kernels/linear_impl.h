@@ -3,13 +3,7 @@
 // Everything is static or in the namespace of the instruction set, and nothing comes from the
 // standard library's templates: the linker must not mix code of different instruction sets.
 #pragma once
-#include "linear.h"
-
-#if defined(__clang__)
-#define EXO_UNROLL _Pragma("unroll")
-#else
-#define EXO_UNROLL _Pragma("GCC unroll 32")
-#endif
+#include "linear_output.h"
 
 namespace exo::kernels::EXO_ISA {
 
@@ -37,22 +31,10 @@ struct TileWork {
   Dtype scales;
 };
 
-EXO_INLINE F load_typed(Dtype dtype, const uint8_t* at, int index) {
-  if (dtype == Dtype::f16) return load_f16(reinterpret_cast<const uint16_t*>(at) + index);
-  if (dtype == Dtype::bf16) return load_bf16(reinterpret_cast<const uint16_t*>(at) + index);
-  return load(reinterpret_cast<const float*>(at) + index);
-}
-
 EXO_INLINE int32_t load_pair(const uint8_t* at) {
   int32_t pair;
   memcpy(&pair, at, 4);
   return pair;
-}
-
-EXO_INLINE float load_one(const uint8_t* at) {
-  float value;
-  memcpy(&value, at, 4);
-  return value;
 }
 
 /** Lane of a tile's part in its panel. */
@@ -196,38 +178,6 @@ static QuantizedTile quantized_tile_for(int bits, int rows) {
   return quantized_tile_of<8>(rows);
 }
 
-/** Adds what the product goes with to one vector. */
-EXO_INLINE F finish(F value, const float* bias, const float* residual) {
-  if (bias != nullptr) value = value + load(bias);
-  if (residual != nullptr) value = load(residual) + value;
-  return value;
-}
-
-/** Writes a tile's sums [rows][width], of which the first `count` columns exist, to the output. */
-static void write_tile(const float* acc, int width, int first_row, int rows, int column, int count,
-                       const Output& output) {
-  for (int r = 0; r < rows; r++) {
-    const float* from = acc + r * width;
-    float* to = output.y + (first_row + r) * output.stride + column;
-    const float* bias = output.bias == nullptr ? nullptr : output.bias + column;
-    const float* residual =
-        output.residual == nullptr
-            ? nullptr
-            : output.residual + (first_row + r) * output.residual_stride + column;
-    int i = 0;
-    for (; i + WIDTH <= count; i += WIDTH) {
-      const float* more = residual == nullptr ? nullptr : residual + i;
-      store(to + i, finish(load(from + i), bias == nullptr ? nullptr : bias + i, more));
-    }
-    for (; i < count; i++) {
-      float value = from[i];
-      if (bias != nullptr) value = value + bias[i];
-      if (residual != nullptr) value = residual[i] + value;
-      to[i] = value;
-    }
-  }
-}
-
 /**
  * Where each vector of a tile at `column` begins. Panels beyond the last are replaced by the last,
  * computed in vain: no tile reads outside the matrix.
@@ -260,7 +210,7 @@ static void linear(const MatrixSpec& spec, const uint8_t* packed, const Arranged
     for (int block = part.block_begin; block < part.block_end; block++) {
       const int first = block_first_row(x.rows, x.blocks, block);
       const int rows = block_first_row(x.rows, x.blocks, block + 1) - first;
-      work.x = x.data + quantized_rows_bytes(spec, first);
+      work.x = x.data + quantized_rows_offset(spec, first);
       if (work.groups == 0) memset(acc, 0, sizeof acc);
       quantized_tile_for(bits, rows)(work);
       write_tile(acc, TILE, first, rows, column, count, output);
@@ -277,7 +227,7 @@ static void linear(const MatrixSpec& spec, const uint8_t* packed, const Arranged
 namespace exo::kernels::EXO_ISA {
 
 extern const LinearKernels LINEAR;
-const LinearKernels LINEAR = {TILE_ROWS,    quantize_rows, linear,     embed,
-                              arrange_rows, dense_linear,  dense_embed};
+const LinearKernels LINEAR = {blocks_of,    blocks_of,    quantize_rows, linear,
+                              embed,        arrange_rows, dense_linear,  dense_embed};
 
 }  // namespace exo::kernels::EXO_ISA

@@ -75,13 +75,15 @@ static void quantize_row(const MatrixSpec& spec, const float* x, int row, int ro
   }
 }
 
+static int blocks_of(int rows) { return (rows + TILE_ROWS - 1) / TILE_ROWS; }
+
 static void quantize_rows(const MatrixSpec& spec, const float* x, size_t stride, int rows,
                           int block_begin, int block_end, uint8_t* dst) {
-  const int blocks = (rows + TILE_ROWS - 1) / TILE_ROWS;
+  const int blocks = blocks_of(rows);
   for (int block = block_begin; block < block_end; block++) {
     const int first = block_first_row(rows, blocks, block);
     const int count = block_first_row(rows, blocks, block + 1) - first;
-    uint8_t* block_at = dst + quantized_rows_bytes(spec, first);
+    uint8_t* block_at = dst + quantized_rows_offset(spec, first);
     for (int r = 0; r < count; r++)
       quantize_row(spec, x + (first + r) * stride, r, count, block_at);
   }
@@ -89,7 +91,7 @@ static void quantize_rows(const MatrixSpec& spec, const float* x, size_t stride,
 
 static void arrange_rows(const DenseSpec& spec, const float* x, size_t stride, int rows,
                          int block_begin, int block_end, uint8_t* dst) {
-  const int blocks = (rows + TILE_ROWS - 1) / TILE_ROWS;
+  const int blocks = blocks_of(rows);
   for (int block = block_begin; block < block_end; block++) {
     const int first = block_first_row(rows, blocks, block);
     const int count = block_first_row(rows, blocks, block + 1) - first;

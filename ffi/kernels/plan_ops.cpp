@@ -44,7 +44,8 @@ void split(Pool& pool, int count, size_t work, F&& run) {
 
 ArrangedRows arrange(const Workbench& bench, const Matrix& matrix, const float* x, int rows) {
   const LinearKernels& kernels = linear_kernels();
-  const int blocks = block_count(kernels, rows);
+  const int blocks =
+      matrix.is_quantized ? kernels.quantized_blocks(rows) : kernels.dense_blocks(rows);
   const int inputs = matrix.inputs();
   const size_t bytes = matrix.is_quantized ? quantized_rows_bytes(matrix.spec, rows)
                                            : arranged_rows_bytes(matrix.dense, rows);

@@ -15,7 +15,7 @@ extern const RowKernels ROW_KERNELS;
 
 const RowKernels& row_kernels(Isa isa) {
 #if defined(__x86_64__)
-  if (isa == Isa::avx512) return avx512::ROW_KERNELS;
+  if (isa == Isa::avx512 || isa == Isa::amx) return avx512::ROW_KERNELS;
   if (isa == Isa::avx2) return avx2::ROW_KERNELS;
 #endif
   (void)isa;

@@ -78,7 +78,7 @@ void read_all(Pool& pool, const uint8_t* data, size_t bytes) {
 
 void multiply(const LinearKernels& kernels, Pool& pool, const MatrixSpec& spec,
               const uint8_t* packed, const float* x, int rows, uint8_t* scratch, float* y) {
-  const ArrangedRows view{scratch, rows, block_count(kernels, rows)};
+  const ArrangedRows view{scratch, rows, kernels.quantized_blocks(rows)};
   if (view.blocks == 1) {
     kernels.quantize_rows(spec, x, spec.inputs, rows, 0, 1, scratch);
   } else {

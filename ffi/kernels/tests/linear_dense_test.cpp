@@ -54,7 +54,7 @@ std::vector<float> product(const LinearKernels& kernels, const Dense& w,
                            const std::vector<float>& x, int rows, int splits) {
   const Bytes packed = w.pack();
   Bytes scratch(arranged_rows_bytes(w.spec, rows));
-  const ArrangedRows view{scratch.data(), rows, block_count(kernels, rows)};
+  const ArrangedRows view{scratch.data(), rows, kernels.dense_blocks(rows)};
   kernels.arrange_rows(w.spec, x.data(), size_t(w.spec.inputs), rows, 0, view.blocks,
                        scratch.data());
   std::vector<float> y(size_t(rows) * size_t(w.spec.outputs), -77.0f);

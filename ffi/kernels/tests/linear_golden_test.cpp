@@ -27,7 +27,7 @@ void test_case(Reader& reader) {
     const LinearKernels& kernels = linear_kernels(isa);
     std::vector<float> y(rows * outputs), embedded(outputs * inputs);
     Bytes scratch(quantized_rows_bytes(spec, int(rows)));
-    const ArrangedRows view{scratch.data(), int(rows), block_count(kernels, int(rows))};
+    const ArrangedRows view{scratch.data(), int(rows), kernels.quantized_blocks(int(rows))};
     kernels.quantize_rows(spec, x.data(), inputs, int(rows), 0, view.blocks, scratch.data());
     kernels.linear(spec, packed.data(), view, {0, spec.outputs, 0, view.blocks},
                    {y.data(), outputs, nullptr, nullptr, 0});

@@ -29,7 +29,7 @@ std::vector<float> product(Isa isa, const Quantized& w, const std::vector<float>
   const LinearKernels& kernels = linear_kernels(isa);
   const Bytes packed = w.pack();
   const Bytes scratch(quantized_rows_bytes(w.spec, rows));
-  const ArrangedRows view{scratch.data(), rows, block_count(kernels, rows)};
+  const ArrangedRows view{scratch.data(), rows, kernels.quantized_blocks(rows)};
   for (int block = 0; block < view.blocks; block++) {
     kernels.quantize_rows(w.spec, x.data(), size_t(w.spec.inputs), rows, block, block + 1,
                           const_cast<uint8_t*>(scratch.data()));
@@ -137,14 +137,16 @@ void test_non_finite_rows_stay_alone() {
   const Quantized w({20, 64, 4, 32, Dtype::f32}, 5);
   const float bad[] = {NAN, -NAN, INFINITY, -INFINITY};
   for (Isa isa : supported_isas()) {
-    for (float value : bad) {
+    for (int i = 0; i < 8; i++) {
+      const int rows = i < 4 ? 14 : 29;  // Few, and as many as tiles want.
+      const float value = bad[i % 4];
       Noise noise(3);
-      std::vector<float> x(size_t(14) * 64);
+      std::vector<float> x(size_t(rows) * 64);
       for (float& each : x) each = noise.uniform();
-      std::vector<float> wanted = product(isa, w, x, 14);
+      std::vector<float> wanted = product(isa, w, x, rows);
       x[5 * 64 + 40] = value;
       for (int n = 0; n < 20; n++) wanted[size_t(5 * 20 + n)] = NAN;
-      expect_same(product(isa, w, x, 14), wanted, std::string(isa_name(isa)) + ": one bad row");
+      expect_same(product(isa, w, x, rows), wanted, std::string(isa_name(isa)) + ": one bad row");
     }
   }
 }
@@ -153,10 +155,36 @@ void test_extreme_rows() {
   const Quantized w({16, 32, 4, 32, Dtype::f32}, 6);
   for (Isa isa : supported_isas()) {
     for (float size : {0.0f, -0.0f, 1e-45f, 1e-38f, 1e-31f, 1e-29f, 1e30f, 3.4e38f}) {
-      std::vector<float> x(32);
-      for (int k = 0; k < 32; k++) x[size_t(k)] = k % 3 == 1 ? -size : size;
-      expect_same(product(isa, w, x, 1), w.reference(x, 1),
-                  std::string(isa_name(isa)) + ", size " + std::to_string(size));
+      std::vector<float> x(32 * 24);
+      for (int k = 0; k < 32 * 24; k++) x[size_t(k)] = k % 3 == 1 ? -size : size;
+      for (int rows : {1, 24}) {
+        expect_same(product(isa, w, x, rows), w.reference(x, rows),
+                    std::string(isa_name(isa)) + ", size " + std::to_string(size));
+      }
+    }
+  }
+}
+
+/** Tiles work through inputs in chunks and through rows in passes: more than one of each. */
+void test_many_inputs_and_rows(bool brief) {
+  const struct {
+    MatrixSpec spec;
+    int rows;
+  } cases[] = {{{40, 1568, 4, 32, Dtype::f16}, 25},  {{17, 1664, 8, 128, Dtype::bf16}, 31},
+               {{16, 1552, 4, 16, Dtype::f32}, 24},  {{70, 64, 2, 64, Dtype::f32}, 300},
+               {{16, 2048, 4, 32, Dtype::f16}, 247}, {{1, 20480, 4, 32, Dtype::f16}, 70}};
+  for (const auto& [spec, rows] : cases) {
+    if (brief && rows > 100) continue;
+    const Quantized w(spec, 21);
+    Noise noise(22);
+    std::vector<float> x(size_t(rows) * size_t(spec.inputs));
+    for (float& value : x) value = noise.uniform();
+    const std::vector<float> wanted = w.reference(x, rows);
+    for (Isa isa : supported_isas()) {
+      if (isa == Isa::scalar) continue;  // Has neither chunks nor passes, and is slow.
+      const std::string what = std::string(isa_name(isa)) + ", " + describe(spec, rows);
+      expect_same(product(isa, w, x, rows), wanted, what);
+      expect_same(product(isa, w, x, rows, {}, 3), wanted, what + ", in parts");
     }
   }
 }
@@ -166,7 +194,7 @@ void test_largest_sums() {
   for (int bits : {2, 4, 8}) {
     Quantized w({16, 256, bits, 128, Dtype::f32}, 13);
     std::fill(w.words.begin(), w.words.end(), uint8_t(0xff));
-    for (int rows : {1, 5}) {
+    for (int rows : {1, 5, 25}) {
       for (float sign : {1.0f, -1.0f}) {
         const std::vector<float> x(size_t(rows) * 256, sign * 3.0f), wanted = w.reference(x, rows);
         for (Isa isa : supported_isas()) {
@@ -178,7 +206,7 @@ void test_largest_sums() {
 }
 
 void test_bias_residual_and_bounds() {
-  const int rows = 7, outputs = 37, stride = 50;
+  const int rows = 27, outputs = 37, stride = 50;
   const Quantized w({outputs, 96, 4, 32, Dtype::bf16}, 8);
   Noise noise(4);
   std::vector<float> x(size_t(rows) * 96), bias(outputs), residual(size_t(rows) * stride);
@@ -266,7 +294,7 @@ void test_threads_share_a_product(bool brief) {
       const Bytes scratch(quantized_rows_bytes(w.spec, rows));
       auto* at = const_cast<uint8_t*>(scratch.data());
       std::vector<float> y(wanted.size());
-      const ArrangedRows view{at, rows, block_count(kernels, rows)};
+      const ArrangedRows view{at, rows, kernels.quantized_blocks(rows)};
       pool.run(view.blocks, [&](int block) {
         kernels.quantize_rows(w.spec, x.data(), 64, rows, block, block + 1, at);
       });
@@ -312,7 +340,7 @@ void test_dispatch() {
   };
   const std::string best = isa_name(supported_isas().back());
   check(choice(nullptr) == best && choice("") == best, "the fastest by default");
-  check(choice("scalar") == "scalar", "scalar runs everywhere");
+  for (Isa isa : supported_isas()) check(choice(isa_name(isa)) == isa_name(isa), "the one named");
   const std::string refused = choice("mmx");
   check(refused.find(
             "Cannot choose CPU kernels: EXO_KERNELS is \"mmx\", this machine can run scalar") == 0,
@@ -327,6 +355,7 @@ int main(int argc, char** argv) {
   test_a_row_alone_equals_the_row_in_a_batch(brief);
   test_non_finite_rows_stay_alone();
   test_extreme_rows();
+  test_many_inputs_and_rows(brief);
   test_largest_sums();
   test_bias_residual_and_bounds();
   test_embedding_rows();
