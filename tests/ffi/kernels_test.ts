@@ -121,6 +121,8 @@ Deno.test("each instruction set's files get its flags, and only on its processor
   assert.ok(kernelFlags("linear_avx2.cpp", "x86_64").includes("-mavx2"));
   assert.ok(!kernelFlags("linear_avx2.cpp", "x86_64").includes("-mavx512f"));
   assert.ok(kernelFlags("rows_avx512.cpp", "x86_64").includes("-mavx512vnni"));
+  assert.ok(kernelFlags("linear_amx.cpp", "x86_64").includes("-mavx512vbmi"));
+  assert.ok(!kernelFlags("linear_avx512.cpp", "x86_64").includes("-mavx512vbmi"));
   assert.ok(!kernelFlags("linear_avx2.cpp", "aarch64").some((flag) => flag.startsWith("-m")));
   assert.ok(!kernelFlags("linear_scalar.cpp", "x86_64").some((flag) => flag.startsWith("-m")));
   assert.ok(kernelFlags("pool.cpp").includes("-ffp-contract=off"));
