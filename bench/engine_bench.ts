@@ -11,6 +11,7 @@
 import { basename, join } from "node:path";
 import { modelCardFromGguf } from "../core/gguf.ts";
 import { ModelId } from "../core/ids.ts";
+import { RUNNER_V8_FLAGS } from "../core/runner_heap.ts";
 import type { BoundModel } from "../engines/engine.ts";
 import { readGgufHeader } from "../engines/text/gguf_file.ts";
 import { commandOf, type EngineOptions, engineOptions } from "./engine_options.ts";
@@ -28,7 +29,7 @@ import { thisMachine } from "./machine.ts";
 import { llamaBatchedBench, llamaBench, type LlamaBenchOptions } from "./peers/llama_bench.ts";
 import { llamaCpp } from "./peers/llama_cpp.ts";
 import { ENGINE_PATHS, keepReport } from "./performance_page.ts";
-import { busyPercent } from "./process_usage.ts";
+import { busyPercent, QUIET_PERCENT_MAX } from "./process_usage.ts";
 import { compileReadLoop, type ReadLoop } from "./read_loop.ts";
 import { alternate } from "./rounds.ts";
 import {
@@ -44,8 +45,11 @@ import {
 import type { LlamaBenchFigure } from "./suite_report.ts";
 import { SYNTHETIC_500M, writeSyntheticModel } from "./synthetic_model.ts";
 
-/** Tokens of a short prompt: what comes before answers whose decoding is measured. */
-const SHORT_PROMPT_TOKENS = 32;
+/** Tokens of a short prompt, yet enough to ask for an answer that runs on until it is cut. */
+const SHORT_PROMPT_TOKENS = 64;
+
+/** Looks at a busy machine before a turn begins all the same: a minute. */
+const LOOKS_MAX = 60_000 / LOOK_MS;
 
 /** What the turns need. */
 interface Rig {
@@ -114,16 +118,30 @@ async function play(rig: Rig): Promise<EngineRound[]> {
   const rounds: EngineRound[] = [];
   await alternate(options.threads, options.rounds, async (threads, round) => {
     note(`Round ${round + 1} of ${options.rounds}, threads: ${threads}`);
-    const busy = await busyPercent(LOOK_MS, setting.signal);
-    const exo = await ownTurn(rig, threads);
-    const llama = await llamaTurn(rig, threads);
-    const readBytesPerSecond = await readLoop(model.tokenBytes, threads);
+    const looks: (number | null)[] = [];
+    const whenQuiet = async <T>(turn: () => Promise<T>): Promise<T> => {
+      looks.push(await quietMoment(setting.signal));
+      return await turn();
+    };
+    const exo = await whenQuiet(() => ownTurn(rig, threads));
+    const llama = await whenQuiet(() => llamaTurn(rig, threads));
+    const readBytesPerSecond = await whenQuiet(() => readLoop(model.tokenBytes, threads));
+    const known = looks.filter((look) => look !== null);
     rounds.push({
-      ...{ round, threads, busyPercent: busy },
+      ...{ round, threads, busyPercent: known.length === 0 ? null : Math.max(...known) },
       ...{ exo, llamaCpp: llama, readBytesPerSecond },
     });
   });
   return rounds;
+}
+
+/** Waits until others leave the machine alone; gives what they use of it in the end, in percent. */
+async function quietMoment(signal: AbortSignal): Promise<number | null> {
+  let busy = await busyPercent(LOOK_MS, signal);
+  for (let look = 1; look < LOOKS_MAX && busy !== null && busy > QUIET_PERCENT_MAX; look++) {
+    busy = await busyPercent(LOOK_MS, signal);
+  }
+  return busy;
 }
 
 /** Sequences at once are measured with the most threads. */
@@ -135,11 +153,11 @@ async function ownTurn({ options, setting, bound }: Rig, threads: number): Promi
   const { pp, tg } = options;
   const concurrency = concurrencyFor(options, threads);
   const task: EngineTask = { model: bound, pp, tg, shortPp: SHORT_PROMPT_TOKENS, concurrency };
-  const script = join(ROOT, "bench/engine_turn.ts");
+  const script = new URL("engine_turn.ts", import.meta.url).pathname;
   const args = ["run", "-A", script, JSON.stringify(task)];
   const said = await setting.processes.run(Deno.execPath(), args, {
     logPath: join(setting.logs, "engine.log"),
-    env: { EXO_THREADS: String(threads) },
+    env: { EXO_THREADS: String(threads), DENO_V8_FLAGS: RUNNER_V8_FLAGS.join(",") },
   });
   return JSON.parse(said);
 }

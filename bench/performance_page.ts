@@ -1,5 +1,6 @@
 import { formatBytes } from "../core/units.ts";
 import { cellsOf, ENGINE_HEAD, type EngineReport } from "./engine_report.ts";
+import { QUIET_PERCENT_MAX } from "./process_usage.ts";
 import { LLAMA_BENCH } from "./ratios.ts";
 import type { CellReport } from "./report.ts";
 import { mean } from "./statistics.ts";
@@ -14,9 +15,6 @@ export const ENGINE_PATHS = {
 } as const;
 /** See `RESULT_PATH`. */
 export const PAGE_PATH = "docs/performance.md";
-
-/** A machine on which others use no more than this is quiet. */
-const QUIET_PERCENT_MAX = 10;
 
 const LINE_CHARS_MAX = 100;
 

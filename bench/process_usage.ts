@@ -40,6 +40,9 @@ export function childrenOf(pid: number): number[] {
   }
 }
 
+/** A machine on which others use no more than this is quiet. */
+export const QUIET_PERCENT_MAX = 10;
+
 /** The share of all cores that is in use, by anybody, over `ms` milliseconds. */
 export async function busyPercent(ms: number, signal: AbortSignal): Promise<number | null> {
   const before = cpuTimes();

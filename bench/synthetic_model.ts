@@ -50,14 +50,16 @@ export async function writeSyntheticModel(
   const words = tokenizerEntries(tokenizer);
   const tensors = tensorsOf(shape, vocabularySize(tokenizer));
   using file = await Deno.open(path, { write: true, create: true, truncate: true });
-  const writer = file.writable.getWriter();
-  await writer.write(ggufHead({ ...modelEntries(shape), ...words }, tensors));
+  await writeAll(file, ggufHead({ ...modelEntries(shape), ...words }, tensors));
   const random = new XorShift(seed);
   for (const tensor of tensors) {
-    for (const chunk of dataOf(tensor, random)) await writer.write(chunk);
-    await writer.write(new Uint8Array(aligned(tensorBytes(tensor)) - tensorBytes(tensor)));
+    for (const chunk of dataOf(tensor, random)) await writeAll(file, chunk);
+    await writeAll(file, new Uint8Array(aligned(tensorBytes(tensor)) - tensorBytes(tensor)));
   }
-  writer.releaseLock();
+}
+
+async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
+  for (let at = 0; at < bytes.length;) at += await file.write(bytes.subarray(at));
 }
 
 function vocabularySize({ metadata }: GgufHeader): number {

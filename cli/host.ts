@@ -4,6 +4,7 @@ import { type ApiServer, checkAddress, type RequestRecord, serveApi } from "../a
 import { isLoopback } from "../api/guard.ts";
 import { apiKeyFile, directories } from "../core/directories.ts";
 import { AppError } from "../core/errors.ts";
+import { RUNNER_V8_FLAGS } from "../core/runner_heap.ts";
 import { findLibrary } from "../ffi/library.ts";
 import { ensureSetup } from "../ffi/setup.ts";
 import { Node } from "../node/node.ts";
@@ -148,12 +149,6 @@ export function setupFailed(cause: unknown): AppError {
 /** Variables that a runner has no business to see. */
 const SECRETS = ["EXO_API_KEY", "HF_TOKEN"];
 
-/**
- * Largest JavaScript heap of a runner, tokenizer included; weights lie outside. V8's own limit is a
- * share of the machine's memory, and takes half a minute to give up near it.
- */
-export const RUNNER_HEAP_MIB_MAX = 1_024;
-
 /** How this program starts itself as a runner: from source, or as the one binary. */
 export function runnerLaunch(
   env: Io["env"],
@@ -169,8 +164,7 @@ export function runnerLaunch(
     args: Deno.build.standalone ? ["runner"] : ["run", "-A", main, "runner"],
     env: {
       ...Object.fromEntries(given),
-      DENO_V8_FLAGS: [env.DENO_V8_FLAGS, `--max-old-space-size=${RUNNER_HEAP_MIB_MAX}`]
-        .filter((flag) => flag).join(","),
+      DENO_V8_FLAGS: [env.DENO_V8_FLAGS, ...RUNNER_V8_FLAGS].filter((flag) => flag).join(","),
       ...(libraryPath === undefined ? {} : { EXO_MLX_LIBRARY: libraryPath }),
     },
   };

@@ -68,6 +68,25 @@ Deno.test("engineLines() lays the rows out under a head", () => {
   match(lines.at(-1) ?? "", /llama\.cpp b1; medians of 1$/);
 });
 
+Deno.test("engineLines() tells how often others were at work", () => {
+  const report = engineReport();
+  const rounds = [5, 10, 11, null].flatMap((busyPercent) =>
+    report.rounds.map((one) => ({ ...one, busyPercent }))
+  );
+  match(engineLines({ ...report, rounds }).at(-1) ?? "", /; others used .* before 1 of 4 turns$/);
+});
+
+Deno.test("engineLines() tells answers that ended too early", () => {
+  const report = engineReport();
+  const [first] = report.rounds;
+  ok(first);
+  const decode = { ...first.exo.decode, tokens: 20 };
+  const rounds = [first, { ...first, threads: 1, exo: { ...first.exo, decode } }];
+  const lines = engineLines({ ...report, rounds });
+  equal(lines.at(-1), "Round 1, threads: 1: the answer ended after 21 tokens");
+  match(lines.at(-2) ?? "", /medians of 1$/);
+});
+
 Deno.test("weightSizes() leaves out an embedding beside a head, of which a row is read", () => {
   const tensor = (name: string, bytes: number) => ({
     ...{ name, bytes, shape: [bytes], type: "F32", offset: 0 },
