@@ -36,7 +36,9 @@ export function performancePage(
     table(["What", "Figure", "Bar"], nodeRows(report)),
     "## The model, through the API",
     "Medians of all rounds. Prompt speed is prompt tokens ÷ time to first token; decode speed is " +
-    "taken between the first text and the last.",
+    "taken between the first text and the last. On a machine with few cores a server whose " +
+    "threads wait for each other at every step loses much to a client beside it: llama-bench " +
+    "shows what llama.cpp does alone.",
     ...report.settings.concurrency.flatMap((concurrency) => speedSection(report, concurrency)),
     "## Load and memory",
     "First answer: one token to a short question, from the order to load. Memory is the most that " +
