@@ -59,6 +59,9 @@ export function chatBody(input: ChatInput): object {
   };
 }
 
+/** Most of a wrong message that an error repeats. */
+const SHOWN_CHARS_MAX = 60;
+
 /** What we read of a chunk. */
 interface Piece {
   readonly model?: string;
@@ -98,7 +101,7 @@ export async function* readChat(events: AsyncIterable<SseEvent>): AsyncGenerator
     }
     const error = readError(event.data);
     if (error) throw error;
-    const piece = JSON.parse(event.data) as Piece;
+    const piece = pieceIn(event.data);
     const choice = piece.choices?.[0];
     modelId = piece.model ?? modelId;
     if (choice?.delta?.content) yield { type: "text", text: choice.delta.content };
@@ -128,6 +131,24 @@ function prefillIn(comment: string): ChatEvent | undefined {
   return { type: "prefill", processedTokens: processed_tokens, totalTokens: total_tokens };
 }
 
+/** A message of any endpoint, which may send what it likes. */
+function pieceIn(data: string): Piece {
+  const json = jsonIn(data);
+  if (typeof json === "object" && json !== null && !Array.isArray(json)) return json;
+  const found = data.slice(0, SHOWN_CHARS_MAX);
+  const message = `Cannot read the answer: found "${found}" in its stream, a JSON object needed`;
+  const hint = "check that the address is one of an OpenAI-compatible endpoint";
+  throw new AppError("node_unreachable", message, { hint });
+}
+
+function jsonIn(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
 /** What the engine measured. */
 interface EngineStats {
   readonly generation_tps?: number;
@@ -139,5 +160,5 @@ function statsIn(comment: string): EngineStats | undefined {
 }
 
 function after(comment: string, name: string): unknown {
-  return comment.startsWith(name) ? JSON.parse(comment.slice(name.length)) : undefined;
+  return comment.startsWith(name) ? jsonIn(comment.slice(name.length)) : undefined;
 }

@@ -97,13 +97,16 @@ export class Plan implements Disposable {
     if (this.#isBusy) throw new Error("Broken invariant: a plan runs one step at a time");
     this.#isBusy = true;
     const message = this.#message;
-    const returned = await native().shim_replay(
-      ...[this.#id, pool.id, step, step.length, best, message, message.length] as const,
-    );
-    this.#isBusy = false;
-    if (returned >= 0) return returned;
-    const words = new TextDecoder().decode(message.subarray(0, -1 - returned));
-    throw new NativeError("shim_replay", words);
+    try {
+      const returned = await native().shim_replay(
+        ...[this.#id, pool.id, step, step.length, best, message, message.length] as const,
+      );
+      if (returned >= 0) return returned;
+      const words = new TextDecoder().decode(message.subarray(0, -1 - returned));
+      throw new NativeError("shim_replay", words);
+    } finally {
+      this.#isBusy = false;
+    }
   }
 
   /** The output `[width]` of a selected row of the last step. */
@@ -127,6 +130,7 @@ export class Plan implements Disposable {
 
   /** Frees its buffers, and what it alone still refers to. */
   [Symbol.dispose](): void {
+    if (this.#isBusy) throw new Error("Broken invariant: a plan is freed after its step");
     check("shim_free_plan", native().shim_free_plan(this.#id));
   }
 }

@@ -41,8 +41,12 @@ export class CpuDecoder implements Decoder {
     { replays = true, kvDtype = "float16" }: CpuDecoderOptions = {},
   ) {
     this.#model = model;
-    this.#pool = new KvPool(model.kvLayers.map((layer) => ({ ...layer, dtype: kvDtype })));
+    // First, since it may fail; what it made by then goes with it.
     this.#plan = replays ? record(model) : undefined;
+    using made = new DisposableStack();
+    if (this.#plan) made.use(this.#plan);
+    this.#pool = new KvPool(model.kvLayers.map((layer) => ({ ...layer, dtype: kvDtype })));
+    made.move();
   }
 
   kernelTimes(): KernelTimes | undefined {

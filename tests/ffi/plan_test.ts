@@ -87,6 +87,10 @@ scopedAsync("A plan refuses steps that name what is not there", async () => {
     replay({ ...sequence([1], [], block), position: 32 }),
     /33 positions has 1 KV/,
   );
+  const one = replay(sequence([1], [], block));
+  const both = await Promise.allSettled([one(), one()]);
+  assert.deepEqual(both.map(({ status }) => status), ["fulfilled", "rejected"]);
+  assert.equal(await one(), 0); // It is free again.
   const cut = () => plan.replay(pool, Int32Array.of(5, 1, 0), new Int32Array(1));
   await assert.rejects(cut, /cut short/);
   dispose();
