@@ -1,6 +1,7 @@
-import { createServer, type Server } from "node:http";
-import type { AddressInfo } from "node:net";
+import { Server } from "node:http";
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
+import { Connection } from "./connection.ts";
+import { CONNECTIONS_MAX, connectionsFor, descriptorsMax } from "./descriptors.ts";
 import type { Bindings, Router } from "./routes.ts";
 
 /** Longest time that the head of a request may take. */
@@ -12,36 +13,154 @@ const HEAD_LOOK_MS = 5_000;
 /** Longest silence of a connection between two requests. */
 export const IDLE_TIMEOUT_MS = 90_000;
 
-/** Most connections at once; further ones are closed as they come. */
-export const CONNECTIONS_MAX = 4_096;
+/** How long the system is left alone after it could not accept, unless a connection is closed. */
+const ACCEPT_RETRY_MS = 100;
+
+/** Shortest time between two complaints that there are too many connections. */
+const COMPLAINT_MS = 60_000;
+
+/** What one connection may cost, and how many there may be. */
+export interface ConnectionLimits {
+  readonly headTimeoutMs: number;
+  readonly idleTimeoutMs: number;
+  readonly connectionsMax: number;
+}
+
+/** The limits of this process. */
+export async function connectionLimits(): Promise<ConnectionLimits> {
+  return {
+    headTimeoutMs: HEAD_TIMEOUT_MS,
+    idleTimeoutMs: IDLE_TIMEOUT_MS,
+    connectionsMax: connectionsFor(await descriptorsMax()),
+  };
+}
+
+/** Hears, at most once a minute, why connections are not taken. */
+export type OnCrowded = (why: string) => void;
 
 /**
- * Listens for HTTP; rejects with the error of the system. By `node:http`, since its connections have
- * limits: under `Deno.serve`, one whose request is never complete stays open for ever.
+ * HTTP over the connections of a listener. They are served by `node:http`, since its connections
+ * have limits: under `Deno.serve`, one whose request is never complete stays open for ever. They
+ * are accepted here, since the listener of `node:http` under Deno 2.9 dies without a word of the
+ * first connection that it cannot accept, as when the process is out of descriptors.
  */
-export async function listen(app: Router, hostname: string, port: number): Promise<Server> {
-  const limits = {
-    headersTimeout: HEAD_TIMEOUT_MS,
-    connectionsCheckingInterval: HEAD_LOOK_MS,
-    keepAliveTimeout: IDLE_TIMEOUT_MS,
-    // A body has a limit of its own, after which the client is told why.
-    requestTimeout: 0,
-  };
+export class HttpListener {
+  readonly #listener: Deno.Listener;
+  readonly #server: HttpServer;
+  readonly #limits: ConnectionLimits;
+  readonly #onCrowded: OnCrowded;
+  readonly #open = new Set<Connection>();
+  readonly #closing = new AbortController();
+  #complainedAt = -Infinity;
+  #wake = () => {};
+
+  /** Resolves once the listener and all its connections are closed. */
+  readonly finished: Promise<void>;
+
+  constructor(
+    app: Router,
+    listener: Deno.Listener,
+    { limits, onCrowded }: { limits: ConnectionLimits; onCrowded: OnCrowded },
+  ) {
+    this.#listener = listener;
+    this.#server = serverFor(app, limits);
+    this.#limits = limits;
+    this.#onCrowded = onCrowded;
+    this.finished = this.#acceptAll();
+  }
+
+  /** Closes the listener and all its connections at once. */
+  close(): void {
+    if (this.#closing.signal.aborted) return;
+    this.#closing.abort();
+    this.#listener.close();
+    this.#server.close();
+    for (const connection of this.#open) connection.destroy();
+    this.#wake();
+  }
+
+  async #acceptAll(): Promise<void> {
+    const { signal } = this.#closing;
+    while (!signal.aborted) {
+      try {
+        this.#take(await this.#listener.accept() as Deno.TcpConn);
+      } catch (error) {
+        if (!signal.aborted && !isClientGone(error)) await this.#recover(error as Error);
+      }
+    }
+    const closed = [...this.#open].map((one) =>
+      new Promise((resolve) => one.once("close", resolve))
+    );
+    await Promise.all(closed);
+  }
+
+  async #recover({ message }: Error): Promise<void> {
+    const found = message.replace(/ \(os error \d+\)$/, "");
+    this.#complain(`Cannot accept a connection: ${found}; it waits until some are closed`);
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#wake = resolve;
+    const timer = setTimeout(resolve, ACCEPT_RETRY_MS);
+    await promise;
+    clearTimeout(timer);
+  }
+
+  #take(socket: Deno.TcpConn): void {
+    const { connectionsMax } = this.#limits;
+    if (this.#closing.signal.aborted) return socket.close();
+    if (this.#open.size >= connectionsMax) {
+      socket.close();
+      this.#complain(tooMany(connectionsMax));
+      return;
+    }
+    const connection = new Connection(socket);
+    this.#open.add(connection);
+    connection.once("close", () => {
+      this.#open.delete(connection);
+      this.#wake();
+    });
+    this.#server.emit("connection", connection);
+  }
+
+  #complain(why: string): void {
+    const now = performance.now();
+    if (now - this.#complainedAt < COMPLAINT_MS) return;
+    this.#complainedAt = now;
+    this.#onCrowded(why);
+  }
+}
+
+/** Whether a connection ended while it waited to be accepted. */
+function isClientGone(error: unknown): boolean {
+  const { ConnectionAborted, ConnectionReset, NotConnected } = Deno.errors;
+  return [ConnectionAborted, ConnectionReset, NotConnected].some((kind) => error instanceof kind);
+}
+
+function tooMany(connectionsMax: number): string {
+  const limited = connectionsMax < CONNECTIONS_MAX ? "; raise ulimit -n for more" : "";
+  return `Cannot take another connection: ${connectionsMax} are open, the most possible${limited}`;
+}
+
+/** A server that is handed its connections. */
+class HttpServer extends Server {
+  // One that does not listen ends every connection after its first reply.
+  override listening = true;
+}
+
+function serverFor(app: Router, limits: ConnectionLimits): HttpServer {
   const answer = getRequestListener((request, env) => {
     const { incoming } = env as HttpBindings;
     const bindings: Bindings = { remoteAddress: incoming.socket.remoteAddress };
     return app.fetch(request, bindings);
   }, { overrideGlobalObjects: false });
-  const server = createServer(limits, answer);
-  server.maxConnections = CONNECTIONS_MAX;
-  const { promise, resolve, reject } = Promise.withResolvers<void>();
-  server.once("error", reject);
-  server.listen(port, hostname, resolve);
-  await promise;
+  const { headTimeoutMs, idleTimeoutMs } = limits;
+  const server = new HttpServer({
+    headersTimeout: headTimeoutMs,
+    connectionsCheckingInterval: Math.min(HEAD_LOOK_MS, headTimeoutMs),
+    keepAliveTimeout: idleTimeoutMs,
+    // A body has a limit of its own, after which the client is told why.
+    requestTimeout: 0,
+  }, answer);
+  // Whereupon it begins to look at connections whose head is late.
+  server.emit("listening");
   return server;
-}
-
-/** The port that a listening server has. */
-export function portOf(server: Server): number {
-  return (server.address() as AddressInfo).port;
 }

@@ -8,7 +8,7 @@ import type { Gateway } from "./gateway.ts";
 import { guard, type GuardOptions, requireUsableKey } from "./guard.ts";
 import { instanceRoutes } from "./instances.ts";
 import { modelRoutes } from "./models.ts";
-import { listen, portOf } from "./listen.ts";
+import { type ConnectionLimits, connectionLimits, HttpListener, type OnCrowded } from "./listen.ts";
 import type { RouteEnv, Router } from "./routes.ts";
 
 /** How the API is guarded and limited. */
@@ -119,6 +119,9 @@ export interface ListenOptions extends ApiOptions {
   readonly port: number;
   /** Aborted: the server closes at once, with all its connections. */
   readonly signal: AbortSignal;
+  /** In place of the limits of this process. */
+  readonly connections?: Partial<ConnectionLimits> | undefined;
+  readonly onCrowded?: OnCrowded | undefined;
 }
 
 /**
@@ -127,22 +130,15 @@ export interface ListenOptions extends ApiOptions {
  */
 export async function serveApi(gateway: Gateway, options: ListenOptions): Promise<ApiServer> {
   const app = createApp(gateway, options);
-  const { hostname, signal } = options;
-  try {
-    const server = await listen(app, hostname, options.port);
-    const { promise: finished, resolve } = Promise.withResolvers<void>();
-    server.once("close", resolve);
-    const close = () => {
-      server.close();
-      server.closeAllConnections();
-    };
-    signal.addEventListener("abort", close, { once: true });
-    if (signal.aborted) close();
-    const port = portOf(server);
-    return { hostname, port, url: localUrl(hostname, port), finished };
-  } catch (error) {
-    throw listenError(error, hostname, options.port);
-  }
+  const { hostname, signal, onCrowded = () => {} } = options;
+  const limits = { ...await connectionLimits(), ...options.connections };
+  const listener = listenOn(hostname, options.port);
+  const server = new HttpListener(app, listener, { limits, onCrowded });
+  const close = () => server.close();
+  signal.addEventListener("abort", close, { once: true });
+  if (signal.aborted) close();
+  const { port } = listener.addr as Deno.NetAddr;
+  return { hostname, port, url: localUrl(hostname, port), finished: server.finished };
 }
 
 /**
@@ -150,8 +146,12 @@ export async function serveApi(gateway: Gateway, options: ListenOptions): Promis
  * @throws {AppError} as `serveApi` does.
  */
 export function checkAddress(hostname: string, port: number): void {
+  listenOn(hostname, port).close();
+}
+
+function listenOn(hostname: string, port: number): Deno.TcpListener {
   try {
-    Deno.listen({ hostname, port }).close();
+    return Deno.listen({ hostname, port });
   } catch (error) {
     throw listenError(error, hostname, port);
   }

@@ -33,6 +33,8 @@ export interface HostOptions {
   readonly onProgress?: (line: string) => void;
   readonly onDefect?: (error: unknown, route: string) => void;
   readonly onRequest?: (record: RequestRecord) => void;
+  /** Told why connections are not taken. */
+  readonly onCrowded?: (why: string) => void;
 }
 
 /** A node of this process with its API. */
@@ -81,15 +83,11 @@ export async function startHost(options: HostOptions, io: Io): Promise<Host> {
   }
 }
 
-function listen(
-  node: Node,
-  options: HostOptions,
-  signal: AbortSignal,
-): Promise<ApiServer> {
-  const { host: hostname, port, apiKey, onDefect, onRequest } = options;
+function listen(node: Node, options: HostOptions, signal: AbortSignal): Promise<ApiServer> {
+  const { host: hostname, port, apiKey, onDefect, onRequest, onCrowded } = options;
   // Whoever chose a name for the address will use it as the host.
-  const allowedHosts = [hostname];
-  return serveApi(node, { hostname, port, signal, apiKey, onDefect, onRequest, allowedHosts });
+  const access = { apiKey, allowedHosts: [hostname] };
+  return serveApi(node, { hostname, port, signal, ...access, onDefect, onRequest, onCrowded });
 }
 
 /** `EXO_MODEL_LOAD_TIMEOUT` in milliseconds: seconds until a model that does not load is ended. */

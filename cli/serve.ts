@@ -53,6 +53,7 @@ export const serve = defineCommand({
           status,
           ms,
         }),
+      onCrowded: (why) => log.warn("{why}", { why }),
       onDefect: (error, route) => log.error("defect in {route}: {error}", { route, error }),
     }, io);
     const { nodeId } = host.node;

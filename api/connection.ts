@@ -1,0 +1,85 @@
+import { Buffer } from "node:buffer";
+import { Duplex } from "node:stream";
+
+/** Most bytes that are taken from a client at once; each connection has a buffer of this size. */
+const READ_BYTES = 16_384;
+
+type Done = (error?: Error | null) => void;
+
+/** A connection that `Deno.listen` accepted, as the stream that `node:http` serves. */
+export class Connection extends Duplex {
+  /** For routes that ask where a request comes from. */
+  readonly remoteAddress: string;
+  readonly #socket: Deno.TcpConn;
+  readonly #buffer = new Uint8Array(READ_BYTES);
+  #idleMs = 0;
+  #idleTimer: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(socket: Deno.TcpConn) {
+    super();
+    this.remoteAddress = socket.remoteAddr.hostname;
+    this.#socket = socket;
+    try {
+      // Tokens are small, and each is waited for.
+      socket.setNoDelay(true);
+    } catch {
+      // A client that is gone already, which the first read finds out.
+    }
+  }
+
+  /** As `node:http` calls it: emits `timeout` once nothing has come for `ms`; 0 waits for ever. */
+  setTimeout(ms: number): this {
+    this.#idleMs = ms;
+    clearTimeout(this.#idleTimer);
+    if (ms > 0) this.#idleTimer = setTimeout(() => this.emit("timeout"), ms);
+    return this;
+  }
+
+  /** As `node:http` calls it: closes the connection once all is sent. */
+  destroySoon(): void {
+    if (this.writable) this.end();
+    if (this.writableFinished) this.destroy();
+    else this.once("finish", () => this.destroy());
+  }
+
+  override async _read(): Promise<void> {
+    try {
+      const count = await this.#socket.read(this.#buffer);
+      if (this.destroyed) return;
+      if (this.#idleMs > 0) this.setTimeout(this.#idleMs);
+      this.push(count === null ? null : this.#buffer.slice(0, count));
+    } catch (error) {
+      this.destroy(error as Error);
+    }
+  }
+
+  override _write(bytes: Uint8Array, _encoding: string, done: Done): void {
+    void this.#sendAll(bytes, done);
+  }
+
+  /** The parts of a chunk in one packet. */
+  override _writev(parts: { chunk: Uint8Array }[], done: Done): void {
+    void this.#sendAll(Buffer.concat(parts.map(({ chunk }) => chunk)), done);
+  }
+
+  async #sendAll(bytes: Uint8Array, done: Done): Promise<void> {
+    try {
+      for (let at = 0; at < bytes.length;) at += await this.#socket.write(bytes.subarray(at));
+      done();
+    } catch (error) {
+      done(error as Error);
+    }
+  }
+
+  override async _final(done: Done): Promise<void> {
+    // A client that is gone needs not be told that there is no more.
+    await this.#socket.closeWrite().catch(() => {});
+    done();
+  }
+
+  override _destroy(error: Error | null, done: Done): void {
+    clearTimeout(this.#idleTimer);
+    this.#socket.close();
+    done(error);
+  }
+}

@@ -1,0 +1,162 @@
+import { equal, match, ok } from "node:assert/strict";
+import { createInterface } from "node:readline";
+import { Readable } from "node:stream";
+import {
+  CONNECTIONS_MAX,
+  connectionsFor,
+  descriptorsMax,
+  parseLimits,
+} from "../../api/descriptors.ts";
+import type { ConnectionLimits } from "../../api/listen.ts";
+import { serveApi } from "../../api/server.ts";
+import { eventually } from "../support/eventually.ts";
+import { FakeGateway } from "../support/fake_gateway.ts";
+import { CROWDED_API_MAIN } from "../support/programs.ts";
+import { rawRequest } from "../support/raw_http.ts";
+
+/** Descriptors of a process that soon has no more: Deno itself takes some 26. */
+const FEW_DESCRIPTORS = 64;
+
+/** A served fake node with a ready model, and what its host heard. */
+async function served(connections: Partial<ConnectionLimits>) {
+  const gateway = new FakeGateway();
+  gateway.placeModel();
+  const stop = new AbortController();
+  const heard: string[] = [];
+  const server = await serveApi(gateway, {
+    hostname: "127.0.0.1",
+    port: 0,
+    signal: stop.signal,
+    connections,
+    onCrowded: (why) => heard.push(why),
+  });
+  return {
+    url: server.url,
+    gateway,
+    heard,
+    connect: () => Deno.connect({ hostname: "127.0.0.1", port: server.port }),
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+      await server.finished;
+    },
+  };
+}
+
+/** Sends text and returns all that comes until the server closes the connection. */
+async function exchange(connection: Deno.Conn, text: string): Promise<string> {
+  await connection.write(new TextEncoder().encode(text));
+  return await untilClosed(connection);
+}
+
+async function untilClosed(connection: Deno.Conn): Promise<string> {
+  const buffer = new Uint8Array(16_384);
+  const decoder = new TextDecoder();
+  let text = "";
+  for (;;) {
+    // With bytes of ours unread, a server that closes resets the connection.
+    const count = await connection.read(buffer).catch(() => null);
+    if (count === null) return text;
+    text += decoder.decode(buffer.subarray(0, count), { stream: true });
+  }
+}
+
+/** Whether the node answers on a connection of its own. */
+async function answers(url: string): Promise<boolean> {
+  const reply = await rawRequest(url, { method: "GET", path: "/healthz" }).catch(() => undefined);
+  return reply?.status === 200;
+}
+
+Deno.test("a connection serves one request after another, and is closed when idle", async () => {
+  await using api = await served({ idleTimeoutMs: 1 });
+  using connection = await api.connect();
+  const get = "GET /node_id HTTP/1.1\r\nHost: localhost\r\n\r\n";
+  const text = await exchange(connection, get + get);
+  equal(text.match(/HTTP\/1.1 200 OK/g)?.length, 2, text);
+});
+
+Deno.test("a request whose head does not end is answered, and its connection closed", async () => {
+  await using api = await served({ headTimeoutMs: 10 });
+  using connection = await api.connect();
+  match(await exchange(connection, "GET /node_id HTTP/1.1\r\nHost: "), /^HTTP\/1.1 408 /);
+});
+
+Deno.test("a connection too many is closed at once, and the host hears of it once", async () => {
+  await using api = await served({ connectionsMax: 2 });
+  {
+    using _first = await api.connect();
+    using _second = await api.connect();
+    for (let i = 0; i < 3; i++) {
+      using third = await api.connect();
+      equal(await untilClosed(third), "");
+    }
+  }
+  await eventually("there is room again", () => answers(api.url));
+  equal(api.heard.length, 1);
+  match(api.heard.join(), /^Cannot take another connection: 2 are open, the most possible; raise/);
+});
+
+/** A served fake node in a process of few descriptors. */
+class CrowdedApi implements AsyncDisposable {
+  readonly #child = new Deno.Command("sh", {
+    args: ["-c", 'ulimit -n "$0"; exec "$@"', `${FEW_DESCRIPTORS}`, Deno.execPath(), ...[
+      "run",
+      "-A",
+      "--no-check",
+      CROWDED_API_MAIN,
+    ]],
+    stdin: "piped",
+    stdout: "piped",
+  }).spawn();
+  readonly #stdin = this.#child.stdin.getWriter();
+  readonly #lines = createInterface({ input: Readable.fromWeb(this.#child.stdout) })
+    [Symbol.asyncIterator]();
+
+  async tell(line: string): Promise<void> {
+    await this.#stdin.write(new TextEncoder().encode(`${line}\n`));
+  }
+
+  async heard(): Promise<string> {
+    return String((await this.#lines.next()).value);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#child.kill("SIGKILL");
+    await this.#child.status;
+    await this.#stdin.close().catch(() => {});
+    await this.#lines.return?.();
+  }
+}
+
+Deno.test("without a free descriptor connections wait, and are served once there is one", async () => {
+  await using api = new CrowdedApi();
+  const url = await api.heard();
+  await api.tell("fill");
+  equal(await api.heard(), "full");
+  const answer = rawRequest(url, { method: "GET", path: "/healthz" });
+  match(await api.heard(), /^Cannot accept a connection: Too many open files/);
+  await api.tell("free");
+  equal(await api.heard(), "free");
+  equal((await answer).status, 200);
+});
+
+Deno.test("a flood of connections does not take all descriptors, and passes", async () => {
+  await using api = new CrowdedApi();
+  const url = await api.heard();
+  const port = Number(new URL(url).port);
+  const connect = () => Deno.connect({ hostname: "127.0.0.1", port });
+  // Some are closed before they are known to be open.
+  const flood = await Promise.allSettled(Array.from({ length: 3 * FEW_DESCRIPTORS }, connect));
+  match(await api.heard(), /^Cannot take another connection: 32 are open, the most possible/);
+  for (const one of flood) if (one.status === "fulfilled") one.value.close();
+  await eventually("there is room again", () => answers(url));
+});
+
+Deno.test("connections take half of the descriptors, up to a limit", async () => {
+  equal(connectionsFor(Infinity), CONNECTIONS_MAX);
+  equal(connectionsFor(1_024), 512);
+  equal(connectionsFor(1), 1);
+  ok(await descriptorsMax() > 0);
+  const text = "Max processes  1  2  processes\nMax open files   1024    524288    files\n";
+  equal(parseLimits(text), 1_024);
+  equal(parseLimits("Max open files   unlimited   unlimited   files\n"), Infinity);
+});
