@@ -1,4 +1,4 @@
-import { Server } from "node:http";
+import { type IncomingMessage, Server, type ServerResponse } from "node:http";
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import { Connection } from "./connection.ts";
 import { CONNECTIONS_MAX, connectionsFor, descriptorsMax } from "./descriptors.ts";
@@ -9,6 +9,12 @@ export const HEAD_TIMEOUT_MS = 15_000;
 
 /** How often connections are looked at whose head is late. */
 const HEAD_LOOK_MS = 5_000;
+
+/**
+ * Longest time from the head of a request to its end, whether its route reads the body or not. A
+ * body that is read has a shorter limit (`api/body.ts`), after which the client is told why.
+ */
+export const REQUEST_TIMEOUT_MS = 60_000;
 
 /** Longest silence of a connection between two requests. */
 export const IDLE_TIMEOUT_MS = 90_000;
@@ -22,6 +28,7 @@ const COMPLAINT_MS = 60_000;
 /** What one connection may cost, and how many there may be. */
 export interface ConnectionLimits {
   readonly headTimeoutMs: number;
+  readonly requestTimeoutMs: number;
   readonly idleTimeoutMs: number;
   readonly connectionsMax: number;
 }
@@ -30,6 +37,7 @@ export interface ConnectionLimits {
 export async function connectionLimits(): Promise<ConnectionLimits> {
   return {
     headTimeoutMs: HEAD_TIMEOUT_MS,
+    requestTimeoutMs: REQUEST_TIMEOUT_MS,
     idleTimeoutMs: IDLE_TIMEOUT_MS,
     connectionsMax: connectionsFor(await descriptorsMax()),
   };
@@ -152,15 +160,28 @@ function serverFor(app: Router, limits: ConnectionLimits): HttpServer {
     const bindings: Bindings = { remoteAddress: incoming.socket.remoteAddress };
     return app.fetch(request, bindings);
   }, { overrideGlobalObjects: false });
+  const handle = (incoming: IncomingMessage, outgoing: ServerResponse) => {
+    endLate(incoming, limits.requestTimeoutMs);
+    void answer(incoming, outgoing);
+  };
   const { headTimeoutMs, idleTimeoutMs } = limits;
   const server = new HttpServer({
     headersTimeout: headTimeoutMs,
     connectionsCheckingInterval: Math.min(HEAD_LOOK_MS, headTimeoutMs),
     keepAliveTimeout: idleTimeoutMs,
-    // A body has a limit of its own, after which the client is told why.
+    // It would not look at a request any more whose reply is sent.
     requestTimeout: 0,
-  }, answer);
+  }, handle);
   // Whereupon it begins to look at connections whose head is late.
   server.emit("listening");
   return server;
+}
+
+/** Closes the connection of a request that is not complete in time. */
+function endLate(incoming: IncomingMessage, timeoutMs: number): void {
+  const end = () => {
+    if (!incoming.complete) incoming.socket.destroy();
+  };
+  const timer = setTimeout(end, timeoutMs);
+  incoming.once("close", () => clearTimeout(timer));
 }

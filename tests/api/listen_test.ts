@@ -80,6 +80,26 @@ Deno.test("a request whose head does not end is answered, and its connection clo
   match(await exchange(connection, "GET /node_id HTTP/1.1\r\nHost: "), /^HTTP\/1.1 408 /);
 });
 
+Deno.test("a body that its route ignores has a limit too, after the reply", async () => {
+  await using api = await served({ requestTimeoutMs: 250 });
+  const ignored = async (framing: string) => {
+    using connection = await api.connect();
+    const head = `GET /node_id HTTP/1.1\r\nHost: localhost\r\n${framing}\r\n\r\n`;
+    const text = await exchange(connection, `${head}1`);
+    match(text, /^HTTP\/1.1 200 OK[^]*"node-1"/);
+  };
+  await Promise.all(["Content-Length: 1000", "Transfer-Encoding: chunked"].map(ignored));
+});
+
+Deno.test("a body that comes while its request has a limit leaves the connection open", async () => {
+  await using api = await served({ requestTimeoutMs: 1 });
+  using connection = await api.connect();
+  const get = "GET /node_id HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n1";
+  const last = "GET /node_id HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+  const text = await exchange(connection, get + last);
+  equal(text.match(/HTTP\/1.1 200 OK/g)?.length, 2, text);
+});
+
 Deno.test("a connection too many is closed at once, and the host hears of it once", async () => {
   await using api = await served({ connectionsMax: 2 });
   {
