@@ -6,19 +6,24 @@ const READ_BYTES = 16_384;
 
 type Done = (error?: Error | null) => void;
 
-/** A connection that `Deno.listen` accepted, as the stream that `node:http` serves. */
+/**
+ * A connection that `Deno.listen` accepted, as the stream that `node:http` serves. A client that
+ * takes nothing of what it is sent for `unreadMs` has its connection closed.
+ */
 export class Connection extends Duplex {
   /** For routes that ask where a request comes from. */
   readonly remoteAddress: string;
   readonly #socket: Deno.TcpConn;
+  readonly #unreadMs: number;
   readonly #buffer = new Uint8Array(READ_BYTES);
   #idleMs = 0;
   #idleTimer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(socket: Deno.TcpConn) {
+  constructor(socket: Deno.TcpConn, unreadMs: number) {
     super();
     this.remoteAddress = socket.remoteAddr.hostname;
     this.#socket = socket;
+    this.#unreadMs = unreadMs;
     try {
       // Tokens are small, and each is waited for.
       socket.setNoDelay(true);
@@ -64,10 +69,20 @@ export class Connection extends Duplex {
 
   async #sendAll(bytes: Uint8Array, done: Done): Promise<void> {
     try {
-      for (let at = 0; at < bytes.length;) at += await this.#socket.write(bytes.subarray(at));
+      for (let at = 0; at < bytes.length;) at += await this.#send(bytes.subarray(at));
       done();
     } catch (error) {
       done(error as Error);
+    }
+  }
+
+  /** How many bytes the system took: it takes none while the client reads nothing. */
+  async #send(bytes: Uint8Array): Promise<number> {
+    const timer = setTimeout(() => this.destroy(), this.#unreadMs);
+    try {
+      return await this.#socket.write(bytes);
+    } finally {
+      clearTimeout(timer);
     }
   }
 

@@ -3,6 +3,7 @@ import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import { Connection } from "./connection.ts";
 import { CONNECTIONS_MAX, connectionsFor, descriptorsMax } from "./descriptors.ts";
 import type { Bindings, Router } from "./routes.ts";
+import { STALL_MS } from "./sse.ts";
 
 /** Longest time that the head of a request may take. */
 export const HEAD_TIMEOUT_MS = 15_000;
@@ -19,6 +20,12 @@ export const REQUEST_TIMEOUT_MS = 60_000;
 /** Longest silence of a connection between two requests. */
 export const IDLE_TIMEOUT_MS = 90_000;
 
+/**
+ * Longest time that a client may take nothing of what it is sent, beyond what sockets hold for it.
+ * The client of a stream is told after `STALL_MS` why it ends, and has as long again to read that.
+ */
+export const UNREAD_MS = 2 * STALL_MS;
+
 /** How long the system is left alone after it could not accept, unless a connection is closed. */
 const ACCEPT_RETRY_MS = 100;
 
@@ -30,6 +37,7 @@ export interface ConnectionLimits {
   readonly headTimeoutMs: number;
   readonly requestTimeoutMs: number;
   readonly idleTimeoutMs: number;
+  readonly unreadMs: number;
   readonly connectionsMax: number;
 }
 
@@ -39,6 +47,7 @@ export async function connectionLimits(): Promise<ConnectionLimits> {
     headTimeoutMs: HEAD_TIMEOUT_MS,
     requestTimeoutMs: REQUEST_TIMEOUT_MS,
     idleTimeoutMs: IDLE_TIMEOUT_MS,
+    unreadMs: UNREAD_MS,
     connectionsMax: connectionsFor(await descriptorsMax()),
   };
 }
@@ -113,14 +122,14 @@ export class HttpListener {
   }
 
   #take(socket: Deno.TcpConn): void {
-    const { connectionsMax } = this.#limits;
+    const { connectionsMax, unreadMs } = this.#limits;
     if (this.#closing.signal.aborted) return socket.close();
     if (this.#open.size >= connectionsMax) {
       socket.close();
       this.#complain(tooMany(connectionsMax));
       return;
     }
-    const connection = new Connection(socket);
+    const connection = new Connection(socket, unreadMs);
     this.#open.add(connection);
     connection.once("close", () => {
       this.#open.delete(connection);

@@ -9,10 +9,12 @@ import {
 } from "../../api/descriptors.ts";
 import type { ConnectionLimits } from "../../api/listen.ts";
 import { serveApi } from "../../api/server.ts";
+import { MIB } from "../../core/units.ts";
 import { eventually } from "../support/eventually.ts";
-import { FakeGateway } from "../support/fake_gateway.ts";
+import { FakeGateway, FINISH, token } from "../support/fake_gateway.ts";
 import { CROWDED_API_MAIN } from "../support/programs.ts";
 import { rawRequest } from "../support/raw_http.ts";
+import { chatOf } from "./requests.ts";
 
 /** Descriptors of a process that soon has no more: Deno itself takes some 26. */
 const FEW_DESCRIPTORS = 64;
@@ -98,6 +100,21 @@ Deno.test("a body that comes while its request has a limit leaves the connection
   const last = "GET /node_id HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
   const text = await exchange(connection, get + last);
   equal(text.match(/HTTP\/1.1 200 OK/g)?.length, 2, text);
+});
+
+Deno.test("a whole reply that nobody reads is given up", async () => {
+  // Only once the first connection is closed is there room for another.
+  await using api = await served({ unreadMs: 200, connectionsMax: 1 });
+  api.gateway.answer = () => [token("x".repeat(32 * MIB)), FINISH];
+  const body = JSON.stringify(chatOf());
+  const head = `POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n` +
+    `Content-Length: ${body.length}\r\n\r\n`;
+  using connection = await api.connect();
+  await connection.write(new TextEncoder().encode(head + body));
+  await eventually("there is room again", () => answers(api.url));
+  const text = await untilClosed(connection);
+  match(text, /^HTTP\/1.1 200 OK/);
+  ok(text.length < 32 * MIB);
 });
 
 Deno.test("a connection too many is closed at once, and the host hears of it once", async () => {
