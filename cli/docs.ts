@@ -24,6 +24,13 @@ stdout, everything else to stderr.
 | 7 | \`bench\`: the environment does not fit |
 | 8 | \`bench\`: the instance was lost |
 | 130 | interrupted, by SIGINT, SIGTERM or SIGHUP; \`serve\` and \`demo\` that are up end with 0 |
+
+A node, however it is started, also reads these variables; one that it cannot use ends it at once:
+
+| Variable | Meaning |
+|---|---|
+| \`EXO_MODEL_LOAD_TIMEOUT\` | Seconds until a model that does not load is ended; 0: never (default: by its size) |
+| \`OVERRIDE_MEMORY_MB\` | MiB of memory that this machine is said to have (default: what it has) |
 `;
 
 /** `docs/cli.md`, out of the table of subcommands. */

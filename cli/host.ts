@@ -10,11 +10,9 @@ import { ensureSetup } from "../ffi/setup.ts";
 import { Node } from "../node/node.ts";
 import { deviceFileOf } from "../node/probe.ts";
 import type { RunnerLaunch } from "../node/runner_process.ts";
+import { nodeEnvironment } from "./environment.ts";
 import type { Io } from "./io.ts";
 import { VERSION } from "./version.ts";
-
-/** A week: longer than any load, and within what a timer can hold. */
-const LOAD_TIMEOUT_SECONDS_MAX = 604_800;
 
 /** What a node on this machine is started with. */
 export interface HostOptions {
@@ -51,6 +49,7 @@ export interface Host {
  */
 export async function startHost(options: HostOptions, io: Io): Promise<Host> {
   checkExposure(options);
+  const environment = nodeEnvironment(io.env);
   if (options.api) checkAddress(options.host, options.port);
   const homes = directories(io);
   const dataDir = options.dataDir ?? homes.data;
@@ -61,7 +60,7 @@ export async function startHost(options: HostOptions, io: Io): Promise<Host> {
     name: options.name,
     deviceFile: libraryPath === undefined ? undefined : deviceFileOf(libraryPath),
     launch: runnerLaunch(io.env, libraryPath),
-    loadTimeoutMs: loadTimeoutMs(io.env),
+    ...environment,
   });
   const closing = new AbortController();
   try {
@@ -88,19 +87,6 @@ function listen(node: Node, options: HostOptions, signal: AbortSignal): Promise<
   // Whoever chose a name for the address will use it as the host.
   const access = { apiKey, allowedHosts: [hostname] };
   return serveApi(node, { hostname, port, signal, ...access, onDefect, onRequest, onCrowded });
-}
-
-/** `EXO_MODEL_LOAD_TIMEOUT` in milliseconds: seconds until a model that does not load is ended. */
-function loadTimeoutMs({ EXO_MODEL_LOAD_TIMEOUT: seconds }: Io["env"]): number | undefined {
-  if (seconds === undefined || seconds === "") return undefined;
-  const value = Number(seconds);
-  if (Number.isFinite(value) && value >= 0 && value <= LOAD_TIMEOUT_SECONDS_MAX) {
-    return value * 1000;
-  }
-  const needed = `seconds from 0 (no limit) to ${LOAD_TIMEOUT_SECONDS_MAX} needed`;
-  throw new AppError("usage", `Cannot use EXO_MODEL_LOAD_TIMEOUT="${seconds}": ${needed}`, {
-    hint: "unset it for a limit by the size of the model",
-  });
 }
 
 /** Safe by default: whoever opens the API to a network says who may use it (design D11). */

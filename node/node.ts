@@ -42,6 +42,8 @@ export interface NodeOptions {
   readonly clock?: Clock | undefined;
   /** Limit on the loading of a layer; absent: by the size of the model, 0: none. */
   readonly loadTimeoutMs?: number | undefined;
+  /** Memory that this machine is said to have; absent: what it has. */
+  readonly memoryBytes?: number | undefined;
 }
 
 /** What the parts of a node share. */
@@ -52,6 +54,7 @@ interface Parts {
   readonly replica: Replica;
   readonly transport: Transport;
   readonly epoch: Epoch;
+  readonly memory: () => ReadonlyMap<NodeId, NodeMemory>;
   readonly master: Master;
   readonly gateway: Gateway;
   readonly reporter: Reporter;
@@ -104,7 +107,7 @@ export class Node {
   }
 
   nodeMemory(): ReadonlyMap<NodeId, NodeMemory> {
-    return new Map([[this.nodeId, probeMemory()]]);
+    return this.#parts.memory();
   }
 
   readiness(): { ready: true } | { ready: false; reason: string } {
@@ -218,7 +221,7 @@ function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Par
   const epoch: Epoch = { clock: (last?.clock ?? 0) + 1, nodeId };
   const replica = new Replica(state);
   const transport = new MemoryNetwork().join(nodeId);
-  const memory = () => new Map([[nodeId, probeMemory()]]);
+  const memory = () => new Map([[nodeId, probeMemory(options.memoryBytes)]]);
   const master = new Master({ replica, eventLog, transport, clock, epoch, memory });
   const gateway = new Gateway({ nodeId, replica, transport, clock, master: () => nodeId });
   const reporter = new Reporter(transport, () => nodeId);
@@ -241,6 +244,7 @@ function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Par
     replica,
     transport,
     epoch,
+    memory,
     master,
     gateway,
     reporter,

@@ -6,15 +6,14 @@ import type { NodeInfo, NodeMemory } from "../core/node_info.ts";
 /** What `setup` found out about this machine's devices and wrote beside the library. */
 const DeviceFile = z.object({ backends: z.array(Backend) });
 
-/** Memory right now; cheap enough to be asked for at every placement. */
-export function probeMemory(): NodeMemory {
+/**
+ * Memory right now; cheap enough to be asked for at every placement. `memoryBytes`: as much as this
+ * machine is said to have.
+ */
+export function probeMemory(memoryBytes?: number): NodeMemory {
   const { total, available } = Deno.systemMemoryInfo();
-  const override = Number(Deno.env.get("OVERRIDE_MEMORY_MB"));
-  if (Number.isFinite(override) && override > 0) {
-    const ramTotalBytes = override * 1024 * 1024;
-    return { ramTotalBytes, ramAvailableBytes: Math.min(ramTotalBytes, available) };
-  }
-  return { ramTotalBytes: total, ramAvailableBytes: available };
+  if (memoryBytes === undefined) return { ramTotalBytes: total, ramAvailableBytes: available };
+  return { ramTotalBytes: memoryBytes, ramAvailableBytes: Math.min(memoryBytes, available) };
 }
 
 /** What this machine is, for the cluster to know. `deviceFile` absent: no library, no backends. */

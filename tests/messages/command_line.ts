@@ -145,6 +145,11 @@ async function nodesThatCannotStart(world: World): Promise<Told[]> {
     argv: ["serve", ...free],
     env: { EXO_MODEL_LOAD_TIMEOUT: value },
   });
+  const memory = (value: string) => ({
+    name: `OVERRIDE_MEMORY_MB that is ${value}`,
+    argv: ["serve", ...free],
+    env: { OVERRIDE_MEMORY_MB: value },
+  });
   const cases: readonly Typed[] = [
     { name: "a port that is taken", argv: ["serve", ...free, "--port", port] },
     {
@@ -166,6 +171,9 @@ async function nodesThatCannotStart(world: World): Promise<Told[]> {
     timeout("soon"),
     timeout("-1"),
     timeout("1e12"),
+    memory("lots"),
+    memory("-5"),
+    memory("0"),
   ];
   const told: Told[] = [];
   for (const one of cases) told.push(await tellTyped(one, { env: { EXO_HOME: dir.path } }));

@@ -1,0 +1,46 @@
+import { AppError } from "../core/errors.ts";
+import { MIB } from "../core/units.ts";
+import type { Io } from "./io.ts";
+
+/** A week: longer than any load, and within what a timer can hold. */
+const LOAD_TIMEOUT_SECONDS_MAX = 604_800;
+
+/** A pebibyte: more than any machine has, and exact in bytes. */
+const MEMORY_MIB_MAX = 2 ** 30;
+
+/** What the variables say that only nodes read; a variable that is empty says nothing. */
+export interface NodeEnvironment {
+  /** Until a model that does not load is ended; 0: never. */
+  readonly loadTimeoutMs: number | undefined;
+  /** Memory that this machine is said to have. */
+  readonly memoryBytes: number | undefined;
+}
+
+/** Reads the variables of a node. @throws {AppError} `usage` with the one that cannot be used. */
+export function nodeEnvironment(env: Io["env"]): NodeEnvironment {
+  return { loadTimeoutMs: loadTimeoutMs(env), memoryBytes: memoryBytes(env) };
+}
+
+/** `EXO_MODEL_LOAD_TIMEOUT`, in seconds. */
+function loadTimeoutMs({ EXO_MODEL_LOAD_TIMEOUT: seconds }: Io["env"]): number | undefined {
+  if (seconds === undefined || seconds === "") return undefined;
+  const value = Number(seconds);
+  if (Number.isFinite(value) && value >= 0 && value <= LOAD_TIMEOUT_SECONDS_MAX) {
+    return value * 1000;
+  }
+  const needed = `seconds from 0 (no limit) to ${LOAD_TIMEOUT_SECONDS_MAX} needed`;
+  throw new AppError("usage", `Cannot use EXO_MODEL_LOAD_TIMEOUT="${seconds}": ${needed}`, {
+    hint: "unset it for a limit by the size of the model",
+  });
+}
+
+/** `OVERRIDE_MEMORY_MB`, in whole MiB. */
+function memoryBytes({ OVERRIDE_MEMORY_MB: mebibytes }: Io["env"]): number | undefined {
+  if (mebibytes === undefined || mebibytes === "") return undefined;
+  const value = Number(mebibytes);
+  if (Number.isInteger(value) && value >= 1 && value <= MEMORY_MIB_MAX) return value * MIB;
+  const needed = `a whole number of MiB from 1 to ${MEMORY_MIB_MAX} needed`;
+  throw new AppError("usage", `Cannot use OVERRIDE_MEMORY_MB="${mebibytes}": ${needed}`, {
+    hint: "unset it for the memory that this machine has",
+  });
+}

@@ -1,0 +1,24 @@
+import { deepEqual, throws } from "node:assert/strict";
+import { nodeEnvironment } from "../../cli/environment.ts";
+import { AppError } from "../../core/errors.ts";
+import { MIB } from "../../core/units.ts";
+
+Deno.test("variables that are not set or empty say nothing", () => {
+  const nothing = { loadTimeoutMs: undefined, memoryBytes: undefined };
+  deepEqual(nodeEnvironment({}), nothing);
+  deepEqual(nodeEnvironment({ EXO_MODEL_LOAD_TIMEOUT: "", OVERRIDE_MEMORY_MB: "" }), nothing);
+});
+
+Deno.test("variables are read in their units", () => {
+  const env = { EXO_MODEL_LOAD_TIMEOUT: "1.5", OVERRIDE_MEMORY_MB: "512" };
+  deepEqual(nodeEnvironment(env), { loadTimeoutMs: 1_500, memoryBytes: 512 * MIB });
+});
+
+Deno.test("OVERRIDE_MEMORY_MB that is no whole number of MiB is told, with what is needed", () => {
+  for (const OVERRIDE_MEMORY_MB of ["lots", "-5", "0", "1.5", "4GB", "Infinity", "1e12", " "]) {
+    throws(() => nodeEnvironment({ OVERRIDE_MEMORY_MB }), (error: AppError) => {
+      return error.code === "usage" && error.message.includes(`"${OVERRIDE_MEMORY_MB}": a whole`) &&
+        error.hint !== undefined;
+    }, OVERRIDE_MEMORY_MB);
+  }
+});
