@@ -27,6 +27,7 @@ export const ERRORS = {
   internal: { http: 500, exit: 1, retryable: false },
   runner_failed: { http: 500, exit: 1, retryable: true },
   load_failed: { http: 500, exit: 1, retryable: false },
+  storage_failed: { http: 500, exit: 1, retryable: false },
   setup_failed: { http: 500, exit: 1, retryable: false },
   instance_removed: { http: 503, exit: 1, retryable: true },
   not_ready: { http: 503, exit: 1, retryable: true },

@@ -47,7 +47,8 @@ export class EventLog {
 
   /**
    * Opens the log of `dataDir`, made at the first start.
-   * @throws {AppError} `conflict` when another node holds it, `internal` when it cannot be read.
+   * @throws {AppError} `conflict` when another node holds it, `storage_failed` when it cannot be
+   * read or written.
    */
   static open(dataDir: string): EventLog {
     const path = join(dataDir, LOG_FILE);
@@ -73,7 +74,7 @@ export class EventLog {
       }
       const isDamaged = /not a database|malformed/i.test(message);
       const found = message.split(":")[0];
-      throw new AppError("internal", `Cannot open the event log "${path}": ${found}`, {
+      throw new AppError("storage_failed", `Cannot open the event log "${path}": ${found}`, {
         hint: isDamaged
           ? `move ${path} away to start with an empty cluster`
           : "check that the directory is writable and the disk not full",
@@ -84,7 +85,7 @@ export class EventLog {
 
   /**
    * The state that the log holds, and the newest epoch in it.
-   * @throws {AppError} when it was written by a newer version or is damaged.
+   * @throws {AppError} `storage_failed` when it was written by a newer version or is damaged.
    */
   replay(): { state: State; epoch: Epoch | undefined } {
     let entry = "the snapshot";
@@ -109,7 +110,7 @@ export class EventLog {
       const message = `Cannot replay "${this.#path}": ${entry} cannot be read: ${wrong(cause)}`;
       const away = `move ${this.#path} away to start with an empty cluster`;
       const hint = cause instanceof ZodError ? `update exo, or ${away}` : away;
-      throw new AppError("internal", message, { hint, cause });
+      throw new AppError("storage_failed", message, { hint, cause });
     }
   }
 
@@ -207,7 +208,7 @@ export class EventLog {
       if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
       const message = cause instanceof Error ? cause.message : String(cause);
       // Without the path: clients are told this, too.
-      throw new AppError("internal", `Cannot write the event log "${LOG_FILE}": ${message}`, {
+      throw new AppError("storage_failed", `Cannot write the event log "${LOG_FILE}": ${message}`, {
         hint: "check that the disk of the data directory is not full",
         cause,
       });
@@ -234,7 +235,7 @@ function checkVersion(db: DatabaseSync, wanted: string): void {
 
 function tooNew(what: string, found: number, known: number): AppError {
   return new AppError(
-    "internal",
+    "storage_failed",
     `${what} was written by a newer exo: found version ${found}, this one reads up to ${known}`,
     { hint: "update exo, or pass another --data-dir" },
   );

@@ -9,7 +9,7 @@ const KEY_FILE = "identity.key";
 
 /**
  * The identity that `dataDir` holds; made at the first start.
- * @throws {AppError} when the file is not a key, or cannot be read or written.
+ * @throws {AppError} `storage_failed` when the file is not a key, or cannot be read or written.
  */
 export async function loadIdentity(dataDir: string): Promise<NodeId> {
   const path = join(dataDir, KEY_FILE);
@@ -22,7 +22,8 @@ export async function loadIdentity(dataDir: string): Promise<NodeId> {
   try {
     return nodeIdOf(stored);
   } catch (cause) {
-    throw new AppError("internal", `Cannot read the node's identity in "${path}": not a key`, {
+    const message = `Cannot read the node's identity in "${path}": not a key`;
+    throw new AppError("storage_failed", message, {
       hint: `move ${path} away; the node then takes a new identity`,
       cause,
     });
@@ -35,7 +36,7 @@ async function readKey(path: string): Promise<Uint8Array | undefined> {
   } catch (cause) {
     if (cause instanceof Deno.errors.NotFound) return undefined;
     const message = `Cannot read the node's identity in "${path}": ${systemReason(cause)}`;
-    throw new AppError("internal", message, {
+    throw new AppError("storage_failed", message, {
       hint: `make it readable, or move it away; the node then takes a new identity`,
       cause,
     });
@@ -50,7 +51,7 @@ async function writeKey(path: string, key: Uint8Array): Promise<void> {
     await Deno.rename(fresh, path);
   } catch (cause) {
     const message = `Cannot write the node's identity to "${path}": ${systemReason(cause)}`;
-    throw new AppError("internal", message, {
+    throw new AppError("storage_failed", message, {
       hint: "check that the disk is writable and not full, or pass another --data-dir",
       cause,
     });

@@ -76,7 +76,7 @@ export class Node {
 
   /**
    * Starts a node on a data directory; it comes back with the instances that it had.
-   * @throws {AppError} when the directory cannot be used.
+   * @throws {AppError} `storage_failed` or `conflict` when the directory cannot be used.
    */
   static async start(options: NodeOptions): Promise<Node> {
     await makeDataDir(options.dataDir);
@@ -257,9 +257,10 @@ async function makeDataDir(dataDir: string): Promise<void> {
   try {
     await Deno.mkdir(dataDir, { recursive: true, mode: 0o700 });
   } catch (cause) {
+    const wanted = `Cannot make the data directory "${dataDir}"`;
     const found = systemReason(cause);
-    throw new AppError("internal", `Cannot make the data directory "${dataDir}": ${found}`, {
-      hint: "pass another --data-dir",
+    throw new AppError("storage_failed", `${wanted}: ${found}, a writable folder needed`, {
+      hint: "name another folder with --data-dir or EXO_HOME",
       cause,
     });
   }

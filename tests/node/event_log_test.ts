@@ -87,7 +87,7 @@ Deno.test("an index that is taken is refused, and nothing of its batch is stored
   const log = EventLog.open(dir.path);
   log.append(indexed(EVENTS));
   const batch = [...indexed([nodeStarted(B)], EVENTS.length), ...indexed([nodeStarted(B)], 1)];
-  fails(() => log.append(batch), "internal", /Cannot write the event log/);
+  fails(() => log.append(batch), "storage_failed", /Cannot write the event log/);
   assert.equal(encodeState(log.replay().state), encodeState(fold(EVENTS)));
   log.append(indexed([nodeStarted(B)], EVENTS.length));
   assert.equal(log.replay().state.nodes.size, 2);
@@ -169,7 +169,11 @@ Deno.test("tables of a newer exo are refused, and left alone", async () => {
   await using dir = await TempDir.make();
   EventLog.open(dir.path).close();
   execute(dir.path, "PRAGMA user_version = 2");
-  fails(() => EventLog.open(dir.path), "internal", /newer exo: found version 2, this one reads/);
+  fails(
+    () => EventLog.open(dir.path),
+    "storage_failed",
+    /newer exo: found version 2, this one reads/,
+  );
   // The refusal has let go of the file.
   execute(dir.path, "PRAGMA user_version = 1");
   EventLog.open(dir.path).close();
@@ -182,7 +186,7 @@ Deno.test("a snapshot of a newer exo is refused", async () => {
   const log = EventLog.open(dir.path);
   fails(
     () => log.replay(),
-    "internal",
+    "storage_failed",
     /its snapshot was written by a newer exo: found version 99/,
   );
   log.close();
@@ -192,7 +196,7 @@ Deno.test("L4: a file that is no log is refused by name, and not touched", async
   await using dir = await TempDir.make();
   const path = join(dir.path, "log.sqlite");
   await Deno.writeTextFile(path, "garbage ".repeat(1_000));
-  fails(() => EventLog.open(dir.path), "internal", /Cannot open the event log .*log\.sqlite/);
+  fails(() => EventLog.open(dir.path), "storage_failed", /Cannot open the event log .*log\.sqlite/);
   assert.match(await Deno.readTextFile(path), /^garbage /);
 });
 
@@ -203,11 +207,11 @@ Deno.test("an entry that cannot be read, and a gap, are an error with a hint", a
   log.close();
   execute(dir.path, "DELETE FROM events WHERE idx = 1");
   log = EventLog.open(dir.path);
-  fails(() => log.replay(), "internal", /Cannot replay .*log\.sqlite/);
+  fails(() => log.replay(), "storage_failed", /Cannot replay .*log\.sqlite/);
   log.close();
   execute(dir.path, 'UPDATE events SET eventJson = \'{"type":"Nonsense"}\' WHERE idx = 0');
   log = EventLog.open(dir.path);
-  fails(() => log.replay(), "internal", /Cannot replay .*log\.sqlite/);
+  fails(() => log.replay(), "storage_failed", /Cannot replay .*log\.sqlite/);
   log.close();
 });
 
@@ -223,7 +227,11 @@ Deno.test("a write that the disk refuses is an error, and the log goes on", asyn
   const log = EventLog.open(dir.path);
   log.append(indexed(EVENTS));
   const write = () => log.append(indexed([nodeStarted(B)], 3));
-  fails(write, "internal", /Cannot write the event log "log.sqlite": database or disk is full/);
+  fails(
+    write,
+    "storage_failed",
+    /Cannot write the event log "log.sqlite": database or disk is full/,
+  );
   assert.equal(log.nextCounter("still writable"), 1);
   assert.equal(log.replay().state.lastEventAppliedIdx, 2);
   log.close();
