@@ -59,7 +59,7 @@ export type OnCrowded = (why: string) => void;
  * HTTP over the connections of a listener. They are served by `node:http`, since its connections
  * have limits: under `Deno.serve`, one whose request is never complete stays open for ever. They
  * are accepted here, since the listener of `node:http` under Deno 2.9 dies without a word of the
- * first connection that it cannot accept, as when the process is out of descriptors.
+ * first connection that it cannot accept, as when the process is out of descriptors (decision 11).
  */
 export class HttpListener {
   readonly #listener: Deno.Listener;
