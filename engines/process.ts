@@ -66,7 +66,7 @@ async function chooseBuilder(write: (bytes: Uint8Array) => void): Promise<Builde
   }
   if (wanted !== "mlx") {
     throw new AppError("usage", `Cannot use EXO_ENGINE="${wanted}": mlx or fake needed`, {
-      hint: "unset EXO_ENGINE",
+      hint: "unset EXO_ENGINE for the real one",
     });
   }
   const { watchParent } = await import("../ffi/mod.ts");

@@ -107,9 +107,11 @@ export class Node {
     return new Map([[this.nodeId, probeMemory()]]);
   }
 
-  readiness(): { ready: true } | { ready: false; reason: string } {
+  readiness(): { ready: true } | { ready: false; reason: string; hint: string } {
     if (this.#ready) return { ready: true };
-    return { ready: false, reason: this.#stopped ? "the node is stopping" : "it is starting" };
+    if (this.#stopped) return { ready: false, reason: "the node is stopping", hint: START_AGAIN };
+    const hint = "ask again in a second: a node with a long log takes some to start";
+    return { ready: false, reason: "it is starting", hint };
   }
 
   onChange(listener: () => void): () => void {
@@ -201,15 +203,22 @@ export class Node {
 
   #requireRunning(): void {
     if (!this.#stopped) return;
-    throw new AppError("not_ready", `Cannot take the request: node ${this.nodeId} is stopping`, {
-      hint: "ask again once it has been started again",
-    });
+    throw new AppError(
+      "not_ready",
+      `Cannot take the request: node ${this.nodeId} is stopping, a running one needed`,
+      {
+        hint: START_AGAIN,
+      },
+    );
   }
 
   #commandId(): CommandId {
     return CommandId.parse(this.newId());
   }
 }
+
+/** What to do about a node that will not answer any more. */
+const START_AGAIN = "start it again with exo serve, or ask another node";
 
 /** Makes the parts of a node; nothing runs yet. */
 function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Parts {
@@ -254,9 +263,13 @@ async function makeDataDir(dataDir: string): Promise<void> {
     await Deno.mkdir(dataDir, { recursive: true, mode: 0o700 });
   } catch (cause) {
     const found = systemReason(cause);
-    throw new AppError("internal", `Cannot make the data directory "${dataDir}": ${found}`, {
-      hint: "pass another --data-dir",
-      cause,
-    });
+    throw new AppError(
+      "internal",
+      `Cannot make the data directory "${dataDir}": ${found}, a folder needed`,
+      {
+        hint: "name a folder that you may write to: exo serve --data-dir DIR",
+        cause,
+      },
+    );
   }
 }
