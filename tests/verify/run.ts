@@ -49,18 +49,21 @@ interface Tally {
 }
 
 async function verifyFaults(from: number, to: number): Promise<Tally> {
+  await ensureSetup({ onProgress: say });
   let [passed, failed] = [0, 0];
   for (const [n, cell] of CELLS.entries()) {
     if (n < from || n > to) continue;
     const startedAt = performance.now();
+    const name = `${n} ${cell.engine}: ${cell.fault} in ${cell.stage}`;
     try {
-      await runCell(cell);
+      const { descriptors, liveBytes } = await runCell(cell);
       passed++;
       const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
-      say(`${n} ${cell.fault} in ${cell.stage}: ok (${seconds} s)`);
+      const held = `${descriptors.join(" to ")} descriptors, ${liveBytes.join(" to ")} bytes alive`;
+      say(`${name}: ok (${seconds} s; ${held})`);
     } catch (cause) {
       failed++;
-      say(`${n} ${cell.fault} in ${cell.stage}: FAILED: ${String(cause)}`);
+      say(`${name}: FAILED: ${String(cause)}`);
       say(`  replay: deno task verify faults --from ${n} --to ${n}`);
     }
   }
