@@ -10,7 +10,9 @@ export const BODY_TIMEOUT_MS = 30_000;
 /** Deepest nesting of a body's JSON. */
 export const JSON_DEPTH_MAX = 64;
 
-const ONE_OBJECT = { hint: "send one JSON object" };
+const ONE_OBJECT = {
+  hint: 'send one JSON object, such as {"model":"MODEL"}, with the fields of this route',
+};
 
 /** What a body may cost. */
 export interface BodyLimits {
@@ -27,7 +29,7 @@ export async function readJson(request: Request, limits: BodyLimits): Promise<un
   if (text.trim() === "") {
     throw new AppError(
       "invalid_request",
-      "Cannot read the body: found nothing, JSON needed",
+      "Cannot read the body: found nothing, one JSON object needed",
       ONE_OBJECT,
     );
   }
@@ -38,7 +40,7 @@ export async function readJson(request: Request, limits: BodyLimits): Promise<un
     const found = error instanceof Error ? error.message : String(error);
     const message = `Cannot read the body of ${text.length} characters as JSON: ${
       found[0]?.toLowerCase()
-    }${found.slice(1)}`;
+    }${found.slice(1)}; one object needed`;
     throw new AppError("invalid_request", message, ONE_OBJECT);
   }
   checkDepth(json);
@@ -50,11 +52,11 @@ function checkDepth(json: unknown): void {
   let level = [json];
   for (let depth = 0; level.length > 0; depth++) {
     if (depth > JSON_DEPTH_MAX) {
-      const needed = `${JSON_DEPTH_MAX} levels at most needed`;
+      const found = `found lists and objects over ${JSON_DEPTH_MAX} deep in each other`;
       throw new AppError(
         "invalid_request",
-        `Cannot read the body: it is nested too deep, ${needed}`,
-        { hint: "send less lists and objects inside each other" },
+        `Cannot read the body: ${found}, ${JSON_DEPTH_MAX} at most possible`,
+        { hint: `nest them ${JSON_DEPTH_MAX} deep at most` },
       );
     }
     level = level.flatMap((one) =>
@@ -65,7 +67,8 @@ function checkDepth(json: unknown): void {
 
 async function readText(request: Request, { bytesMax, timeoutMs }: BodyLimits): Promise<string> {
   // A length that is announced is refused before a byte of it is read.
-  if (Number(request.headers.get("content-length") ?? 0) > bytesMax) throw tooLarge(bytesMax);
+  const announced = Number(request.headers.get("content-length") ?? 0);
+  if (announced > bytesMax) throw tooLarge(`${announced} bytes announced`, bytesMax);
   if (!request.body) return "";
   const reader = request.body.getReader();
   const { promise: late, resolve: onLate } = Promise.withResolvers<"late">();
@@ -76,36 +79,39 @@ async function readText(request: Request, { bytesMax, timeoutMs }: BodyLimits): 
     let bytes = 0;
     while (true) {
       const read = await Promise.race([reader.read(), late]);
-      if (read === "late") throw tooSlow(timeoutMs);
+      if (read === "late") throw tooSlow(bytes, timeoutMs);
       if (read.done) return text + decoder.decode();
       bytes += read.value.byteLength;
-      if (bytes > bytesMax) throw tooLarge(bytesMax);
+      if (bytes > bytesMax) throw tooLarge(`over ${bytesMax} bytes found`, bytesMax);
       text += decoder.decode(read.value, { stream: true });
     }
   } catch (error) {
     void reader.cancel().catch(() => {});
     if (error instanceof AppError) throw error;
     const isText = !(error instanceof TypeError);
-    const found = error instanceof Error && isText ? error.message : "it is not UTF-8 text";
-    const hint = isText ? "send the request again" : "send JSON in UTF-8, not compressed";
+    const found = error instanceof Error && isText
+      ? error.message
+      : "found bytes that are no UTF-8 text, JSON in UTF-8 needed";
+    const hint = isText
+      ? "the connection may have broken off; send the request once more"
+      : "send JSON in UTF-8, without a content-encoding such as gzip";
     throw new AppError("invalid_request", `Cannot read the body: ${found}`, { hint, cause: error });
   } finally {
     clearTimeout(timer);
   }
 }
 
-function tooLarge(bytesMax: number): AppError {
+function tooLarge(found: string, bytesMax: number): AppError {
   const limit = formatBytes(bytesMax);
-  return new AppError(
-    "payload_too_large",
-    `Cannot read the body: it is over ${limit}`,
-    {
-      hint: "send less in one request",
-    },
-  );
+  return new AppError("payload_too_large", `Cannot read the body: ${found}, ${limit} possible`, {
+    hint: `send ${limit} at most in one request, such as fewer of a chat's messages`,
+  });
 }
 
-function tooSlow(timeoutMs: number): AppError {
-  const message = `Cannot read the body: it was not complete after ${timeoutMs / 1000} s`;
-  return new AppError("request_timeout", message, { hint: "send the request again" });
+function tooSlow(bytes: number, timeoutMs: number): AppError {
+  const limit = `${timeoutMs / 1000} s`;
+  const message = `Cannot read the body: ${bytes} bytes came in ${limit}, all of it needed by then`;
+  return new AppError("request_timeout", message, {
+    hint: `send all of the content-length that is announced, within ${limit}`,
+  });
 }

@@ -18,8 +18,6 @@ const WAIT_SECONDS_MAX = 300;
 /** Adding a model reads its header and counts its tensors, which a slow disk may draw out. */
 const ADD_TIMEOUT_MS = 120_000;
 
-const INSTANCES = "exo instance list shows what became of it";
-
 /** Whom to ask, and as whom. */
 export interface ClientOptions {
   readonly url: string;
@@ -133,11 +131,11 @@ export class ApiClient {
       const seconds = Math.min(left, WAIT_SECONDS_MAX);
       for await (const message of this.#awaitOnce(target, seconds)) {
         if (message.type === "failed") {
-          throw new AppError("runner_failed", message.message, { hint: INSTANCES });
+          throw new AppError("runner_failed", message.message, { hint: lookUp(target, "show") });
         }
         if (message.type === "timeout") {
           if (left > WAIT_SECONDS_MAX) break;
-          throw new AppError("timed_out", message.message, { hint: INSTANCES });
+          throw new AppError("timed_out", message.message, { hint: lookUp(target, "await") });
         }
         yield message;
         if (message.type === "ready") return;
@@ -234,13 +232,13 @@ export class ApiClient {
     if (this.#signal?.aborted) return new AppError("cancelled", "Interrupted", cause);
     if (error instanceof DOMException && error.name === "TimeoutError") {
       const message = `Cannot get an answer from ${this.url} within ${(timeoutMs ?? 0) / 1000} s`;
-      return new AppError("timed_out", message, cause);
+      const hint = "exo status tells whether the node is well; its log, why it is slow";
+      return new AppError("timed_out", message, { hint, ...cause });
     }
     if (error instanceof SyntaxError) return notOurs(this.url, "an answer that is not JSON");
-    return new AppError("node_unreachable", `Cannot reach a node at ${this.url}: ${why(error)}`, {
-      hint: "start one with exo serve, or name another with --url",
-      ...cause,
-    });
+    const { found, hint } = why(error);
+    const message = `Cannot reach a node at ${this.url}: ${found}`;
+    return new AppError("node_unreachable", message, { hint, ...cause });
   }
 
   /** The events of a stream; a connection that breaks is an `AppError`. */
@@ -253,13 +251,37 @@ export class ApiClient {
   }
 }
 
+/** The command that tells what became of an instance. */
+function lookUp(
+  target: { readonly instanceId: string } | { readonly model: string },
+  subcommand: "show" | "await",
+): string {
+  return "instanceId" in target
+    ? `exo instance ${subcommand} ${target.instanceId}`
+    : "exo instance list";
+}
+
+const START_ONE = "start one with exo serve, or name another with --url";
+
 /** Why there was no connection, in words; those of the system differ from one to the next. */
-function why(error: unknown): string {
+function why(error: unknown): { readonly found: string; readonly hint: string } {
   const found = error instanceof Error ? `${error.message} ${error.cause}` : "";
-  if (/refused/i.test(found)) return "nothing listens there";
-  if (/port \d+ are blocked/i.test(found)) return "its port is one that no client may ask";
-  if (/dns|lookup/i.test(found)) return "its host has no address";
-  return "the connection broke off";
+  if (/refused/i.test(found)) {
+    return { found: "nothing listens there, a node needed", hint: START_ONE };
+  }
+  if (/port \d+ are blocked/i.test(found)) {
+    const hint =
+      "start one with exo serve, which takes port 52415, or name another port with --url";
+    return { found: "its port is one that no client may ask, another needed", hint };
+  }
+  if (/dns|lookup/i.test(found)) {
+    const hint = "correct the host in --url, or leave --url out for the node of this machine";
+    return { found: "its host has no address, one needed", hint };
+  }
+  return {
+    found: "the connection broke off, a lasting one needed",
+    hint: "exo status tells whether the node still runs",
+  };
 }
 
 interface RequestOptions {
@@ -274,6 +296,6 @@ function replyError(status: number, text: string, url: string): AppError {
 
 function notOurs(url: string, found: string): AppError {
   return new AppError("node_unreachable", `Cannot talk to ${url}: found ${found}, a node needed`, {
-    hint: "check --url; exo serve starts a node",
+    hint: "name the address that exo serve printed, with --url",
   });
 }

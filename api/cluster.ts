@@ -22,7 +22,7 @@ export function clusterRoutes(router: Router, { gateway }: RouteOptions): void {
     const readiness = gateway.readiness();
     if (!readiness.ready) {
       throw new AppError("not_ready", `Node is not ready: ${readiness.reason}`, {
-        hint: "ask again in a moment",
+        hint: readiness.hint,
       });
     }
     return c.json({ status: "ready", nodeId: gateway.nodeId });

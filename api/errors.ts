@@ -74,30 +74,67 @@ export function errorResponse(thrown: unknown): Response {
   return new Response(JSON.stringify(errorBody(error.toInfo())), { status: http, headers });
 }
 
+/** Values that fields of a request may well hold, by path with `*` for an index, for hints. */
+export type Examples = Readonly<Record<string, unknown>>;
+
 /** `input` as `schema` reads it. @throws {AppError} `invalid_request` with the field at fault. */
-export function parse<S extends z.ZodType>(schema: S, input: unknown): z.output<S> {
+export function parse<S extends z.ZodType>(
+  schema: S,
+  input: unknown,
+  examples: Examples = {},
+): z.output<S> {
   const result = schema.safeParse(input);
   if (result.success) return result.data;
   const issue = firstIssue(result.error, input);
   const { param, found, needed } = issue;
   const place = param === "" ? "the request" : `"${param}"`;
   const message = `Cannot read ${place}: found ${found}, ${needed} needed`;
-  const hint = nextStep(issue, schema instanceof z.ZodObject ? Object.keys(schema.shape) : []);
+  const shape: Shape = schema instanceof z.ZodObject ? schema.shape : {};
+  const hint = nextStep(issue, shape, examples);
   throw new AppError("invalid_request", message, { param: param || undefined, hint });
 }
 
-/** What to do about a field; `known` are those of the request itself. */
-function nextStep({ param, isMissing, isUnknown }: Issue, known: readonly string[]): string {
-  if (param === "") return "send one JSON object";
-  if (isMissing) return `add "${param}" and send the request again`;
-  if (!isUnknown) return `correct "${param}" and send the request again`;
-  const meant = known.find((name) => distance(name, param) <= SLIPS_MAX);
-  return meant === undefined ? `leave "${param}" out` : `did you mean "${meant}"?`;
+/** The fields of the request itself. */
+type Shape = Readonly<Record<string, z.ZodType>>;
+
+/** What to do about a field. */
+function nextStep(issue: Issue, shape: Shape, examples: Examples): string {
+  const { param, isMissing, isUnknown } = issue;
+  if (param === "") return `send an object such as ${JSON.stringify(requiredOf(shape, examples))}`;
+  if (isUnknown) {
+    const meant = Object.keys(shape).find((name) => distance(name, param) <= SLIPS_MAX);
+    return meant === undefined ? `leave "${param}" out` : `did you mean "${meant}"?`;
+  }
+  const own = JSON.stringify(examples[param.replace(/\d+/g, "*")]);
+  const value = own ?? issue.example;
+  if (isMissing) return value === undefined ? `add "${param}"` : `add "${param}", such as ${value}`;
+  const [field = ""] = param.split(".");
+  const otherwise = isOptional(shape[field]) ? `, or leave "${field}" out` : "";
+  const needed = value === undefined ? issue.needed : `a value such as ${value}`;
+  return `set "${param}" to ${needed}${otherwise}`;
+}
+
+/** The smallest request that has all that it must have. */
+function requiredOf(shape: Shape, examples: Examples): Examples {
+  const required = Object.entries(examples)
+    .filter(([name]) => name in shape && !isOptional(shape[name]));
+  return Object.fromEntries(required);
+}
+
+function isOptional(schema: z.ZodType | undefined): boolean {
+  return schema !== undefined && schema.safeParse(undefined).success;
+}
+
+/** What this version cannot honour of a request, and what it could. */
+export interface Unsupported {
+  readonly found: string;
+  readonly needed: string;
+  readonly hint: string;
 }
 
 /** Refuses a parameter that would change the answer and that this version cannot honour. */
-export function unsupported(param: string, found: string, hint: string): AppError {
-  const message = `Cannot honour "${param}": ${found} is not supported by this version`;
+export function unsupported(param: string, { found, needed, hint }: Unsupported): AppError {
+  const message = `Cannot honour "${param}": found ${found}, ${needed} needed by this version`;
   return new AppError("unsupported_parameter", message, { param, hint });
 }
 

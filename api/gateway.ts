@@ -23,6 +23,7 @@ export interface Generation {
 export type Readiness = { readonly ready: true } | {
   readonly ready: false;
   readonly reason: string;
+  readonly hint: string;
 };
 
 /** What the HTTP room needs of a node; `cli/serve.ts` supplies it. */

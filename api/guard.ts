@@ -32,8 +32,8 @@ export function guard(options: GuardOptions): MiddlewareHandler<RouteEnv> {
 export function requireUsableKey(apiKey: string): void {
   if (/^[\x21-\x7e]+$/.test(apiKey)) return;
   const found = apiKey === "" ? "found an empty key" : "found a space or a character beyond ASCII";
-  throw new AppError("usage", `Cannot use the API key: ${found}`, {
-    hint: "choose a key of letters, digits and signs, without spaces, or none",
+  throw new AppError("usage", `Cannot use the API key: ${found}, printable ASCII needed`, {
+    hint: "choose a key of letters, digits and signs, such as the output of: openssl rand -hex 16",
   });
 }
 
@@ -41,16 +41,24 @@ function check(request: Request, { apiKey, allowedHosts = [] }: GuardOptions): v
   if (apiKey !== undefined) return checkKey(request, apiKey);
   const host = hostOf(request);
   if (!isLocalName(host) && !allowedHosts.includes(host)) {
-    throw new AppError("forbidden", `Cannot serve the host "${host}" without an API key`, {
-      hint: "use localhost or an IP address, or start the node with --api-key",
-    });
+    throw new AppError(
+      "forbidden",
+      `Cannot serve the host "${host}" without an API key: localhost or an IP address needed`,
+      {
+        hint: "use localhost or an IP address, or start the node with --api-key",
+      },
+    );
   }
   const origin = request.headers.get("origin");
   if (origin === null || SAFE_METHODS.has(request.method)) return;
   if (URL.parse(origin)?.host !== URL.parse(`http://${authority(request)}`)?.host) {
-    throw new AppError("forbidden", `Cannot serve a request of another site: ${origin}`, {
-      hint: "call the API from a program, or from a page that this node serves",
-    });
+    throw new AppError(
+      "forbidden",
+      `Cannot serve a request of another site: found origin ${origin}, that of this node needed`,
+      {
+        hint: "call the API from a program, or from a page that this node serves",
+      },
+    );
   }
 }
 
@@ -60,9 +68,13 @@ function checkKey(request: Request, apiKey: string): void {
   const given = bearer ?? headers.get("x-api-key") ?? undefined;
   if (given !== undefined && isSameKey(given, apiKey)) return;
   const found = given === undefined ? "no API key" : "a wrong API key";
-  throw new AppError("unauthorized", `Cannot serve the request: found ${found}`, {
-    hint: "send Authorization: Bearer KEY; exo takes --api-key or EXO_API_KEY",
-  });
+  throw new AppError(
+    "unauthorized",
+    `Cannot serve the request: found ${found}, the one that the node was started with needed`,
+    {
+      hint: "send Authorization: Bearer KEY; exo takes --api-key or EXO_API_KEY",
+    },
+  );
 }
 
 /** Compares in a time that tells nothing about where two keys differ. */

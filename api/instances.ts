@@ -29,15 +29,21 @@ const PlaceRequest = z.strictObject({
   config: z.preprocess(camelKeys, Config).optional(),
 });
 
-const Tagged = z.union([
-  z.looseObject({ MlxRingInstance: z.looseObject({}) }),
-  z.looseObject({ type: z.literal("MlxRingInstance") }),
-]);
+/** The kind of every instance of this version, as a tag around it or as its type. */
+const KIND = "MlxRingInstance";
+
+const Tagged = z.looseObject({}).refine(
+  (json) => KIND in json || json["type"] === KIND,
+  `an object of the kind ${KIND}`,
+);
 
 const CreateRequest = z.strictObject({
   instance: Tagged.transform((json) => internalTags(json) as z.input<typeof Instance>)
     .pipe(Instance),
 });
+
+const PLACE_EXAMPLES = { model_id: "MODEL", node_ids: ["NODE_ID"] };
+const CREATE_EXAMPLES = { instance: { [KIND]: { instanceId: "ID", shardAssignments: {} } } };
 
 const seconds = z.coerce.number().min(0).max(WAIT_SECONDS_MAX);
 
@@ -58,10 +64,12 @@ export function instanceRoutes(router: Router, options: RouteOptions): void {
   const { gateway, limits, streams } = options;
   router.post("/place_instance", async (c) => {
     const query = parse(PlaceQuery, c.req.query());
-    return await place(c, gateway, parse(PlaceRequest, await readJson(c.req.raw, limits)), query);
+    const body = parse(PlaceRequest, await readJson(c.req.raw, limits), PLACE_EXAMPLES);
+    return await place(c, gateway, body, query);
   });
   router.post("/instance", async (c) => {
-    const { instance } = parse(CreateRequest, await readJson(c.req.raw, limits));
+    const json = await readJson(c.req.raw, limits);
+    const { instance } = parse(CreateRequest, json, CREATE_EXAMPLES);
     const commandId = CommandId.parse(gateway.newId());
     await gateway.submit({ type: "CreateInstance", commandId, instance });
     const [shard] = Object.values(instance.shardAssignments.runnerToShard);
@@ -140,8 +148,9 @@ function wantedBy(
     return { instanceId: instance_id, until, timeoutMs };
   }
   if (model_id === undefined) {
-    const message = `Cannot wait for an instance: found neither "instance_id" nor "model_id"`;
-    const hint = "add one of them to the query";
+    const message =
+      `Cannot wait for an instance: found neither "instance_id" nor "model_id", one needed`;
+    const hint = "add one to the query: /instance/await?model_id=MODEL";
     throw new AppError("invalid_request", message, { param: "instance_id", hint });
   }
   const { modelId } = findModel(gateway.state(), model_id);

@@ -46,6 +46,8 @@ const AddRequest = z.union([
   z.strictObject({ model_id: z.string().min(1) }),
 ]);
 
+const ADD_EXAMPLES = { path: "/models/SmolLM2.gguf" };
+
 /** Lists, shows, adds and forgets models (spec §7). */
 export function modelRoutes(router: Router, options: RouteOptions): void {
   const { gateway, limits } = options;
@@ -63,7 +65,7 @@ export function modelRoutes(router: Router, options: RouteOptions): void {
     return c.json(modelObject(state, findModel(state, c.req.param("id"))));
   });
   router.post("/models/add", async (c) => {
-    const request = parse(AddRequest, await readJson(c.req.raw, limits));
+    const request = parse(AddRequest, await readJson(c.req.raw, limits), ADD_EXAMPLES);
     const card = await gateway.addModel(localPath(request, c, options));
     return c.json(modelObject(gateway.state(), card));
   });
@@ -82,20 +84,28 @@ function localPath(
 ): string {
   if (!("path" in request)) {
     const wanted = `Cannot add "${request.model_id}" from a hub`;
-    throw new AppError("unsupported_parameter", `${wanted}: this version adds local models only`, {
-      hint: "fetch the model, then add its file or folder by path",
-      param: "model_id",
-    });
+    throw new AppError(
+      "unsupported_parameter",
+      `${wanted}: a path needed, this version adds local models only`,
+      {
+        hint: 'fetch it to this machine, then send {"path":"/folder/of/the/model"}',
+        param: "model_id",
+      },
+    );
   }
   if (!isAuthenticated && !isLoopback(c.env?.remoteAddress)) {
     const found = `the request came from ${c.env?.remoteAddress ?? "an unknown address"}`;
-    throw new AppError("forbidden", `Cannot add a path of this machine: ${found}`, {
-      hint: "ask from this machine, or start the node with --api-key",
-    });
+    throw new AppError(
+      "forbidden",
+      `Cannot add a path of this machine: ${found}, one of this machine or an API key needed`,
+      {
+        hint: "ask from this machine, or start the node with: exo serve --api-key KEY",
+      },
+    );
   }
   if (!request.path.startsWith("/")) {
-    const message = `Cannot add "${request.path}": an absolute path is needed`;
-    const hint = "begin the path with /, or let exo models add do it";
+    const message = `Cannot add "${request.path}": found a relative path, an absolute one needed`;
+    const hint = `begin the path with /, or run exo models add ${request.path} in its folder`;
     throw new AppError("invalid_request", message, { param: "path", hint });
   }
   return request.path;

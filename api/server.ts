@@ -93,10 +93,12 @@ function unknownRoute(routes: Router, method: string, path: string): Response {
   if (allowed.length === 0) {
     const hint =
       "clients of OpenAI use /v1/chat/completions and /v1/models; GET /state has the rest";
-    return errorResponse(new AppError("not_found", `${wanted}: there is no such route`, { hint }));
+    return errorResponse(
+      new AppError("not_found", `${wanted}: found no such route, a known one needed`, { hint }),
+    );
   }
   const needed = `${wanted}: ${allowed.join(" or ")} needed`;
-  const hint = "use a method that the route has";
+  const hint = `send ${allowed[0]} ${path} instead`;
   const response = errorResponse(new AppError("method_not_allowed", needed, { hint }));
   response.headers.set("allow", allowed.join(", "));
   return response;
@@ -161,25 +163,31 @@ function listenError(error: unknown, hostname: string, port: number): AppError {
   const wanted = `Cannot listen on ${hostname}:${port}`;
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   if (code === "EADDRINUSE") {
-    return new AppError("conflict", `${wanted}: the port is taken`, {
-      hint: `stop the program that has it, or choose another with --port`,
+    return new AppError("conflict", `${wanted}: the port is taken, a free one needed`, {
+      hint: `stop the program that has it, or let exo choose one: --port 0`,
       cause: error,
     });
   }
   if (code === "EADDRNOTAVAIL") {
-    return new AppError("usage", `${wanted}: this machine has no such address`, {
-      hint: "choose one of this machine with --host, such as 127.0.0.1",
-      cause: error,
-    });
+    return new AppError(
+      "usage",
+      `${wanted}: this machine has no such address, one of its own needed`,
+      {
+        hint: "choose one of this machine with --host, such as 127.0.0.1",
+        cause: error,
+      },
+    );
   }
   if (code === "EACCES") {
-    return new AppError("forbidden", `${wanted}: not permitted`, {
-      hint: "choose a port of 1024 or more with --port",
+    return new AppError("forbidden", `${wanted}: not permitted, a port of 1024 or more needed`, {
+      hint: "choose another port, such as --port 52415",
       cause: error,
     });
   }
   const said = error instanceof Error ? error.message : String(error);
-  const found = said.includes("lookup") ? "there is no host of that name" : said;
+  const found = said.includes("lookup")
+    ? "there is no host of that name, an address of this machine needed"
+    : said;
   return new AppError("usage", `${wanted}: ${found}`, {
     hint: "choose an address of this machine with --host, such as 127.0.0.1",
     cause: error,

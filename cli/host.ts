@@ -92,9 +92,13 @@ function listen(node: Node, options: HostOptions, signal: AbortSignal): Promise<
 /** Safe by default: whoever opens the API to a network says who may use it (design D11). */
 function checkExposure({ host, apiKey, auth, api }: HostOptions): void {
   if (!api || apiKey !== undefined || !auth || host === "localhost" || isLoopback(host)) return;
-  throw new AppError("usage", `Cannot serve on ${host} without an API key: anybody could use it`, {
-    hint: "pass --api-key KEY, or --no-auth if the network is trusted",
-  });
+  throw new AppError(
+    "usage",
+    `Cannot serve on ${host}: found no API key, one needed so that not anybody can use it`,
+    {
+      hint: "pass --api-key KEY, or --no-auth if the network is trusted",
+    },
+  );
 }
 
 async function library({ onProgress }: HostOptions): Promise<string> {

@@ -159,7 +159,11 @@ function refuseClientFlags({ name, flags }: Command, typed: Record<string, unkno
     .find((key) => typed[key] !== undefined && !own.has(key));
   if (!foreign) return;
   const [flag] = COMMON[foreign].flags.split(" ");
-  throw new AppError("usage", `Cannot use ${flag} with exo ${name}: it asks no other node`);
+  throw new AppError(
+    "usage",
+    `Cannot use ${flag} with exo ${name}: it asks no other node, so none is needed`,
+    { hint: `leave ${flag} out` },
+  );
 }
 
 /** How a place is shown: `<MODEL>`, or `[PROMPT]` when it may be left out. */

@@ -29,17 +29,17 @@ function complaint(code: string, message: string, called: string): string {
   switch (code) {
     // Printed the help of a group that was called without a subcommand.
     case "commander.help":
-      return `Cannot run ${called}: found no subcommand`;
+      return `Cannot run ${called}: found no subcommand, one needed`;
     case "commander.unknownCommand":
-      return `Cannot run "${quoted}": ${called} has no such command`;
+      return `Cannot run "${quoted}": ${called} has no such command, one of its own needed`;
     case "commander.unknownOption":
-      return `Cannot use ${quoted}: ${called} has no such flag`;
+      return `Cannot use ${quoted}: ${called} has no such flag, one of its own needed`;
     case "commander.optionMissingArgument":
       return `Cannot use ${flag}: found nothing after it, ${value} needed`;
     case "commander.missingArgument":
-      return `Cannot run ${called}: found no ${quoted}`;
+      return `Cannot run ${called}: found no ${quoted}, one needed`;
     case "commander.excessArguments":
-      return `Cannot run ${called}: found too many arguments: ${extra(message)}`;
+      return `Cannot run ${called}: found too many arguments: ${extra(message)}; fewer needed`;
     default:
       return `Cannot run ${called}: ${message.replace(/\.$/, "")}`;
   }

@@ -1,5 +1,6 @@
 import { AppError } from "./errors.ts";
 import { corrupt, GgufCursor, type GgufValue, ShortRead } from "./gguf_cursor.ts";
+import { GgufMetadata, show } from "./gguf_metadata.ts";
 import type { ModelId } from "./ids.ts";
 import { ModelCard } from "./model_card.ts";
 import { kvBytesPerToken, requireKnownArchitecture } from "./safetensors.ts";
@@ -69,9 +70,6 @@ const ALIGNMENT_DEFAULT = 32;
 /** The versions of the format that are read. */
 const VERSIONS: readonly number[] = [2, 3];
 
-/** Longest piece of a wrong value that a message repeats. */
-const VALUE_CHARS_MAX = 60;
-
 /** Bytes to try first with {@linkcode parseGgufHeader}; a vocabulary mostly fits. */
 export const GGUF_PREFIX_BYTES = 4 * 1024 * 1024;
 
@@ -91,8 +89,8 @@ export function parseGgufHeader(
   } catch (error) {
     if (!(error instanceof ShortRead)) throw error;
     if (prefix.length < fileBytes) return undefined;
-    if (fileBytes === 0) throw corrupt(file, "it is empty, a GGUF file expected");
-    throw corrupt(file, `it ends inside its header, after ${fileBytes} bytes`);
+    if (fileBytes === 0) throw corrupt(file, "found 0 bytes, a GGUF file expected");
+    throw corrupt(file, `it ends after ${fileBytes} bytes, inside its header, all of it expected`);
   }
 }
 
@@ -103,20 +101,23 @@ function checkVersion(version: number, file: string): void {
     ? "it is big-endian, little-endian needed"
     : `it is of GGUF version ${version}, ${VERSIONS.join(" or ")} needed`;
   throw new AppError("unsupported_model", `Cannot read "${file}": ${found}`, {
-    hint: "fetch another file of the model, or convert it again with llama.cpp",
+    hint: "fetch a newer file of the model, or make one with llama.cpp's convert_hf_to_gguf.py",
   });
 }
 
-/** A value as a message shows it. */
-function show(value: unknown): string {
-  return value === undefined ? "missing" : JSON.stringify(value).slice(0, VALUE_CHARS_MAX);
-}
+/** What to do about files that are no GGUF from their first byte on. */
+const WEB_PAGE = "this is a page about the model; fetch the .gguf file that it links to";
+const OTHER_FORMAT =
+  "fetch the model's .gguf file, or make one with llama.cpp's convert_hf_to_gguf.py";
 
 function parse(cursor: GgufCursor): GgufHeader {
   const { file } = cursor;
   const magic = String.fromCharCode(...cursor.bytes.subarray(0, 4));
   cursor.skip(4);
-  if (magic !== "GGUF") throw corrupt(file, `it begins with ${show(magic)}, "GGUF" expected`);
+  if (magic !== "GGUF") {
+    const found = `it begins with ${show(magic)}, "GGUF" expected`;
+    throw corrupt(file, found, magic.startsWith("<") ? WEB_PAGE : OTHER_FORMAT);
+  }
   const version = cursor.u32();
   checkVersion(version, file);
   const tensorCount = cursor.size(ENTRIES_MAX, "the tensor count");
@@ -127,7 +128,9 @@ function parse(cursor: GgufCursor): GgufHeader {
     metadata.set(key, cursor.value(cursor.u32()));
   }
   const tensors: GgufTensor[] = [];
-  for (let i = 0; i < tensorCount; i++) tensors.push(tensorOf(cursor));
+  for (let i = 0; i < tensorCount; i++) {
+    tensors.push(tensorOf(cursor, `tensor ${i + 1} of ${tensorCount}`));
+  }
   const alignment = metadata.get("general.alignment") ?? ALIGNMENT_DEFAULT;
   if (typeof alignment !== "number" || alignment < 1 || (alignment & (alignment - 1)) !== 0) {
     throw corrupt(file, `general.alignment is ${show(alignment)}, a power of two expected`);
@@ -136,8 +139,10 @@ function parse(cursor: GgufCursor): GgufHeader {
   return { version, metadata, tensors, dataOffset, alignment };
 }
 
-function tensorOf(cursor: GgufCursor): GgufTensor {
+/** The tensor that the header tells of next; `which` is the number that it has there. */
+function tensorOf(cursor: GgufCursor, which: string): GgufTensor {
   const name = cursor.string();
+  if (name === "") throw corrupt(cursor.file, `${which} has no name, one expected for each`);
   const dimensions = cursor.u32();
   if (dimensions < 1 || dimensions > DIMENSIONS_MAX) {
     const needed = `1 to ${DIMENSIONS_MAX} expected`;
@@ -164,9 +169,13 @@ function tensorOf(cursor: GgufCursor): GgufTensor {
 export function checkGgufTensors(header: GgufHeader, file: string, fileBytes: number): void {
   const parts = header.metadata.get("split.count");
   if (typeof parts === "number" && parts > 1) {
-    throw new AppError("unsupported_model", `Cannot load "${file}": it is one of ${parts} parts`, {
-      hint: "join the parts with llama.cpp's llama-gguf-split --merge",
-    });
+    throw new AppError(
+      "unsupported_model",
+      `Cannot load "${file}": it is one of ${parts} parts, one whole file needed`,
+      {
+        hint: "join them with llama.cpp: llama-gguf-split --merge FIRST_PART.gguf WHOLE.gguf",
+      },
+    );
   }
   const refused = new Set(
     header.tensors.map(({ type }) => type).filter((type) => !LOADABLE_GGML_TYPES.includes(type)),
@@ -176,7 +185,7 @@ export function checkGgufTensors(header: GgufHeader, file: string, fileBytes: nu
       "unsupported_model",
       `Cannot load "${file}": it has tensors of type ${
         [...refused].map((type) => type.replace(/^type /, "")).join(", ")
-      }, supported are ${LOADABLE_GGML_TYPES.join(", ")}`,
+      }, one of ${LOADABLE_GGML_TYPES.join(", ")} needed`,
       { hint: "choose a file quantised as Q4_K_M, Q6_K or Q8_0" },
     );
   }
@@ -196,84 +205,30 @@ export function checkGgufTensors(header: GgufHeader, file: string, fileBytes: nu
       const needed = `a multiple of ${header.alignment} expected`;
       throw corrupt(file, `tensor "${name}" begins at data byte ${offset}, ${needed}`);
     }
-    if (offset < at) throw corrupt(file, `tensors "${last}" and "${name}" overlap`);
+    if (offset < at) {
+      throw corrupt(
+        file,
+        `tensor "${name}" begins at data byte ${offset}, ${at} expected, where "${last}" ends`,
+      );
+    }
     if (offset + bytes > dataBytes) {
       throw corrupt(
         file,
-        `tensor "${name}" ends at data byte ${offset + bytes}, ${
-          Math.max(0, dataBytes)
-        } bytes found`,
+        `${Math.max(0, dataBytes)} bytes of data found, ${offset + bytes} expected, where tensor ` +
+          `"${name}" ends`,
       );
     }
     [last, at] = [name, offset + bytes];
   }
   const names = header.tensors.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
-  if (twice !== undefined) throw corrupt(file, `two tensors have the name "${twice}"`);
-}
-
-/** Typed look-ups in a GGUF's metadata; a value of another type is as good as none. */
-export class GgufMetadata {
-  constructor(readonly header: GgufHeader, readonly file: string) {}
-
-  string(key: string): string | undefined {
-    const value = this.header.metadata.get(key);
-    return typeof value === "string" ? value : undefined;
-  }
-
-  number(key: string): number | undefined {
-    const value = this.header.metadata.get(key);
-    return typeof value === "number" ? value : undefined;
-  }
-
-  boolean(key: string): boolean | undefined {
-    const value = this.header.metadata.get(key);
-    return typeof value === "boolean" ? value : undefined;
-  }
-
-  strings(key: string): readonly string[] | undefined {
-    const value = this.header.metadata.get(key);
-    return Array.isArray(value) && value.every((v) => typeof v === "string") ? value : undefined;
-  }
-
-  numbers(key: string): readonly number[] | undefined {
-    const value = this.header.metadata.get(key);
-    return Array.isArray(value) && value.every((v) => typeof v === "number") ? value : undefined;
-  }
-
-  /** @throws {AppError} `corrupt_model` when there is none. */
-  count(key: string): number {
-    const value = this.number(key);
-    if (value !== undefined && Number.isInteger(value) && value > 0) return value;
-    const found = show(this.header.metadata.get(key));
-    throw corrupt(this.file, `its ${key} is ${found}, a whole number from 1 on expected`);
-  }
-
-  /** @throws {AppError} `corrupt_model` when the file does not name one. */
-  get architecture(): string {
-    const name = this.string("general.architecture");
-    if (name === undefined) {
-      throw corrupt(this.file, "its metadata has no general.architecture, a name expected");
-    }
-    return name;
-  }
-
-  /** Length of one head's keys. */
-  get headDim(): number {
-    const arch = this.architecture;
-    return this.number(`${arch}.attention.key_length`) ??
-      this.number(`${arch}.rope.dimension_count`) ??
-      Math.floor(
-        this.count(`${arch}.embedding_length`) / this.count(`${arch}.attention.head_count`),
-      );
-  }
-
-  get kvHeads(): number {
-    const arch = this.architecture;
-    return this.number(`${arch}.attention.head_count_kv`) ??
-      this.count(`${arch}.attention.head_count`);
+  if (twice !== undefined) {
+    throw corrupt(file, `two tensors have the name "${twice}", one of each expected`);
   }
 }
+
+/** What to do about a file that holds metadata alone. */
+const VOCABULARY = "it may be a vocabulary alone; fetch the file that has the model's weights";
 
 /** The type that holds most of the bytes, as a label; empty for unquantised weights. */
 function quantizationOf(tensors: readonly GgufTensor[]): string {
@@ -298,7 +253,9 @@ export function modelCardFromGguf(
   const metadata = new GgufMetadata(header, file);
   const { architecture } = metadata;
   requireKnownArchitecture(architecture);
-  if (header.tensors.length === 0) throw corrupt(file, "it has 0 tensors, a model's expected");
+  if (header.tensors.length === 0) {
+    throw corrupt(file, "it has 0 tensors, those of a model expected", VOCABULARY);
+  }
   const { kvHeads, headDim } = metadata;
   const layers = metadata.count(`${architecture}.block_count`);
   const license = metadata.string("general.license");

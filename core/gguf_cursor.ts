@@ -8,11 +8,16 @@ const ARRAY_LENGTH_MAX = 16_777_216;
 const STRING_BYTES_MAX = 16_777_216;
 const NESTING_MAX = 3;
 
+/** The numbers of the types that `value` reads. */
+const VALUE_TYPES = "0 to 12";
+
+/** What to do about a file that has other bytes than its publisher's. */
+export const FETCH_AGAIN =
+  "the file is damaged or its download is incomplete; fetch it again and compare its SHA-256";
+
 /** The refusal of a damaged GGUF file. */
-export function corrupt(file: string, found: string): AppError {
-  return new AppError("corrupt_model", `Cannot read "${file}": ${found}`, {
-    hint: "the file is damaged or its download is incomplete; fetch it again",
-  });
+export function corrupt(file: string, found: string, hint = FETCH_AGAIN): AppError {
+  return new AppError("corrupt_model", `Cannot read "${file}": ${found}`, { hint });
 }
 
 /** Raised inside the parser alone: the bytes at hand end before the header does. */
@@ -85,14 +90,14 @@ export class GgufCursor {
       case 12:
         return view.getFloat64(this.skip(8), true);
       default:
-        throw corrupt(this.file, `a metadata value has the unknown type ${type}`);
+        throw corrupt(this.file, `a metadata value has type ${type}, ${VALUE_TYPES} expected`);
     }
   }
 
   array(depth: number): GgufValue {
     if (depth >= NESTING_MAX) {
-      const needed = `${NESTING_MAX} levels at most expected`;
-      throw corrupt(this.file, `metadata arrays are nested too deep, ${needed}`);
+      const found = `metadata arrays are over ${NESTING_MAX} levels deep`;
+      throw corrupt(this.file, `${found}, ${NESTING_MAX} at most expected`);
     }
     const type = this.u32();
     const length = this.size(ARRAY_LENGTH_MAX, "the length of a metadata array");

@@ -9,6 +9,8 @@ export interface Issue {
   readonly param: string;
   readonly found: string;
   readonly needed: string;
+  /** A value that the field could hold, as JSON; undefined where none can be told. */
+  readonly example?: string | undefined;
   /** Whether it is not there at all. */
   readonly isMissing?: boolean;
   /** Whether it should not be there. */
@@ -42,7 +44,8 @@ function describe(issue: ZodIssue, base: Path, input: unknown): Issue {
   }
   const value = at(input, path);
   const found = foundBy(issue, value);
-  return { param: join(path), found, needed: needed(issue), isMissing: value === undefined };
+  const isMissing = value === undefined;
+  return { param: join(path), found, needed: needed(issue), example: example(issue), isMissing };
 }
 
 /** What is too long is told by its length. */
@@ -81,6 +84,37 @@ function needed(issue: ZodIssue): string {
       return issue.format === "regex" ? `the form ${issue.pattern}` : `a valid ${issue.format}`;
     default:
       return issue.message;
+  }
+}
+
+/** The values of JSON's types that are least likely to ask for anything. */
+const EXAMPLES: Readonly<Record<string, unknown>> = {
+  string: "text",
+  number: 1,
+  int: 1,
+  boolean: false,
+  array: [],
+  object: {},
+  record: {},
+};
+
+function example(issue: ZodIssue): string | undefined {
+  switch (issue.code) {
+    case "invalid_type":
+      return JSON.stringify(EXAMPLES[issue.expected]);
+    case "invalid_value":
+      return JSON.stringify(issue.values[0]);
+    case "too_small":
+      if (issue.origin === "string") return JSON.stringify(EXAMPLES["string"]);
+      return issue.inclusive && UNITS[issue.origin] === undefined ? `${issue.minimum}` : undefined;
+    case "too_big":
+      return issue.inclusive && UNITS[issue.origin] === undefined ? `${issue.maximum}` : undefined;
+    case "invalid_union": {
+      const [first] = issue.errors.flatMap(([first]) => (first ? [first] : []));
+      return first && example(first);
+    }
+    default:
+      return undefined;
   }
 }
 

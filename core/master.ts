@@ -3,9 +3,11 @@ import { AppError, toAppError } from "./errors.ts";
 import type { Event } from "./events.ts";
 import { type InstanceId, type ModelId, type NodeId, type TaskId, taskIdOf } from "./ids.ts";
 import { type Instance, runnersOf } from "./instance.ts";
+import { neededBytes } from "./memory_fit.ts";
 import type { ModelCard } from "./model_card.ts";
 import type { NodeMemory } from "./node_info.ts";
 import { misfit, place } from "./placement.ts";
+import { remedy } from "./placement_remedy.ts";
 import { isServing } from "./runner_status.ts";
 import type { State } from "./state.ts";
 import { isInFlight } from "./task.ts";
@@ -83,21 +85,21 @@ function createInstance(
   const { instanceId, shardAssignments } = instance;
   const wanted = `Cannot create instance "${instanceId}"`;
   if (state.instances.has(instanceId)) {
-    throw new AppError("conflict", `${wanted}: an instance of that id exists`, {
-      hint: "choose another instanceId",
+    throw new AppError("conflict", `${wanted}: an instance of that id exists, a new id needed`, {
+      hint: `choose another instanceId, or remove that one: exo instance delete ${instanceId}`,
     });
   }
   const nodes = Object.keys(shardAssignments.nodeToRunner);
   const unknown = nodes.find((id) => !state.nodes.has(id as NodeId));
   if (nodes.length === 0 || unknown !== undefined) {
     const found = unknown === undefined ? "it names no node" : `node ${unknown} is not known`;
-    throw new AppError("placement_failed", `${wanted}: ${found}`, {
-      hint: "take node ids from GET /state",
+    throw new AppError("placement_failed", `${wanted}: ${found}, a known node needed`, {
+      hint: `known nodes: ${[...state.nodes.keys()].join(", ") || "none"}`,
     });
   }
   if (nodes.length > 1) {
     throw new AppError("placement_failed", `${wanted} on ${nodes.length} nodes, one possible`, {
-      hint: "this version runs an instance on one node",
+      hint: `name one node in nodeToRunner, such as ${nodes[0]}`,
     });
   }
   checkShards(instance, wanted);
@@ -106,7 +108,9 @@ function createInstance(
     [...state.instances.values()].some((one) => runnersOf(one).includes(id))
   );
   if (taken !== undefined) {
-    throw new AppError("conflict", `${wanted}: runner ${taken} exists already`);
+    throw new AppError("conflict", `${wanted}: runner ${taken} exists already, a new id needed`, {
+      hint: "choose other runner ids, or let exo choose: exo instance create MODEL",
+    });
   }
   const card = state.customModelCards.get(shardAssignments.modelId);
   if (!card) throw modelNotFound(state, shardAssignments.modelId);
@@ -114,18 +118,21 @@ function createInstance(
   const wrong = shards.find(({ nLayers }) => nLayers !== card.nLayers);
   if (wrong) {
     const found = `found ${wrong.nLayers} layers, the model has ${card.nLayers}`;
-    throw new AppError("invalid_request", `${wanted}: ${found}`);
+    throw new AppError("invalid_request", `${wanted}: ${found}`, { hint: BY_ITSELF });
   }
   const reason = nodes.map((id) =>
     misfit(state, memory, { nodeId: id as NodeId, card, config: instance.config })
   ).find((reason) => reason !== undefined);
   if (reason !== undefined) {
-    throw new AppError("placement_failed", `${wanted}: ${reason}`, {
-      hint: "exo instance create MODEL finds a place by itself",
-    });
+    const needed = neededBytes(card, instance.config?.contextTokens);
+    const hint = remedy(state, memory, { card, needed, nodeIds: nodes as NodeId[] });
+    throw new AppError("placement_failed", `${wanted}: ${reason}`, { hint });
   }
   return { events: [{ type: "InstanceCreated", instance: withCard(instance, card) }], instanceId };
 }
+
+/** What to do about an instance that was put together wrongly. */
+const BY_ITSELF = "let exo put it together: exo instance create MODEL";
 
 /** What a client says of a model counts for nothing beside what the cluster knows. */
 function withCard(instance: Instance, modelCard: ModelCard): Instance {
@@ -139,11 +146,12 @@ function withCard(instance: Instance, modelCard: ModelCard): Instance {
 /** Whether each node's runner has the whole model, and no runner is without a node. */
 function checkShards({ shardAssignments }: Instance, wanted: string): void {
   const { modelId, runnerToShard, nodeToRunner } = shardAssignments;
-  const invalid = (found: string) => new AppError("invalid_request", `${wanted}: ${found}`);
+  const invalid = (found: string) =>
+    new AppError("invalid_request", `${wanted}: ${found}`, { hint: BY_ITSELF });
   const bound = Object.values(nodeToRunner);
   for (const runnerId of bound) {
     const shard = runnerToShard[runnerId];
-    if (!shard) throw invalid(`runner ${runnerId} has no shard`);
+    if (!shard) throw invalid(`runner ${runnerId} has no shard, one needed`);
     const { startLayer, endLayer, nLayers, worldSize, modelCard } = shard;
     if (modelCard.modelId !== modelId) {
       throw invalid(`found shards of ${modelCard.modelId}, ${modelId} needed`);
@@ -154,7 +162,7 @@ function checkShards({ shardAssignments }: Instance, wanted: string): void {
     }
   }
   const unbound = Object.keys(runnerToShard).find((id) => !bound.some((one) => one === id));
-  if (unbound !== undefined) throw invalid(`runner ${unbound} has no node`);
+  if (unbound !== undefined) throw invalid(`runner ${unbound} has no node, one needed`);
 }
 
 function deleteInstance(state: State, instanceId: InstanceId): Decision {
@@ -287,7 +295,7 @@ function deleteModelCard(state: State, modelId: ModelId): Decision {
   if (user) {
     throw new AppError(
       "conflict",
-      `Cannot remove "${modelId}": instance ${user.instanceId} uses it`,
+      `Cannot remove "${modelId}": found instance ${user.instanceId} of it, none needed`,
       {
         hint: `exo instance delete ${user.instanceId}`,
       },

@@ -1,14 +1,13 @@
 import type { PlacementRequest } from "./commands.ts";
 import type { ErrorCode } from "./errors.ts";
 import { type InstanceId, NodeId, runnerIdOf } from "./ids.ts";
-import { type Instance, rankOn, runnersOf } from "./instance.ts";
+import type { Instance } from "./instance.ts";
+import { freeBytes, neededBytes } from "./memory_fit.ts";
 import type { Backend, ModelCard } from "./model_card.ts";
 import type { NodeMemory } from "./node_info.ts";
+import { remedy } from "./placement_remedy.ts";
 import type { State } from "./state.ts";
 import { formatBytes } from "./units.ts";
-
-/** Tokens of KV that the fit reserves when nobody names a context (design, rulings). */
-export const CONTEXT_TOKENS_DEFAULT = 8_192;
 
 /** Backends that can form a ring. */
 const RING_BACKENDS: readonly Backend[] = ["MlxMetal", "MlxCuda", "MlxCpu"];
@@ -66,14 +65,17 @@ export function place(
   if (!best) {
     const reasons = rejected.map(({ reason }) => reason).join("; ");
     const reason = `Cannot place "${card.modelId}": ${reasons || "the cluster has no nodes"}`;
-    return { ok: false, code: "placement_failed", reason, hint: HINT, rejected };
+    const hint = remedy(state, memory, { card, needed, nodeIds: request.nodeIds });
+    return { ok: false, code: "placement_failed", reason, hint, rejected };
   }
   const instance = singleNode(instanceId, best.nodeId, card, request);
   return { ok: true, instance, memoryBytesByNode: new Map([[best.nodeId, needed]]) };
 }
 
-const HINT = "free memory, delete an instance, or ask for a shorter context";
-const ONE_NODE = "leave the option out: this version places a model on one node";
+/** The hint about an option, by its names in a request and on the command line. */
+function leaveOut(name: string, flag: string): string {
+  return `leave ${name} (--${flag}) out: this version places a model on one node`;
+}
 
 /** What no choice of nodes could mend. */
 function refuse(
@@ -84,27 +86,31 @@ function refuse(
   const wanted = `Cannot place "${card.modelId}"`;
   const { minNodes, instanceMeta, sharding, nodeIds = [], config } = request;
   if (minNodes > 1) {
-    return { reason: `${wanted} on ${minNodes} nodes, one possible`, hint: ONE_NODE };
+    const hint = leaveOut("min_nodes", "min-nodes");
+    return { reason: `${wanted} on ${minNodes} nodes, one possible`, hint };
   }
   if (instanceMeta !== "MlxRing") {
-    return { reason: `${wanted} with ${instanceMeta}, MlxRing needed`, hint: ONE_NODE };
+    const hint = leaveOut("instance_meta", "transport");
+    return { reason: `${wanted} with ${instanceMeta}, MlxRing needed`, hint };
   }
   if (sharding !== "Pipeline") {
-    return { reason: `${wanted} with ${sharding} sharding, Pipeline needed`, hint: ONE_NODE };
+    const hint = leaveOut("sharding", "sharding");
+    return { reason: `${wanted} with ${sharding} sharding, Pipeline needed`, hint };
   }
   if (nodeIds.length > 1) {
-    return { reason: `${wanted} on ${nodeIds.length} given nodes, one possible`, hint: ONE_NODE };
+    const hint = `name one node in node_ids (--node), such as ${nodeIds[0]}`;
+    return { reason: `${wanted} on ${nodeIds.length} given nodes, one possible`, hint };
   }
   const unknown = nodeIds.find((id) => !state.nodes.has(id));
   if (unknown !== undefined) {
-    const hint = "exo status lists the nodes";
-    return { reason: `${wanted} on node ${unknown}: it is not known`, hint };
+    const hint = `known nodes: ${[...state.nodes.keys()].join(", ") || "none"}`;
+    return { reason: `${wanted} on node ${unknown}: it is not known, a known one needed`, hint };
   }
   const context = config?.contextTokens ?? 0;
   if (card.contextLength > 0 && context > card.contextLength) {
     const limit = `${card.contextLength} at most possible`;
     const reason = `${wanted} with a context of ${context} tokens: ${limit}`;
-    return { reason, hint: `ask for ${card.contextLength} tokens at most` };
+    return { reason, hint: `exo instance create ${card.modelId} --context ${card.contextLength}` };
   }
   return undefined;
 }
@@ -135,46 +141,6 @@ function unfit(
     return `node ${node.nodeId} has ${formatBytes(node.free)} free, ${formatBytes(needed)} needed`;
   }
   return undefined;
-}
-
-/** Weights plus KV for the context that the instance is promised. */
-export function neededBytes(card: ModelCard, contextTokens?: number): number {
-  return card.storageSize.inBytes + kvBytes(card, contextTokens);
-}
-
-function kvBytes(card: ModelCard, contextTokens?: number): number {
-  const context = contextTokens ??
-    Math.min(card.contextLength || CONTEXT_TOKENS_DEFAULT, CONTEXT_TOKENS_DEFAULT);
-  return context * (card.kvBytesPerToken ?? 0);
-}
-
-/**
- * Free memory less what is promised to instances, so that no two placements book the same bytes:
- * weights until they are in memory, KV always, since a cache grows and shrinks with each request.
- * Undefined until the node has reported.
- */
-function freeBytes(
-  state: State,
-  memory: ReadonlyMap<NodeId, NodeMemory>,
-  nodeId: NodeId,
-): number | undefined {
-  const reported = memory.get(nodeId)?.ramAvailableBytes;
-  if (reported === undefined) return undefined;
-  let promised = 0;
-  for (const instance of state.instances.values()) {
-    const rank = rankOn(instance, nodeId);
-    if (!rank) continue;
-    const bytes = isLoaded(state, instance) ? kvBytes : neededBytes;
-    promised += bytes(rank.shard.modelCard, instance.config?.contextTokens);
-  }
-  return Math.max(0, reported - promised);
-}
-
-function isLoaded(state: State, instance: Instance): boolean {
-  const loaded = ["RunnerLoaded", "RunnerWarmingUp", "RunnerReady", "RunnerRunning"];
-  return runnersOf(instance).every((id) =>
-    loaded.includes(state.runners.get(id)?.status.type ?? "")
-  );
 }
 
 function singleNode(

@@ -1,6 +1,8 @@
 import { z } from "zod";
 import { AppError } from "./errors.ts";
+import { FETCH_AGAIN } from "./gguf_cursor.ts";
 import type { ModelId } from "./ids.ts";
+import { show } from "./issues.ts";
 import { ModelCard } from "./model_card.ts";
 import { SamplingParams } from "./sampling.ts";
 
@@ -50,11 +52,12 @@ const RawTensor = z.object({
   data_offsets: z.tuple([length, length]),
 });
 
-function corrupt(file: string, found: string): AppError {
-  return new AppError("corrupt_model", `Cannot read "${file}": ${found}`, {
-    hint: "the file is damaged or its download is incomplete; fetch it again",
-  });
+function corrupt(file: string, found: string, hint = FETCH_AGAIN): AppError {
+  return new AppError("corrupt_model", `Cannot read "${file}": ${found}`, { hint });
 }
+
+/** What to do about a JSON file that lacks something. */
+const PUBLISHED = "fetch the file again as it was published with the weights";
 
 /**
  * The bytes that the header of a safetensors file takes, of which `start` holds the first 8.
@@ -64,8 +67,12 @@ export function safetensorsHeaderBytes(start: Uint8Array, file: string, fileByte
   if (start.length < PREFIX_BYTES) throw corrupt(file, `${fileBytes} bytes found, 8 needed`);
   const view = new DataView(start.buffer, start.byteOffset, start.byteLength);
   const total = PREFIX_BYTES + Number(view.getBigUint64(0, true));
-  if (total > Math.min(fileBytes, SAFETENSORS_HEADER_BYTES_MAX)) {
-    throw corrupt(file, `its header ends at byte ${total}, ${fileBytes} bytes found`);
+  if (total > fileBytes) {
+    throw corrupt(file, `${fileBytes} bytes found, ${total} needed by its header`);
+  }
+  if (total > SAFETENSORS_HEADER_BYTES_MAX) {
+    const limit = `${SAFETENSORS_HEADER_BYTES_MAX} at most possible`;
+    throw corrupt(file, `its header has ${total} bytes, ${limit}`);
   }
   return total;
 }
@@ -83,16 +90,16 @@ export function parseSafetensorsHeader(
 ): SafetensorsHeader {
   const dataOffset = safetensorsHeaderBytes(bytes, file, fileBytes);
   if (bytes.length < dataOffset) {
-    throw corrupt(file, `${bytes.length} bytes of ${dataOffset} of its header found`);
+    throw corrupt(file, `${bytes.length} bytes of its header found, ${dataOffset} needed`);
   }
   let json: unknown;
   try {
     json = JSON.parse(new TextDecoder().decode(bytes.subarray(PREFIX_BYTES, dataOffset)));
   } catch {
-    throw corrupt(file, "its header is not JSON");
+    throw corrupt(file, "its header is not JSON, a JSON object expected");
   }
   const entries = z.record(z.string(), z.unknown()).safeParse(json);
-  if (!entries.success) throw corrupt(file, "its header is not an object");
+  if (!entries.success) throw corrupt(file, "its header is another JSON value, an object expected");
   const tensors = Object.entries(entries.data)
     .filter(([name]) => name !== "__metadata__")
     .map(([name, raw]) => toTensor(name, raw, file));
@@ -111,15 +118,18 @@ function toTensor(name: string, json: unknown, file: string): SafetensorsTensor 
   if (elementBytes === undefined) {
     throw new AppError(
       "unsupported_model",
-      `Cannot load "${file}": tensor "${name}" has type ${dtype}, supported are ${
+      `Cannot load "${file}": tensor "${name}" has type ${dtype}, one of ${
         [...DTYPE_BYTES.keys()].join(", ")
-      }`,
+      } needed`,
       { hint: "choose a checkpoint in BF16, F16 or F32, or one that MLX has quantised" },
     );
   }
   const needed = shape.reduce((product, n) => product * n, elementBytes);
   if (end - start !== needed) {
-    throw corrupt(file, `tensor "${name}" has ${end - start} bytes, [${shape}] needs ${needed}`);
+    throw corrupt(
+      file,
+      `tensor "${name}" has ${end - start} bytes, ${needed} needed for [${shape}]`,
+    );
   }
   return { name, dtype, shape, start, end };
 }
@@ -131,14 +141,19 @@ function checkLayout(tensors: readonly SafetensorsTensor[], dataBytes: number, f
     const { name, start, end } of [...tensors].sort((a, b) => a.start - b.start || a.end - b.end)
   ) {
     if (end > dataBytes) {
-      throw corrupt(file, `tensor "${name}" ends at data byte ${end}, ${dataBytes} bytes found`);
+      throw corrupt(
+        file,
+        `${dataBytes} bytes of data found, ${end} expected, where tensor "${name}" ends`,
+      );
     }
     if (start !== at) {
-      throw corrupt(file, `tensor "${name}" begins at data byte ${start}, expected at ${at}`);
+      throw corrupt(file, `tensor "${name}" begins at data byte ${start}, ${at} expected`);
     }
     at = end;
   }
-  if (at !== dataBytes) throw corrupt(file, `its tensors end at data byte ${at}, not ${dataBytes}`);
+  if (at !== dataBytes) {
+    throw corrupt(file, `${dataBytes} bytes of data found, ${at} expected, where its tensors end`);
+  }
 }
 
 const SafetensorsIndex = z.object({ weight_map: z.record(z.string(), z.string().min(1)) });
@@ -149,7 +164,9 @@ const SafetensorsIndex = z.object({ weight_map: z.record(z.string(), z.string().
  */
 export function parseSafetensorsIndex(text: string, file: string): ReadonlyMap<string, string[]> {
   const index = SafetensorsIndex.safeParse(parseJson(text, file));
-  if (!index.success) throw corrupt(file, "it has no weight_map");
+  if (!index.success) {
+    throw corrupt(file, "it has no weight_map, a file for each tensor expected", PUBLISHED);
+  }
   const files = new Map<string, string[]>();
   for (const [tensor, part] of Object.entries(index.data.weight_map)) {
     if (!/^[^/\\]+\.safetensors$/.test(part)) {
@@ -168,7 +185,7 @@ export function parseJson(text: string, file: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
-    throw corrupt(file, "it is not JSON");
+    throw corrupt(file, "it is not JSON, a JSON object expected");
   }
 }
 
@@ -183,10 +200,10 @@ export function requireKnownArchitecture(architecture: string): void {
   if (KNOWN_ARCHITECTURES.includes(architecture)) return;
   throw new AppError(
     "unsupported_model",
-    `Cannot run a model of architecture "${architecture}": known are ${
-      KNOWN_ARCHITECTURES.join(", ")
-    }`,
-    { hint: "choose a checkpoint of a known architecture" },
+    `Cannot run a model of architecture "${architecture}": ${
+      KNOWN_ARCHITECTURES.join(" or ")
+    } needed`,
+    { hint: "choose a model of the Llama or Mistral family, such as SmolLM2: exo models add PATH" },
   );
 }
 
@@ -263,10 +280,16 @@ function wrongFields(config: unknown, { issues }: z.ZodError): string {
 export function modelCardFromConfig(facts: CheckpointFacts): ModelCard {
   const type = z.object({ model_type: z.string() }).safeParse(facts.config);
   const { file = "config.json" } = facts;
-  if (!type.success) throw corrupt(file, "it has no model_type, a name expected");
+  if (!type.success) {
+    throw corrupt(
+      file,
+      `found ${show(facts.config)}, an object with a model_type expected`,
+      PUBLISHED,
+    );
+  }
   requireKnownArchitecture(type.data.model_type);
   const parsed = CheckpointConfig.safeParse(facts.config);
-  if (!parsed.success) throw corrupt(file, wrongFields(facts.config, parsed.error));
+  if (!parsed.success) throw corrupt(file, wrongFields(facts.config, parsed.error), PUBLISHED);
   const c = parsed.data;
   const kvHeads = c.num_key_value_heads ?? c.num_attention_heads;
   const headDim = c.head_dim ?? Math.floor(c.hidden_size / c.num_attention_heads);

@@ -171,9 +171,11 @@ class FakeEngine implements Engine {
   }
 }
 
-type Stage = "load" | "warmup" | "prefill" | "decode";
+/** Where in its life an engine is struck. */
+export type Stage = "load" | "warmup" | "prefill" | "decode";
 
-function strike(script: FakeScript, stage: Stage, write: Write): void {
+/** Does what the script asks for in this stage; `write` goes to the channel of reports. */
+export function strike(script: FakeScript, stage: Stage, write: Write): void {
   if (script.exitIn === stage) Deno.exit(1);
   if (script.hangIn === stage) block(Infinity);
   if (script.garbageIn === stage) write(GARBAGE);

@@ -7,9 +7,13 @@ import { Runner } from "./runner.ts";
 
 /**
  * The whole life of a runner process: reads commands from its node, drives an engine, reports.
- * Returns the exit code: 0 when told to shut down or when the node is gone.
+ * Returns the exit code: 0 when told to shut down or when the node is gone. `choose` gives the
+ * builder of the engine, and may write bytes of its own where reports go.
  */
-export async function runRunnerProcess(incarnation: number): Promise<number> {
+export async function runRunnerProcess(
+  incarnation: number,
+  choose: (write: (bytes: Uint8Array) => void) => Promise<Builder> = chooseBuilder,
+): Promise<number> {
   const commands = new CommandQueue();
   // Ctrl-C in a terminal reaches the runner too; the node decides what it means.
   for (const signal of ["SIGINT", "SIGHUP"] as const) Deno.addSignalListener(signal, () => {});
@@ -17,7 +21,7 @@ export async function runRunnerProcess(incarnation: number): Promise<number> {
   const { emit, write, flush } = reportWriter();
   try {
     readCommands(commands);
-    const builder = await chooseBuilder(write);
+    const builder = await choose(write);
     await new Runner({ incarnation, builder, commands, emit, breathe: breather() }).run();
     await flush();
     return 0;
@@ -57,7 +61,7 @@ async function readScript(path: string, schema: typeof FakeScript): Promise<Fake
 }
 
 /** The engine that the environment asks for: MLX, or for tests `EXO_ENGINE=fake`. */
-async function chooseBuilder(write: (bytes: Uint8Array) => void): Promise<Builder> {
+export async function chooseBuilder(write: (bytes: Uint8Array) => void): Promise<Builder> {
   const wanted = Deno.env.get("EXO_ENGINE") ?? "mlx";
   if (wanted === "fake") {
     const { FakeBuilder, FakeScript } = await import("./fake.ts");
@@ -66,7 +70,7 @@ async function chooseBuilder(write: (bytes: Uint8Array) => void): Promise<Builde
   }
   if (wanted !== "mlx") {
     throw new AppError("usage", `Cannot use EXO_ENGINE="${wanted}": mlx or fake needed`, {
-      hint: "unset EXO_ENGINE",
+      hint: "unset EXO_ENGINE for the real one",
     });
   }
   const { watchParent } = await import("../ffi/mod.ts");

@@ -5,8 +5,12 @@ export function promptTooLong(promptTokens: number | string, contextTokens: numb
   return new AppError(
     "context_length_exceeded",
     `Cannot take the prompt: it has ${promptTokens} tokens, and the context of ${contextTokens} ` +
-      "must hold it and the answer",
-    { hint: "shorten the messages, or give the instance more contextTokens", param: "messages" },
+      `must hold it and the answer, ${contextTokens - 1} at most possible`,
+    {
+      hint: "shorten the messages, or make an instance for more if the model can: " +
+        "exo instance create MODEL --context TOKENS",
+      param: "messages",
+    },
   );
 }
 
@@ -15,6 +19,9 @@ export function queueFull(requests: number, requestsMax: number): AppError {
   return new AppError(
     "queue_full",
     `Cannot take the request: ${requests} queued or running, at most ${requestsMax} possible`,
-    { hint: "try again later, or give the instance a larger maxConcurrentRequests" },
+    {
+      hint:
+        "ask again once one of them is over, or make another instance: exo instance create MODEL",
+    },
   );
 }

@@ -170,7 +170,9 @@ export class Runner {
     const message = `Cannot do ${command.type} while the runner is ${this.#status.type}`;
     this.#ack(command);
     if (command.type === "TextGeneration") {
-      const error = new AppError("not_ready", message, { hint: "wait until it is ready" });
+      const error = new AppError("not_ready", message, {
+        hint: "exo instance list shows when it is ready; ask again then",
+      });
       this.#chunk(command.taskId, { type: "Error", error: error.toInfo() });
     }
     this.#task(command.taskId, "Failed");

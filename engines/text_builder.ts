@@ -84,8 +84,8 @@ function requireWholeModel({ shard }: BoundModel, checkpoint: Checkpoint): numbe
   throw new AppError(
     "load_failed",
     `Cannot load layers ${shard.startLayer} to ${shard.endLayer} of ${layers}: ` +
-      "this engine runs whole models",
-    { hint: "place the model on one node" },
+      `all ${layers} needed, this engine runs whole models`,
+    { hint: "place it on one node: exo instance create MODEL" },
   );
 }
 

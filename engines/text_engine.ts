@@ -119,9 +119,9 @@ export class TextEngine implements Engine {
     if (template) return template;
     throw new AppError(
       "invalid_request",
-      "Cannot build the prompt: the model has no chat template",
+      "Cannot build the prompt: the model has no chat template, one needed",
       {
-        hint: "choose a model that was made for chats",
+        hint: "choose a version of the model made for chats: -Instruct or -Chat in its name",
       },
     );
   }
@@ -189,7 +189,7 @@ function requireNearlyShort(
 function requireRoom(promptTokens: number, contextTokens: number): void {
   if (promptTokens === 0) {
     throw new AppError("invalid_request", "Cannot answer: the prompt has no tokens, 1 needed", {
-      hint: "send a message that is not empty",
+      hint: 'send a message with text, such as {"role":"user","content":"hi"}',
       param: "messages",
     });
   }
@@ -202,7 +202,7 @@ function requireKnownTokens(ids: readonly number[], vocabSize: number): void {
   if (unknown === undefined) return;
   throw new AppError(
     "invalid_request",
-    `Cannot take the prompt: it has the token ${unknown}, and the model knows ${vocabSize}`,
+    `Cannot take the prompt: it has the token ${unknown}, one below ${vocabSize} needed`,
     { hint: "the tokenizer belongs to another model; fetch the model's files again" },
   );
 }

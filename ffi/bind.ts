@@ -21,7 +21,7 @@ function open(path: string): NativeCalls {
     return Deno.dlopen(path, symbolTable()).symbols as unknown as NativeCalls;
   } catch (cause) {
     throw new SetupError(
-      `Cannot load the MLX shim "${path}": ${unloadable(path, cause)}`,
+      `Cannot load the MLX shim "${path}": ${unloadable(path, cause)}, one of this version needed`,
       "if it is from another version or machine, unset EXO_MLX_LIBRARY and run: deno task setup",
       { cause },
     );

@@ -93,8 +93,10 @@ async function compile(folder: string, args: readonly string[]): Promise<void> {
   const outcome = await run(program, [...first, ...args], folder);
   if (outcome?.ok) return;
   throw new SetupError(
-    `Cannot compile the shim: "${program}" failed\n${lastLines(outcome?.stderr ?? "", 12)}`,
-    "try another compiler by naming it in CXX, and report the lines above if that fails too",
+    `Cannot compile the shim: "${program}" failed, one that compiles C++20 needed\n${
+      lastLines(outcome?.stderr ?? "", 12)
+    }`,
+    "name another compiler: CXX=clang++ exo setup; report the lines above if that fails too",
   );
 }
 

@@ -60,14 +60,18 @@ export function explainPip(wheels: readonly Wheel[], stderr: string, glibc: stri
   const attempt = `Cannot fetch ${names} with pip`;
   if (stderr.includes("DO NOT MATCH THE HASHES")) {
     return new SetupError(
-      `${attempt}: a file has other bytes than the pinned ones\n${lastLines(stderr)}`,
+      `${attempt}: found a file with other bytes, those pinned for this version needed\n${
+        lastLines(stderr)
+      }`,
       "do not use that file; empty pip's cache (python3 -m pip cache purge) and check the mirror",
     );
   }
   if (OFFLINE.test(stderr)) {
     return new SetupError(
-      `${attempt}: the package index cannot be reached\n${lastLines(stderr, 3)}`,
-      "connect to the network, or name a mirror in PIP_INDEX_URL, and run it again",
+      `${attempt}: the package index cannot be reached, a connection needed\n${
+        lastLines(stderr, 3)
+      }`,
+      "connect to the network, or name a mirror: PIP_INDEX_URL=URL exo setup",
     );
   }
   if (stderr.includes("No matching distribution")) {
@@ -78,7 +82,7 @@ export function explainPip(wheels: readonly Wheel[], stderr: string, glibc: stri
     );
   }
   return new SetupError(
-    `${attempt}: pip said\n${lastLines(stderr)}`,
+    `${attempt}: pip failed, its download needed\n${lastLines(stderr)}`,
     "try it by hand: python3 -m pip download --no-deps " +
       wheels.map(({ name, version }) => `${name}==${version}`).join(" "),
   );

@@ -14,8 +14,8 @@ export function findLibrary(): string {
   const wanted = "Cannot find the MLX shim of this machine";
   if (named) {
     throw new SetupError(
-      `${wanted}: nothing at "${libraryPath}", which EXO_MLX_LIBRARY names`,
-      "name a library that is there, or unset EXO_MLX_LIBRARY",
+      `${wanted}: nothing at "${libraryPath}", which EXO_MLX_LIBRARY names, a library needed`,
+      "unset EXO_MLX_LIBRARY for the one that exo setup makes, or name one that is there",
     );
   }
   throw new SetupError(

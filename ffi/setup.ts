@@ -109,8 +109,8 @@ function unwritable(path: string, cause: unknown): SetupError {
   const words = said.replace(/ \(os error.*$/s, "");
   const reason = words.charAt(0).toLowerCase() + words.slice(1);
   return new SetupError(
-    `Cannot write to the cache folder "${path}": ${reason}`,
-    "make it writable, or set EXO_HOME to a folder that is",
+    `Cannot write to the cache folder "${path}": ${reason}, a folder that can be written needed`,
+    `name one that you may write to: EXO_HOME=DIR exo setup`,
     { cause },
   );
 }
@@ -132,7 +132,9 @@ async function probe(libraryPath: string, own?: SetupOptions["probeCommand"]): P
   const outcome = await run(program, args, undefined, { EXO_MLX_LIBRARY: libraryPath });
   if (outcome?.ok) return outcome.stdout;
   throw new SetupError(
-    `Cannot use MLX on this machine: the probe failed\n${lastLines(outcome?.stderr ?? program)}`,
+    `Cannot use MLX on this machine: the probe failed, libraries that load needed\n${
+      lastLines(outcome?.stderr ?? program)
+    }`,
     "if a library is named above, install it; with EXO_MLX=cpu Linux needs no GPU driver",
   );
 }

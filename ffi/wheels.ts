@@ -100,7 +100,7 @@ export function chooseVariant({ os, arch, wanted }: Machine): Variant {
   const variant = fitting.find((each) => each === (wanted || fitting[0]));
   if (variant) return variant;
   throw new SetupError(
-    `Cannot set up the MLX build "${wanted}" on ${os} ${arch}: it has ${fitting.join(", ")}`,
+    `Cannot set up the MLX build "${wanted}" on ${os} ${arch}: one of ${fitting.join(", ")} needed`,
     `set EXO_MLX to one of: ${fitting.join(", ")}; or unset it for ${fitting[0]}`,
   );
 }

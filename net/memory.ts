@@ -215,5 +215,7 @@ function unreachable(peer: NodeId, protocol: string): AppError {
 
 function tooLate(peer: NodeId, protocol: string, timeoutMs: number): AppError {
   const message = `Node ${peer} did not answer ${protocol} within ${timeoutMs} ms`;
-  return new AppError("timed_out", message, { hint: "try again" });
+  return new AppError("timed_out", message, {
+    hint: "exo status shows whether it is up; ask again once it is",
+  });
 }

@@ -1,3 +1,4 @@
+import { statSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { ZodError } from "zod";
@@ -67,19 +68,16 @@ export class EventLog {
       if (cause instanceof AppError) throw cause;
       const message = cause instanceof Error ? cause.message : String(cause);
       if (/locked|busy/i.test(message)) {
-        throw new AppError("conflict", `Cannot open "${path}": another node uses this directory`, {
-          hint: "stop that node, or pass another --data-dir",
-          cause,
-        });
+        throw new AppError(
+          "conflict",
+          `Cannot open "${path}": another node uses this directory, one of its own needed`,
+          {
+            hint: "stop that node, or pass another --data-dir",
+            cause,
+          },
+        );
       }
-      const isDamaged = /not a database|malformed/i.test(message);
-      const found = message.split(":")[0];
-      throw new AppError("storage_failed", `Cannot open the event log "${path}": ${found}`, {
-        hint: isDamaged
-          ? `move ${path} away to start with an empty cluster`
-          : "check that the directory is writable and the disk not full",
-        cause,
-      });
+      throw unopened(path, message, cause);
     }
   }
 
@@ -208,23 +206,49 @@ export class EventLog {
       if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
       const message = cause instanceof Error ? cause.message : String(cause);
       // Without the path: clients are told this, too.
-      throw new AppError("storage_failed", `Cannot write the event log "${LOG_FILE}": ${message}`, {
-        hint: "check that the disk of the data directory is not full",
-        cause,
-      });
+      throw new AppError(
+        "storage_failed",
+        `Cannot write the event log "${LOG_FILE}": ${message}, some room needed`,
+        {
+          hint: "free space on the disk of the node's data directory (df shows it), then ask again",
+          cause,
+        },
+      );
     }
   }
 }
 
+/** Why the log cannot be opened; SQLite has one sentence for several reasons. */
+function unopened(path: string, said: string, cause: unknown): AppError {
+  const away = `move ${path} away to start with an empty cluster`;
+  const space = `free space on that disk, or name a folder on another: exo serve --data-dir DIR`;
+  const writable = "name a folder that you may write to: exo serve --data-dir DIR";
+  const [found, hint] = isFolder(path)
+    ? ["it is a folder, a file needed", away]
+    : /not a database|malformed/i.test(said)
+    ? [`${said.split(":")[0]}, one of SQLite needed`, away]
+    : /full/i.test(said)
+    ? [`${said.split(":")[0]}, some room needed`, space]
+    : [`${said.split(":")[0]}, a file needed that can be written`, writable];
+  return new AppError("storage_failed", `Cannot open the event log "${path}": ${found}`, {
+    hint,
+    cause,
+  });
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
 /** What is wrong with an entry, in words. */
 function wrong(cause: unknown): string {
-  if (cause instanceof SyntaxError) return "it is not JSON";
+  if (cause instanceof SyntaxError) return "it is not JSON, what exo writes needed";
   if (cause instanceof ZodError) {
     const [field] = cause.issues[0]?.path ?? [];
-    return `its ${String(field ?? "content")} is not known to this version`;
+    return `its ${String(field ?? "content")} is not known to this version, a known one needed`;
   }
   const message = cause instanceof Error ? cause.message : String(cause);
-  return message.replace(/^Broken invariant: /, "");
+  return `${message.replace(/^Broken invariant: /, "")}, a log as exo writes it needed`;
 }
 
 function checkVersion(db: DatabaseSync, wanted: string): void {
@@ -236,7 +260,9 @@ function checkVersion(db: DatabaseSync, wanted: string): void {
 function tooNew(what: string, found: number, known: number): AppError {
   return new AppError(
     "storage_failed",
-    `${what} was written by a newer exo: found version ${found}, this one reads up to ${known}`,
-    { hint: "update exo, or pass another --data-dir" },
+    `${what} was written by a newer exo: found version ${found}, at most ${known} possible`,
+    {
+      hint: "update exo to the version that wrote it, or start anew with: exo serve --data-dir DIR",
+    },
   );
 }

@@ -195,6 +195,7 @@ export class Gateway {
 const REMOVED: ErrorInfo = {
   code: "instance_removed",
   message: "The instance was removed while generating",
+  hint: "place the model again, then ask again: exo instance create MODEL",
 };
 const CANCELLED: ErrorInfo = { code: "cancelled", message: "The request was cancelled" };
 const FAILED: ErrorInfo = {

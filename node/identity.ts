@@ -22,11 +22,14 @@ export async function loadIdentity(dataDir: string): Promise<NodeId> {
   try {
     return nodeIdOf(stored);
   } catch (cause) {
-    const message = `Cannot read the node's identity in "${path}": not a key`;
-    throw new AppError("storage_failed", message, {
-      hint: `move ${path} away; the node then takes a new identity`,
-      cause,
-    });
+    throw new AppError(
+      "storage_failed",
+      `Cannot read the node's identity in "${path}": found no key, one needed`,
+      {
+        hint: `move ${path} away; the node then takes a new identity`,
+        cause,
+      },
+    );
   }
 }
 
@@ -37,7 +40,9 @@ async function readKey(path: string): Promise<Uint8Array | undefined> {
     if (cause instanceof Deno.errors.NotFound) return undefined;
     const message = `Cannot read the node's identity in "${path}": ${systemReason(cause)}`;
     throw new AppError("storage_failed", message, {
-      hint: `make it readable, or move it away; the node then takes a new identity`,
+      hint: cause instanceof Deno.errors.PermissionDenied
+        ? `let the user who runs the node read it: chmod 600 ${path}`
+        : `move ${path} away; the node then takes a new identity`,
       cause,
     });
   }
@@ -50,9 +55,14 @@ async function writeKey(path: string, key: Uint8Array): Promise<void> {
     await Deno.writeFile(fresh, key, { mode: 0o600 });
     await Deno.rename(fresh, path);
   } catch (cause) {
-    const message = `Cannot write the node's identity to "${path}": ${systemReason(cause)}`;
+    const found = systemReason(cause);
+    const isFull = /no space/.test(found);
+    const needed = isFull ? "some room needed" : "a folder that can be written needed";
+    const message = `Cannot write the node's identity to "${path}": ${found}, ${needed}`;
     throw new AppError("storage_failed", message, {
-      hint: "check that the disk is writable and not full, or pass another --data-dir",
+      hint: isFull
+        ? "free space on that disk, or name a folder on another: exo serve --data-dir DIR"
+        : "name a folder that you may write to: exo serve --data-dir DIR",
       cause,
     });
   }

@@ -1,7 +1,7 @@
 import { createHash } from "node:crypto";
 import type { Stats } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
-import { basename, extname, join } from "node:path";
+import { basename, dirname, extname, join } from "node:path";
 import { AppError } from "../core/errors.ts";
 import {
   checkGgufTensors,
@@ -46,9 +46,14 @@ export async function inspectModel(path: string): Promise<LocalModel> {
   const info = await statOrThrow(path);
   if (info.isDirectory()) return await inspectFolder(path);
   if (extname(path).toLowerCase() === ".gguf") return await inspectGguf(path, info.size);
-  throw new AppError("unsupported_model", `Cannot add "${path}": not a model that exo reads`, {
-    hint: "pass a .gguf file, or a folder with config.json and *.safetensors",
-  });
+  const found = `found a file that ends in "${extname(path)}"`;
+  throw new AppError(
+    "unsupported_model",
+    `Cannot add "${path}": ${found}, ".gguf" or a folder needed`,
+    {
+      hint: "pass a .gguf file, or a folder with config.json and *.safetensors",
+    },
+  );
 }
 
 async function inspectGguf(path: string, totalBytes: number): Promise<LocalModel> {
@@ -75,9 +80,13 @@ async function readGgufHeader(
 async function inspectFolder(path: string): Promise<LocalModel> {
   const config = await readText(join(path, "config.json"));
   if (config === undefined) {
-    throw new AppError("unsupported_model", `Cannot add "${path}": it has no config.json`, {
-      hint: "pass a .gguf file, or a folder with config.json and *.safetensors",
-    });
+    throw new AppError(
+      "unsupported_model",
+      `Cannot add "${path}": found no config.json, one needed`,
+      {
+        hint: "pass a .gguf file, or a folder with config.json and *.safetensors",
+      },
+    );
   }
   const parts = await weightFiles(path);
   let totalBytes = 0;
@@ -113,15 +122,15 @@ async function inspectFolder(path: string): Promise<LocalModel> {
 }
 
 function withoutTensors(path: string): AppError {
-  return new AppError("corrupt_model", `Cannot add "${path}": its weights hold 0 tensors`, {
-    hint: "fetch the folder again as it was published",
+  return new AppError("corrupt_model", `Cannot add "${path}": found 0 tensors, 1 or more needed`, {
+    hint: "fetch the safetensors files of the folder again, as they were published",
   });
 }
 
 /** The refusal of a folder that lacks a file. */
 function incomplete(path: string, file: string, cause?: unknown): AppError {
-  return new AppError("corrupt_model", `Cannot add "${path}": its file "${file}" is missing`, {
-    hint: "its download is incomplete; fetch the missing file too",
+  return new AppError("corrupt_model", `Cannot add "${path}": found no "${file}", one needed`, {
+    hint: `its download is incomplete; fetch "${file}" into the folder too`,
     cause,
   });
 }
@@ -133,9 +142,13 @@ async function weightFiles(path: string): Promise<string[]> {
   if (index !== undefined) return [...parseSafetensorsIndex(index, indexFile).keys()].sort();
   const names = (await readdir(path)).filter((name) => /^model.*\.safetensors$/.test(name));
   if (names.length > 0) return names.sort();
-  throw new AppError("unsupported_model", `Cannot add "${path}": no model*.safetensors in it`, {
-    hint: "fetch the weights too; only safetensors and GGUF are read, never pickle",
-  });
+  throw new AppError(
+    "unsupported_model",
+    `Cannot add "${path}": found no model*.safetensors, one needed`,
+    {
+      hint: "fetch the model's *.safetensors into the folder; .bin and .pt (pickle) are never read",
+    },
+  );
 }
 
 /** `local/<slug>-<8 hex>`: the hash is over headers and sizes, never over the weights. */
@@ -156,21 +169,33 @@ async function statOrThrow(path: string): Promise<Stats> {
     throw unreadable(path, cause);
   }
   if (info.isFile() || info.isDirectory()) return info;
-  throw new AppError("unsupported_model", `Cannot read "${path}": it is no regular file`, {
-    hint: "pass a .gguf file, or a folder with config.json and *.safetensors",
-  });
+  throw new AppError(
+    "unsupported_model",
+    `Cannot read "${path}": found a device or pipe, a file or folder needed`,
+    {
+      hint: "pass a .gguf file, or a folder with config.json and *.safetensors",
+    },
+  );
 }
 
 function unreadable(path: string, cause: unknown): AppError {
   const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
   if (code === "ENOENT" || code === "ENOTDIR") {
-    return new AppError("not_found", `Cannot read "${path}": there is no such file or folder`, {
-      hint: "check the path; it is looked for on the machine of the node",
-      cause,
-    });
+    return new AppError(
+      "not_found",
+      `Cannot read "${path}": there is no such file or folder, one needed`,
+      {
+        hint: `correct the path; on the machine of the node, this shows what is there: ls ${
+          dirname(path)
+        }`,
+        cause,
+      },
+    );
   }
   return new AppError("not_found", `Cannot read "${path}": ${systemReason(cause)}`, {
-    hint: "the node needs a path that it may read",
+    hint: code === "EACCES"
+      ? `let the user who runs the node read it: chmod -R a+rX ${path}`
+      : "copy it to a disk that the node can read, and name that path",
     cause,
   });
 }
@@ -203,7 +228,7 @@ async function readText(path: string): Promise<string | undefined> {
     const found = info.isFile() ? `it has ${formatBytes(info.size)}` : "it is no file";
     const needed = `a file of ${formatBytes(TEXT_BYTES_MAX)} at most needed`;
     throw new AppError("corrupt_model", `Cannot read "${path}": ${found}, ${needed}`, {
-      hint: "fetch the folder again as it was published",
+      hint: `fetch "${basename(path)}" again as it was published`,
     });
   }
   try {

@@ -110,9 +110,11 @@ export class Node {
     return this.#parts.memory();
   }
 
-  readiness(): { ready: true } | { ready: false; reason: string } {
+  readiness(): { ready: true } | { ready: false; reason: string; hint: string } {
     if (this.#ready) return { ready: true };
-    return { ready: false, reason: this.#stopped ? "the node is stopping" : "it is starting" };
+    if (this.#stopped) return { ready: false, reason: "the node is stopping", hint: START_AGAIN };
+    const hint = "ask again in a second: a node with a long log takes some to start";
+    return { ready: false, reason: "it is starting", hint };
   }
 
   onChange(listener: () => void): () => void {
@@ -204,15 +206,22 @@ export class Node {
 
   #requireRunning(): void {
     if (!this.#stopped) return;
-    throw new AppError("not_ready", `Cannot take the request: node ${this.nodeId} is stopping`, {
-      hint: "ask again once it has been started again",
-    });
+    throw new AppError(
+      "not_ready",
+      `Cannot take the request: node ${this.nodeId} is stopping, a running one needed`,
+      {
+        hint: START_AGAIN,
+      },
+    );
   }
 
   #commandId(): CommandId {
     return CommandId.parse(this.newId());
   }
 }
+
+/** What to do about a node that will not answer any more. */
+const START_AGAIN = "start it again with exo serve, or ask another node";
 
 /** Makes the parts of a node; nothing runs yet. */
 function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Parts {
@@ -260,7 +269,7 @@ async function makeDataDir(dataDir: string): Promise<void> {
     const wanted = `Cannot make the data directory "${dataDir}"`;
     const found = systemReason(cause);
     throw new AppError("storage_failed", `${wanted}: ${found}, a writable folder needed`, {
-      hint: "name another folder with --data-dir or EXO_HOME",
+      hint: "name a folder that you may write to with --data-dir or EXO_HOME",
       cause,
     });
   }

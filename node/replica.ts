@@ -43,7 +43,8 @@ export class Replica {
         settle();
         const found = this.#state.lastEventAppliedIdx;
         const message = `Event ${idx} did not arrive within ${timeoutMs} ms: at ${found}`;
-        reject(new AppError("timed_out", message, { hint: "try again" }));
+        const hint = "exo status shows whether the node is well; ask again once it is";
+        reject(new AppError("timed_out", message, { hint }));
       }, timeoutMs);
       const stop = this.onChange(() => {
         if (this.#state.lastEventAppliedIdx < idx) return;

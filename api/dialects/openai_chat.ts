@@ -107,7 +107,7 @@ function* failure(error: ErrorInfo): Generator<SseMessage> {
 
 function endedEarly(): AppError {
   return new AppError("instance_removed", "instance was removed while generating", {
-    hint: "send the request again",
+    hint: "place the model again, then ask again: exo instance create MODEL",
   });
 }
 

@@ -7,7 +7,7 @@ import {
   STOP_STRINGS_MAX,
   type TextGenerationPayload,
 } from "../../core/task.ts";
-import { parse, unsupported } from "../errors.ts";
+import { type Examples, parse, unsupported } from "../errors.ts";
 import { show } from "../../core/issues.ts";
 
 /** Most messages of one request. */
@@ -82,44 +82,71 @@ const Body = z.strictObject({
 });
 type Body = z.output<typeof Body>;
 
-/** What each parameter may hold while its feature is not built, and how to go on without it. */
-const REFUSED: Readonly<
-  Partial<Record<keyof Body, { allowed: (value: never, body: Body) => boolean; hint: string }>>
-> = {
-  n: { allowed: (n: number) => n === 1, hint: "send the request once for each answer" },
+/** What a parameter may hold while its feature is not built, and how to go on without it. */
+interface Limit {
+  readonly allowed: (value: never, body: Body) => boolean;
+  readonly needed: string;
+  /** Without one: to leave the parameter out. */
+  readonly hint?: string;
+}
+
+const REFUSED: Readonly<Partial<Record<keyof Body, Limit>>> = {
+  n: {
+    allowed: (n: number) => n === 1,
+    needed: "1",
+    hint: "send the request once for each answer",
+  },
   tools: {
     allowed: (tools: unknown[], body) => tools.length === 0 || body.tool_choice === "none",
-    hint: "leave it out, or set tool_choice to none",
+    needed: "an empty list",
+    hint: 'leave "tools" out, or set "tool_choice" to "none"',
   },
-  functions: { allowed: (list: unknown[]) => list.length === 0, hint: "leave it out" },
-  tool_choice: {
-    allowed: (choice: unknown) => choice === "none" || choice === "auto",
-    hint: "leave it out",
-  },
-  function_call: {
-    allowed: (choice: unknown) => choice === "none" || choice === "auto",
-    hint: "leave it out",
-  },
+  functions: { allowed: (list: unknown[]) => list.length === 0, needed: "an empty list" },
+  tool_choice: { allowed: isNoTool, needed: '"none" or "auto"' },
+  function_call: { allowed: isNoTool, needed: '"none" or "auto"' },
   logit_bias: {
     allowed: (bias: object) => Object.keys(bias).length === 0,
-    hint: "leave it out",
+    needed: "an empty object",
   },
-  logprobs: { allowed: (wanted: boolean) => !wanted, hint: "leave it out" },
-  top_logprobs: { allowed: (count: number) => count === 0, hint: "leave it out" },
-  frequency_penalty: { allowed: (penalty: number) => penalty === 0, hint: "set it to 0" },
-  presence_penalty: { allowed: (penalty: number) => penalty === 0, hint: "set it to 0" },
-  repetition_penalty: { allowed: (penalty: number) => penalty === 1, hint: "set it to 1" },
+  logprobs: { allowed: (wanted: boolean) => !wanted, needed: "false" },
+  top_logprobs: { allowed: (count: number) => count === 0, needed: "0" },
+  frequency_penalty: { allowed: (penalty: number) => penalty === 0, needed: "0" },
+  presence_penalty: { allowed: (penalty: number) => penalty === 0, needed: "0" },
+  repetition_penalty: { allowed: (penalty: number) => penalty === 1, needed: "1" },
   response_format: {
     allowed: (format: { type: string }) => format.type === "text",
-    hint: "ask for JSON in the prompt, and read it from the text",
+    needed: '"text"',
+    hint: 'leave "response_format" out, ask for JSON in a message, and read it from the text',
   },
   modalities: {
     allowed: (list: string[]) => list.every((modality) => modality === "text"),
-    hint: "ask for text",
+    needed: '["text"]',
   },
-  reasoning_effort: { allowed: (effort: string) => effort === "none", hint: "leave it out" },
-  enable_thinking: { allowed: (wanted: boolean) => !wanted, hint: "leave it out" },
-  verbosity: { allowed: (level: string) => level === "medium", hint: "leave it out" },
+  reasoning_effort: { allowed: (effort: string) => effort === "none", needed: '"none"' },
+  enable_thinking: { allowed: (wanted: boolean) => !wanted, needed: "false" },
+  verbosity: { allowed: (level: string) => level === "medium", needed: '"medium"' },
+};
+
+function isNoTool(choice: unknown): boolean {
+  return choice === "none" || choice === "auto";
+}
+
+/** What hints show: all of it is taken and honoured. */
+const EXAMPLES: Examples = {
+  model: "MODEL",
+  messages: [{ role: "user", content: "hi" }],
+  "messages.*": { role: "user", content: "hi" },
+  "messages.*.role": "user",
+  "messages.*.content": "hi",
+  stop: "\n\n",
+  frequency_penalty: 0,
+  presence_penalty: 0,
+  repetition_penalty: 1,
+  top_logprobs: 0,
+  response_format: { type: "text" },
+  modalities: ["text"],
+  reasoning_effort: "none",
+  verbosity: "medium",
 };
 
 /** A chat request as the rest of the house knows it. */
@@ -135,7 +162,7 @@ export interface ChatRequest {
  * @throws {AppError} `invalid_request` or `unsupported_parameter`, with the parameter at fault.
  */
 export function decode(json: unknown, newSeed: () => string): ChatRequest {
-  const body = parse(Body, json);
+  const body = parse(Body, json, EXAMPLES);
   refuse(body);
   const maxTokens = body.max_completion_tokens ?? body.max_tokens;
   return {
@@ -153,11 +180,16 @@ export function decode(json: unknown, newSeed: () => string): ChatRequest {
 }
 
 function refuse(body: Body): void {
-  for (const [param, { allowed, hint }] of Object.entries(REFUSED)) {
+  for (const [param, { allowed, needed, hint }] of Object.entries(REFUSED)) {
     const value = body[param as keyof Body];
     if (value === undefined || value === null) continue;
-    if (!allowed(value as never, body)) throw unsupported(param, found(value), hint);
+    if (allowed(value as never, body)) continue;
+    throw unsupported(param, { found: found(value), needed, hint: hint ?? without(param) });
   }
+}
+
+function without(param: string): string {
+  return `leave "${param}" out`;
 }
 
 /** A value in a word: long ones are told by their kind. */
@@ -198,10 +230,13 @@ function messagesOf(messages: Body["messages"]): ChatMessage[] {
 function messageOf(message: Body["messages"][number], param: string): ChatMessage | undefined {
   const { role, content, name } = message;
   if (role === "tool" || role === "function") {
-    throw unsupported(`${param}.role`, `a message of a ${role}`, "leave tool messages out");
+    const needed = "system, developer, user or assistant";
+    throw unsupported(`${param}.role`, { found: show(role), needed, hint: without(param) });
   }
   if (message.tool_calls?.length || message.function_call) {
-    throw unsupported(`${param}.tool_calls`, "a call of a tool", "leave tool calls out");
+    const field = message.tool_calls?.length ? "tool_calls" : "function_call";
+    const place = `${param}.${field}`;
+    throw unsupported(place, { found: "a call of a tool", needed: "none", hint: without(place) });
   }
   if (content === undefined && message.reasoning_content === undefined) return undefined;
   const parts = content === undefined ? "" : contentOf(content, `${param}.content`);
@@ -216,12 +251,18 @@ function contentOf(content: NonNullable<Body["messages"][number]["content"]>, pa
 
 function partOf(part: z.output<typeof Part>, param: string): string {
   if (part.type !== "text") {
-    throw unsupported(param, `a part of type ${show(part.type)}`, "send text only");
+    throw unsupported(param, {
+      found: `a part of type ${show(part.type)}`,
+      needed: '"text"',
+      hint: `leave "${param}" out, or send {"type":"text","text":"…"} in its place`,
+    });
   }
   const value = part["text"];
   if (typeof value === "string") return value;
   const place = `${param}.text`;
   const message = `Cannot read "${place}": found ${show(value)}, a string needed`;
-  const hint = `correct "${place}" and send the request again`;
+  const hint = `${value === undefined ? "add" : "set"} "${place}"${
+    value === undefined ? ", such as" : " to a value such as"
+  } "hi"`;
   throw new AppError("invalid_request", message, { param: place, hint });
 }

@@ -61,17 +61,25 @@ function jsonIfAny(folder: string, file: string): Record<string, unknown> | unde
   if (text === undefined) return undefined;
   const json = JsonObject.safeParse(parseJson(text, file));
   if (json.success) return json.data;
-  throw new AppError("corrupt_model", `Cannot read "${file}": it is not a JSON object`, {
-    hint: "fetch the file again as it was published",
-  });
+  throw new AppError(
+    "corrupt_model",
+    `Cannot read "${file}": it is another JSON value, an object needed`,
+    {
+      hint: `fetch "${file}" again as it was published`,
+    },
+  );
 }
 
 function needJson(folder: string, file: string): Record<string, unknown> {
   const json = jsonIfAny(folder, file);
   if (json) return json;
-  throw new AppError("load_failed", `Cannot load the model: its folder has no "${file}"`, {
-    hint: "a checkpoint folder has config.json, tokenizer.json and safetensors files",
-  });
+  throw new AppError(
+    "load_failed",
+    `Cannot load the model: its folder has no "${file}", one needed`,
+    {
+      hint: `fetch "${file}" into the folder; a tokenizer.model does not do in its place`,
+    },
+  );
 }
 
 /** The generation config's ends count, and the config's where it has none. */
@@ -95,7 +103,7 @@ function quantizations(config: Readonly<Record<string, unknown>>): Checkpoint["q
       `Cannot load the model: its quantization is ${
         JSON.stringify(json).slice(0, 120)
       }, MLX's own needed (group_size, bits, mode)`,
-      { hint: "choose a checkpoint that MLX has quantised, or one that is not quantised" },
+      { hint: "choose one by mlx-community, one in BF16, or a GGUF file of the model" },
     );
   }
   const own = JsonObject.parse(json);
@@ -116,8 +124,8 @@ function weightFiles(folder: string): ReadonlyMap<string, ReadonlySet<string>> {
     if (missing !== undefined) {
       throw new AppError(
         "corrupt_model",
-        `Cannot load the model: "${file}" lacks the tensor "${missing}" that its index names`,
-        { hint: "files of two models are mixed; fetch the folder again" },
+        `Cannot load the model: "${file}" lacks the tensor "${missing}", needed by its index`,
+        { hint: `fetch "${file}" and "${indexFile}" again, both from one place` },
       );
     }
     files.set(file, names);
@@ -125,12 +133,14 @@ function weightFiles(folder: string): ReadonlyMap<string, ReadonlySet<string>> {
   return files;
 }
 
+const NO_WEIGHTS = "its folder has no model*.safetensors, one needed";
+
 /** The weight files of a folder without an index, as mlx-lm takes them. */
 function unindexedFiles(folder: string): string[] {
   const files = fileNames(folder).filter((name) => /^model.*\.safetensors$/.test(name)).sort();
   if (files.length > 0) return files;
-  throw new AppError("load_failed", "Cannot load the model: its folder has no model*.safetensors", {
-    hint: "fetch the weights too; of weights, only safetensors and GGUF are read",
+  throw new AppError("load_failed", `Cannot load the model: ${NO_WEIGHTS}`, {
+    hint: "fetch the model's *.safetensors into the folder; .bin and .pt (pickle) are never read",
   });
 }
 

@@ -1,5 +1,6 @@
 import { AppError } from "../../core/errors.ts";
-import { type GgufHeader, GgufMetadata, type GgufTensor } from "../../core/gguf.ts";
+import type { GgufHeader, GgufTensor } from "../../core/gguf.ts";
+import { GgufMetadata } from "../../core/gguf_metadata.ts";
 import { GgufPacker, loadGguf, Scope, type Tensor } from "../../ffi/mod.ts";
 import { fileName } from "../text/files.ts";
 import { configFromGguf, readGgufHeader } from "../text/gguf_file.ts";
@@ -88,7 +89,7 @@ function packedSource(
           fileName(path)
         }": tensor "${tensor.name}" has the shape [${tensor.shape}], ` +
           "two lengths needed",
-        { hint: "choose a model without such tensors, as convolutions and experts have them" },
+        { hint: "choose a dense text model: convolutions and experts have such tensors" },
       );
     }
     const heads = headsTurned(tensor.name, config);
@@ -200,7 +201,7 @@ function requireHeads(rows: number, heads: number): void {
   if (heads === 0 || rows % (2 * heads) === 0) return;
   throw new AppError(
     "corrupt_model",
-    `Cannot load the model: ${rows} rows of queries or keys are no multiple of ${heads} heads`,
-    { hint: "the file is damaged, or was converted wrongly; fetch another" },
+    `Cannot load the model: found ${rows} rows of queries or keys, a multiple of 2 × ${heads} heads needed`,
+    { hint: "fetch the file again, or one by another publisher: this one was converted wrongly" },
   );
 }

@@ -8,7 +8,8 @@ export interface Quantization {
   readonly mode: QuantizeMode;
 }
 
-const MIXED = "weights and config are of two models, or damaged; fetch both again";
+const MIXED =
+  "the weights and config.json are of two models, or damaged; fetch both from one place again";
 
 /** What {@linkcode Weights} are. */
 export interface WeightsOptions {
@@ -109,8 +110,9 @@ export class Weights implements Disposable {
     if (first === undefined) return;
     throw new AppError(
       "unsupported_model",
-      `Cannot build the model: ${this.#unused.size} tensors such as "${first}" have no place in it`,
-      { hint: "choose a checkpoint without parts that this version does not run" },
+      `Cannot build the model: found tensors without a place in it, such as "${first}" ` +
+        `(${this.#unused.size} in all), none needed`,
+      { hint: "choose a checkpoint of the text model alone, without adapters, experts or vision" },
     );
   }
 

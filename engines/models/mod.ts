@@ -38,7 +38,10 @@ function parseArgs<S extends z.ZodType>(schema: S, config: unknown): z.output<S>
   throw new AppError(
     "unsupported_model",
     `Cannot build the model: found ${found} as "${param}" of its config, ${needed} needed`,
-    { hint: "choose a checkpoint with the settings that this version runs" },
+    {
+      hint:
+        `choose a checkpoint with ${needed} as "${param}"; one that should have it, fetch again`,
+    },
   );
 }
 

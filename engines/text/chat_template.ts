@@ -25,10 +25,14 @@ export class ChatTemplate {
       this.#program = parse(tokenize(source, { lstrip_blocks: true, trim_blocks: true }));
     } catch (error) {
       const what = `the chat template of ${source.length} characters`;
-      throw new AppError("unsupported_model", `Cannot parse ${what}: ${reason(error)}`, {
-        hint: "choose another model, or mend its chat_template",
-        cause: error,
-      });
+      throw new AppError(
+        "unsupported_model",
+        `Cannot parse ${what}: ${reason(error)}, a Jinja template needed`,
+        {
+          hint: "fetch the model again, or mend chat_template in its tokenizer_config.json",
+          cause: error,
+        },
+      );
     }
     this.#options = options;
   }
@@ -49,7 +53,7 @@ export class ChatTemplate {
       return prompt + prefill;
     } catch (error) {
       throw new AppError("invalid_request", `Cannot build the prompt: ${reason(error)}`, {
-        hint: "send messages in the order and the roles that the model's chat template takes",
+        hint: "the model's chat template says so; send user and assistant messages in turns",
         param: "messages",
         cause: error,
       });

@@ -72,15 +72,17 @@ function attempt<T>(path: string, read: () => T): T {
 
 function failure(path: string, error: unknown): AppError {
   return new AppError("load_failed", `Cannot read "${fileName(path)}": ${why(error)}`, {
-    hint: "check that the model's files are where they were added, and may be read",
+    hint: "put the file back where it was added, readable; or exo models add PATH where it is now",
     cause: error,
   });
 }
 
 /** The system's own words would tell the whole path. */
 function why(error: unknown): string {
-  if (error instanceof Deno.errors.NotFound) return "there is no such file or folder";
-  if (error instanceof Deno.errors.PermissionDenied) return "reading it is not permitted";
+  if (error instanceof Deno.errors.NotFound) return "there is no such file or folder, one needed";
+  if (error instanceof Deno.errors.PermissionDenied) {
+    return "reading it is not permitted, a readable file needed";
+  }
   if (error instanceof Deno.errors.IsADirectory) return "it is a folder, a file needed";
   return "the system cannot read it";
 }

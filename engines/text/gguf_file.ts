@@ -2,9 +2,9 @@ import {
   checkGgufTensors,
   GGUF_PREFIX_BYTES,
   type GgufHeader,
-  GgufMetadata,
   parseGgufHeader,
 } from "../../core/gguf.ts";
+import { GgufMetadata } from "../../core/gguf_metadata.ts";
 import { AppError } from "../../core/errors.ts";
 import { fileName, readStart } from "./files.ts";
 
@@ -39,13 +39,16 @@ export function configFromGguf(header: GgufHeader, file: string): Record<string,
   const scaling = metadata.string(`${arch}.rope.scaling.type`) ?? "none";
   const factor = number("rope.scaling.factor");
   if (!ROPE_SCALINGS.includes(scaling)) {
-    refuse(file, `rope scaling "${scaling}", none or linear needed`);
+    const hint = `choose a file whose ${arch}.rope.scaling.type is none or linear`;
+    refuse(file, `rope scaling "${scaling}", none or linear needed`, hint);
   }
   if ((number("expert_count") ?? 0) > 0) {
-    refuse(file, `${number("expert_count")} experts, none needed`);
+    const hint = "choose a dense model: one without experts (MoE, 8x7B) in its name";
+    refuse(file, `${number("expert_count")} experts, none needed`, hint);
   }
   if (metadata.numbers(`${arch}.attention.head_count_kv`)) {
-    refuse(file, "a different number of KV heads in each layer, one for all needed");
+    const hint = `choose a file whose ${arch}.attention.head_count_kv is one number`;
+    refuse(file, "a different number of KV heads in each layer, one for all needed", hint);
   }
   return {
     model_type: arch,
@@ -64,8 +67,6 @@ export function configFromGguf(header: GgufHeader, file: string): Record<string,
   };
 }
 
-function refuse(file: string, found: string): never {
-  throw new AppError("unsupported_model", `Cannot run "${file}": it has ${found}`, {
-    hint: "choose another model",
-  });
+function refuse(file: string, found: string, hint: string): never {
+  throw new AppError("unsupported_model", `Cannot run "${file}": it has ${found}`, { hint });
 }

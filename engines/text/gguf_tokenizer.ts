@@ -1,5 +1,5 @@
 import { AppError } from "../../core/errors.ts";
-import type { GgufMetadata } from "../../core/gguf.ts";
+import type { GgufMetadata } from "../../core/gguf_metadata.ts";
 import type { TokenizerSource } from "./tokenizer.ts";
 
 /** llama.cpp's kinds of tokens, as `tokenizer.ggml.token_type` numbers them. */
@@ -209,15 +209,15 @@ function need<T>(value: T | undefined, metadata: GgufMetadata, key: string): T {
   if (value !== undefined) return value;
   throw new AppError(
     "corrupt_model",
-    `Cannot read "${metadata.file}": its metadata has no tokenizer.ggml.${key}`,
-    { hint: "choose a file that brings its tokenizer along" },
+    `Cannot read "${metadata.file}": its metadata has no tokenizer.ggml.${key}, a list needed`,
+    { hint: "fetch another GGUF of the model, or make one with llama.cpp's convert_hf_to_gguf.py" },
   );
 }
 
 function refuse(metadata: GgufMetadata, found: string, known: string): never {
   throw new AppError(
     "unsupported_model",
-    `Cannot read the tokenizer of "${metadata.file}": ${found} found, known are ${known}`,
-    { hint: "choose a file with a tokenizer that is known" },
+    `Cannot read the tokenizer of "${metadata.file}": ${found} found, one of ${known} needed`,
+    { hint: "choose a model that has one of them, or its folder with a tokenizer.json" },
   );
 }

@@ -69,7 +69,7 @@ export function tokenBytesOf(decoder: unknown): TokenBytes {
     "unsupported_model",
     `Cannot decode tokens one by one: decoder "${
       types.join(", ")
-    }" found, known are ByteLevel, ByteFallback, Metaspace`,
-    { hint: "choose a model with a decoder that is known" },
+    }" found, one of ByteLevel, ByteFallback, Metaspace needed`,
+    { hint: "choose a model whose tokenizer.json has one of them as its decoder" },
   );
 }

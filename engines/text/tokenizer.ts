@@ -47,9 +47,12 @@ export class TextTokenizer {
       this.#tokenizer = new Tokenizer({ ...tokenizer, pre_tokenizer }, config);
     } catch (error) {
       const found = error instanceof Error ? error.message : String(error);
-      const message = `Cannot build the tokenizer: found ${typeOf(tokenizer["model"])}: ${found}`;
+      const needed = "BPE, Unigram or WordPiece needed";
+      const message = `Cannot build the tokenizer: found ${
+        typeOf(tokenizer["model"])
+      }: ${found}; ${needed}`;
       throw new AppError("unsupported_model", message, {
-        hint: "choose a model with a BPE, Unigram or WordPiece tokenizer",
+        hint: "choose a model whose tokenizer.json has one of them as its model.type",
         cause: error,
       });
     }

@@ -66,7 +66,7 @@ Deno.test("GET /state/{path} is a 404 where nothing is, also below a scalar", as
 
 Deno.test("GET /readyz is a 503 with the reason until the node is ready", async () => {
   const { gateway, get } = appOver();
-  gateway.ready = { ready: false, reason: "no master is known" };
+  gateway.ready = { ready: false, reason: "no master is known", hint: "wait for one" };
   const response = await get("/readyz");
   equal(response.status, 503);
   equal(response.headers.get("retry-after"), "1");

@@ -317,7 +317,7 @@ Deno.test("DeleteCustomModelCard of a used or an unknown model is rejected", () 
   assert.deepEqual(on(fold(known), command), [{ type: "CustomModelCardDeleted", modelId: MODEL }]);
   rejects(() => on(fold([]), command), "model_not_found", /is not known/);
   const used = fold([...known, created(instanceOf("i"))]);
-  rejects(() => on(used, command), "conflict", /i uses it/);
+  rejects(() => on(used, command), "conflict", /found instance i of it/);
 });
 
 Deno.test("a reply names its command, and the reason of a rejection, whatever was thrown", () => {

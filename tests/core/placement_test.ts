@@ -4,8 +4,9 @@ import type { PlacementRequest } from "../../core/commands.ts";
 import type { Event } from "../../core/events.ts";
 import type { NodeId } from "../../core/ids.ts";
 import { rankOn } from "../../core/instance.ts";
+import { CONTEXT_TOKENS_DEFAULT, neededBytes } from "../../core/memory_fit.ts";
 import type { ModelCard } from "../../core/model_card.ts";
-import { CONTEXT_TOKENS_DEFAULT, neededBytes, place } from "../../core/placement.ts";
+import { place } from "../../core/placement.ts";
 import type { State } from "../../core/state.ts";
 import { GIB, MIB } from "../../core/units.ts";
 import {

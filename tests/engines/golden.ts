@@ -1,6 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
-import { type GgufHeader, GgufMetadata, type GgufValue } from "../../core/gguf.ts";
+import type { GgufHeader, GgufValue } from "../../core/gguf.ts";
+import { GgufMetadata } from "../../core/gguf_metadata.ts";
 import { ModelId, TaskId } from "../../core/ids.ts";
 import type { ModelCard } from "../../core/model_card.ts";
 import { modelCardFromConfig } from "../../core/safetensors.ts";

@@ -94,6 +94,13 @@ const TRACE = /\x1b\[|^\s+at /m;
 /** Something in a message that is of this very case: a quoted name, a figure, a path, a place. */
 const SUBJECT = /\bfound \S|"[^"]+"|'[^']+'|\d|\/|\b[a-z_]+\.[a-z]+\b|--\w|\bEXO_\w+/;
 
+/** How a message says what was needed; those that report a state need not. */
+const NEED = /\b(needed|expected|possible)\b/;
+
+/** Hints that would fit any message, and so help with none. */
+const GENERIC =
+  /^((please )?(try|ask|send the request) again( later| in a moment)?|leave it out|correct .+ and .+ again|choose another \w+)$/;
+
 /** What is wrong with the words of a message, by the rules of style.md §2; none when all is well. */
 export function complaints({ name, message, hint }: Told, needsHint: boolean): string[] {
   const found: string[] = [];
@@ -105,10 +112,12 @@ export function complaints({ name, message, hint }: Told, needsHint: boolean): s
   if (INNARDS.test(own)) found.push(`tells of innards: ${INNARDS.exec(own)}`);
   if (TRACE.test(message)) found.push("shows a stack or colours");
   if (!SUBJECT.test(message) && !isKnown) found.push("names nothing of this case");
+  if (!NEED.test(own) && !isKnown) found.push("does not say what was needed");
   if (hint === undefined || hint === "") {
     if (needsHint) found.push("has no hint");
     return found.map((what) => `${name}: ${what}: ${message}`);
   }
+  if (GENERIC.test(hint)) found.push(`its hint would fit anything: ${hint}`);
   if (/[.!]$/.test(hint)) found.push("its hint ends with a stop");
   if (/^[A-Z][a-z]/.test(hint)) found.push(`its hint has a capital: ${hint}`);
   if (INNARDS.test(hint)) found.push(`its hint tells of innards: ${hint}`);

@@ -172,7 +172,7 @@ Deno.test("tables of a newer exo are refused, and left alone", async () => {
   fails(
     () => EventLog.open(dir.path),
     "storage_failed",
-    /newer exo: found version 2, this one reads/,
+    /newer exo: found version 2, at most 1 possible/,
   );
   // The refusal has let go of the file.
   execute(dir.path, "PRAGMA user_version = 1");

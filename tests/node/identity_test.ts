@@ -35,7 +35,7 @@ for (const [what, content] of [["an empty file", ""], ["a text", "not a key"]] a
     await Deno.writeTextFile(`${dir.path}/identity.key`, content);
     await assert.rejects(loadIdentity(dir.path), (thrown) => {
       assert.ok(thrown instanceof AppError);
-      assert.match(thrown.message, /identity\.key": not a key/);
+      assert.match(thrown.message, /identity\.key": found no key/);
       assert.match(thrown.hint ?? "", /takes a new identity/);
       return true;
     });

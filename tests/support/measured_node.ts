@@ -98,15 +98,3 @@ async function next(lines: AsyncIterator<string>): Promise<string> {
   if (done) throw new Error("The node ended");
   return value;
 }
-
-/** What each open descriptor of a process is, sorted. Source: Linux, proc(5). */
-export async function descriptors(pid: number): Promise<string[]> {
-  const folder = `/proc/${pid}/fd`;
-  const found: string[] = [];
-  for await (const { name } of Deno.readDir(folder)) {
-    // One may close while we look.
-    const target = await Deno.readLink(`${folder}/${name}`).catch(() => undefined);
-    if (target !== undefined) found.push(target.replace(/\d+/g, "N"));
-  }
-  return found.sort();
-}

@@ -6,11 +6,9 @@ import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import { serveApi } from "../../api/server.ts";
 import { Node } from "../../node/node.ts";
+import { liveBytes } from "./live_bytes.ts";
 
 const RUNNER = new URL("./measured_runner_main.ts", import.meta.url).pathname;
-/** Set by `--v8-flags=--expose-gc`. */
-declare const gc: () => void;
-
 const say = (value: unknown) =>
   Deno.stdout.writeSync(new TextEncoder().encode(`${JSON.stringify(value)}\n`));
 
@@ -33,12 +31,7 @@ const closing = new AbortController();
 const { url } = await serveApi(node, { hostname: "127.0.0.1", port: 0, signal: closing.signal });
 say({ url });
 for await (const _ of createInterface({ input: Readable.fromWeb(Deno.stdin.readable) })) {
-  // Twice, with a turn between: what the first one found dead may hold what finalizers let go.
-  gc();
-  await new Promise((resolve) => setTimeout(resolve, 0));
-  gc();
-  const { heapUsed, external, rss } = Deno.memoryUsage();
-  say({ liveBytes: heapUsed + external, residentBytes: rss });
+  say({ liveBytes: await liveBytes(), residentBytes: Deno.memoryUsage().rss });
 }
 await node.stop();
 closing.abort();

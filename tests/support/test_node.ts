@@ -15,11 +15,24 @@ const RUNNER = new URL("./runner_main.ts", import.meta.url).pathname;
 /** How long a condition may take on a busy machine before a test gives up. */
 const PATIENCE_MS = 20_000;
 
+/** What the runners of a test's node are, beside fake engines. */
+export interface TestNodeOptions extends Pick<NodeOptions, "loadTimeoutMs" | "clock"> {
+  /** The program of its runners, and variables that they get. */
+  readonly runner?: { readonly main: string; readonly env: Readonly<Record<string, string>> };
+}
+
+const STRUCK_RUNNER = new URL("./struck_runner_main.ts", import.meta.url).pathname;
+
+/** Runners with the engine that computes, to which a script's faults happen too. */
+export const REAL_ENGINE: TestNodeOptions = {
+  runner: { main: STRUCK_RUNNER, env: { EXO_ENGINE: "mlx" } },
+};
+
 /** A node on a data directory whose runners are fake engines with this script. */
 export async function startTestNode(
   dataDir: string,
   script: z.input<typeof FakeScript> = {},
-  options: Pick<NodeOptions, "loadTimeoutMs" | "clock"> = {},
+  { runner = { main: RUNNER, env: { EXO_ENGINE: "fake" } }, ...options }: TestNodeOptions = {},
 ): Promise<Node> {
   const scriptFile = `${dataDir}/fake.json`;
   const deviceFile = `${dataDir}/device.json`;
@@ -34,10 +47,10 @@ export async function startTestNode(
     deviceFile,
     launch: {
       command: Deno.execPath(),
-      args: ["run", "-A", "--no-check", RUNNER],
+      args: ["run", "-A", "--no-check", runner.main],
       env: {
         ...runnerLaunch(Deno.env.toObject(), undefined).env,
-        EXO_ENGINE: "fake",
+        ...runner.env,
         EXO_ENGINE_SCRIPT: scriptFile,
       },
     },

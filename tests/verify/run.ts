@@ -19,7 +19,7 @@ import type { NodeSample } from "../support/measured_node.ts";
 import { type Finding, fuzzHttp, fuzzSlowly, FuzzTarget, growthOf } from "./http.ts";
 import { killNode } from "./kills.ts";
 import { fuzzModels } from "./model_files.ts";
-import { compareRulers } from "./ruler.ts";
+import { compareRulers, RULER_LONG } from "./ruler.ts";
 import {
   PERPLEXITY_CHANGE_MAX,
   perplexityOf,
@@ -49,18 +49,21 @@ interface Tally {
 }
 
 async function verifyFaults(from: number, to: number): Promise<Tally> {
+  await ensureSetup({ onProgress: say });
   let [passed, failed] = [0, 0];
   for (const [n, cell] of CELLS.entries()) {
     if (n < from || n > to) continue;
     const startedAt = performance.now();
+    const name = `${n} ${cell.engine}: ${cell.fault} in ${cell.stage}`;
     try {
-      await runCell(cell);
+      const { descriptors, liveBytes } = await runCell(cell);
       passed++;
       const seconds = ((performance.now() - startedAt) / 1000).toFixed(1);
-      say(`${n} ${cell.fault} in ${cell.stage}: ok (${seconds} s)`);
+      const held = `${descriptors.join(" to ")} descriptors, ${liveBytes.join(" to ")} bytes alive`;
+      say(`${name}: ok (${seconds} s; ${held})`);
     } catch (cause) {
       failed++;
-      say(`${n} ${cell.fault} in ${cell.stage}: FAILED: ${String(cause)}`);
+      say(`${name}: FAILED: ${String(cause)}`);
       say(`  replay: deno task verify faults --from ${n} --to ${n}`);
     }
   }
@@ -115,10 +118,13 @@ const RULER_SHARE_MAX = 0.03;
 
 async function verifyRuler(rounds: number): Promise<Tally> {
   await ensureSetup({ onProgress: say });
-  const { ours, theirs, difference } = await compareRulers(rounds);
+  const { ours, theirs, difference, counts } = await compareRulers({ ...RULER_LONG, rounds });
   for (const [name, { decodeTokensPerSecond, ttftMs }] of Object.entries({ ours, theirs })) {
     say(`${name}: decode ${decodeTokensPerSecond.toFixed(1)} tok/s, TTFT ${ttftMs.toFixed(1)} ms`);
   }
+  say(
+    `tokens of prompt and answer: ${Object.values(counts.ours)}, ${Object.values(counts.theirs)}`,
+  );
   say(`they differ by ${(difference * 100).toFixed(2)} %`);
   return difference <= RULER_SHARE_MAX ? { passed: 1, failed: 0 } : { passed: 0, failed: 1 };
 }

@@ -73,7 +73,7 @@ Deno.test("encodeStream() says so when the chunks end without an end", async () 
     error,
     'data: {"error":{"message":"instance was removed while generating",' +
       '"type":"ServiceUnavailable","code":503,"exo_code":"instance_removed",' +
-      '"hint":"send the request again"}}',
+      '"hint":"place the model again, then ask again: exo instance create MODEL"}}',
   );
   equal(done, "data: [DONE]");
 });

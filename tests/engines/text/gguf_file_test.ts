@@ -39,7 +39,7 @@ Deno.test("readGgufHeader() says what it cannot read", async () => {
   await using dir = await TempDir.make();
   throws(() => readGgufHeader(join(dir.path, "gone.gguf")), {
     code: "load_failed",
-    message: 'Cannot read "gone.gguf": there is no such file or folder',
+    message: 'Cannot read "gone.gguf": there is no such file or folder, one needed',
   });
   await Deno.writeFile(join(dir.path, "empty.gguf"), new Uint8Array());
   throws(() => readGgufHeader(join(dir.path, "empty.gguf")), { code: "corrupt_model" });

@@ -1,0 +1,49 @@
+import type { NodeId } from "./ids.ts";
+import { type Instance, rankOn, runnersOf } from "./instance.ts";
+import type { ModelCard } from "./model_card.ts";
+import type { NodeMemory } from "./node_info.ts";
+import type { State } from "./state.ts";
+
+/** Tokens of KV that the fit reserves when nobody names a context (design, rulings). */
+export const CONTEXT_TOKENS_DEFAULT = 8_192;
+
+/** Weights plus KV for the context that the instance is promised. */
+export function neededBytes(card: ModelCard, contextTokens?: number): number {
+  return card.storageSize.inBytes + kvBytes(card, contextTokens);
+}
+
+/** KV for the context that the instance is promised. */
+export function kvBytes(card: ModelCard, contextTokens?: number): number {
+  const context = contextTokens ??
+    Math.min(card.contextLength || CONTEXT_TOKENS_DEFAULT, CONTEXT_TOKENS_DEFAULT);
+  return context * (card.kvBytesPerToken ?? 0);
+}
+
+/**
+ * Free memory less what is promised to instances, so that no two placements book the same bytes:
+ * weights until they are in memory, KV always, since a cache grows and shrinks with each request.
+ * Undefined until the node has reported.
+ */
+export function freeBytes(
+  state: State,
+  memory: ReadonlyMap<NodeId, NodeMemory>,
+  nodeId: NodeId,
+): number | undefined {
+  const reported = memory.get(nodeId)?.ramAvailableBytes;
+  if (reported === undefined) return undefined;
+  let promised = 0;
+  for (const instance of state.instances.values()) {
+    const rank = rankOn(instance, nodeId);
+    if (!rank) continue;
+    const bytes = isLoaded(state, instance) ? kvBytes : neededBytes;
+    promised += bytes(rank.shard.modelCard, instance.config?.contextTokens);
+  }
+  return Math.max(0, reported - promised);
+}
+
+function isLoaded(state: State, instance: Instance): boolean {
+  const loaded = ["RunnerLoaded", "RunnerWarmingUp", "RunnerReady", "RunnerRunning"];
+  return runnersOf(instance).every((id) =>
+    loaded.includes(state.runners.get(id)?.status.type ?? "")
+  );
+}

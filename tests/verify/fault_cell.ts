@@ -1,0 +1,198 @@
+import assert from "node:assert/strict";
+import type { z } from "zod";
+import { AppError } from "../../core/errors.ts";
+import { type InstanceId, type ModelId, runnerIdOf } from "../../core/ids.ts";
+import type { State } from "../../core/state.ts";
+import type { FakeScript } from "../../engines/fake.ts";
+import type { Node } from "../../node/node.ts";
+import { instanceId } from "../support/cluster.ts";
+import { descriptorsAsBefore, settledDescriptors } from "../support/descriptors.ts";
+import { eventually, isAlive } from "../support/eventually.ts";
+import { liveBytes } from "../support/live_bytes.ts";
+import {
+  addTinyModel,
+  ask,
+  collect,
+  commandId,
+  REAL_ENGINE,
+  startTestNode,
+  textOf,
+  until,
+  untilReady,
+  writeScript,
+} from "../support/test_node.ts";
+import type { Cell, CellReport, Fault } from "./faults.ts";
+
+const TINY = new URL("../golden/models/tiny-tied", import.meta.url).pathname;
+
+/** How soon a client, or whoever waits for the instance, hears of a fault. */
+const HEARD_MS = 10_000;
+
+/** Descriptors that a cell may leave open on the node. */
+const DESCRIPTORS_LEFT_MAX = 0;
+
+/** Most that what is alive on the node may grow over a cell. */
+const LIVE_GROWTH_SHARE_MAX = 0.05;
+
+/** Small chunks, so that a prompt of a real engine has a midst in which it can be struck. */
+const PREFILL_CHUNK_TOKENS = 8;
+
+/** Tokens of a real engine's answer. */
+const ANSWER_TOKENS = 8;
+
+/** The node is this very process. */
+const PIDS = [Deno.pid];
+
+const never = new AbortController().signal;
+
+/** A node with a model, and what it answers when all is well. */
+interface Scene {
+  readonly node: Node;
+  readonly dataDir: string;
+  readonly modelId: ModelId;
+  readonly engine: Cell["engine"];
+}
+
+/**
+ * Lets a fault happen, then asserts that it was heard in time, that the process is gone, that the
+ * next request is answered once the cause is, and that the node holds no more than before: a fault
+ * of the same stage went ahead, after which caches and compilers have what they keep.
+ * @throws what does not hold.
+ */
+export async function measureCell(cell: Cell, folder: string): Promise<CellReport> {
+  const dataDir = `${folder}/data`;
+  const { engine } = cell;
+  const node = await startTestNode(dataDir, {}, engine === "real" ? REAL_ENGINE : {});
+  try {
+    const { modelId } = engine === "real"
+      ? await node.addModel(TINY)
+      : await addTinyModel(node, `${folder}/model`);
+    const scene = { node, dataDir, modelId, engine };
+    await strikeOnce(scene, { ...cell, fault: "killed" }, instanceId("before"));
+    const began = { open: await settledDescriptors(PIDS), liveBytes: await liveBytes() };
+    await strikeOnce(scene, cell, instanceId("struck"));
+    const ended = {
+      open: await descriptorsAsBefore(PIDS, { before: began.open, leftMax: DESCRIPTORS_LEFT_MAX }),
+      liveBytes: await liveBytes(),
+    };
+    const most = Math.floor(began.liveBytes * (1 + LIVE_GROWTH_SHARE_MAX));
+    assert.ok(ended.liveBytes <= most, `the node holds ${ended.liveBytes} bytes, over ${most}`);
+    return {
+      descriptors: [began.open.length, ended.open.length],
+      liveBytes: [began.liveBytes, ended.liveBytes],
+    };
+  } finally {
+    await node.stop();
+  }
+}
+
+/** One fault of an instance's runner, its recovery, an answer, and the instance's end. */
+async function strikeOnce(scene: Scene, cell: Cell, id: InstanceId): Promise<void> {
+  const { node, dataDir } = scene;
+  await writeScript(dataDir, scriptOf(cell));
+  await placeInstance(scene, id);
+  const pids = await strike(scene, id, cell);
+  await writeScript(dataDir, {});
+  await until(node, "the failure is known", (state) => state.instanceRetries.has(id));
+  await untilReady(node, id);
+  await isWell(scene);
+  assert.deepEqual(await Promise.all(pids.map(isAlive)), pids.map(() => false));
+  await until(node, "all tasks are over", ({ tasks }) => tasks.size === 0);
+  const successors = [...node.runnerPids().values()];
+  await node.submit({ type: "DeleteInstance", commandId: commandId(node), instanceId: id });
+  const isGone = async () => !(await Promise.all(successors.map(isAlive))).includes(true);
+  await eventually("the instance's runner is gone", isGone);
+  await until(node, "it is forgotten", ({ runners }) => runners.size === 0);
+}
+
+async function placeInstance({ node, modelId }: Scene, id: InstanceId): Promise<void> {
+  const request = {
+    modelId,
+    sharding: "Pipeline",
+    instanceMeta: "MlxRing",
+    minNodes: 1,
+    config: { prefillChunkTokens: PREFILL_CHUNK_TOKENS },
+  } as const;
+  const place = { type: "PlaceInstance", commandId: commandId(node), instanceId: id } as const;
+  await node.submit({ ...place, request });
+}
+
+/** Asks, and expects a whole answer. */
+async function isWell({ node, modelId, engine }: Scene): Promise<void> {
+  const { chunks } = await node.generate(modelId, question("all is well"), never);
+  const answer = await collect(chunks);
+  assert.equal(answer.at(-1)?.type, "Finish");
+  if (engine === "fake") assert.equal(textOf(answer), "all is well");
+}
+
+const question = (text: string) =>
+  ask(text, { sampling: { temperature: 0 }, maxTokens: ANSWER_TOKENS });
+
+/** The faulty engine; what comes from outside strikes one that is held in its stage. */
+function scriptOf({ fault, stage }: Cell): z.input<typeof FakeScript> {
+  if (stage === "idle") return {};
+  if (fault === "exits") return { exitIn: stage };
+  if (fault === "garbage") return { garbageIn: stage };
+  if (fault === "exhausts") return { exhaustIn: stage };
+  return { hangIn: stage };
+}
+
+/** Brings the runner to the stage and lets the fault happen; its process ids come back. */
+async function strike(at: Scene, id: InstanceId, { fault, stage }: Cell): Promise<number[]> {
+  const { node } = at;
+  if (stage === "prefill" || stage === "decode") {
+    await untilReady(node, id);
+    const pids = [...node.runnerPids().values()];
+    await answerBreaksOff(at, fault, pids);
+    return pids;
+  }
+  // What strikes by itself may be over before its stage is seen.
+  const hasReached = ({ runners, instanceRetries }: State) =>
+    runners.get(runnerIdOf(id, 0))?.status.type === STATUS[stage] || instanceRetries.has(id);
+  await until(node, `it reaches ${stage}`, hasReached);
+  const pids = [...node.runnerPids().values()];
+  const startedAt = performance.now();
+  hit(fault, pids);
+  if (fault === "stopped" && stage === "idle") await answerBreaksOff(at, fault, []);
+  await eventually("the failure is known", () => node.state().instanceRetries.has(id), HEARD_MS);
+  assert.ok(performance.now() - startedAt < HEARD_MS);
+  return pids;
+}
+
+const STATUS = { idle: "RunnerReady", load: "RunnerLoading", warmup: "RunnerWarmingUp" };
+
+/** A client asks; it must hear an error in time, before or after the first chunk. */
+async function answerBreaksOff(at: Scene, fault: Fault, pids: readonly number[]): Promise<void> {
+  const { node, modelId } = at;
+  const startedAt = performance.now();
+  const answer = node.generate(modelId, question("one two three"), never)
+    .then(({ chunks }) => collect(chunks));
+  if (pids.length > 0) await requestIsInside(at, fault);
+  hit(fault, pids);
+  const codes = await answer.then(
+    (chunks) => chunks.flatMap((chunk) => chunk.type === "Error" ? [chunk.error.code] : []),
+    (error) => error instanceof AppError ? [error.code] : [String(error)],
+  );
+  assert.deepEqual(codes, ["runner_failed"]);
+  assert.ok(performance.now() - startedAt < HEARD_MS, "the client waited too long");
+}
+
+/** Resolves once the stage holds the thread, or the fault has come by itself. */
+async function requestIsInside({ node, dataDir, engine }: Scene, fault: Fault): Promise<void> {
+  await until(
+    node,
+    "the request is inside",
+    ({ tasks }) =>
+      [...tasks.values()].some(({ taskStatus }) => taskStatus === "Running") || tasks.size === 0,
+  );
+  if (engine === "fake" || fault === "exits") return;
+  const reached = `${dataDir}/fake.json.reached`;
+  const isReached = () => Deno.stat(reached).then(() => true, () => false);
+  await eventually("the engine has begun", isReached);
+  await Deno.remove(reached);
+}
+
+function hit(fault: Fault, pids: readonly number[]): void {
+  const signal = fault === "killed" ? "SIGKILL" : fault === "stopped" ? "SIGSTOP" : undefined;
+  if (signal) { for (const pid of pids) Deno.kill(pid, signal); }
+}
