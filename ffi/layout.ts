@@ -7,6 +7,7 @@
 import { createHash } from "node:crypto";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
+import { kernelFlags } from "./kernels/flags.ts";
 import { chooseVariant, type Variant, type Wheel, WHEELS } from "./wheels.ts";
 
 /** The C++ files, each compiled by itself. */
@@ -64,6 +65,7 @@ export function nativeLayout(): Layout {
   const stamp = digest([
     wheelsStamp,
     ...[...SOURCES, ...HEADERS, ...kernelFiles()].map(sourceText),
+    ...kernelFiles().flatMap((name) => kernelFlags(name)),
   ]);
   const root = join(cacheDir(), "native");
   const libraryDir = join(root, `shim-${stamp}`);

@@ -3,7 +3,8 @@
 /** What every kernel source needs: no contraction, so that all compilers do the same arithmetic. */
 const COMMON = ["-std=c++20", "-ffp-contract=off", "-Wno-psabi"];
 
-const AVX2 = ["-mavx2", "-mfma", "-mf16c"];
+/** PREFETCHW is no operation where a processor lacks it. */
+const AVX2 = ["-mavx2", "-mfma", "-mf16c", "-mprfchw"];
 
 const AVX512 = [...AVX2, ...["f", "bw", "vl", "dq", "vnni"].map((part) => `-mavx512${part}`)];
 
