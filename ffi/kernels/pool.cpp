@@ -20,6 +20,12 @@ namespace {
 // shorter than what anyone would notice on an idle machine.
 constexpr auto SPIN_US = std::chrono::microseconds(50);
 
+// Bits below a job's number: for how many chunks it has. Above them there are years of jobs.
+constexpr int CHUNK_BITS = 20;
+constexpr int CHUNKS_MAX = (1 << CHUNK_BITS) - 1;
+
+int chunks_of(uint64_t job) { return int(job & CHUNKS_MAX); }
+
 thread_local bool inside_chunk = false;
 
 void pause_briefly() {
@@ -108,13 +114,13 @@ int choose_threads(const char* wanted) {
 
 int thread_count() { return choose_threads(getenv("EXO_THREADS")); }
 
-Pool::Pool(int threads) {
+Pool::Pool(int threads) : shares_(size_t(threads < 1 || threads > THREADS_MAX ? 0 : threads)) {
   if (threads < 1 || threads > THREADS_MAX) {
     throw std::runtime_error("Cannot start " + std::to_string(threads) + " threads: 1 to " +
                              std::to_string(THREADS_MAX) + " are possible");
   }
   try {
-    for (int i = 1; i < threads; i++) workers_.emplace_back([this] { worker(); });
+    for (int i = 1; i < threads; i++) workers_.emplace_back([this, i] { worker(i); });
   } catch (...) {
     stop();
     throw;
@@ -132,7 +138,8 @@ void Pool::stop() {
 
 void Pool::run_job(const Job& job) {
   if (job.chunks <= 0) return;
-  const bool alone = job.chunks == 1 || workers_.empty() || inside_chunk;
+  const bool alone =
+      job.chunks == 1 || job.chunks > CHUNKS_MAX || workers_.empty() || inside_chunk;
   std::unique_lock<std::mutex> owner(owner_, std::defer_lock);
   if (alone || !owner.try_lock()) {
     for (int chunk = 0; chunk < job.chunks; chunk++) job.call(job.context, chunk);
@@ -149,49 +156,72 @@ void Pool::share(const Job& job) {
   job_ = job;
   failed_.store(false, std::memory_order_relaxed);
   unfinished_.store(job.chunks, std::memory_order_relaxed);
-  const uint64_t number = (tickets_.load(std::memory_order_relaxed) >> 32) + 1;
-  tickets_.store(number << 32 | uint32_t(job.chunks), std::memory_order_release);
+  const uint64_t number = (current_.load(std::memory_order_relaxed) >> CHUNK_BITS) + 1;
+  const uint64_t current = number << CHUNK_BITS | uint64_t(job.chunks);
+  current_.store(current, std::memory_order_release);
   epoch_.fetch_add(1, std::memory_order_release);
   epoch_.notify_all();
-  while (take_chunk()) {
-  }
+  work(0, current);
   const auto finished = [this] { return unfinished_.load(std::memory_order_acquire) == 0; };
   if (spin_until(finished)) return;
   for (int left; (left = unfinished_.load(std::memory_order_acquire)) != 0;) unfinished_.wait(left);
 }
 
-/**
- * Takes a chunk of the job under way and does it; false when none is left. Who has taken one may
- * read job_: that job ends only after unfinished_ has counted this chunk.
- */
-bool Pool::take_chunk() {
-  uint64_t tickets = tickets_.load(std::memory_order_acquire);
-  do {
-    if (uint32_t(tickets) == 0) return false;
-  } while (!tickets_.compare_exchange_weak(tickets, tickets - 1, std::memory_order_acquire,
-                                           std::memory_order_acquire));
-  if (!failed_.load(std::memory_order_relaxed)) {
-    inside_chunk = true;
-    try {
-      job_.call(job_.context, job_.chunks - int(uint32_t(tickets)));
-    } catch (...) {
-      if (!failed_.exchange(true, std::memory_order_relaxed)) failure_ = std::current_exception();
-    }
-    inside_chunk = false;
+/** Does what is left of the job's chunks: of its own share first, then of the others'. */
+void Pool::work(int self, uint64_t current) {
+  int done = 0;
+  for (int i = 0; i < size(); i++) {
+    while (take_chunk((self + i) % size(), current)) done++;
   }
-  if (unfinished_.fetch_sub(1, std::memory_order_acq_rel) == 1) unfinished_.notify_one();
+  if (done > 0 && unfinished_.fetch_sub(done, std::memory_order_acq_rel) == done) {
+    unfinished_.notify_one();
+  }
+}
+
+/**
+ * Takes a chunk of one thread's share and does it; false when none is left. A share that names an
+ * older job is whole; one that names a newer one tells that this job is over. Who has taken a chunk
+ * may read job_: that job ends only after unfinished_ has counted it.
+ */
+bool Pool::take_chunk(int owner, uint64_t current) {
+  const uint64_t number = current >> CHUNK_BITS;
+  const int64_t chunks = chunks_of(current);
+  const int begin = int(chunks * owner / size()), end = int(chunks * (owner + 1) / size());
+  std::atomic<uint64_t>& share = shares_[size_t(owner)].left;
+  uint64_t found = share.load(std::memory_order_acquire);
+  int left;
+  do {
+    if (found >> CHUNK_BITS > number) return false;
+    left = found >> CHUNK_BITS == number ? chunks_of(found) : end - begin;
+    if (left == 0) return false;
+  } while (!share.compare_exchange_weak(found, number << CHUNK_BITS | uint64_t(left - 1),
+                                        std::memory_order_acq_rel, std::memory_order_acquire));
+  if (failed_.load(std::memory_order_relaxed)) return true;
+  inside_chunk = true;
+  try {
+    job_.call(job_.context, end - left);
+  } catch (...) {
+    if (!failed_.exchange(true, std::memory_order_relaxed)) failure_ = std::current_exception();
+  }
+  inside_chunk = false;
   return true;
 }
 
-void Pool::worker() {
-  for (;;) {
-    // Read before looking for work: a job that comes after the look changes it, and wait returns.
-    const uint32_t seen = epoch_.load(std::memory_order_acquire);
-    while (take_chunk()) {
+void Pool::worker(int self) {
+  for (uint64_t seen = 0;;) {
+    // Read before looking for a job: one that comes after the look changes it, and wait returns.
+    const uint32_t epoch = epoch_.load(std::memory_order_acquire);
+    const uint64_t current = current_.load(std::memory_order_acquire);
+    if (current != seen) {
+      work(self, current);
+      seen = current;
     }
     if (stopping_.load(std::memory_order_acquire)) return;
-    const auto called = [this] { return has_chunk() || stopping_.load(std::memory_order_acquire); };
-    if (!spin_until(called)) epoch_.wait(seen, std::memory_order_acquire);
+    const auto called = [&] {
+      return current_.load(std::memory_order_acquire) != seen ||
+             stopping_.load(std::memory_order_acquire);
+    };
+    if (!spin_until(called)) epoch_.wait(epoch, std::memory_order_acquire);
   }
 }
 

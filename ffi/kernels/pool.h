@@ -26,8 +26,9 @@ int thread_count();
 int choose_threads(const char* wanted);
 
 /**
- * Persistent threads that take chunks of a job from one counter, so that a thread that the system
- * pauses holds up one chunk only. Waiting threads spin for SPIN_US, then sleep.
+ * Persistent threads. Each has a share of a job's chunks, consecutive ones, and takes from the
+ * others' shares when its own is done: so threads seldom touch what others write, and one that the
+ * system pauses holds up one chunk only. Waiting threads spin for SPIN_US, then sleep.
  */
 class Pool {
  public:
@@ -42,7 +43,8 @@ class Pool {
 
   /**
    * Calls work(chunk) once for each chunk in 0..chunks-1, and returns when all have returned.
-   * Inside a chunk, or while another thread's job has the pool, the caller does all chunks itself.
+   * Inside a chunk, while another thread's job has the pool, or with over a million chunks, the
+   * caller does all of them itself.
    * The first exception is thrown again here, after the chunks under way have ended; chunks not
    * begun by then are dropped.
    */
@@ -60,19 +62,25 @@ class Pool {
     int chunks;
   };
 
+  /** Chunks left of one thread's share: a job's number in the upper bits, how many below. */
+  struct alignas(64) Share {
+    std::atomic<uint64_t> left{0};
+  };
+
   void run_job(const Job& job);
   void share(const Job& job);
-  bool take_chunk();
-  bool has_chunk() const { return uint32_t(tickets_.load(std::memory_order_acquire)) != 0; }
-  void worker();
+  void work(int self, uint64_t current);
+  bool take_chunk(int owner, uint64_t current);
+  void worker(int self);
   void stop();
 
   std::vector<std::thread> workers_;
   std::mutex owner_;  // Held by the thread whose job is under way.
-  // Written by the owner before it publishes tickets; read by who holds a ticket of that job.
+  // Written before the job is published; read by who has taken a chunk of it.
   Job job_{};
   std::exception_ptr failure_;                    // Written by who sets failed_ first.
-  alignas(64) std::atomic<uint64_t> tickets_{0};  // Job number in the high half, chunks left below.
+  std::vector<Share> shares_;  // The first is the caller's.
+  alignas(64) std::atomic<uint64_t> current_{0};  // The last job's number, and below its chunks.
   alignas(64) std::atomic<int> unfinished_{0};
   std::atomic<bool> failed_{false};
   alignas(64) std::atomic<uint32_t> epoch_{0};  // Counts jobs; sleeping workers wait on it.
