@@ -1,4 +1,4 @@
-// Activations as tiles want them: int16 cut into high and low bytes. Part of linear_amx.cpp.
+// Activations as tiles want them, each of 16 bits cut into a high and a low byte. Part of linear_amx.cpp.
 #pragma once
 #include "amx_tiles.h"
 #include "linear.h"
@@ -7,9 +7,6 @@ namespace exo::kernels::amx {
 
 /** Rows of a block: a tile of fewer rows takes as long to store. */
 constexpr int ROWS = AMX_BLOCK_ROWS;
-
-/** Below this magnitude a group counts as 0, as in linear_rows_impl.h. */
-constexpr float PEAK_MIN = 0x1p-100f;
 
 /** Inputs that one tile holds; a group has one tile or two. */
 constexpr int tile_inputs(int group) {
@@ -59,11 +56,13 @@ EXO_INLINE int32_t peak_bits(const float* x, int count) {
 
 /** One group of one row, in units of its inverse; `to` is the row in the high bytes. */
 EXO_INLINE int32_t store_group(const float* x, int group, float inverse, __m512i order,
-                                           int depth, uint8_t* to) {
+                               int depth, uint8_t* to) {
+  // Where the inverse is 0, infinity becomes NaN, and that the smallest integer: away with it.
   const __m512 factor = _mm512_set1_ps(inverse);
+  const __mmask16 counts = inverse == 0 ? 0 : 0xffff;
   __m512i sum = _mm512_setzero_si512();
   if (group == 16) {
-    const __m512i q = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x), factor));
+    const __m512i q = _mm512_maskz_cvtps_epi32(counts, _mm512_mul_ps(_mm512_loadu_ps(x), factor));
     const __m512i packed = _mm512_packs_epi32(q, sum);
     const __m512i bytes = _mm512_permutexvar_epi8(order, packed);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_castsi512_si128(bytes));
@@ -72,10 +71,11 @@ EXO_INLINE int32_t store_group(const float* x, int group, float inverse, __m512i
     return _mm512_reduce_add_epi32(q);
   }
   for (int i = 0; i < group; i += UNIT) {
-    const __m512i q0 = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i), factor));
-    const __m512i q1 = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_loadu_ps(x + i + 16), factor));
+    const __m512i q0 = _mm512_maskz_cvtps_epi32(counts, _mm512_mul_ps(_mm512_loadu_ps(x + i), factor));
+    const __m512i q1 = _mm512_maskz_cvtps_epi32(counts, _mm512_mul_ps(_mm512_loadu_ps(x + i + 16), factor));
     sum = _mm512_add_epi32(sum, _mm512_add_epi32(q0, q1));
-    const __m512i bytes = _mm512_permutexvar_epi8(order, _mm512_packs_epi32(q0, q1));
+    const __m512i packed = _mm512_packs_epi32(q0, q1);
+    const __m512i bytes = _mm512_permutexvar_epi8(order, packed);
     uint8_t* at = to + i / depth * 2 * ROWS * depth + i % depth;
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(at), _mm512_castsi512_si256(bytes));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(at + ROWS * depth),
@@ -84,32 +84,31 @@ EXO_INLINE int32_t store_group(const float* x, int group, float inverse, __m512i
   return _mm512_reduce_add_epi32(sum);
 }
 
-/** One block of `rows` rows. Each group: peaks of all rows, then inverses and steps at once. */
+/** One row of a block; `at` is the block. */
+EXO_INLINE void quantize_row(const MatrixSpec& spec, const float* x, int row, __m512i order,
+                             uint8_t* at) {
+  const int depth = tile_inputs(spec.group);
+  const size_t steps = size_t(spec.group) * 2 * ROWS + size_t(row) * 4;
+  for (int first = 0; first < spec.inputs; first += ACTIVATION_SPAN) {
+    const int end = first + ACTIVATION_SPAN < spec.inputs ? first + ACTIVATION_SPAN : spec.inputs;
+    const int32_t peak = peak_bits(x + first, end - first);
+    const SpanScale scale = span_scale(bits_to_float(uint32_t(peak)));
+    for (int k = first; k < end; k += spec.group, at += block_group_bytes(spec.group)) {
+      uint8_t* to = at + row * depth;
+      const float qsum = float(store_group(x + k, spec.group, scale.inverse, order, depth, to));
+      memcpy(at + steps, &scale.step, 4);
+      memcpy(at + steps + ROWS * 4, &qsum, 4);
+    }
+  }
+}
+
+/** One block of `rows` rows; those missing are zeros. */
 static void quantize_block(const MatrixSpec& spec, const float* x, size_t stride, int rows,
-                                    uint8_t* dst) {
+                           uint8_t* dst) {
   const ByteOrder byte_order(packed_bits(spec.bits));
   const __m512i order = _mm512_load_si512(byte_order.at);
-  const int depth = tile_inputs(spec.group);
-  const size_t values_bytes = size_t(spec.group) * 2 * ROWS;
-  for (int k = 0; k < spec.inputs; k += spec.group, dst += block_group_bytes(spec.group)) {
-    if (rows < ROWS) memset(dst, 0, block_group_bytes(spec.group));
-    alignas(64) int32_t peaks[ROWS] = {}, sums[ROWS] = {};
-    alignas(64) float inverses[ROWS];
-    for (int r = 0; r < rows; r++) peaks[r] = peak_bits(x + r * stride + k, spec.group);
-    const __m512i bits = _mm512_load_si512(peaks);
-    const __m512 peak = _mm512_castsi512_ps(bits), most = _mm512_set1_ps(32767.0f);
-    const __mmask16 counts = _mm512_cmp_ps_mask(peak, _mm512_set1_ps(PEAK_MIN), _CMP_GE_OQ);
-    const __mmask16 wrong = _mm512_cmpgt_epi32_mask(bits, _mm512_set1_epi32(0x7f7fffff));
-    _mm512_store_ps(inverses, _mm512_maskz_div_ps(counts, most, peak));
-    const __m512 steps = _mm512_mask_mov_ps(_mm512_maskz_div_ps(counts, peak, most), wrong,
-                                            _mm512_set1_ps(__builtin_nanf("")));
-    for (int r = 0; r < rows; r++) {
-      sums[r] = store_group(x + r * stride + k, spec.group, inverses[r], order, depth,
-                            dst + r * depth);
-    }
-    _mm512_storeu_ps(dst + values_bytes, steps);
-    _mm512_storeu_ps(dst + values_bytes + ROWS * 4, _mm512_cvtepi32_ps(_mm512_load_si512(sums)));
-  }
+  if (rows < ROWS) memset(dst, 0, block_group_bytes(spec.group) * (spec.inputs / spec.group));
+  for (int r = 0; r < rows; r++) quantize_row(spec, x + r * stride, r, order, dst);
 }
 
 }  // namespace exo::kernels::amx

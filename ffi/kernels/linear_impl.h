@@ -23,8 +23,9 @@ constexpr size_t PREFETCH_BYTES = 2048;
 struct TileWork {
   const uint8_t* weights[TILE_PARTS];  // Of each vector of outputs: its lanes in the first word.
   const uint8_t* x;                    // The block of rows.
-  float* acc;                          // [rows][TILE], aligned.
+  float* acc;                          // [rows][TILE], aligned; zeros at first.
   int groups;
+  int groups_per_span;
   int words;         // Of a group.
   size_t record;     // Bytes of a group.
   size_t next_tile;  // Bytes between a panel's end and the next panel that its parts will read.
@@ -39,10 +40,6 @@ EXO_INLINE int32_t load_pair(const uint8_t* at) {
 
 /** Lane of a tile's part in its panel. */
 EXO_INLINE constexpr int part_lane(int part) { return part * WIDTH % PANEL; }
-
-/** Registers hold the integer sums; the float ones too where there is room for both. */
-template <int ROWS>
-constexpr bool ACC_IN_REGISTERS = ROWS * TILE_PARTS * 2 + TILE_PARTS * 2 <= (WIDTH == 16 ? 32 : 16);
 
 /** One word of every lane: its values, times those of each row, added to sums. */
 template <int BITS, int ROWS>
@@ -108,21 +105,34 @@ EXO_INLINE void take_scales(Dtype dtype, const uint8_t* (&weights)[TILE_PARTS],
   }
 }
 
+/** Ends a span: its terms, times the steps at x, go into acc. */
+template <int ROWS>
+EXO_INLINE void add_span(const uint8_t* x, F (&terms)[ROWS][TILE_PARTS], float* acc) {
+  EXO_UNROLL
+  for (int r = 0; r < ROWS; r++) {
+    const F step = broadcast(load_one(x + r * 4));
+    EXO_UNROLL
+    for (int p = 0; p < TILE_PARTS; p++) {
+      float* at = acc + r * TILE + p * WIDTH;
+      store(at, fma(step, terms[r][p], load(at)));
+      terms[r][p] = zero();
+    }
+  }
+}
+
 /** All groups of a tile of ROWS rows. */
 template <int BITS, int ROWS>
 __attribute__((noinline)) static void quantized_tile(const TileWork& work) {
   constexpr int PER_WORD = 32 / BITS;
-  constexpr bool HELD = ACC_IN_REGISTERS<ROWS>;
   constexpr bool NIBBLES = BITS == 4 && ROWS == 1;
   const int words = work.words;
   const int ahead = int(PREFETCH_BYTES / work.record);
-  float* const acc_at = work.acc;
   const uint8_t* weights[TILE_PARTS];
   EXO_UNROLL
   for (int p = 0; p < TILE_PARTS; p++) weights[p] = work.weights[p];
   const uint8_t* x = work.x;
-  F acc[HELD ? ROWS : 1][TILE_PARTS] = {};
-  for (int group = 0; group < work.groups; group++) {
+  F terms[ROWS][TILE_PARTS] = {};  // Of a span.
+  for (int group = 0, left = work.groups_per_span; group < work.groups; group++) {
     I sums[ROWS][TILE_PARTS] = {};
     prefetch_group(work, weights, group + ahead >= work.groups);
     I sums_times_16[TILE_PARTS] = {};
@@ -139,27 +149,17 @@ __attribute__((noinline)) static void quantized_tile(const TileWork& work) {
     take_scales(work.scales, weights, scale, bias);
     EXO_UNROLL
     for (int r = 0; r < ROWS; r++) {
-      const F step = broadcast(load_one(x + r * 4));
       const F qsum = broadcast(load_one(x + (ROWS + r) * 4));
       EXO_UNROLL
       for (int p = 0; p < TILE_PARTS; p++) {
-        const F sum = fma(scale[p], to_float(sums[r][p]), bias[p] * qsum);
-        if constexpr (HELD) {
-          acc[r][p] = fma(step, sum, acc[r][p]);
-        } else {
-          float* at = acc_at + r * TILE + p * WIDTH;
-          store(at, fma(step, sum, group == 0 ? zero() : load(at)));
-        }
+        terms[r][p] = fma(scale[p], to_float(sums[r][p]), fma(bias[p], qsum, terms[r][p]));
       }
     }
-    x += ROWS * 8;
-  }
-  if constexpr (HELD) {
-    EXO_UNROLL
-    for (int r = 0; r < ROWS; r++) {
-      EXO_UNROLL
-      for (int p = 0; p < TILE_PARTS; p++) store(acc_at + r * TILE + p * WIDTH, acc[r][p]);
+    if (--left == 0 || group + 1 == work.groups) {
+      add_span<ROWS>(x, terms, work.acc);
+      left = work.groups_per_span;
     }
+    x += ROWS * 8;
   }
 }
 
@@ -192,6 +192,11 @@ EXO_INLINE void place_parts(const uint8_t* packed, size_t panel_size, int column
   }
 }
 
+/** Fetches a single row at once: on most threads it comes from another one's cache. */
+EXO_INLINE void prefetch_row(const uint8_t* x, size_t bytes) {
+  for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch(x + at);
+}
+
 static void linear(const MatrixSpec& spec, const uint8_t* packed, const ArrangedRows& x,
                    const Part& part, const Output& output) {
   const int bits = packed_bits(spec.bits);
@@ -199,11 +204,13 @@ static void linear(const MatrixSpec& spec, const uint8_t* packed, const Arranged
   TileWork work;
   work.acc = acc;
   work.groups = spec.inputs / spec.group;
+  work.groups_per_span = ACTIVATION_SPAN / spec.group;
   work.words = spec.group * bits / 32;
   work.scales = spec.scales;
   work.record = group_bytes(spec);
   work.next_tile = TILE > PANEL ? panel_bytes(spec) * (TILE / PANEL - 1) : 0;
   const int end = part.output_end < spec.outputs ? part.output_end : spec.outputs;
+  if (x.rows == 1) prefetch_row(x.data, quantized_rows_offset(spec, 1));
   for (int column = part.output_begin; column < end; column += TILE) {
     place_parts(packed, panel_bytes(spec), column, spec.outputs, 4, TILE_PARTS, work.weights);
     const int count = end - column < TILE ? end - column : TILE;
@@ -211,7 +218,8 @@ static void linear(const MatrixSpec& spec, const uint8_t* packed, const Arranged
       const int first = block_first_row(x.rows, x.blocks, block);
       const int rows = block_first_row(x.rows, x.blocks, block + 1) - first;
       work.x = x.data + quantized_rows_offset(spec, first);
-      if (work.groups == 0) memset(acc, 0, sizeof acc);
+      memset(acc, 0, size_t(rows) * TILE * sizeof(float));
+      for (int at = 0; at < count; at += PANEL) prefetch_output(output, first, rows, column + at);
       quantized_tile_for(bits, rows)(work);
       write_tile(acc, TILE, first, rows, column, count, output);
     }

@@ -30,6 +30,19 @@ EXO_INLINE F finish(F value, const float* bias, const float* residual) {
   return value;
 }
 
+/**
+ * Fetches where results will go, one cache line of each row: they are seldom near, and those that
+ * another thread wrote take long.
+ */
+EXO_INLINE void prefetch_output(const Output& output, int row, int rows, int column) {
+  for (int r = row; r < row + rows; r++) {
+    __builtin_prefetch(output.y + r * output.stride + column, 1);
+    if (output.residual != nullptr) {
+      __builtin_prefetch(output.residual + r * output.residual_stride + column);
+    }
+  }
+}
+
 /** Writes a tile's sums [rows][width], of which the first `count` columns exist, to the output. */
 static void write_tile(const float* acc, int width, int first_row, int rows, int column, int count,
                        const Output& output) {

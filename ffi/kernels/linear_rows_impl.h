@@ -19,29 +19,22 @@ EXO_INLINE int32_t peak_bits(const float* x, int count) {
   return most;
 }
 
-/** Below this the largest magnitude of a group counts as 0: its inverse would be too large. */
-constexpr float PEAK_MIN = 0x1p-100f;
-
-/** q [count] = the group in steps, as int32; returns the step, and in sum their sum. */
-static float quantize_group(const float* x, int count, int32_t* q, int32_t* sum) {
-  const float peak = bits_to_float(uint32_t(peak_bits(x, count)));
-  const bool finite = peak <= 3.402823466e38f;
-  *sum = 0;
-  if (!finite || peak < PEAK_MIN) {
+/** q [count] = the group in steps, as int32; returns their sum. */
+static int32_t quantize_group(const float* x, int count, float inverse, int32_t* q) {
+  if (inverse == 0.0f) {  // Infinity times zero would be NaN.
     memset(q, 0, size_t(count) * 4);
-    return finite ? 0.0f : __builtin_nanf("");
+    return 0;
   }
-  const F inverse = broadcast(32767.0f / peak);
   I total = {};
   for (int i = 0; i < count; i += WIDTH) {
-    const I rounded = round_to_int(load(x + i) * inverse);
+    const I rounded = round_to_int(load(x + i) * broadcast(inverse));
     store_i(q + i, rounded);
     total = total + rounded;
   }
-  int32_t lanes[WIDTH];
+  int32_t lanes[WIDTH], sum = 0;
   store_i(lanes, total);
-  for (int lane = 0; lane < WIDTH; lane++) *sum += lanes[lane];
-  return peak / 32767.0f;
+  for (int lane = 0; lane < WIDTH; lane++) sum += lanes[lane];
+  return sum;
 }
 
 /** The values of each word as pairs (value i, value i + half a word), the way weights unpack. */
@@ -61,16 +54,20 @@ static void quantize_row(const MatrixSpec& spec, const float* x, int row, int ro
   const int bits = packed_bits(spec.bits);
   const size_t word_bytes = size_t(32 / bits) * 2, stride = word_bytes * rows;
   const size_t values_bytes = size_t(spec.group) * 2 * rows;
-  alignas(64) int32_t q[128];
+  alignas(64) int32_t q[ACTIVATION_SPAN];
+  SpanScale scale{};
   for (int k = 0; k < spec.inputs; k += spec.group, dst += values_bytes + size_t(rows) * 8) {
-    int32_t sum;
-    const float step = quantize_group(x + k, spec.group, q, &sum);
+    if (k % ACTIVATION_SPAN == 0) {
+      const int left = spec.inputs - k;
+      const int count = left < ACTIVATION_SPAN ? left : ACTIVATION_SPAN;
+      scale = span_scale(bits_to_float(uint32_t(peak_bits(x + k, count))));
+    }
+    const float qsum = float(quantize_group(x + k, spec.group, scale.inverse, q));
     uint8_t* to = dst + word_bytes * row;
     if (bits == 2) store_pairs<16>(q, spec.group, to, stride);
     if (bits == 4) store_pairs<8>(q, spec.group, to, stride);
     if (bits == 8) store_pairs<4>(q, spec.group, to, stride);
-    const float qsum = float(sum);
-    memcpy(dst + values_bytes + size_t(row) * 4, &step, 4);
+    memcpy(dst + values_bytes + size_t(row) * 4, &scale.step, 4);
     memcpy(dst + values_bytes + size_t(rows + row) * 4, &qsum, 4);
   }
 }

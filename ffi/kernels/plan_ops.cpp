@@ -11,7 +11,9 @@ namespace exo::kernels {
 // Below so many multiplications (or elements) a piece of work is done sooner than handed over.
 constexpr size_t SERIAL_WORK_MAX = 16'384;
 // Chunks for each thread: enough to even out what a busy machine takes from one of them.
-constexpr int CHUNKS_PER_THREAD = 4;
+constexpr int CHUNKS_PER_THREAD = 8;
+// Rows that a chunk of a product has at most: as many as the tiles' pass takes at once.
+constexpr int CHUNK_ROWS = 256;
 // The same for attention, whose parts have to be put together again.
 constexpr size_t SERIAL_ATTENTION_MAX = 600'000;
 
@@ -84,28 +86,33 @@ void run_products(const Workbench& bench, const float* x, int rows,
                   const std::vector<Product>& products) {
   if (rows == 0) return;
   const ArrangedRows arranged = arrange(bench, *products.front().matrix, x, rows);
-  // Pairs of panels go fastest; all products share one list of chunks.
-  constexpr int UNIT = 2 * PANEL;
+  // For one row pairs of panels go fastest, for many more of them; all products share the chunks.
+  const int unit = (rows == 1 ? 2 : 4) * PANEL;
   int units = 0;
-  for (const Product& product : products) units += (product.matrix->outputs() + UNIT - 1) / UNIT;
-  const int wanted = bench.pool.size() * CHUNKS_PER_THREAD;
-  const int per_chunk = std::max(1, units / wanted);
-  const int chunks = (units + per_chunk - 1) / per_chunk;
-  const auto run_units = [&](int begin, int end) {
+  for (const Product& product : products) units += (product.matrix->outputs() + unit - 1) / unit;
+  const auto run_units = [&](int begin, int end, int block_begin, int block_end) {
     int first = 0;
     for (const Product& product : products) {
       const int outputs = product.matrix->outputs();
-      const int count = (outputs + UNIT - 1) / UNIT;
+      const int count = (outputs + unit - 1) / unit;
       const int from = std::max(begin - first, 0), to = std::min(end - first, count);
       first += count;
       if (from >= to) continue;
-      run_part(product, arranged, {from * UNIT, std::min(to * UNIT, outputs), 0, arranged.blocks});
+      const Part part{from * unit, std::min(to * unit, outputs), block_begin, block_end};
+      run_part(product, arranged, part);
     }
   };
-  const size_t work = size_t(units) * UNIT * products.front().matrix->inputs() * rows;
-  if (work <= SERIAL_WORK_MAX || bench.pool.size() == 1) return run_units(0, units);
-  bench.pool.run(chunks, [&](int chunk) {
-    run_units(chunk * per_chunk, std::min(units, (chunk + 1) * per_chunk));
+  const size_t work = size_t(units) * unit * products.front().matrix->inputs() * rows;
+  if (work <= SERIAL_WORK_MAX || bench.pool.size() == 1) {
+    return run_units(0, units, 0, arranged.blocks);
+  }
+  const int strips = (rows + CHUNK_ROWS - 1) / CHUNK_ROWS;
+  const int per_chunk = std::max(1, units * strips / (bench.pool.size() * CHUNKS_PER_THREAD));
+  const int chunks = (units + per_chunk - 1) / per_chunk;
+  bench.pool.run(chunks * strips, [&](int chunk) {
+    const int strip = chunk / chunks, begin = chunk % chunks * per_chunk;
+    run_units(begin, std::min(units, begin + per_chunk), arranged.blocks * strip / strips,
+              arranged.blocks * (strip + 1) / strips);
   });
 }
 

@@ -33,8 +33,8 @@ void test_case(Reader& reader) {
                    {y.data(), outputs, nullptr, nullptr, 0});
     kernels.embed(spec, packed.data(), ids.data(), spec.outputs, embedded.data(), inputs);
     const double product = far_apart(y, wanted), embedding = far_apart(embedded, full);
-    // int16 activations: perf.md saw 7e-5. MLX rounds twice where an fma rounds once.
-    check(product < 1e-4, "%s, %d bits, group %d: products off by %g", isa_name(isa), spec.bits,
+    // Half a step of each activation, summed up. MLX rounds twice where an fma rounds once.
+    check(product < 3 / ACTIVATION_MAX, "%s, %d bits, group %d: products off by %g", isa_name(isa), spec.bits,
           spec.group, product);
     check(embedding < 2e-7, "%s, %d bits, group %d: rows off by %g", isa_name(isa), spec.bits,
           spec.group, embedding);

@@ -1,5 +1,6 @@
 // A quantised matrix as MLX stores it, and its product written down as plainly as linear.h says it.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -92,30 +93,35 @@ struct Quantized {
  private:
   float output(const float* x, int n) const {
     float acc = 0;
-    for (int group = 0; group < group_count(); group++) {
-      const int first = group * spec.group;
+    for (int first = 0; first < spec.inputs; first += ACTIVATION_SPAN) {
+      const int end = std::min(first + ACTIVATION_SPAN, spec.inputs);
       float peak = 0;
       bool finite = true;
-      for (int i = 0; i < spec.group; i++) {
-        finite = finite && std::isfinite(x[first + i]);
-        peak = std::fmax(peak, std::fabs(x[first + i]));
+      for (int k = first; k < end; k++) {
+        finite = finite && std::isfinite(x[k]);
+        peak = std::fmax(peak, std::fabs(x[k]));
       }
-      float step = 0;
-      int32_t sum = 0, qsum = 0;
-      if (!finite) step = NAN;
-      else if (peak >= 0x1p-100f) {
-        step = peak / 32767.0f;
-        const float inverse = 32767.0f / peak;
-        for (int i = 0; i < spec.group; i++) {
-          const int32_t q = int32_t(std::nearbyint(x[first + i] * inverse));
-          qsum += q;
-          sum += q * value(n, first + i);
-        }
-      }
-      const float offset = bias(n, group) * float(qsum);
-      acc = std::fmaf(step, std::fmaf(scale(n, group), float(sum), offset), acc);
+      const bool counts = finite && peak >= 0x1p-100f;
+      const float step = counts ? peak / ACTIVATION_MAX : finite ? 0 : NAN;
+      acc = std::fmaf(step, term(x, n, first, end, counts ? ACTIVATION_MAX / peak : 0), acc);
     }
     return acc;
+  }
+
+  /** Inputs first..end-1 of a span, in its steps; an inverse of 0 makes them zeros. */
+  float term(const float* x, int n, int first, int end, float inverse) const {
+    float term = 0;
+    for (int k = first; k < end; k += spec.group) {
+      int32_t sum = 0, qsum = 0;
+      for (int i = k; i < k + spec.group; i++) {
+        const int32_t q = inverse == 0 ? 0 : int32_t(std::nearbyint(x[i] * inverse));
+        qsum += q;
+        sum += q * value(n, i);
+      }
+      const float offset = std::fmaf(bias(n, k / spec.group), float(qsum), term);
+      term = std::fmaf(scale(n, k / spec.group), float(sum), offset);
+    }
+    return term;
   }
 };
 

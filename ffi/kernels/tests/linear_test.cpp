@@ -69,14 +69,15 @@ void expect_near_exact(const Quantized& w, const std::vector<float>& x, int rows
       for (int k = 0; k < inputs; k++) {
         const double weight = w.exact(n, k), value = double(x[size_t(row) * inputs + k]);
         float peak = 0;
-        for (int i = k / group * group; i < (k / group + 1) * group; i++) {
+        const int first = k / ACTIVATION_SPAN * ACTIVATION_SPAN;
+        for (int i = first; i < std::min(first + ACTIVATION_SPAN, inputs); i++) {
           peak = std::fmax(peak, std::fabs(x[size_t(row) * inputs + i]));
         }
         exact += weight * value;
         const double scale = std::fabs(double(w.scale(n, k / group)));
         const double bias = std::fabs(double(w.bias(n, k / group)));
         size += (scale * ((1 << w.spec.bits) - 1) + bias) * double(peak);
-        steps += std::fabs(weight) * double(peak) / 32767 * 0.50001;
+        steps += std::fabs(weight) * double(peak) / ACTIVATION_MAX * 0.50001;
       }
       const double found = double(y[size_t(row) * outputs + n]);
       check(std::fabs(found - exact) <= steps + size * 2e-6, "%s: [%d, %d] is %.9g, exactly %.9g",
