@@ -34,9 +34,7 @@ export type KernelTimes = Readonly<Record<string, number>>;
 export interface Decoder extends Disposable {
   makeCache(): SequenceCache;
   /** Runs one step and extends the caches. A sequence's outcome does not depend on the others. */
-  run(sequences: readonly SequenceInput[]): StepOutput | Promise<StepOutput>;
-  /** Whether the thread is free while a step is computed. */
-  readonly isAsync: boolean;
+  run(sequences: readonly SequenceInput[]): StepOutput;
   /** What the kernels took since the decoder was made; undefined where nobody measures it. */
   kernelTimes(): KernelTimes | undefined;
 }

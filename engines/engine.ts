@@ -37,6 +37,8 @@ export interface Builder {
   load(model: BoundModel): Iterable<LoadProgress>;
   /** The engine over what `load` brought in. */
   build(): Engine;
+  /** Lets the event loop turn once, so that the pipes move. */
+  breathe(): Promise<void>;
   close(): void;
 }
 
@@ -46,7 +48,7 @@ export type TaskResponse = readonly [TaskId, EngineResponse];
 /** Prompts in, tokens out. Every submitted task ends in exactly one `finished` or `cancelled`. */
 export interface Engine {
   /** One throw-away generation, so that the first request finds everything warm. */
-  warmup(): void | Promise<void>;
+  warmup(): void;
   /**
    * Takes a task into the queue; computes nothing.
    * @throws {AppError} `context_length_exceeded`, `queue_full` or `invalid_request`; the engine
@@ -56,9 +58,7 @@ export interface Engine {
   /** Whether a `step` would do anything. */
   hasWork(): boolean;
   /** At most about 250 ms of work: one chunk of a prompt, or one token. */
-  step(): Iterable<TaskResponse> | AsyncIterable<TaskResponse>;
-  /** Whether the thread is free while a step is computed; else pipes wait for its end. */
-  readonly isAsync: boolean;
+  step(): Iterable<TaskResponse>;
   /** Drops a task wherever it is; its `cancelled` comes with the next step. Unknown ids: no-op. */
   cancel(taskId: TaskId): void;
   close(): void;

@@ -53,8 +53,8 @@ export class Runner {
         if (command === "closed") return;
         if (command?.type === "Shutdown") return this.#shutdown(command);
         if (command) await this.#obey(command);
-        await this.#step();
-        if (!this.#engine?.isAsync) await breathe();
+        this.#step();
+        await breathe();
       }
     } finally {
       this.#engine?.close();
@@ -69,7 +69,7 @@ export class Runner {
       case "LoadModel":
         return await this.#load(command);
       case "StartWarmup":
-        return await this.#warmUp(command);
+        return this.#warmUp(command);
       case "TextGeneration":
         return this.#generate(command);
       case "CancelTask":
@@ -109,12 +109,12 @@ export class Runner {
     this.#setStatus({ type: "RunnerLoaded" });
   }
 
-  async #warmUp(command: CommandOf<"StartWarmup">): Promise<void> {
+  #warmUp(command: CommandOf<"StartWarmup">): void {
     if (this.#status.type !== "RunnerLoaded") return this.#refuse(command);
     this.#task(command.taskId, "Running");
     this.#setStatus({ type: "RunnerWarmingUp" });
     this.#ack(command);
-    await this.#engine?.warmup();
+    this.#engine?.warmup();
     this.#task(command.taskId, "Complete");
     this.#setStatus({ type: "RunnerReady" });
   }
@@ -147,9 +147,9 @@ export class Runner {
     this.#setStatus({ type: "RunnerShutdown" });
   }
 
-  async #step(): Promise<void> {
+  #step(): void {
     if (!this.#engine?.hasWork()) return;
-    for await (const [taskId, response] of this.#engine.step()) this.#respond(taskId, response);
+    for (const [taskId, response] of this.#engine.step()) this.#respond(taskId, response);
     const idle = this.#active.size === 0 && this.#status.type === "RunnerRunning";
     if (idle) this.#setStatus({ type: "RunnerReady" });
   }

@@ -2,6 +2,7 @@ import { AppError, assert } from "../core/errors.ts";
 import type { ModelCard } from "../core/model_card.ts";
 import { samplingFromGenerationConfig } from "../core/safetensors.ts";
 import type { SamplingParams } from "../core/sampling.ts";
+import { turnEventLoop } from "../ffi/mod.ts";
 import { decoderOf, usesCpuKernels } from "./decoder.ts";
 import type { BoundModel, Builder, Engine, LoadProgress } from "./engine.ts";
 import { type Checkpoint, openCheckpoint } from "./mlx/checkpoint.ts";
@@ -36,6 +37,10 @@ export class TextBuilder implements Builder {
 
   /** Nothing to join: one rank holds the whole model. */
   connect(): void {}
+
+  breathe(): Promise<void> {
+    return turnEventLoop();
+  }
 
   /**
    * @throws {AppError} `load_failed`, `corrupt_model` or `unsupported_model`; what was loaded by

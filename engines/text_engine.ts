@@ -70,11 +70,7 @@ export class TextEngine implements Engine {
     return this.#queue.reduce((sum, { generation }) => sum + (generation?.cacheBytes ?? 0), 0);
   }
 
-  get isAsync(): boolean {
-    return this.#parts.decoder.isAsync;
-  }
-
-  async warmup(): Promise<void> {
+  warmup(): void {
     const { now } = this.#parts;
     const startedAt = now();
     for (const length of [WARMUP_TOKENS, PACE_TOKENS]) {
@@ -87,7 +83,7 @@ export class TextEngine implements Engine {
         eosIds: new Set(),
       });
       const isOver = () => length === PACE_TOKENS && now() - startedAt > PACE_MS;
-      while (!isOver() && !(await generation.advance()).some(({ type }) => type === "finished"));
+      while (!isOver() && !generation.advance().some(({ type }) => type === "finished"));
     }
   }
 
@@ -130,22 +126,22 @@ export class TextEngine implements Engine {
     return this.#queue.length > 0;
   }
 
-  async *step(): AsyncGenerator<TaskResponse> {
+  *step(): Generator<TaskResponse> {
     const cancelled = this.#queue.filter(({ isCancelled }) => isCancelled);
     for (const run of cancelled) this.#drop(run);
     for (const { taskId } of cancelled) yield [taskId, { type: "cancelled" }];
     const [run] = this.#queue;
     if (!run || cancelled.length > 0) return;
-    const responses = await this.#advance(run);
+    const responses = this.#advance(run);
     if (responses.at(-1)?.type === "finished") this.#drop(run);
     for (const response of responses) yield [run.taskId, response];
   }
 
   /** A step of one request; its failure is its own, and the engine lives on. */
-  async #advance(run: Run): Promise<EngineResponse[]> {
+  #advance(run: Run): EngineResponse[] {
     try {
       run.generation ??= new Generation(this.#served, run.request);
-      return await run.generation.advance();
+      return run.generation.advance();
     } catch (cause) {
       const error = toAppError(cause, "internal").toInfo();
       return [{ type: "chunk", chunk: { type: "Error", error } }, { type: "finished" }];

@@ -251,16 +251,7 @@ export const DECLARATIONS = {
 
   // The CPU engine: a step recorded once, and replayed.
   shim_record: ["array tokens", "array output"], // Returns the number of a plan.
-  // On a thread of its own: no array is touched.
-  shim_replay: [
-    "i32 plan",
-    "i32 pool",
-    "ints data",
-    "i32 count",
-    "intsOut best",
-    "bytesOut message", // Of a failure, whose status is -1 minus its length.
-    "i32 capacity",
-  ],
+  shim_replay: ["i32 plan", "i32 pool", "ints data", "i32 count", "intsOut best"],
   shim_replayed: ["i32 plan", "i32 row"], // The output of a selected row of the last replay.
   shim_profile: ["i32 plan", "doublesOut out"], // Time by kind of operation, in milliseconds.
   shim_free_plan: ["i32 plan"],
@@ -297,10 +288,11 @@ export const DECLARATIONS = {
   shim_device_info: [], // Leaves text: key, kind ("text" or "number"), value, and so on.
   shim_mlx_version: [], // Leaves text.
   shim_watch_parent: ["i32 fd"],
+  shim_yield: [], // Nothing, on a thread of its own.
 } as const satisfies Record<string, readonly `${Kind} ${string}`[]>;
 
 /** Functions that run on a thread of their own and give a promise. They may touch no array. */
-const ASYNC = ["shim_replay"] as const satisfies readonly (keyof typeof DECLARATIONS)[];
+const ASYNC = ["shim_yield"] as const satisfies readonly (keyof typeof DECLARATIONS)[];
 
 /** The name of a C function of the shim. */
 export type NativeName = keyof typeof DECLARATIONS;

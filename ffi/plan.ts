@@ -1,6 +1,5 @@
 /** Steps of the CPU engine: recorded once, replayed in one call. */
 import { check, native } from "./bind.ts";
-import { NativeError } from "./errors.ts";
 import type { KvPool } from "./kv_pool.ts";
 import { Tensor, wrap } from "./tensor.ts";
 
@@ -40,9 +39,6 @@ export function encodeStep(sequences: readonly StepSequence[]): Int32Array<Array
   return data;
 }
 
-/** Longest message of a failed step. */
-const MESSAGE_BYTES_MAX = 512;
-
 /** What the steps of a plan took. */
 export interface PlanProfile {
   readonly steps: number;
@@ -69,8 +65,6 @@ const KINDS = [
 /** What a model does with a step, for any number of rows. */
 export class Plan implements Disposable {
   readonly #id: number;
-  readonly #message = new Uint8Array(MESSAGE_BYTES_MAX);
-  #isBusy = false;
 
   private constructor(id: number) {
     this.#id = id;
@@ -85,28 +79,17 @@ export class Plan implements Disposable {
   }
 
   /**
-   * Runs a step, while this thread is free for other things; one step at a time. Writes the index of
-   * the largest output of each selected row to `best`, and gives their number.
+   * Runs a step. Writes the index of the largest output of each selected row to `best`, and gives
+   * their number.
    * @throws {NativeError} when the step names tokens or blocks that are not there.
    */
-  async replay(
+  replay(
     pool: KvPool,
     step: Int32Array<ArrayBuffer>,
     best: Int32Array<ArrayBuffer>,
-  ): Promise<number> {
-    if (this.#isBusy) throw new Error("Broken invariant: a plan runs one step at a time");
-    this.#isBusy = true;
-    const message = this.#message;
-    try {
-      const returned = await native().shim_replay(
-        ...[this.#id, pool.id, step, step.length, best, message, message.length] as const,
-      );
-      if (returned >= 0) return returned;
-      const words = new TextDecoder().decode(message.subarray(0, -1 - returned));
-      throw new NativeError("shim_replay", words);
-    } finally {
-      this.#isBusy = false;
-    }
+  ): number {
+    const status = native().shim_replay(this.#id, pool.id, step, step.length, best);
+    return check("shim_replay", status);
   }
 
   /** The output `[width]` of a selected row of the last step. */
@@ -130,7 +113,6 @@ export class Plan implements Disposable {
 
   /** Frees its buffers, and what it alone still refers to. */
   [Symbol.dispose](): void {
-    if (this.#isBusy) throw new Error("Broken invariant: a plan is freed after its step");
     check("shim_free_plan", native().shim_free_plan(this.#id));
   }
 }

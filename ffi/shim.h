@@ -214,14 +214,7 @@ int32_t shim_rows_attention(
 int32_t shim_rows_select(int32_t x);
 int32_t shim_set_step(int32_t pool, const int32_t* data, int32_t count);
 int32_t shim_record(int32_t tokens, int32_t output);
-int32_t shim_replay(
-    int32_t plan,
-    int32_t pool,
-    const int32_t* data,
-    int32_t count,
-    int32_t* best,
-    uint8_t* message,
-    int32_t capacity);
+int32_t shim_replay(int32_t plan, int32_t pool, const int32_t* data, int32_t count, int32_t* best);
 int32_t shim_replayed(int32_t plan, int32_t row);
 int32_t shim_profile(int32_t plan, double* out);
 int32_t shim_free_plan(int32_t plan);
@@ -268,4 +261,5 @@ int32_t shim_set_default_device(bool gpu, int32_t index);
 int32_t shim_device_info();
 int32_t shim_mlx_version();
 int32_t shim_watch_parent(int32_t fd);
+int32_t shim_yield();
 }

@@ -457,17 +457,8 @@ int32_t shim_replay(
     int32_t pool,
     const int32_t* data,
     int32_t count,
-    int32_t* best,
-    uint8_t* message,
-    int32_t capacity) {
-  try {
-    return replay(plan, pool, data, count, best);
-  } catch (const std::exception& e) {
-    // Messages are kept by thread, and this one is not the caller's.
-    const size_t length = std::min(std::strlen(e.what()), size_t(std::max(capacity, 0)));
-    std::memcpy(message, e.what(), length);
-    return -1 - int32_t(length);
-  }
+    int32_t* best) {
+  return guarded([=] { return replay(plan, pool, data, count, best); });
 }
 
 int32_t shim_replayed(int32_t plan, int32_t row) {

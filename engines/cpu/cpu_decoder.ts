@@ -30,7 +30,6 @@ export interface CpuDecoderOptions {
 
 /** A model at work on our own CPU kernels. */
 export class CpuDecoder implements Decoder {
-  readonly isAsync = true;
   readonly #model: TextModel;
   readonly #pool: KvPool;
   readonly #plan: Plan | undefined;
@@ -57,20 +56,20 @@ export class CpuDecoder implements Decoder {
     return new PagedCache(this.#pool);
   }
 
-  async run(inputs: readonly SequenceInput[]): Promise<StepOutput> {
+  run(inputs: readonly SequenceInput[]): StepOutput {
     const step = encodeStep(inputs.map(sequenceOf));
-    const output = this.#plan ? await this.#replay(this.#plan, step, inputs) : this.#compute(step);
+    const output = this.#plan ? this.#replay(this.#plan, step, inputs) : this.#compute(step);
     for (const { cache, ids } of inputs) pagedCache(cache).advance(ids.length);
     return output;
   }
 
-  async #replay(
+  #replay(
     plan: Plan,
     step: Int32Array<ArrayBuffer>,
     inputs: readonly SequenceInput[],
-  ): Promise<StepOutput> {
+  ): StepOutput {
     const best = new Int32Array(inputs.reduce((sum, { logitsCount }) => sum + logitsCount, 0));
-    await plan.replay(this.#pool, step, best);
+    plan.replay(this.#pool, step, best);
     return { best: (index) => best[index] ?? -1, logits: (index) => plan.output(index) };
   }
 

@@ -20,7 +20,6 @@ interface Segment {
 
 /** A model at work on MLX's own kernels: Metal, CUDA, and CPU as the other's reference. */
 export class MlxDecoder implements Decoder {
-  readonly isAsync = false;
   readonly #model: TextModel;
   #steps = 0;
 

@@ -59,11 +59,11 @@ export class Generation implements Disposable {
   }
 
   /** One chunk of the prompt, or one token; ends with `finished` in the last step. */
-  advance(): Promise<EngineResponse[]> {
+  advance(): EngineResponse[] {
     return this.#cache.offset < this.#request.promptIds.length ? this.#prefill() : this.#decode();
   }
 
-  async #prefill(): Promise<EngineResponse[]> {
+  #prefill(): EngineResponse[] {
     const { promptIds } = this.#request;
     const { pace, now } = this.#served;
     const from = this.#cache.offset;
@@ -71,7 +71,7 @@ export class Generation implements Disposable {
     const limit = Math.min(promptIds.length - from, this.#served.prefillChunkTokens);
     const to = from + pace.next(limit);
     const startedAt = now();
-    const token = await this.#run(promptIds.slice(from, to), to === promptIds.length);
+    const token = this.#run(promptIds.slice(from, to), to === promptIds.length);
     const ms = now() - startedAt;
     pace.measured(to - from, ms);
     this.#prefillMs += ms;
@@ -83,16 +83,16 @@ export class Generation implements Disposable {
     return [progress, ...this.#take(token)];
   }
 
-  async #decode(): Promise<EngineResponse[]> {
-    const token = await this.#run([this.#lastId], true);
+  #decode(): EngineResponse[] {
+    const token = this.#run([this.#lastId], true);
     return token === undefined ? [] : this.#take(token);
   }
 
   /** Runs tokens through the model; draws the next one if `draws`. All else is freed. */
-  async #run(ids: readonly number[], draws: boolean): Promise<number | undefined> {
+  #run(ids: readonly number[], draws: boolean): number | undefined {
     using _scope = new Scope();
     const input = { cache: this.#cache, ids, logitsCount: draws ? 1 : 0 };
-    const output = await this.#served.decoder.run([input]);
+    const output = this.#served.decoder.run([input]);
     if (!draws) return undefined;
     const { sampling, seed } = this.#request;
     if (sampling.temperature === 0) return output.best(0);

@@ -297,7 +297,6 @@ class CountingBuilder extends FakeBuilder {
   override build(): Engine {
     const engine = super.build();
     return {
-      isAsync: engine.isAsync,
       warmup: () => engine.warmup(),
       submit: (task) => engine.submit(task),
       hasWork: () => engine.hasWork(),

@@ -248,7 +248,6 @@ Deno.test("TextEngine cancels a queued request without harm to the running one",
 Deno.test("TextEngine turns an error of one request into its error chunk and lives on", async () => {
   let failing = true;
   using engine = tinyEngine({}, (decoder) => ({
-    isAsync: decoder.isAsync,
     makeCache: () => decoder.makeCache(),
     kernelTimes: () => decoder.kernelTimes(),
     run: (inputs) => {
@@ -273,7 +272,6 @@ Deno.test("TextEngine holds a step under its limit by the size of its chunks", a
   let ms = 0;
   const sizes: number[] = [];
   using engine = tinyEngine({ now: () => ms }, (decoder) => ({
-    isAsync: decoder.isAsync,
     makeCache: () => decoder.makeCache(),
     kernelTimes: () => decoder.kernelTimes(),
     run: (inputs) => {

@@ -12,14 +12,6 @@ export function scoped(name: string, body: () => void): void {
   });
 }
 
-/** The same for a body that waits. */
-export function scopedAsync(name: string, body: () => Promise<void>): void {
-  Deno.test(name, async () => {
-    using _scope = new Scope();
-    await body();
-  });
-}
-
 /** Asserts that numbers are equal up to a tolerance, relative to 1 or the greater one. */
 export function close(
   actual: Tensor | ArrayLike<number>,

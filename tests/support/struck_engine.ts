@@ -33,6 +33,10 @@ export class StruckBuilder implements Builder {
     }
   }
 
+  breathe(): Promise<void> {
+    return this.#inner.breathe();
+  }
+
   build(): Engine {
     return new StruckEngine(this.#inner.build(), this.#onStage);
   }
@@ -43,18 +47,16 @@ export class StruckBuilder implements Builder {
 }
 
 class StruckEngine implements Engine {
-  readonly isAsync: boolean;
   readonly #inner: Engine;
   readonly #onStage: OnStage;
 
   constructor(inner: Engine, onStage: OnStage) {
-    this.isAsync = inner.isAsync;
     this.#inner = inner;
     this.#onStage = onStage;
   }
 
-  async warmup(): Promise<void> {
-    await this.#inner.warmup();
+  warmup(): void {
+    this.#inner.warmup();
     this.#onStage("warmup");
   }
 
@@ -66,9 +68,9 @@ class StruckEngine implements Engine {
     return this.#inner.hasWork();
   }
 
-  async *step(): AsyncIterable<TaskResponse> {
+  *step(): Iterable<TaskResponse> {
     const stages = new Set<Stage>();
-    for await (const response of this.#inner.step()) {
+    for (const response of this.#inner.step()) {
       yield response;
       const stage = stageOf(response);
       if (stage) stages.add(stage);
