@@ -157,14 +157,37 @@ void store_scale(Dtype dtype, uint8_t* scales, int lane, float value) {
   else memcpy(scales + size_t(lane) * 2, &half, 2);
 }
 
+/** Eight values of one byte each, of 4 bits or 2, side by side. */
+uint32_t join_nibbles(const uint8_t* q) {
+  uint64_t values;
+  memcpy(&values, q, 8);
+  values = (values | values >> 4) & 0x00ff00ff00ff00ff;
+  values = (values | values >> 8) & 0x0000ffff0000ffff;
+  return uint32_t(values | values >> 16);
+}
+
+uint32_t join_pairs(const uint8_t* q) {
+  uint64_t values;
+  memcpy(&values, q, 8);
+  values = (values | values >> 6) & 0x000f000f000f000f;
+  values = (values | values >> 12) & 0x000000ff000000ff;
+  return uint32_t((values | values >> 24) & 0xffff);
+}
+
+/** A word of a group: lowest values first. */
+uint32_t word_of(const uint8_t* q, int bits, int word) {
+  if (bits == 4) return join_nibbles(q + word * 8);
+  if (bits == 2) return join_pairs(q + word * 16) | join_pairs(q + word * 16 + 8) << 16;
+  uint32_t packed;
+  memcpy(&packed, q + word * 4, 4);
+  return packed;
+}
+
 /** Writes a group into its lane of a packed panel. */
 void store_group(const MatrixSpec& spec, const Group& group, uint8_t* group_at, int lane) {
-  const int wide = packed_bits(spec.bits), per_word = 32 / wide, words = spec.group / per_word;
+  const int bits = packed_bits(spec.bits), words = spec.group * bits / 32;
   for (int word = 0; word < words; word++) {
-    uint32_t packed = 0;
-    for (int i = 0; i < per_word; i++)
-      packed |= uint32_t(group.q[word * per_word + i]) << (i * wide);
-    set_word(group_at, word, lane, packed);
+    set_word(group_at, word, lane, word_of(group.q, bits, word));
   }
   uint8_t* scales = group_at + size_t(words) * PANEL * 4;
   store_scale(spec.scales, scales, lane, group.scale);
