@@ -22,7 +22,8 @@ export async function runRunnerProcess(
   try {
     readCommands(commands);
     const builder = await choose(write);
-    await new Runner({ incarnation, builder, commands, emit, breathe: breather(builder) }).run();
+    const pace = { breathe: breather(builder), now: () => performance.now() };
+    await new Runner({ incarnation, builder, commands, emit, ...pace }).run();
     await flush();
     return 0;
   } catch (cause) {

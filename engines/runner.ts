@@ -21,7 +21,12 @@ export interface RunnerOptions {
   readonly emit: (report: RunnerReport) => void;
   /** Lets the pipes move between two steps. */
   readonly breathe: () => Promise<void>;
+  /** Milliseconds on a steady clock. */
+  readonly now: () => number;
 }
+
+/** Least time between two reports of how far loading is: each becomes an event of the cluster. */
+const PROGRESS_MS = 100;
 
 /**
  * Drives an engine by the commands of its node and reports all that happens, in a fixed order:
@@ -98,13 +103,18 @@ export class Runner {
     this.#task(taskId, "Running");
     this.#setStatus({ type: "RunnerLoading", layersLoaded: 0, totalLayers });
     this.#ack(command);
-    for (const progress of this.#options.builder.load({ shard, modelPath, config })) {
-      this.#setStatus({ type: "RunnerLoading", ...progress });
-      await this.#options.breathe();
+    const { builder, breathe, now } = this.#options;
+    let toldAt = now();
+    for (const progress of builder.load({ shard, modelPath, config })) {
+      if (progress.layersLoaded === totalLayers || now() - toldAt >= PROGRESS_MS) {
+        this.#setStatus({ type: "RunnerLoading", ...progress });
+        toldAt = now();
+      }
+      await breathe();
       // The instance may be deleted meanwhile; the queue then holds the Shutdown.
       if (this.#options.commands.isEnding) return;
     }
-    this.#engine = this.#options.builder.build();
+    this.#engine = builder.build();
     this.#task(taskId, "Complete");
     this.#setStatus({ type: "RunnerLoaded" });
   }

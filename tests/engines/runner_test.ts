@@ -78,9 +78,11 @@ interface Run {
  */
 async function run(
   commands: readonly RunnerCommand[],
-  { script = HI, builder = new FakeBuilder(script), then = {} }: {
+  { script = HI, builder = new FakeBuilder(script), turnMs = 1_000, then = {} }: {
     script?: z.input<typeof FakeScript>;
     builder?: Builder;
+    /** What the clock gains at each look. */
+    turnMs?: number;
     then?: Readonly<Record<string, RunnerCommand | readonly RunnerCommand[]>>;
   } = {},
 ): Promise<Run> {
@@ -95,7 +97,9 @@ async function run(
   };
   for (const command of commands) queue.push(command);
   const breathe = () => Promise.resolve();
-  const runner = new Runner({ ...stamp, builder, commands: queue, emit, breathe });
+  let ms = 0;
+  const now = () => ms += turnMs;
+  const runner = new Runner({ ...stamp, builder, commands: queue, emit, breathe, now });
   let error: unknown;
   let ended = false;
   const running = runner.run().catch((cause) => error = cause).finally(() => ended = true);
@@ -360,4 +364,16 @@ Deno.test("an error of a step is one of the device: it ends the runner", async (
 Deno.test("the end of the node ends the runner without a word", async () => {
   const { lines, error } = await run([load, warmUp]);
   assert.deepEqual([lines.at(-1), error], ["Ready", undefined]);
+});
+
+Deno.test("Loading is told ten times a second at most, and when it ends", async () => {
+  const { lines } = await run([load], { builder: new CountingBuilder(), turnMs: 10 });
+  const told = lines.filter((line) => line.startsWith("Loading("));
+  assert.deepEqual(told, [
+    "Loading(0,32)",
+    "Loading(10,32)",
+    "Loading(20,32)",
+    "Loading(30,32)",
+    "Loading(32,32)",
+  ]);
 });
