@@ -5,6 +5,12 @@ import { findLibrary } from "./library.ts";
 
 const MESSAGE_BYTES_MAX = 4096;
 
+/**
+ * For 2 to this power of cycles OpenBLAS's threads spin before they sleep, also when they are made:
+ * 30 ms by default, in which they take the cores from those that bring a model into memory.
+ */
+const BLAS_TIMEOUT = "OPENBLAS_THREAD_TIMEOUT";
+
 let calls: NativeCalls | undefined;
 
 /**
@@ -17,6 +23,7 @@ export function native(): NativeCalls {
 }
 
 function open(path: string): NativeCalls {
+  if (!Deno.env.has(BLAS_TIMEOUT)) Deno.env.set(BLAS_TIMEOUT, "4");
   try {
     return Deno.dlopen(path, symbolTable()).symbols as unknown as NativeCalls;
   } catch (cause) {
