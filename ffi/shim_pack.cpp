@@ -64,7 +64,8 @@ int32_t pack_quantized(
   if (b.dtype() != s.dtype()) throw std::invalid_argument("scales and biases must be of one type");
   const mx::array words = ready(w), scales = ready(s), biases = ready(b);
   auto packed = std::make_shared<PackedMatrix>(bytes);
-  const size_t row_words = size_t(w.shape(1)) * 4, row_scales = size_t(inputs / group) * s.itemsize();
+  const size_t row_words = size_t(w.shape(1)) * 4;
+  const size_t row_scales = size_t(inputs / group) * s.itemsize();
   pack_rows(outputs, [&](int begin, int end) {
     const ek::AffineRows rows{words.data<uint8_t>() + begin * row_words,
                               scales.data<uint8_t>() + begin * row_scales,
@@ -152,8 +153,8 @@ struct GgufMatrix {
 };
 
 /**
- * The row of the file that becomes row `row`. With heads, llama.cpp's order (pair, half) of a head's
- * rows becomes (half, pair), which rotary embedding by halves needs.
+ * The row of the file that becomes row `row`. With heads, llama.cpp's order (pair, half) of a
+ * head's rows becomes (half, pair), which rotary embedding by halves needs.
  */
 int source_row(int row, int rows, int heads) {
   if (heads == 0) return row;
@@ -190,7 +191,7 @@ struct GgufItem {
   int heads;
 };
 
-/** Packs matrices one after the other on a thread of its own, while the caller does other things. */
+/** Packs matrices one after the other on a thread of its own, while the caller goes on. */
 class PackJob {
  public:
   PackJob(const char* path, std::vector<GgufItem> items)

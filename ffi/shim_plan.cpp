@@ -1,5 +1,5 @@
-// The operations of the CPU engine as primitives of MLX's lazy graph, and graphs of them recorded as
-// plans. Whatever issues them is not known here: a plan is what the graph was.
+// The operations of the CPU engine as primitives of MLX's lazy graph, and graphs of them recorded
+// as plans. Whatever issues them is not known here: a plan is what the graph was.
 #include <cstring>
 #include <unordered_map>
 
@@ -437,7 +437,8 @@ int32_t shim_record(int32_t tokens, int32_t output) {
   });
 }
 
-static int32_t replay(int32_t plan, int32_t pool, const int32_t* data, int32_t count, int32_t* best) {
+static int32_t replay(
+    int32_t plan, int32_t pool, const int32_t* data, int32_t count, int32_t* best) {
   const std::shared_ptr<Recorded> recorded = plans().at(plan);
   const std::shared_ptr<ek::KvPool> kv = kv_pools().at(pool);
   ek::Step& step = recorded->step;
@@ -477,7 +478,9 @@ int32_t shim_profile(int32_t plan, double* out) {
   return guarded([=] {
     const std::shared_ptr<Recorded> recorded = plans().at(plan);
     const ek::Profile& profile = recorded->plan.profile();
-    for (int kind = 0; kind < ek::Profile::KINDS; kind++) out[kind] = profile.nanoseconds[kind] / 1e6;
+    for (int kind = 0; kind < ek::Profile::KINDS; kind++) {
+      out[kind] = profile.nanoseconds[kind] / 1e6;
+    }
     out[ek::Profile::KINDS] = double(profile.steps);
     out[ek::Profile::KINDS + 1] = double(recorded->plan.bytes());
     out[ek::Profile::KINDS + 2] = double(recorded->plan.op_count());

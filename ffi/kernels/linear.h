@@ -10,9 +10,9 @@ namespace exo::kernels {
 /**
  * Rows of activations in the order in which a kernel reads them; it belongs to the instruction set
  * that wrote it. Blocks differ by one row at most. Quantised: a block holds, for each group of
- * inputs, words [group / values per word][rows][values per word] of int16, then steps [rows] (of its
- * span) and sums [rows]. Dense: a block holds [inputs][rows] of f32. With AMX, quantised blocks are as
- * linear_amx_rows.h says instead.
+ * inputs, words [group / values per word][rows][values per word] of int16, then steps [rows] (of
+ * its span) and sums [rows]. Dense: a block holds [inputs][rows] of f32. With AMX, quantised blocks
+ * are as linear_amx_rows.h says instead.
  */
 struct ArrangedRows {
   const uint8_t* data;  // Aligned to ALIGN.
@@ -34,8 +34,9 @@ struct SpanScale {
 
 /** Of a span with this largest magnitude, or NaN. Below 2^-100 its inverse would be too large. */
 EXO_INLINE SpanScale span_scale(float peak) {
-  if (peak >= 0x1p-100f && peak <= 3.402823466e38f) return {peak / ACTIVATION_MAX, ACTIVATION_MAX / peak};
-  return {peak < 0x1p-100f ? 0.0f : __builtin_nanf(""), 0.0f};
+  if (peak < 0x1p-100f) return {0.0f, 0.0f};
+  if (!(peak <= 3.402823466e38f)) return {__builtin_nanf(""), 0.0f};
+  return {peak / ACTIVATION_MAX, ACTIVATION_MAX / peak};
 }
 
 /** Which part of a product to compute; outputs must begin at a multiple of PANEL. */
@@ -60,8 +61,9 @@ struct Output {
  * once. None allocates, none throws.
  *
  * Quantised products. Each row is cut into spans of ACTIVATION_SPAN inputs, the last maybe shorter.
- * Per span: q = rint(x * (32767 / max|x|)) as int16, step = max|x| / 32767. Spans of zeros, or with max|x| below 2^-100, count as zeros; with a NaN or an infinity the
- * step is NaN. Over the groups of a span in order from term = 0, with qsum = sum of q:
+ * Per span: q = rint(x * (32767 / max|x|)) as int16, step = max|x| / 32767. Spans of zeros, or with
+ * max|x| below 2^-100, count as zeros; with a NaN or an infinity the step is NaN. Over the groups
+ * of a span in order from term = 0, with qsum = sum of q:
  * term = fma(scale, float(sum of w_q * q), fma(bias, float(qsum), term)); over spans in order from
  * acc = 0: acc = fma(step, term, acc).
  * Dense products: acc = fma(x[k], w[k], acc) over k in order, from 0.

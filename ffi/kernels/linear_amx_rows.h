@@ -1,4 +1,4 @@
-// Activations as tiles want them, each of 16 bits cut into a high and a low byte. Part of linear_amx.cpp.
+// Activations as tiles want them: int16 cut into high and low bytes. Part of linear_amx.cpp.
 #pragma once
 #include "amx_tiles.h"
 #include "linear.h"
@@ -54,6 +54,11 @@ EXO_INLINE int32_t peak_bits(const float* x, int count) {
   return _mm512_reduce_max_epi32(peak);
 }
 
+/** 16 values in units of their inverse; zeros where `counts` is 0. */
+EXO_INLINE __m512i quantize(const float* x, __m512 inverse, __mmask16 counts) {
+  return _mm512_maskz_cvtps_epi32(counts, _mm512_mul_ps(_mm512_loadu_ps(x), inverse));
+}
+
 /** One group of one row, in units of its inverse; `to` is the row in the high bytes. */
 EXO_INLINE int32_t store_group(const float* x, int group, float inverse, __m512i order,
                                int depth, uint8_t* to) {
@@ -62,7 +67,7 @@ EXO_INLINE int32_t store_group(const float* x, int group, float inverse, __m512i
   const __mmask16 counts = inverse == 0 ? 0 : 0xffff;
   __m512i sum = _mm512_setzero_si512();
   if (group == 16) {
-    const __m512i q = _mm512_maskz_cvtps_epi32(counts, _mm512_mul_ps(_mm512_loadu_ps(x), factor));
+    const __m512i q = quantize(x, factor, counts);
     const __m512i packed = _mm512_packs_epi32(q, sum);
     const __m512i bytes = _mm512_permutexvar_epi8(order, packed);
     _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_castsi512_si128(bytes));
@@ -71,8 +76,8 @@ EXO_INLINE int32_t store_group(const float* x, int group, float inverse, __m512i
     return _mm512_reduce_add_epi32(q);
   }
   for (int i = 0; i < group; i += UNIT) {
-    const __m512i q0 = _mm512_maskz_cvtps_epi32(counts, _mm512_mul_ps(_mm512_loadu_ps(x + i), factor));
-    const __m512i q1 = _mm512_maskz_cvtps_epi32(counts, _mm512_mul_ps(_mm512_loadu_ps(x + i + 16), factor));
+    const __m512i q0 = quantize(x + i, factor, counts);
+    const __m512i q1 = quantize(x + i + 16, factor, counts);
     sum = _mm512_add_epi32(sum, _mm512_add_epi32(q0, q1));
     const __m512i packed = _mm512_packs_epi32(q0, q1);
     const __m512i bytes = _mm512_permutexvar_epi8(order, packed);

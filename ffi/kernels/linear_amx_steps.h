@@ -77,7 +77,8 @@ EXO_INLINE void add_span(const uint8_t* steps, F (&terms)[ROWS], float* acc) {
 /**
  * A pipeline of three: the current group's products go into tiles TILE and TILE + 1; those of the
  * group before, which other tiles hold, to `before`; those of the group before that, from
- * `two_before`, into the terms of their span. In small pieces, since the processor does not look far ahead.
+ * `two_before`, into the terms of their span. In small pieces, since the processor does not look
+ * far ahead.
  */
 template <int GROUP, int TILE>
 EXO_INLINE void take_step(const Step& step, Sums& before, const Sums& two_before, F (&terms)[ROWS],

@@ -239,7 +239,8 @@ void Plan::Impl::check(const Step& step) const {
              std::to_string(sequence.block_count) + " KV blocks");
     }
     for (int i = 0; i < sequence.block_count; i++) {
-      if (!step.kv || !step.kv->has(sequence.blocks[i])) refuse("a step names a KV block that is not in use");
+      if (step.kv && step.kv->has(sequence.blocks[i])) continue;
+      refuse("a step names a KV block that is not in use");
     }
   }
   if (next != step.rows()) refuse("the sequences of a step must cover its rows");
@@ -248,7 +249,8 @@ void Plan::Impl::check(const Step& step) const {
   }
   for (const Instruction& one : instructions) {
     if (one.op.kind == OpKind::attention) {
-      const bool has_layer = step.kv && one.op.layer >= 0 && size_t(one.op.layer) < step.kv->layers().size();
+      const bool has_layer = step.kv && one.op.layer >= 0 &&
+                             size_t(one.op.layer) < step.kv->layers().size();
       if (!has_layer) refuse("the KV pool lacks layer " + std::to_string(one.op.layer));
     }
     if (one.op.kind != OpKind::embed) continue;
@@ -276,7 +278,8 @@ void Plan::Impl::run(const Instruction& one, const Workbench& bench) {
     widths[i] = values[one.inputs[i]].width;
   }
   const Value& out = values[one.out];
-  run_other(bench, one.op, inputs.data(), widths.data(), rows[int(out.rows)], at(one.out), out.width);
+  const int out_rows = rows[int(out.rows)];
+  run_other(bench, one.op, inputs.data(), widths.data(), out_rows, at(one.out), out.width);
 }
 
 void Plan::run(const Step& step, Pool& pool) {

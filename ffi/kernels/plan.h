@@ -1,8 +1,8 @@
 // A model's step as a list of operations on rows, to be run again and again: record once, replay.
 //
-// A value is f32 [rows, width]. How many rows it has is known only when a step runs: all rows of the
-// step, or those that the caller selected (whose logits it wants). So one plan serves every number of
-// rows, and its buffers are one arena of `rows` times a width that is known beforehand.
+// A value is f32 [rows, width]. How many rows it has is known only when a step runs: all rows of
+// the step, or those that the caller selected (whose logits it wants). So one plan serves every
+// number of rows, and its buffers are one arena of `rows` times a width that is known beforehand.
 #pragma once
 #include <array>
 #include <chrono>
@@ -129,7 +129,7 @@ class Plan {
   std::unique_ptr<Impl> impl_;
 };
 
-/** A single operation on buffers of the caller, outside of a plan. inputs[i] is [rows, widths[i]]. */
+/** One operation on buffers of the caller, outside of a plan. inputs[i] is [rows, widths[i]]. */
 void run_op(const Op& op, const std::vector<const float*>& inputs, const std::vector<int>& widths,
             int rows, float* out, int width, const Step* step, Pool& pool);
 

@@ -171,7 +171,8 @@ std::vector<KvSequence> sequences_of(const Workbench& bench, int layer) {
 void append_rows(const Workbench& bench, const KvAppendArgs& args, int rows) {
   const int first = args.position / KV_BLOCK;
   const int blocks = (args.position + rows - 1) / KV_BLOCK - first + 1;
-  const size_t work = size_t(rows) * args.shape.kv_heads * (args.shape.key_dim + args.shape.value_dim);
+  const KvShape& shape = args.shape;
+  const size_t work = size_t(rows) * shape.kv_heads * (shape.key_dim + shape.value_dim);
   split(bench.pool, blocks, work, [&](int begin, int end) {
     const int from = std::max((first + begin) * KV_BLOCK - args.position, 0);
     const int to = std::min((first + end) * KV_BLOCK - args.position, rows);

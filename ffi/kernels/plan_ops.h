@@ -38,7 +38,7 @@ struct Workbench {
   std::vector<uint8_t*>& pointers;  // KV blocks of a layer.
 };
 
-/** All products of rows x [rows, inputs]; the matrices are of one shape of input and quantisation. */
+/** All products of rows x [rows, inputs]; the matrices are of one input and quantisation. */
 void run_products(const Workbench& bench, const float* x, int rows,
                   const std::vector<Product>& products);
 

@@ -89,7 +89,7 @@ int physical_cores() {
   const int quota = cgroup_quota();
   if (quota > 0 && quota < cores) cores = quota;
 #elif defined(__APPLE__)
-  // Work is cut into equal chunks, and slow cores would finish theirs last: fast cores only.
+  // Shares of a job are equal, and slow cores would finish theirs last: fast cores only.
   size_t bytes = sizeof cores;
   if (sysctlbyname("hw.perflevel0.physicalcpu", &cores, &bytes, nullptr, 0) != 0) {
     bytes = sizeof cores;

@@ -34,8 +34,8 @@ void test_case(Reader& reader) {
     kernels.embed(spec, packed.data(), ids.data(), spec.outputs, embedded.data(), inputs);
     const double product = far_apart(y, wanted), embedding = far_apart(embedded, full);
     // Half a step of each activation, summed up. MLX rounds twice where an fma rounds once.
-    check(product < 3 / ACTIVATION_MAX, "%s, %d bits, group %d: products off by %g", isa_name(isa), spec.bits,
-          spec.group, product);
+    check(product < 3 / ACTIVATION_MAX, "%s, %d bits, group %d: products off by %g", isa_name(isa),
+          spec.bits, spec.group, product);
     check(embedding < 2e-7, "%s, %d bits, group %d: rows off by %g", isa_name(isa), spec.bits,
           spec.group, embedding);
   }
