@@ -3,7 +3,8 @@
  * with llama.cpp's own benchmark programs and a plain loop that reads memory.
  *
  *     deno task bench:engine [--model FILE.gguf | --model synthetic-500m] [--rounds N]
- *       [--threads N,…] [--pp N] [--tg N] [--concurrency N,…] [--peers-dir DIR] [--write]
+ *       [--threads N,…] [--pp N] [--tg N] [--concurrency N,…] [--instructions native|avx2]
+ *       [--peers-dir DIR] [--write]
  *
  * One JSON object on stdout (`engine_report.ts`), progress and a table of ratios on stderr. `--write`
  * also keeps the object in `bench/results/` and writes `docs/performance.md` anew.
@@ -67,7 +68,10 @@ async function engineBench(options: EngineOptions, setting: Setting): Promise<En
   await run(Deno.execPath(), ["run", "-A", join(ROOT, "ffi/setup.ts")], {
     logPath: join(logs, "setup.log"),
   });
-  const { version, program } = await llamaCpp.install({ folder: peersDir, run, onProgress: note });
+  const { version, program } = await llamaCpp.install(
+    { folder: peersDir, run, onProgress: note },
+    options.instructions,
+  );
   const readLoop = await compileReadLoop({ run, folder: scratch, logPath: join(logs, "loop.log") });
   const path = await modelPath(options, setting);
   const model = { ...await modelReport(path), ...weightSizes(readGgufHeader(path)) };
@@ -150,14 +154,18 @@ function concurrencyFor({ threads, concurrency }: EngineOptions, own: number): r
 }
 
 async function ownTurn({ options, setting, bound }: Rig, threads: number): Promise<EngineFigures> {
-  const { pp, tg } = options;
+  const { pp, tg, instructions } = options;
   const concurrency = concurrencyFor(options, threads);
   const task: EngineTask = { model: bound, pp, tg, shortPp: SHORT_PROMPT_TOKENS, concurrency };
   const script = new URL("engine_turn.ts", import.meta.url).pathname;
   const args = ["run", "-A", script, JSON.stringify(task)];
   const said = await setting.processes.run(Deno.execPath(), args, {
     logPath: join(setting.logs, "engine.log"),
-    env: { EXO_THREADS: String(threads), DENO_V8_FLAGS: RUNNER_V8_FLAGS.join(",") },
+    env: {
+      EXO_THREADS: String(threads),
+      DENO_V8_FLAGS: RUNNER_V8_FLAGS.join(","),
+      ...(instructions === "native" ? {} : { EXO_KERNELS: instructions }),
+    },
   });
   return JSON.parse(said);
 }
@@ -183,7 +191,8 @@ await runBenchmark(
     Deno.stdout.writeSync(new TextEncoder().encode(`${JSON.stringify(report, null, 2)}\n`));
     note(`\n${engineLines(report).join("\n")}`);
     const isSynthetic = options.model === SYNTHETIC_500M.name;
-    if (options.write) await keepReport(ENGINE_PATHS[isSynthetic ? "synthetic" : "model"], report);
+    const kind = isSynthetic ? "synthetic" : options.instructions === "native" ? "model" : "avx2";
+    if (options.write) await keepReport(ENGINE_PATHS[kind], report);
     return 0;
   },
 );

@@ -1,6 +1,7 @@
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
 import { AppError } from "../core/errors.ts";
+import { INSTRUCTIONS, type Instructions } from "./peers/llama_cpp.ts";
 import { numberFlag, numberListFlag } from "./suite_options.ts";
 import { SYNTHETIC_500M } from "./synthetic_model.ts";
 
@@ -15,6 +16,8 @@ export interface EngineOptions {
   readonly tg: number;
   /** Sequences at once, with the most threads. */
   readonly concurrency: readonly number[];
+  /** Which instructions both use: of the machine's own, or fewer. */
+  readonly instructions: Instructions;
   /** Where llama.cpp is installed; undefined takes a folder in exo's cache. */
   readonly peersDir: string | undefined;
   /** Whether the result is kept and the page written. */
@@ -31,6 +34,7 @@ export function engineOptions(args: readonly string[], cores: number): EngineOpt
     pp: numberFlag("pp", values.pp, 1),
     tg: numberFlag("tg", values.tg, 2),
     concurrency: numberListFlag("concurrency", values.concurrency),
+    instructions: instructionsOf(values.instructions),
     peersDir: values["peers-dir"],
     write: values.write,
   };
@@ -38,14 +42,24 @@ export function engineOptions(args: readonly string[], cores: number): EngineOpt
 
 /** The command that asks for the same; folders are left out, since they are of one machine. */
 export function commandOf(options: EngineOptions): string {
-  const { model, rounds, threads, pp, tg, concurrency, write } = options;
+  const { model, rounds, threads, pp, tg, concurrency, instructions, write } = options;
   const flags = [
     ...(model === undefined ? [] : [`--model ${basename(model)}`]),
     ...[`--rounds ${rounds}`, `--threads ${threads.join(",")}`, `--pp ${pp}`, `--tg ${tg}`],
     `--concurrency ${concurrency.join(",")}`,
+    ...(instructions === "native" ? [] : [`--instructions ${instructions}`]),
     ...(write ? ["--write"] : []),
   ];
   return ["deno task bench:engine", ...flags].join(" ");
+}
+
+function instructionsOf(wanted: string): Instructions {
+  const found = INSTRUCTIONS.find((one) => one === wanted);
+  if (found) return found;
+  const needed = `${INSTRUCTIONS.join(" or ")} needed`;
+  throw new AppError("usage", `Cannot use --instructions "${wanted}": ${needed}`, {
+    hint: "as in --instructions avx2",
+  });
 }
 
 function valuesOf(args: readonly string[], cores: number) {
@@ -59,6 +73,7 @@ function valuesOf(args: readonly string[], cores: number) {
         pp: { type: "string", default: "512" },
         tg: { type: "string", default: "64" },
         concurrency: { type: "string", default: "4,8" },
+        instructions: { type: "string", default: "native" },
         "peers-dir": { type: "string" },
         write: { type: "boolean", default: false },
       },

@@ -12,6 +12,7 @@ export const RESULT_PATH = "bench/results/latest.json";
 export const ENGINE_PATHS = {
   model: "bench/results/engine.json",
   synthetic: "bench/results/engine-synthetic.json",
+  avx2: "bench/results/engine-avx2.json",
 } as const;
 /** See `RESULT_PATH`. */
 export const PAGE_PATH = "docs/performance.md";
@@ -170,7 +171,8 @@ function engineSections(engines: readonly EngineReport[]): string[] {
   return [
     "## The engine alone",
     "The decoder in a process of its own, without node and HTTP, in turns with llama.cpp's own " +
-    "programs and with a loop that only reads memory. Medians; memory is what loading adds at most.",
+    "programs and with a loop that only reads memory. Medians; memory is what loading adds at most. " +
+    "With `--instructions avx2` both use AVX2 alone, as most processors have to.",
     ...engines.flatMap(({ command, startedAt, tool, model, settings, rows }) => [
       ["```sh", `npx -y ${command}`, "```"].join("\n"),
       `${model.file}: ${formatBytes(model.weightBytes)} of weights, of which ` +

