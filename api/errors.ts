@@ -77,11 +77,15 @@ export function errorResponse(thrown: unknown): Response {
 /** Values that fields of a request may well hold, by path with `*` for an index, for hints. */
 export type Examples = Readonly<Record<string, unknown>>;
 
-/** `input` as `schema` reads it. @throws {AppError} `invalid_request` with the field at fault. */
+/**
+ * `input` as `schema` reads it. `advice` has examples for hints, or is the hint for any fault where
+ * no one field mends it.
+ * @throws {AppError} `invalid_request` with the field at fault.
+ */
 export function parse<S extends z.ZodType>(
   schema: S,
   input: unknown,
-  examples: Examples = {},
+  advice: Examples | string = {},
 ): z.output<S> {
   const result = schema.safeParse(input);
   if (result.success) return result.data;
@@ -90,7 +94,7 @@ export function parse<S extends z.ZodType>(
   const place = param === "" ? "the request" : `"${param}"`;
   const message = `Cannot read ${place}: found ${found}, ${needed} needed`;
   const shape: Shape = schema instanceof z.ZodObject ? schema.shape : {};
-  const hint = nextStep(issue, shape, examples);
+  const hint = typeof advice === "string" ? advice : nextStep(issue, shape, advice);
   throw new AppError("invalid_request", message, { param: param || undefined, hint });
 }
 
@@ -102,7 +106,7 @@ function nextStep(issue: Issue, shape: Shape, examples: Examples): string {
   const { param, isMissing, isUnknown } = issue;
   if (param === "") return `send an object such as ${JSON.stringify(requiredOf(shape, examples))}`;
   if (isUnknown) {
-    const meant = Object.keys(shape).find((name) => distance(name, param) <= SLIPS_MAX);
+    const meant = Object.keys(shape).find((name) => isSlip(param, name));
     return meant === undefined ? `leave "${param}" out` : `did you mean "${meant}"?`;
   }
   const own = JSON.stringify(examples[param.replace(/\d+/g, "*")]);
@@ -112,6 +116,12 @@ function nextStep(issue: Issue, shape: Shape, examples: Examples): string {
   const otherwise = isOptional(shape[field]) ? `, or leave "${field}" out` : "";
   const needed = value === undefined ? issue.needed : `a value such as ${value}`;
   return `set "${param}" to ${needed}${otherwise}`;
+}
+
+/** Whether a few slips make one name the other; a name of which all is a slip is none. */
+function isSlip(found: string, meant: string): boolean {
+  const slips = distance(found, meant);
+  return slips <= SLIPS_MAX && slips < Math.min(found.length, meant.length);
 }
 
 /** The smallest request that has all that it must have. */

@@ -43,7 +43,9 @@ const CreateRequest = z.strictObject({
 });
 
 const PLACE_EXAMPLES = { model_id: "MODEL", node_ids: ["NODE_ID"] };
-const CREATE_EXAMPLES = { instance: { [KIND]: { instanceId: "ID", shardAssignments: {} } } };
+
+/** A whole instance is too much for an example, and a part of one would be refused again. */
+const CREATE_INSTEAD = 'send POST /place_instance {"model_id":"MODEL"} instead';
 
 const seconds = z.coerce.number().min(0).max(WAIT_SECONDS_MAX);
 
@@ -69,7 +71,7 @@ export function instanceRoutes(router: Router, options: RouteOptions): void {
   });
   router.post("/instance", async (c) => {
     const json = await readJson(c.req.raw, limits);
-    const { instance } = parse(CreateRequest, json, CREATE_EXAMPLES);
+    const { instance } = parse(CreateRequest, json, CREATE_INSTEAD);
     const commandId = CommandId.parse(gateway.newId());
     await gateway.submit({ type: "CreateInstance", commandId, instance });
     const [shard] = Object.values(instance.shardAssignments.runnerToShard);

@@ -1,5 +1,6 @@
+import { corrupt } from "./corrupt_file.ts";
 import { AppError } from "./errors.ts";
-import { corrupt, GgufCursor, type GgufValue, ShortRead } from "./gguf_cursor.ts";
+import { GgufCursor, type GgufValue, ShortRead } from "./gguf_cursor.ts";
 import { GgufMetadata, show } from "./gguf_metadata.ts";
 import type { ModelId } from "./ids.ts";
 import { ModelCard } from "./model_card.ts";

@@ -1,4 +1,4 @@
-import { AppError } from "./errors.ts";
+import { corrupt } from "./corrupt_file.ts";
 
 /** A value of a GGUF's metadata; 64-bit integers become the nearest number. */
 export type GgufValue = number | string | boolean | readonly GgufValue[];
@@ -10,15 +10,6 @@ const NESTING_MAX = 3;
 
 /** The numbers of the types that `value` reads. */
 const VALUE_TYPES = "0 to 12";
-
-/** What to do about a file that has other bytes than its publisher's. */
-export const FETCH_AGAIN =
-  "the file is damaged or its download is incomplete; fetch it again and compare its SHA-256";
-
-/** The refusal of a damaged GGUF file. */
-export function corrupt(file: string, found: string, hint = FETCH_AGAIN): AppError {
-  return new AppError("corrupt_model", `Cannot read "${file}": ${found}`, { hint });
-}
 
 /** Raised inside the parser alone: the bytes at hand end before the header does. */
 export class ShortRead extends Error {}

@@ -1,5 +1,5 @@
+import { corrupt } from "./corrupt_file.ts";
 import type { GgufHeader } from "./gguf.ts";
-import { corrupt } from "./gguf_cursor.ts";
 
 /** Longest piece of a wrong value that a message repeats. */
 const VALUE_CHARS_MAX = 60;

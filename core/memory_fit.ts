@@ -41,6 +41,26 @@ export function freeBytes(
   return Math.max(0, reported - promised);
 }
 
+/** What would be free on a node without an instance of it: its promise gone, its weights freed. */
+export function freeBytesWithout(
+  instance: Instance,
+  { state, memory, nodeId }: {
+    readonly state: State;
+    readonly memory: ReadonlyMap<NodeId, NodeMemory>;
+    readonly nodeId: NodeId;
+  },
+): number | undefined {
+  const reported = memory.get(nodeId);
+  const rank = rankOn(instance, nodeId);
+  if (!reported || !rank) return undefined;
+  const instances = new Map(state.instances);
+  instances.delete(instance.instanceId);
+  const weightBytes = isLoaded(state, instance) ? rank.shard.modelCard.storageSize.inBytes : 0;
+  const ramAvailableBytes = reported.ramAvailableBytes + weightBytes;
+  const freed = new Map(memory).set(nodeId, { ...reported, ramAvailableBytes });
+  return freeBytes({ ...state, instances }, freed, nodeId);
+}
+
 function isLoaded(state: State, instance: Instance): boolean {
   const loaded = ["RunnerLoaded", "RunnerWarmingUp", "RunnerReady", "RunnerRunning"];
   return runnersOf(instance).every((id) =>

@@ -1,6 +1,6 @@
 import type { InstanceId, NodeId } from "./ids.ts";
 import { rankOn } from "./instance.ts";
-import { freeBytes, neededBytes } from "./memory_fit.ts";
+import { freeBytes, freeBytesWithout, neededBytes } from "./memory_fit.ts";
 import type { ModelCard } from "./model_card.ts";
 import type { NodeMemory } from "./node_info.ts";
 import type { State } from "./state.ts";
@@ -44,7 +44,7 @@ export function remedy(
   if (!most) return "ask again in a second: a node reports its memory once it has started";
   const shorter = contextThatFits(card, most.free);
   if (shorter !== undefined) return `exo instance create ${card.modelId} --context ${shorter}`;
-  const freed = instanceInTheWay(state, most, needed);
+  const freed = instanceInTheWay(state, memory, { nodeId: most.nodeId, needed });
   if (freed !== undefined) return `make room: exo instance delete ${freed}`;
   return `choose a smaller model, or one with fewer bits per weight, for the ${
     formatBytes(most.free)
@@ -63,14 +63,16 @@ function contextThatFits(card: ModelCard, free: number): number | undefined {
 /** The smallest instance of a node without which the model would fit. */
 function instanceInTheWay(
   state: State,
-  { nodeId, free }: { readonly nodeId: NodeId; readonly free: number },
-  needed: number,
+  memory: ReadonlyMap<NodeId, NodeMemory>,
+  { nodeId, needed }: { readonly nodeId: NodeId; readonly needed: number },
 ): InstanceId | undefined {
-  const held = [...state.instances.values()].flatMap((instance) => {
+  const candidates = [...state.instances.values()].flatMap((instance) => {
     const rank = rankOn(instance, nodeId);
-    const bytes = rank && neededBytes(rank.shard.modelCard, instance.config?.contextTokens);
-    return bytes === undefined ? [] : [{ instanceId: instance.instanceId, bytes }];
+    if (!rank) return [];
+    // Recounted, not added up: what is promised beyond the memory is owed before anything is free.
+    const free = freeBytesWithout(instance, { state, memory, nodeId }) ?? 0;
+    const bytes = neededBytes(rank.shard.modelCard, instance.config?.contextTokens);
+    return free < needed ? [] : [{ instanceId: instance.instanceId, bytes }];
   });
-  return held.sort((a, b) => a.bytes - b.bytes).find(({ bytes }) => free + bytes >= needed)
-    ?.instanceId;
+  return candidates.sort((a, b) => a.bytes - b.bytes)[0]?.instanceId;
 }

@@ -1,6 +1,6 @@
 import { z } from "zod";
+import { corrupt } from "./corrupt_file.ts";
 import { AppError } from "./errors.ts";
-import { FETCH_AGAIN } from "./gguf_cursor.ts";
 import type { ModelId } from "./ids.ts";
 import { show } from "./issues.ts";
 import { ModelCard } from "./model_card.ts";
@@ -51,10 +51,6 @@ const RawTensor = z.object({
   shape: z.array(length).max(32),
   data_offsets: z.tuple([length, length]),
 });
-
-function corrupt(file: string, found: string, hint = FETCH_AGAIN): AppError {
-  return new AppError("corrupt_model", `Cannot read "${file}": ${found}`, { hint });
-}
 
 /** What to do about a JSON file that lacks something. */
 const PUBLISHED = "fetch the file again as it was published with the weights";

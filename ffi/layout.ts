@@ -49,7 +49,7 @@ export interface Layout {
   readonly libraryPath: string;
   /** Backends, versions and memory as the probe found them. */
   readonly devicePath: string;
-  /** Changes with the wheels, the shim's sources, the platform and the build of MLX. */
+  /** Changes with the wheels, the shim's sources and flags, the platform and the build of MLX. */
   readonly stamp: string;
 }
 
@@ -62,11 +62,7 @@ export function nativeLayout(): Layout {
   const variant = chooseVariant({ os, arch, wanted: Deno.env.get("EXO_MLX") });
   const wheels = WHEELS[variant];
   const wheelsStamp = digest([variant, os, arch, JSON.stringify(wheels)]);
-  const stamp = digest([
-    wheelsStamp,
-    ...[...SOURCES, ...HEADERS, ...kernelFiles()].map(sourceText),
-    ...kernelFiles().flatMap((name) => kernelFlags(name)),
-  ]);
+  const stamp = stampOf(wheelsStamp);
   const root = join(cacheDir(), "native");
   const libraryDir = join(root, `shim-${stamp}`);
   return {
@@ -79,6 +75,18 @@ export function nativeLayout(): Layout {
     devicePath: join(libraryDir, "device.json"),
     stamp,
   };
+}
+
+/** The stamp of what is compiled over these wheels: it changes with a source or a kernel's flags. */
+export function stampOf(
+  wheelsStamp: string,
+  flagsOf: (kernel: string) => readonly string[] = (kernel) => kernelFlags(kernel),
+): string {
+  return digest([
+    wheelsStamp,
+    ...[...SOURCES, ...HEADERS, ...kernelFiles()].map(sourceText),
+    ...kernelFiles().flatMap(flagsOf),
+  ]);
 }
 
 /** Whether the setup has nothing to do; folders appear whole or not at all, so a look is enough. */

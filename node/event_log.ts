@@ -197,25 +197,33 @@ export class EventLog {
 
   #write(durable: boolean, statements: () => void): void {
     this.#db.exec(`PRAGMA synchronous = ${durable ? "FULL" : "NORMAL"}`);
-    this.#db.exec("BEGIN IMMEDIATE");
     try {
+      this.#db.exec("BEGIN IMMEDIATE");
       statements();
       this.#db.exec("COMMIT");
     } catch (cause) {
       // On a full disk SQLite has undone the transaction by itself already.
       if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
-      const message = cause instanceof Error ? cause.message : String(cause);
-      // Without the path: clients are told this, too.
-      throw new AppError(
-        "storage_failed",
-        `Cannot write the event log "${LOG_FILE}": ${message}, some room needed`,
-        {
-          hint: "free space on the disk of the node's data directory (df shows it), then ask again",
-          cause,
-        },
-      );
+      throw unwritten(cause instanceof Error ? cause.message : String(cause), cause);
     }
   }
+}
+
+/** Why the log cannot be written; without its path, since clients are told this, too. */
+function unwritten(said: string, cause: unknown): AppError {
+  const [needed, hint] = /full/i.test(said)
+    ? [
+      "some room needed",
+      "free space on the disk of the node's data directory (df shows it), then ask again",
+    ]
+    : /constraint/i.test(said)
+    ? ["entries that no other has written needed", "start the node again: it reads its log anew"]
+    : [
+      "a file needed that can be written",
+      "make the disk of the node's data directory writable (dmesg shows its faults), then ask again",
+    ];
+  const message = `Cannot write the event log "${LOG_FILE}": ${said}, ${needed}`;
+  return new AppError("storage_failed", message, { hint, cause });
 }
 
 /** Why the log cannot be opened; SQLite has one sentence for several reasons. */

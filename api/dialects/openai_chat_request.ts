@@ -56,7 +56,7 @@ const Body = z.strictObject({
   functions: optional(z.array(z.unknown())),
   tool_choice: anything,
   function_call: anything,
-  logit_bias: optional(z.record(z.string(), z.number())),
+  logit_bias: optional(z.record(z.string(), z.unknown())),
   logprobs: optional(z.boolean()),
   top_logprobs: optional(z.int().min(0)),
   frequency_penalty: optional(z.number().min(-2).max(2)),

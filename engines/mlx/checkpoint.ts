@@ -4,6 +4,7 @@ import { openFolder } from "./folder_checkpoint.ts";
 import { openGguf } from "./gguf_checkpoint.ts";
 import type { WeightSource } from "./weight_source.ts";
 import type { Quantization } from "./weights.ts";
+import type { Wording } from "./wording.ts";
 
 /** A model on disk, its headers read and checked, its weights not yet. */
 export interface Checkpoint {
@@ -16,6 +17,8 @@ export interface Checkpoint {
   /** Tokens after which an answer is complete. */
   readonly eosIds: readonly number[];
   quantizationOf(path: string): Quantization | undefined;
+  /** What messages call its parts. */
+  readonly wording: Wording;
   /**
    * The weights, packed for the CPU kernels or as MLX reads them. As many as the headers name, or it
    * throws. Work on them may begin at once, in the background.

@@ -12,6 +12,7 @@ import type { TokenizerSource } from "../text/tokenizer.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { tensorSource } from "./weight_source.ts";
 import type { Quantization } from "./weights.ts";
+import { FOLDER_WORDING } from "./wording.ts";
 
 const JsonObject = z.record(z.string(), z.unknown());
 
@@ -38,6 +39,7 @@ export function openFolder(folder: string): Checkpoint {
     tokenizer: readTokenizer(folder),
     eosIds: eosIds(generationConfig, config),
     quantizationOf,
+    wording: FOLDER_WORDING,
     openWeights: (isPacked) =>
       tensorSource(openTensors(folder, files), { isPacked, quantizationOf }),
   };

@@ -6,40 +6,13 @@ import { fileName } from "../text/files.ts";
 import { configFromGguf, readGgufHeader } from "../text/gguf_file.ts";
 import { eosIdsFromGguf, tokenizerFromGguf } from "../text/gguf_tokenizer.ts";
 import type { Checkpoint } from "./checkpoint.ts";
+import { ggufWording, huggingFaceName } from "./gguf_names.ts";
 import { readVector } from "./gguf_vector.ts";
 import { tensorSource, type WeightEntry, type WeightSource } from "./weight_source.ts";
 import type { Quantization } from "./weights.ts";
 
 /** Weights that share a scale in Q4_0, Q4_1 and Q8_0. */
 const GGUF_GROUP = 32;
-
-const TOP: Readonly<Record<string, string>> = {
-  token_embd: "model.embed_tokens",
-  output_norm: "model.norm",
-  output: "lm_head",
-};
-
-const BLOCK: Readonly<Record<string, string>> = {
-  attn_q: "self_attn.q_proj",
-  attn_k: "self_attn.k_proj",
-  attn_v: "self_attn.v_proj",
-  attn_output: "self_attn.o_proj",
-  ffn_gate: "mlp.gate_proj",
-  ffn_up: "mlp.up_proj",
-  ffn_down: "mlp.down_proj",
-  attn_norm: "input_layernorm",
-  ffn_norm: "post_attention_layernorm",
-};
-
-/** `model.layers.3.self_attn.q_proj.weight` of `blk.3.attn_q.weight`; others stay as they are. */
-function huggingFaceName(name: string): string {
-  const [, stem = "", kind = ""] = /^(.*)\.([^.]+)$/.exec(name) ?? [];
-  const top = TOP[stem];
-  if (top) return `${top}.${kind}`;
-  const [, layer, part = ""] = /^blk\.(\d+)\.(.+)$/.exec(stem) ?? [];
-  const inBlock = BLOCK[part];
-  return layer && inBlock ? `model.layers.${layer}.${inBlock}.${kind}` : name;
-}
 
 /** Opens a GGUF file. @throws {AppError} as {@linkcode openCheckpoint} does. */
 export function openGguf(path: string): Checkpoint {
@@ -65,6 +38,7 @@ export function openGguf(path: string): Checkpoint {
     },
     eosIds: eosIdsFromGguf(metadata),
     quantizationOf,
+    wording: ggufWording(metadata.architecture),
     openWeights: (isPacked) =>
       isPacked
         ? packedSource(path, header, config)

@@ -26,7 +26,8 @@ export function* loadWeights(
   using source = opened ?? checkpoint.openWeights(isPacked);
   // Freed also when the caller stops half-way.
   using loading = new DisposableStack();
-  const weights = loading.use(new Weights({ isPacked, quantizationOf: checkpoint.quantizationOf }));
+  const { quantizationOf, wording } = checkpoint;
+  const weights = loading.use(new Weights({ isPacked, quantizationOf, wording }));
   const layers = Array.from({ length: layerCount }, (_, i) => `model.layers.${i}.`);
   const layerOf = ({ name }: WeightEntry) => layers.findIndex((layer) => name.startsWith(layer));
   const groups = Map.groupBy(source.entries, layerOf);

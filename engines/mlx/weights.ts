@@ -1,5 +1,6 @@
 import { PackedMatrix, type QuantizeMode, type Tensor } from "../../ffi/mod.ts";
 import { AppError } from "../../core/errors.ts";
+import { FOLDER_WORDING, type Wording } from "./wording.ts";
 
 /** How the weight of one linear is quantised. */
 export interface Quantization {
@@ -8,14 +9,13 @@ export interface Quantization {
   readonly mode: QuantizeMode;
 }
 
-const MIXED =
-  "the weights and config.json are of two models, or damaged; fetch both from one place again";
-
 /** What {@linkcode Weights} are. */
 export interface WeightsOptions {
   /** Whether matrices are packed for the CPU kernels. */
   readonly isPacked?: boolean;
   readonly quantizationOf?: (path: string) => Quantization | undefined;
+  /** What messages call them and their settings; by default as in a folder. */
+  readonly wording?: Wording;
 }
 
 /**
@@ -24,13 +24,17 @@ export interface WeightsOptions {
  */
 export class Weights implements Disposable {
   readonly isPacked: boolean;
+  readonly wording: Wording;
   readonly #all = new Map<string, Tensor | PackedMatrix>();
   readonly #quantizationOf: (path: string) => Quantization | undefined;
   readonly #unused = new Set<string>();
   readonly #derived: Disposable[] = [];
 
-  constructor({ isPacked = false, quantizationOf = () => undefined }: WeightsOptions = {}) {
+  constructor(options: WeightsOptions = {}) {
+    const { isPacked = false, quantizationOf = () => undefined, wording = FOLDER_WORDING } =
+      options;
     this.isPacked = isPacked;
+    this.wording = wording;
     this.#quantizationOf = quantizationOf;
   }
 
@@ -50,8 +54,10 @@ export class Weights implements Disposable {
    */
   take(name: string, shape?: readonly number[]): Tensor {
     const tensor = this.optional(name);
-    if (!tensor) throw missing(name);
-    if (shape && tensor.shape.join() !== shape.join()) throw misshapen(name, tensor.shape, shape);
+    if (!tensor) throw this.#missing(name);
+    if (shape && tensor.shape.join() !== shape.join()) {
+      throw this.#misshapen(name, tensor.shape, shape);
+    }
     return tensor;
   }
 
@@ -59,7 +65,9 @@ export class Weights implements Disposable {
   optional(name: string): Tensor | undefined {
     this.#unused.delete(name);
     const found = this.#all.get(name);
-    if (found instanceof PackedMatrix) throw misshapen(name, [found.outputs, found.inputs], []);
+    if (found instanceof PackedMatrix) {
+      throw this.#misshapen(name, [found.outputs, found.inputs], []);
+    }
     return found;
   }
 
@@ -70,11 +78,11 @@ export class Weights implements Disposable {
   takeMatrix(name: string, { outputs, inputs }: Record<"outputs" | "inputs", number>) {
     this.#unused.delete(name);
     const found = this.#all.get(name);
-    if (!found) throw missing(name);
+    if (!found) throw this.#missing(name);
     const needed = [outputs, inputs];
-    if (!(found instanceof PackedMatrix)) throw misshapen(name, found.shape, needed);
+    if (!(found instanceof PackedMatrix)) throw this.#misshapen(name, found.shape, needed);
     const shape = [found.outputs, found.inputs];
-    if (shape.join() !== needed.join()) throw misshapen(name, shape, needed);
+    if (shape.join() !== needed.join()) throw this.#misshapen(name, shape, needed);
     return found;
   }
 
@@ -108,11 +116,12 @@ export class Weights implements Disposable {
   requireAllUsed(): void {
     const [first] = this.#unused;
     if (first === undefined) return;
+    const { noun, tensor } = this.wording;
     throw new AppError(
       "unsupported_model",
-      `Cannot build the model: found tensors without a place in it, such as "${first}" ` +
+      `Cannot build the model: found tensors without a place in it, such as "${tensor(first)}" ` +
         `(${this.#unused.size} in all), none needed`,
-      { hint: "choose a checkpoint of the text model alone, without adapters, experts or vision" },
+      { hint: `choose a ${noun} of the text model alone, without adapters, experts or vision` },
     );
   }
 
@@ -121,14 +130,17 @@ export class Weights implements Disposable {
     this.#derived.length = 0;
     this.#all.clear();
   }
-}
 
-function missing(name: string): AppError {
-  const message = `Cannot build the model: no tensor "${name}" found, one needed`;
-  return new AppError("corrupt_model", message, { hint: MIXED });
-}
+  #missing(name: string): AppError {
+    return this.#mixed(`no tensor "${this.wording.tensor(name)}" found, one needed`);
+  }
 
-function misshapen(name: string, shape: readonly number[], needed: readonly number[]): AppError {
-  const message = `Cannot build the model: tensor "${name}" is [${shape}], [${needed}] needed`;
-  return new AppError("corrupt_model", message, { hint: MIXED });
+  #misshapen(name: string, shape: readonly number[], needed: readonly number[]): AppError {
+    return this.#mixed(`tensor "${this.wording.tensor(name)}" is [${shape}], [${needed}] needed`);
+  }
+
+  #mixed(found: string): AppError {
+    const message = `Cannot build the model: ${found}`;
+    return new AppError("corrupt_model", message, { hint: this.wording.mixed });
+  }
 }

@@ -10,6 +10,7 @@ import { firstIssue } from "../../core/issues.ts";
 import { requireKnownArchitecture } from "../../core/safetensors.ts";
 import { Scope } from "../../ffi/mod.ts";
 import type { Weights } from "../mlx/weights.ts";
+import type { Wording } from "../mlx/wording.ts";
 import { llama, LlamaArgs } from "./llama.ts";
 import type { TextModel } from "./text_model.ts";
 
@@ -20,7 +21,7 @@ function of<S extends z.ZodType>(
   schema: S,
   build: (args: z.output<S>, weights: Weights) => TextModel,
 ): ModelBuilder {
-  return (config, weights) => build(parseArgs(schema, config), weights);
+  return (config, weights) => build(parseArgs(schema, config, weights.wording), weights);
 }
 
 const MODELS: Readonly<Record<string, ModelBuilder>> = {
@@ -31,17 +32,19 @@ const MODELS: Readonly<Record<string, ModelBuilder>> = {
 /** The `model_type`s that {@linkcode buildModel} knows. */
 export const MODEL_TYPES: readonly string[] = Object.keys(MODELS);
 
-function parseArgs<S extends z.ZodType>(schema: S, config: unknown): z.output<S> {
+function parseArgs<S extends z.ZodType>(
+  schema: S,
+  config: unknown,
+  { noun, settings, setting }: Wording,
+): z.output<S> {
   const parsed = schema.safeParse(config);
   if (parsed.success) return parsed.data;
-  const { param, found, needed } = firstIssue(parsed.error, config);
+  const issue = firstIssue(parsed.error, config);
+  const [param, needed] = [setting(issue.param), setting(issue.needed)];
   throw new AppError(
     "unsupported_model",
-    `Cannot build the model: found ${found} as "${param}" of its config, ${needed} needed`,
-    {
-      hint:
-        `choose a checkpoint with ${needed} as "${param}"; one that should have it, fetch again`,
-    },
+    `Cannot build the model: found ${issue.found} as "${param}" of its ${settings}, ${needed} needed`,
+    { hint: `choose a ${noun} with ${needed} as "${param}"; one that should have it, fetch again` },
   );
 }
 

@@ -29,7 +29,8 @@ export class ChatTemplate {
         "unsupported_model",
         `Cannot parse ${what}: ${reason(error)}, a Jinja template needed`,
         {
-          hint: "fetch the model again, or mend chat_template in its tokenizer_config.json",
+          hint: "fetch the model again, or mend its chat_template (tokenizer_config.json; " +
+            "in a GGUF, tokenizer.chat_template)",
           cause: error,
         },
       );

@@ -16,6 +16,7 @@ import {
   memoryOf,
   MODEL,
   nodeStarted,
+  reported,
 } from "../support/cluster.ts";
 
 const KV_BYTES_PER_TOKEN = 1_024;
@@ -39,26 +40,71 @@ function remedyFor(
   return remedy(state, memory, { card, needed: neededBytes(card), nodeIds });
 }
 
-Deno.test("remedy() proposes a context that place() then takes", () => {
-  const hint = remedyFor(card(100), { freeMib: 104 });
-  const contextTokens = Number(/--context (\d+)$/.exec(hint)?.[1]);
-  equal(hint, `exo instance create ${MODEL} --context 4096`);
+/** Whether place() takes a model on {@linkcode A}. */
+function isTaken(
+  card: ModelCard,
+  { freeMib, state = nodes, contextTokens }: {
+    freeMib: number;
+    state?: typeof nodes;
+    contextTokens?: number;
+  },
+): boolean {
   const request = {
     modelId: MODEL,
     sharding: "Pipeline",
     instanceMeta: "MlxRing",
     minNodes: 1,
-    config: { contextTokens },
+    ...(contextTokens === undefined ? {} : { config: { contextTokens } }),
   } as const;
-  const asked = { instanceId: instanceId("i"), card: card(100), request };
-  ok(place(nodes, memoryOf(104 * MIB, [A]), asked).ok);
+  const asked = { instanceId: instanceId("new"), card, request };
+  return place(state, memoryOf(freeMib * MIB, [A]), asked).ok;
+}
+
+Deno.test("remedy() proposes a context that place() then takes", () => {
+  const hint = remedyFor(card(100), { freeMib: 104 });
+  const contextTokens = Number(/--context (\d+)$/.exec(hint)?.[1]);
+  equal(hint, `exo instance create ${MODEL} --context 4096`);
+  ok(isTaken(card(100), { freeMib: 104, contextTokens }));
 });
 
+/** Instances on {@linkcode A} by their weights in MiB, some of them loaded. */
+function holding(held: Readonly<Record<string, number>>, loaded: readonly string[] = []) {
+  const instances = Object.entries(held).map(([id, mib]) =>
+    created(instanceOf(id, [A], { card: cardOf({ storageSize: { inBytes: mib * MIB } }) }))
+  );
+  const reports = loaded.map((id) => reported(`${id}:0`, "RunnerReady"));
+  return fold([...instances, ...reports], nodes);
+}
+
 Deno.test("remedy() names an instance whose memory would do, the smallest of them", () => {
-  const held = (id: string, mib: number) =>
-    created(instanceOf(id, [A], { card: cardOf({ storageSize: { inBytes: mib * MIB } }) }));
-  const state = fold([held("small", 10), held("large", 300), held("largest", 400)], nodes);
+  const state = holding({ small: 10, large: 300, largest: 400 });
   equal(remedyFor(card(200), { freeMib: 720, state }), "make room: exo instance delete large");
+});
+
+Deno.test("remedy() names an instance only if place() takes the model once it is gone", () => {
+  interface Case {
+    readonly free: number;
+    readonly held: Readonly<Record<string, number>>;
+    readonly loaded: readonly string[];
+    readonly found: string | undefined;
+  }
+  const cases: readonly Case[] = [
+    { free: 50, held: { x: 300 }, loaded: [], found: undefined },
+    { free: 250, held: { x: 300 }, loaded: [], found: "x" },
+    { free: 50, held: { x: 300 }, loaded: ["x"], found: "x" },
+    { free: 50, held: { x: 300, y: 200 }, loaded: ["x"], found: undefined },
+    { free: 50, held: { x: 300, y: 100 }, loaded: ["x"], found: "x" },
+  ];
+  for (const { free, held, loaded, found } of cases) {
+    const hint = remedyFor(card(200), { freeMib: free, state: holding(held, loaded) });
+    const [, proposed] = /^make room: exo instance delete (\w+)$/.exec(hint) ?? [];
+    equal(proposed, found, JSON.stringify({ free, held, loaded }));
+    if (proposed === undefined) continue;
+    const rest = Object.entries(held).filter(([id]) => id !== proposed);
+    const freed = loaded.includes(proposed) ? held[proposed] ?? 0 : 0;
+    const state = holding(Object.fromEntries(rest), loaded.filter((id) => id !== proposed));
+    ok(isTaken(card(200), { freeMib: free + freed, state }));
+  }
 });
 
 Deno.test("remedy() says so when nothing but a smaller model would help", () => {

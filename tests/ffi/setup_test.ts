@@ -3,7 +3,8 @@ import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { DeviceFacts } from "../../ffi/probe.ts";
 import { ensureSetup } from "../../ffi/setup.ts";
-import { nativeLayout } from "../../ffi/layout.ts";
+import { kernelFlags } from "../../ffi/kernels/flags.ts";
+import { kernelFiles, nativeLayout, stampOf } from "../../ffi/layout.ts";
 import "./support.ts";
 
 /** What `setup_child.ts` prints. */
@@ -87,6 +88,17 @@ Deno.test("setup in this process gives the library and its stamp, the same each 
   assert.deepEqual(await ensureSetup(), first);
   assert.ok(first.libraryPath.includes(first.stamp));
   assert.match(first.stamp, /^[0-9a-f]{16}$/);
+});
+
+Deno.test("the stamp of the library changes with the flags of any kernel", () => {
+  const { stamp, wheelsDir } = nativeLayout();
+  const wheelsStamp = basename(wheelsDir).replace("wheels-", "");
+  assert.equal(stampOf(wheelsStamp, (kernel) => kernelFlags(kernel)), stamp);
+  const sources = kernelFiles().filter((name) => name.endsWith(".cpp"));
+  const stamps = sources.map((changed) =>
+    stampOf(wheelsStamp, (name) => [...kernelFlags(name), ...(name === changed ? ["-g"] : [])])
+  );
+  assert.equal(new Set([stamp, ...stamps]).size, sources.length + 1);
 });
 
 Deno.test("setup leaves a library that EXO_MLX_LIBRARY names to whoever named it", async () => {

@@ -84,6 +84,8 @@ export const BAD_FIELDS: Readonly<Record<string, object>> = {
   "verbosity": { verbosity: "high" },
   "an unknown field": { frobnicate: 1 },
   "a misspelt field": { temprature: 1 },
+  "a field that is a slip away from one letter": { nn: 1 },
+  "a field as short as its slips": { id: 1 },
   "the prompt is longer than the context": messages({ content: words(CONTEXT_TOKENS + 1) }),
 };
 

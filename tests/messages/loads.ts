@@ -116,6 +116,21 @@ const GGUFS: Readonly<Record<string, Partial<GgufParts>>> = {
   "a GGUF of a mixture of experts": entries(["llama.expert_count", GGUF.u32, 8]),
   "a GGUF without the epsilon of its norms": entries(...CHAT_READY),
   "a GGUF without the tensors of its model": entries(...CHAT_READY, EPSILON),
+  "a GGUF of heads that do not divide": {
+    entries: [
+      ...base.entries.filter(([key]) => key !== "llama.attention.head_count"),
+      ["llama.attention.head_count", GGUF.u32, 4],
+      ["llama.attention.head_count_kv", GGUF.u32, 3],
+      ["llama.attention.key_length", GGUF.u32, 2],
+      ...CHAT_READY,
+      EPSILON,
+    ],
+    tensors: [{ name: "blk.0.attn_k.weight", shape: [8, 6], type: GGUF.tensorF32, offset: 0 }],
+  },
+  "a GGUF of a tensor of another shape": {
+    ...entries(...CHAT_READY, EPSILON),
+    tensors: [{ name: "token_embd.weight", shape: [8, 5], type: GGUF.tensorF32, offset: 0 }],
+  },
   "a GGUF of queries that do not fit the heads": {
     entries: [...entries(...CHAT_READY).entries ?? []].map((entry) =>
       entry[0] === "llama.attention.head_count" ? [entry[0], entry[1], 3] : entry

@@ -138,6 +138,11 @@ const PLACEMENTS: readonly Request[] = [
     path: "/instance",
     body: { instance: { MlxStarInstance: {} } },
   },
+  {
+    name: "an instance without shards",
+    path: "/instance",
+    body: { instance: { MlxRingInstance: { instanceId: "ID", shardAssignments: {} } } },
+  },
   { name: "nothing to add", path: "/models/add", body: {} },
   { name: "an empty path to add", path: "/models/add", body: { path: "" } },
   { name: "a relative path to add", path: "/models/add", body: { path: "tiny.gguf" } },

@@ -17,12 +17,13 @@ function indexed(events: readonly Event[], first = 0, epoch = EPOCH): IndexedEve
   return events.map((event, n) => ({ idx: first + n, epoch, event }));
 }
 
-/** That `run` fails with this code; the message says why. */
-function fails(run: () => unknown, code: ErrorCode, message: RegExp): void {
+/** That `run` fails with this code; the message says why, and the hint what to do. */
+function fails(run: () => unknown, code: ErrorCode, message: RegExp, hint = /./): void {
   assert.throws(run, (thrown) => {
     assert.ok(thrown instanceof AppError, String(thrown));
     assert.equal(thrown.code, code);
     assert.match(thrown.message, message);
+    assert.match(thrown.hint ?? "", hint);
     return true;
   });
 }
@@ -87,7 +88,12 @@ Deno.test("an index that is taken is refused, and nothing of its batch is stored
   const log = EventLog.open(dir.path);
   log.append(indexed(EVENTS));
   const batch = [...indexed([nodeStarted(B)], EVENTS.length), ...indexed([nodeStarted(B)], 1)];
-  fails(() => log.append(batch), "storage_failed", /Cannot write the event log/);
+  fails(
+    () => log.append(batch),
+    "storage_failed",
+    /Cannot write the event log .*: UNIQUE constraint failed: events\.idx, entries .* needed$/,
+    /start the node again/,
+  );
   assert.equal(encodeState(log.replay().state), encodeState(fold(EVENTS)));
   log.append(indexed([nodeStarted(B)], EVENTS.length));
   assert.equal(log.replay().state.nodes.size, 2);
@@ -230,11 +236,25 @@ Deno.test("a write that the disk refuses is an error, and the log goes on", asyn
   fails(
     write,
     "storage_failed",
-    /Cannot write the event log "log.sqlite": database or disk is full/,
+    /Cannot write the event log "log.sqlite": database or disk is full, some room needed$/,
+    /free space/,
   );
   assert.equal(log.nextCounter("still writable"), 1);
   assert.equal(log.replay().state.lastEventAppliedIdx, 2);
   log.close();
+});
+
+Deno.test("a write that fails is not blamed on a full disk unless it is full", async () => {
+  for (const said of ["disk I/O error", "attempt to write a readonly database"]) {
+    await using dir = await TempDir.make();
+    EventLog.open(dir.path).close();
+    const raise = `SELECT RAISE(ABORT, '${said}')`;
+    execute(dir.path, `CREATE TRIGGER broken BEFORE INSERT ON events BEGIN ${raise}; END`);
+    const log = EventLog.open(dir.path);
+    const message = new RegExp(`: ${said}, a file needed that can be written$`);
+    fails(() => log.append(indexed(EVENTS)), "storage_failed", message, /writable/);
+    log.close();
+  }
 });
 
 Deno.test("counters count up from 1, apart from each other, across reopening", async () => {

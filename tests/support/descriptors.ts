@@ -18,17 +18,17 @@ export async function settledDescriptors(pids: readonly number[]): Promise<strin
 }
 
 /**
- * The open descriptors, by kind, once at most `leftMax` are open that were not `before`.
+ * The open descriptors, by kind, once none is open that was not `before`.
  * @throws those that stayed open.
  */
 export async function descriptorsAsBefore(
   pids: readonly number[],
-  { before, leftMax = 0 }: { readonly before: readonly string[]; readonly leftMax?: number },
+  { before }: { readonly before: readonly string[] },
 ): Promise<string[]> {
   let open: string[] = [];
   await eventually("descriptors are closed", async () => {
     open = await descriptors(pids);
-    return added(before, open).length <= leftMax;
+    return added(before, open).length === 0;
   }).catch(() => fail(`descriptors stayed open: ${added(before, open).join(", ")}`));
   return open;
 }

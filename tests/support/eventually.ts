@@ -1,4 +1,4 @@
-import { setInterval } from "node:timers/promises";
+import { setInterval, setTimeout } from "node:timers/promises";
 
 /** How often a condition outside our own process is looked at, and for how long. */
 const LOOK_MS = 10;
@@ -14,6 +14,19 @@ export async function eventually(
   for await (const _ of setInterval(LOOK_MS)) {
     if (await predicate()) return;
     if (performance.now() - started > patienceMs) throw new Error(`Waited in vain until ${what}`);
+  }
+}
+
+/** What `promise` gives. @throws when it has given nothing after `limitMs`. */
+export async function within<T>(what: string, promise: Promise<T>, limitMs: number): Promise<T> {
+  const over = new AbortController();
+  const late = setTimeout(limitMs, undefined, { signal: over.signal }).then(() => {
+    throw new Error(`Waited ${limitMs} ms in vain for ${what}`);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    over.abort();
   }
 }
 

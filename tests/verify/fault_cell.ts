@@ -7,7 +7,7 @@ import type { FakeScript } from "../../engines/fake.ts";
 import type { Node } from "../../node/node.ts";
 import { instanceId } from "../support/cluster.ts";
 import { descriptorsAsBefore, settledDescriptors } from "../support/descriptors.ts";
-import { eventually, isAlive } from "../support/eventually.ts";
+import { eventually, isAlive, within } from "../support/eventually.ts";
 import { liveBytes } from "../support/live_bytes.ts";
 import {
   addTinyModel,
@@ -28,8 +28,8 @@ const TINY = new URL("../golden/models/tiny-tied", import.meta.url).pathname;
 /** How soon a client, or whoever waits for the instance, hears of a fault. */
 const HEARD_MS = 10_000;
 
-/** Descriptors that a cell may leave open on the node. */
-const DESCRIPTORS_LEFT_MAX = 0;
+/** How long an answer is awaited; beyond `HEARD_MS`, to tell late from never. */
+const ANSWER_MS_MAX = 3 * HEARD_MS;
 
 /** Most that what is alive on the node may grow over a cell. */
 const LIVE_GROWTH_SHARE_MAX = 0.05;
@@ -72,7 +72,7 @@ export async function measureCell(cell: Cell, folder: string): Promise<CellRepor
     const began = { open: await settledDescriptors(PIDS), liveBytes: await liveBytes() };
     await strikeOnce(scene, cell, instanceId("struck"));
     const ended = {
-      open: await descriptorsAsBefore(PIDS, { before: began.open, leftMax: DESCRIPTORS_LEFT_MAX }),
+      open: await descriptorsAsBefore(PIDS, { before: began.open }),
       liveBytes: await liveBytes(),
     };
     const most = Math.floor(began.liveBytes * (1 + LIVE_GROWTH_SHARE_MAX));
@@ -119,8 +119,9 @@ async function placeInstance({ node, modelId }: Scene, id: InstanceId): Promise<
 
 /** Asks, and expects a whole answer. */
 async function isWell({ node, modelId, engine }: Scene): Promise<void> {
-  const { chunks } = await node.generate(modelId, question("all is well"), never);
-  const answer = await collect(chunks);
+  const asked = node.generate(modelId, question("all is well"), never)
+    .then(({ chunks }) => collect(chunks));
+  const answer = await within("a whole answer", asked, ANSWER_MS_MAX);
   assert.equal(answer.at(-1)?.type, "Finish");
   if (engine === "fake") assert.equal(textOf(answer), "all is well");
 }
@@ -165,14 +166,15 @@ const STATUS = { idle: "RunnerReady", load: "RunnerLoading", warmup: "RunnerWarm
 async function answerBreaksOff(at: Scene, fault: Fault, pids: readonly number[]): Promise<void> {
   const { node, modelId } = at;
   const startedAt = performance.now();
-  const answer = node.generate(modelId, question("one two three"), never)
-    .then(({ chunks }) => collect(chunks));
+  const heard = node.generate(modelId, question("one two three"), never)
+    .then(({ chunks }) => collect(chunks))
+    .then(
+      (chunks) => chunks.flatMap((chunk) => chunk.type === "Error" ? [chunk.error.code] : []),
+      (error) => error instanceof AppError ? [error.code] : [String(error)],
+    );
   if (pids.length > 0) await requestIsInside(at, fault);
   hit(fault, pids);
-  const codes = await answer.then(
-    (chunks) => chunks.flatMap((chunk) => chunk.type === "Error" ? [chunk.error.code] : []),
-    (error) => error instanceof AppError ? [error.code] : [String(error)],
-  );
+  const codes = await within("the end of the answer", heard, ANSWER_MS_MAX);
   assert.deepEqual(codes, ["runner_failed"]);
   assert.ok(performance.now() - startedAt < HEARD_MS, "the client waited too long");
 }

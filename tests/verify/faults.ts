@@ -36,17 +36,29 @@ export interface CellReport {
 
 const MAIN = new URL("./fault_cell_main.ts", import.meta.url).pathname;
 
+/** How long a cell may take; most take a few seconds. */
+const CELL_MS_MAX = 180_000;
+
 /**
  * Lets a fault happen to a runner of a node that has a process of its own, so that what the node
  * holds can be told from what a test does.
- * @throws what does not hold; see `fault_cell.ts`.
+ * @throws what does not hold; see `fault_cell.ts`. A cell that hangs is killed, and told of too.
  */
 export async function runCell(cell: Cell): Promise<CellReport> {
   const flags = ["--no-check", "--v8-flags=--expose-gc"];
-  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+  const child = new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", ...flags, MAIN, JSON.stringify(cell)],
-  }).output();
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  let isLate = false;
+  const deadline = setTimeout(() => {
+    isLate = true;
+    child.kill("SIGKILL");
+  }, CELL_MS_MAX);
+  const { success, stdout, stderr } = await child.output().finally(() => clearTimeout(deadline));
   const [said, complaint] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  if (isLate) throw new Error(`Waited ${CELL_MS_MAX} ms in vain for the cell's end: ${complaint}`);
   if (!success) throw new Error(complaint);
   return JSON.parse(said ?? "");
 }
