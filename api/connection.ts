@@ -18,6 +18,7 @@ export class Connection extends Duplex {
   readonly #buffer = new Uint8Array(READ_BYTES);
   #idleMs = 0;
   #idleTimer: ReturnType<typeof setTimeout> | undefined;
+  #requestTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(socket: Deno.TcpConn, unreadMs: number) {
     super();
@@ -38,6 +39,19 @@ export class Connection extends Duplex {
     clearTimeout(this.#idleTimer);
     if (ms > 0) this.#idleTimer = setTimeout(() => this.emit("timeout"), ms);
     return this;
+  }
+
+  /**
+   * Closes the connection unless its newest request is complete within `ms`. Those before it are
+   * complete, since a head is read only after the body before it.
+   */
+  limitRequest(request: { readonly complete: boolean }, ms: number): void {
+    clearTimeout(this.#requestTimer);
+    if (this.destroyed) return;
+    const end = () => {
+      if (!request.complete) this.destroy();
+    };
+    this.#requestTimer = setTimeout(end, ms);
   }
 
   /** As `node:http` calls it: closes the connection once all is sent. */
@@ -94,6 +108,7 @@ export class Connection extends Duplex {
 
   override _destroy(error: Error | null, done: Done): void {
     clearTimeout(this.#idleTimer);
+    clearTimeout(this.#requestTimer);
     this.#socket.close();
     done(error);
   }

@@ -1,4 +1,5 @@
 import { type IncomingMessage, Server, type ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import { Connection } from "./connection.ts";
 import { CONNECTIONS_MAX, connectionsFor, descriptorsMax } from "./descriptors.ts";
@@ -170,7 +171,9 @@ function serverFor(app: Router, limits: ConnectionLimits): HttpServer {
     return app.fetch(request, bindings);
   }, { overrideGlobalObjects: false });
   const handle = (incoming: IncomingMessage, outgoing: ServerResponse) => {
-    endLate(incoming, limits.requestTimeoutMs);
+    // As `#take` gave it; `node:http` believes that it is a socket of its own.
+    const connection = incoming.socket as Duplex as Connection;
+    connection.limitRequest(incoming, limits.requestTimeoutMs);
     void answer(incoming, outgoing);
   };
   const { headTimeoutMs, idleTimeoutMs } = limits;
@@ -184,13 +187,4 @@ function serverFor(app: Router, limits: ConnectionLimits): HttpServer {
   // Whereupon it begins to look at connections whose head is late.
   server.emit("listening");
   return server;
-}
-
-/** Closes the connection of a request that is not complete in time. */
-function endLate(incoming: IncomingMessage, timeoutMs: number): void {
-  const end = () => {
-    if (!incoming.complete) incoming.socket.destroy();
-  };
-  const timer = setTimeout(end, timeoutMs);
-  incoming.once("close", () => clearTimeout(timer));
 }

@@ -128,6 +128,17 @@ Deno.test("a body that comes while its request has a limit leaves the connection
   match(await exchange(connection, LAST), /^HTTP\/1.1 200 OK/);
 });
 
+Deno.test("a client that leaves before its body ends leaves no timer behind", {
+  sanitizeOps: true,
+  sanitizeResources: true,
+}, async () => {
+  await using api = await served({ connectionsMax: 1 });
+  const connection = await api.connect();
+  match(await reply(connection, `${HEAD}Content-Length: 1\r\n\r\n`), /^HTTP\/1.1 200 OK/);
+  connection.close();
+  await eventually("there is room again", () => answers(api.url));
+});
+
 Deno.test("a whole reply that nobody reads is given up", async () => {
   // Only once the first connection is closed is there room for another.
   await using api = await served({ unreadMs: 200, connectionsMax: 1 });
