@@ -174,6 +174,8 @@ function serverFor(app: Router, limits: ConnectionLimits): HttpServer {
     // As `#take` gave it; `node:http` believes that it is a socket of its own.
     const connection = incoming.socket as Duplex as Connection;
     connection.limitRequest(incoming, limits.requestTimeoutMs);
+    // An answer may take longer than a connection may be idle: with a listener it goes on.
+    outgoing.on("timeout", () => {});
     void answer(incoming, outgoing);
   };
   const { headTimeoutMs, idleTimeoutMs } = limits;
@@ -184,6 +186,11 @@ function serverFor(app: Router, limits: ConnectionLimits): HttpServer {
     // It would not look at a request any more whose reply is sent.
     requestTimeout: 0,
   }, handle);
+  // The first byte after a reply sets this limit in place of the idle one. A connection has it from
+  // the start, so it must not be shorter than that of a head.
+  server.timeout = Math.max(headTimeoutMs, idleTimeoutMs);
+  // A refusal of its own would pass by the limit of a request.
+  server.on("checkExpectation", handle);
   // Whereupon it begins to look at connections whose head is late.
   server.emit("listening");
   return server;

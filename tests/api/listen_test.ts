@@ -108,6 +108,45 @@ Deno.test("a request whose head does not end is answered, and its connection clo
   match(await exchange(connection, "GET /node_id HTTP/1.1\r\nHost: "), /^HTTP\/1.1 408 /);
 });
 
+Deno.test("bytes after a reply leave the connection with its idle limit", async () => {
+  await using api = await served({ headTimeoutMs: 250, idleTimeoutMs: 250 });
+  const later = async (head: string, rest: string) => {
+    using connection = await api.connect();
+    match(await reply(connection, `${head}\r\n`), /^HTTP\/1.1 200 OK/);
+    equal(await exchange(connection, rest), "");
+  };
+  await Promise.all([
+    later(HEAD, "\r\n"),
+    later(`${HEAD}Content-Length: 1\r\n`, "1"),
+    later(`${HEAD}Transfer-Encoding: chunked\r\n`, "0\r\n\r\n"),
+  ]);
+});
+
+Deno.test("a request that expects what nobody knows has the limits of others", async () => {
+  await using api = await served({ requestTimeoutMs: 250 });
+  using connection = await api.connect();
+  const text = await exchange(connection, `${HEAD}Expect: bananas\r\nContent-Length: 2\r\n\r\n1`);
+  match(text, /^HTTP\/1.1 200 OK[^]*"node-1"/);
+});
+
+Deno.test("an answer that takes longer than the idle limit is sent", async () => {
+  await using api = await served({ headTimeoutMs: 250, idleTimeoutMs: 250 });
+  const { promise: due, resolve } = Promise.withResolvers<void>();
+  const { promise: asked, resolve: onAsked } = Promise.withResolvers<void>();
+  api.gateway.accept = () => (onAsked(), due);
+  using connection = await api.connect();
+  const body = JSON.stringify(chatOf());
+  const head = `POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n` +
+    `Connection: close\r\nContent-Length: ${body.length}\r\n\r\n`;
+  await send(connection, head + body);
+  await asked;
+  // The limit of a later connection has passed once that is closed.
+  using later = await api.connect();
+  await untilClosed(later);
+  resolve();
+  match(await untilClosed(connection), /^HTTP\/1.1 200 OK[^]*"stop"/);
+});
+
 Deno.test("a body that its route ignores has a limit too, after the reply", async () => {
   await using api = await served({ requestTimeoutMs: 250 });
   const ignored = async (framing: string) => {
