@@ -122,6 +122,20 @@ Deno.test("bytes after a reply leave the connection with its idle limit", async 
   ]);
 });
 
+Deno.test("empty lines, however many, do not keep a connection open", async () => {
+  await using api = await served({ headTimeoutMs: 250, idleTimeoutMs: 250 });
+  using connection = await api.connect();
+  await reply(connection, `${HEAD}\r\n`);
+  let isClosed = false;
+  const closed = untilClosed(connection).finally(() => isClosed = true);
+  const lines = eventually("the connection is closed", async () => {
+    await send(connection, "\r\n").catch(() => {});
+    return isClosed;
+  });
+  const [text] = await Promise.all([closed, lines]);
+  equal(text, "");
+});
+
 Deno.test("a request that expects what nobody knows has the limits of others", async () => {
   await using api = await served({ requestTimeoutMs: 250 });
   using connection = await api.connect();
