@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import { type IncomingMessage, Server, type ServerResponse } from "node:http";
 import type { Duplex } from "node:stream";
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
@@ -170,13 +171,16 @@ function serverFor(app: Router, limits: ConnectionLimits): HttpServer {
     const bindings: Bindings = { remoteAddress: incoming.socket.remoteAddress };
     return app.fetch(request, bindings);
   }, { overrideGlobalObjects: false });
+  // Under Deno, all timers and promises that come of a request hold it and its connection, also
+  // those that outlast it, as of a message to other nodes. Out here none is known to them.
+  const outside = AsyncLocalStorage.snapshot();
   const handle = (incoming: IncomingMessage, outgoing: ServerResponse) => {
     // As `#take` gave it; `node:http` believes that it is a socket of its own.
     const connection = incoming.socket as Duplex as Connection;
     connection.limitRequest(incoming, limits.requestTimeoutMs);
     // An answer may take longer than a connection may be idle: with a listener it goes on.
     outgoing.on("timeout", () => {});
-    void answer(incoming, outgoing);
+    outside(() => void answer(incoming, outgoing));
   };
   const { headTimeoutMs, idleTimeoutMs } = limits;
   const server = new HttpServer({

@@ -1,4 +1,6 @@
 import { equal, match, ok } from "node:assert/strict";
+import { executionAsyncResource } from "node:async_hooks";
+import { IncomingMessage } from "node:http";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import {
@@ -190,6 +192,18 @@ Deno.test("a client that leaves before its body ends leaves no timer behind", {
   match(await reply(connection, `${HEAD}Content-Length: 1\r\n\r\n`), /^HTTP\/1.1 200 OK/);
   connection.close();
   await eventually("there is room again", () => answers(api.url));
+});
+
+Deno.test("what is begun for a request does not hold it", async () => {
+  await using api = await served({});
+  let holder: unknown;
+  api.gateway.accept = () => {
+    holder = executionAsyncResource();
+  };
+  const body = JSON.stringify(chatOf());
+  await rawRequest(api.url, { method: "POST", path: "/v1/chat/completions", body });
+  ok(holder);
+  ok(!(holder instanceof IncomingMessage));
 });
 
 Deno.test("a whole reply that nobody reads is given up", async () => {
