@@ -16,8 +16,8 @@ export class Connection extends Duplex {
   readonly #socket: Deno.TcpConn;
   readonly #unreadMs: number;
   readonly #buffer = new Uint8Array(READ_BYTES);
-  #idleMs = 0;
   #idleTimer: ReturnType<typeof setTimeout> | undefined;
+  #requestTimer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(socket: Deno.TcpConn, unreadMs: number) {
     super();
@@ -32,12 +32,28 @@ export class Connection extends Duplex {
     }
   }
 
-  /** As `node:http` calls it: emits `timeout` once nothing has come for `ms`; 0 waits for ever. */
+  /**
+   * As `node:http` calls it: emits `timeout` in `ms`, or never for 0. Bytes do not put it off, as
+   * they do for a socket: `node:http` sets it anew where that matters.
+   */
   setTimeout(ms: number): this {
-    this.#idleMs = ms;
     clearTimeout(this.#idleTimer);
+    if (this.destroyed) return this;
     if (ms > 0) this.#idleTimer = setTimeout(() => this.emit("timeout"), ms);
     return this;
+  }
+
+  /**
+   * Closes the connection unless its newest request is complete within `ms`. Those before it are
+   * complete, since a head is read only after the body before it.
+   */
+  limitRequest(request: { readonly complete: boolean }, ms: number): void {
+    clearTimeout(this.#requestTimer);
+    if (this.destroyed) return;
+    const end = () => {
+      if (!request.complete) this.destroy();
+    };
+    this.#requestTimer = setTimeout(end, ms);
   }
 
   /** As `node:http` calls it: closes the connection once all is sent. */
@@ -51,7 +67,6 @@ export class Connection extends Duplex {
     try {
       const count = await this.#socket.read(this.#buffer);
       if (this.destroyed) return;
-      if (this.#idleMs > 0) this.setTimeout(this.#idleMs);
       this.push(count === null ? null : this.#buffer.slice(0, count));
     } catch (error) {
       this.destroy(error as Error);
@@ -94,6 +109,7 @@ export class Connection extends Duplex {
 
   override _destroy(error: Error | null, done: Done): void {
     clearTimeout(this.#idleTimer);
+    clearTimeout(this.#requestTimer);
     this.#socket.close();
     done(error);
   }

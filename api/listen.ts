@@ -1,4 +1,6 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import { type IncomingMessage, Server, type ServerResponse } from "node:http";
+import type { Duplex } from "node:stream";
 import { getRequestListener, type HttpBindings } from "@hono/node-server";
 import { Connection } from "./connection.ts";
 import { CONNECTIONS_MAX, connectionsFor, descriptorsMax } from "./descriptors.ts";
@@ -169,9 +171,16 @@ function serverFor(app: Router, limits: ConnectionLimits): HttpServer {
     const bindings: Bindings = { remoteAddress: incoming.socket.remoteAddress };
     return app.fetch(request, bindings);
   }, { overrideGlobalObjects: false });
+  // Under Deno, all timers and promises that come of a request hold it and its connection, also
+  // those that outlast it, as of a message to other nodes. Out here none is known to them.
+  const outside = AsyncLocalStorage.snapshot();
   const handle = (incoming: IncomingMessage, outgoing: ServerResponse) => {
-    endLate(incoming, limits.requestTimeoutMs);
-    void answer(incoming, outgoing);
+    // As `#take` gave it; `node:http` believes that it is a socket of its own.
+    const connection = incoming.socket as Duplex as Connection;
+    connection.limitRequest(incoming, limits.requestTimeoutMs);
+    // An answer may take longer than a connection may be idle: with a listener it goes on.
+    outgoing.on("timeout", () => {});
+    outside(() => void answer(incoming, outgoing));
   };
   const { headTimeoutMs, idleTimeoutMs } = limits;
   const server = new HttpServer({
@@ -181,16 +190,12 @@ function serverFor(app: Router, limits: ConnectionLimits): HttpServer {
     // It would not look at a request any more whose reply is sent.
     requestTimeout: 0,
   }, handle);
+  // The first byte after a reply sets this limit in place of the idle one. A connection has it from
+  // the start, so it must not be shorter than that of a head.
+  server.timeout = Math.max(headTimeoutMs, idleTimeoutMs);
+  // A refusal of its own would pass by the limit of a request.
+  server.on("checkExpectation", handle);
   // Whereupon it begins to look at connections whose head is late.
   server.emit("listening");
   return server;
-}
-
-/** Closes the connection of a request that is not complete in time. */
-function endLate(incoming: IncomingMessage, timeoutMs: number): void {
-  const end = () => {
-    if (!incoming.complete) incoming.socket.destroy();
-  };
-  const timer = setTimeout(end, timeoutMs);
-  incoming.once("close", () => clearTimeout(timer));
 }

@@ -46,9 +46,10 @@ export class PendingGeneration {
     this.#channel.end();
   }
 
-  /** Ends it with an error unless the worker does so itself within a moment. */
+  /** Ends it with an error unless the worker does so itself within a moment, or nobody listens. */
   failSoon(error: ErrorInfo): void {
-    if (this.#ended || this.#lastWord !== undefined) return;
+    const isAbandoned = this.#abandon.signal.aborted;
+    if (this.#ended || isAbandoned || this.#lastWord !== undefined) return;
     this.#lastWord = setTimeout(() => this.fail(error), LAST_WORD_MS);
   }
 

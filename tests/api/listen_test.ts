@@ -1,4 +1,6 @@
 import { equal, match, ok } from "node:assert/strict";
+import { executionAsyncResource } from "node:async_hooks";
+import { IncomingMessage } from "node:http";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import {
@@ -44,22 +46,49 @@ async function served(connections: Partial<ConnectionLimits>) {
   };
 }
 
+/** Longest time until a connection is closed. */
+const CLOSED_MS_MAX = 20_000;
+
+const HEAD = "GET /node_id HTTP/1.1\r\nHost: localhost\r\n";
+const LAST = `${HEAD}Connection: close\r\n\r\n`;
+
+async function send(connection: Deno.Conn, text: string): Promise<void> {
+  await connection.write(new TextEncoder().encode(text));
+}
+
 /** Sends text and returns all that comes until the server closes the connection. */
 async function exchange(connection: Deno.Conn, text: string): Promise<string> {
-  await connection.write(new TextEncoder().encode(text));
+  await send(connection, text);
   return await untilClosed(connection);
 }
 
+/** Sends text and returns what comes up to the end of a reply to `/node_id`. */
+async function reply(connection: Deno.Conn, text: string): Promise<string> {
+  await send(connection, text);
+  return await readText(connection, (got) => got.endsWith('"node-1"'));
+}
+
 async function untilClosed(connection: Deno.Conn): Promise<string> {
+  const { promise: late, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error("The connection stayed open")), CLOSED_MS_MAX);
+  try {
+    return await Promise.race([readText(connection), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function readText(connection: Deno.Conn, isEnough = (_: string) => false): Promise<string> {
   const buffer = new Uint8Array(16_384);
   const decoder = new TextDecoder();
   let text = "";
-  for (;;) {
+  while (!isEnough(text)) {
     // With bytes of ours unread, a server that closes resets the connection.
     const count = await connection.read(buffer).catch(() => null);
-    if (count === null) return text;
+    if (count === null) break;
     text += decoder.decode(buffer.subarray(0, count), { stream: true });
   }
+  return text;
 }
 
 /** Whether the node answers on a connection of its own. */
@@ -71,9 +100,8 @@ async function answers(url: string): Promise<boolean> {
 Deno.test("a connection serves one request after another, and is closed when idle", async () => {
   await using api = await served({ idleTimeoutMs: 1 });
   using connection = await api.connect();
-  const get = "GET /node_id HTTP/1.1\r\nHost: localhost\r\n\r\n";
-  const text = await exchange(connection, get + get);
-  equal(text.match(/HTTP\/1.1 200 OK/g)?.length, 2, text);
+  match(await reply(connection, `${HEAD}\r\n`), /^HTTP\/1.1 200 OK/);
+  match(await exchange(connection, `${HEAD}\r\n`), /^HTTP\/1.1 200 OK/);
 });
 
 Deno.test("a request whose head does not end is answered, and its connection closed", async () => {
@@ -82,24 +110,100 @@ Deno.test("a request whose head does not end is answered, and its connection clo
   match(await exchange(connection, "GET /node_id HTTP/1.1\r\nHost: "), /^HTTP\/1.1 408 /);
 });
 
+Deno.test("bytes after a reply leave the connection with its idle limit", async () => {
+  await using api = await served({ headTimeoutMs: 250, idleTimeoutMs: 250 });
+  const later = async (head: string, rest: string) => {
+    using connection = await api.connect();
+    match(await reply(connection, `${head}\r\n`), /^HTTP\/1.1 200 OK/);
+    equal(await exchange(connection, rest), "");
+  };
+  await Promise.all([
+    later(HEAD, "\r\n"),
+    later(`${HEAD}Content-Length: 1\r\n`, "1"),
+    later(`${HEAD}Transfer-Encoding: chunked\r\n`, "0\r\n\r\n"),
+  ]);
+});
+
+Deno.test("empty lines, however many, do not keep a connection open", async () => {
+  await using api = await served({ headTimeoutMs: 250, idleTimeoutMs: 250 });
+  using connection = await api.connect();
+  await reply(connection, `${HEAD}\r\n`);
+  let isClosed = false;
+  const closed = untilClosed(connection).finally(() => isClosed = true);
+  const lines = eventually("the connection is closed", async () => {
+    await send(connection, "\r\n").catch(() => {});
+    return isClosed;
+  });
+  const [text] = await Promise.all([closed, lines]);
+  equal(text, "");
+});
+
+Deno.test("a request that expects what nobody knows has the limits of others", async () => {
+  await using api = await served({ requestTimeoutMs: 250 });
+  using connection = await api.connect();
+  const text = await exchange(connection, `${HEAD}Expect: bananas\r\nContent-Length: 2\r\n\r\n1`);
+  match(text, /^HTTP\/1.1 200 OK[^]*"node-1"/);
+});
+
+Deno.test("an answer that takes longer than the idle limit is sent", async () => {
+  await using api = await served({ headTimeoutMs: 250, idleTimeoutMs: 250 });
+  const { promise: due, resolve } = Promise.withResolvers<void>();
+  const { promise: asked, resolve: onAsked } = Promise.withResolvers<void>();
+  api.gateway.accept = () => (onAsked(), due);
+  using connection = await api.connect();
+  const body = JSON.stringify(chatOf());
+  const head = `POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n` +
+    `Connection: close\r\nContent-Length: ${body.length}\r\n\r\n`;
+  await send(connection, head + body);
+  await asked;
+  // The limit of a later connection has passed once that is closed.
+  using later = await api.connect();
+  await untilClosed(later);
+  resolve();
+  match(await untilClosed(connection), /^HTTP\/1.1 200 OK[^]*"stop"/);
+});
+
 Deno.test("a body that its route ignores has a limit too, after the reply", async () => {
   await using api = await served({ requestTimeoutMs: 250 });
   const ignored = async (framing: string) => {
     using connection = await api.connect();
-    const head = `GET /node_id HTTP/1.1\r\nHost: localhost\r\n${framing}\r\n\r\n`;
-    const text = await exchange(connection, `${head}1`);
+    const text = await exchange(connection, `${HEAD}${framing}\r\n\r\n1`);
     match(text, /^HTTP\/1.1 200 OK[^]*"node-1"/);
   };
   await Promise.all(["Content-Length: 1000", "Transfer-Encoding: chunked"].map(ignored));
 });
 
 Deno.test("a body that comes while its request has a limit leaves the connection open", async () => {
-  await using api = await served({ requestTimeoutMs: 1 });
+  await using api = await served({ requestTimeoutMs: 250 });
   using connection = await api.connect();
-  const get = "GET /node_id HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\n\r\n1";
-  const last = "GET /node_id HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-  const text = await exchange(connection, get + last);
-  equal(text.match(/HTTP\/1.1 200 OK/g)?.length, 2, text);
+  match(await reply(connection, `${HEAD}Content-Length: 1\r\n\r\n1`), /^HTTP\/1.1 200 OK/);
+  // The limit of a later request has passed once its connection is closed.
+  using later = await api.connect();
+  await exchange(later, `${HEAD}Content-Length: 1\r\n\r\n`);
+  match(await exchange(connection, LAST), /^HTTP\/1.1 200 OK/);
+});
+
+Deno.test("a client that leaves before its body ends leaves no timer behind", {
+  sanitizeOps: true,
+  sanitizeResources: true,
+}, async () => {
+  await using api = await served({ connectionsMax: 1 });
+  const connection = await api.connect();
+  match(await reply(connection, `${HEAD}Content-Length: 1\r\n\r\n`), /^HTTP\/1.1 200 OK/);
+  connection.close();
+  await eventually("there is room again", () => answers(api.url));
+});
+
+Deno.test("what is begun for a request does not hold it", async () => {
+  await using api = await served({});
+  let holder: unknown;
+  api.gateway.accept = () => {
+    holder = executionAsyncResource();
+  };
+  const body = JSON.stringify(chatOf());
+  await rawRequest(api.url, { method: "POST", path: "/v1/chat/completions", body });
+  ok(holder);
+  ok(!(holder instanceof IncomingMessage));
 });
 
 Deno.test("a whole reply that nobody reads is given up", async () => {

@@ -118,3 +118,12 @@ Deno.test("abandon() ends the reader, releases the writer and tells who asked", 
   assert.deepEqual(heard, ["early", "late"]);
   assert.deepEqual(await rest(one), []);
 });
+
+Deno.test("a generation that nobody waits for waits for no last word", {
+  sanitizeOps: true,
+  sanitizeResources: true,
+}, () => {
+  const one = pending();
+  one.abandon();
+  one.failSoon({ code: "runner_failed", message: "The answer broke off" });
+});

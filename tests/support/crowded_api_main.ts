@@ -24,6 +24,8 @@ function free(): void {
   say("free");
 }
 
+// Deno sets up signals at some time after the start, and panics if there is no descriptor for them.
+Deno.addSignalListener("SIGUSR2", () => {});
 const { url } = await serveApi(new FakeGateway(), {
   hostname: "127.0.0.1",
   port: 0,
