@@ -29,6 +29,7 @@ const CMAKE_FLAGS = [
 
 /** For which instructions llama.cpp is compiled: this machine's own, or some that many have. */
 export const INSTRUCTIONS = ["native", "avx2"] as const;
+/** One of them. */
 export type Instructions = (typeof INSTRUCTIONS)[number];
 
 const INSTRUCTION_FLAGS: Readonly<Record<Instructions, readonly string[]>> = {
