@@ -10,12 +10,32 @@ export const Usage = z.object({
 });
 export type Usage = z.infer<typeof Usage>;
 
+/** How likely a token was by the model alone, before penalties, bias and temperature. */
+export const TokenLogprob = z.object({
+  tokenId: z.number().int().min(0),
+  /** What the token is; parts of a character have no text of their own. */
+  bytes: z.array(z.number().int().min(0).max(255)),
+  logprob: z.number().max(0),
+});
+export type TokenLogprob = z.infer<typeof TokenLogprob>;
+
+/** A chosen token, and the likeliest ones in its place, by descending probability. */
+export const TokenLogprobs = TokenLogprob.extend({ top: z.array(TokenLogprob) });
+export type TokenLogprobs = z.infer<typeof TokenLogprobs>;
+
+/** How much of a prompt was found in the prefix cache: exact is all that can be. */
+export const PrefixCacheHit = z.enum(["none", "partial", "exact"]);
+export type PrefixCacheHit = z.infer<typeof PrefixCacheHit>;
+
 /** Speed of one generation, measured by the engine. */
 export const GenerationStats = z.object({
   promptTokensPerSecond: z.number().min(0),
   /** (n − 1) tokens over the time between the first and the last; 0 for one token. */
   generationTokensPerSecond: z.number().min(0),
   peakMemoryBytes: z.number().min(0),
+  /** From the request's arrival at the engine to its first step. */
+  queueMilliseconds: z.number().min(0).optional(),
+  prefixCacheHit: PrefixCacheHit.optional(),
   /** Where the time between the first and the last token went; absent where the engine cannot say. */
   decode: z.object({
     steps: z.number().int().min(0),
@@ -42,7 +62,13 @@ export const Chunk = z.discriminatedUnion("type", [
     processedTokens: z.number().int().min(0),
     totalTokens: z.number().int().min(0),
   }),
-  z.object({ type: z.literal("Token"), text: z.string(), tokenId: z.number().int().min(0) }),
+  /** Text that `tokenId` completed; `logprobs`, where wanted, are those of all its tokens. */
+  z.object({
+    type: z.literal("Token"),
+    text: z.string(),
+    tokenId: z.number().int().min(0),
+    logprobs: z.array(TokenLogprobs).optional(),
+  }),
   z.object({
     type: z.literal("Finish"),
     finishReason: FinishReason,

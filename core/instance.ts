@@ -15,7 +15,9 @@ export type InstanceMeta = z.infer<typeof InstanceMeta>;
 export const InstanceConfig = z.object({
   /** Longest prompt plus answer in tokens; memory is reserved for it. */
   contextTokens: z.number().int().min(1).max(16_777_216).optional(),
-  /** Generations that may be queued or running at once. */
+  /** Bits of a cached key or value; absent: as the device keeps them best, 16 mostly. */
+  kvBits: z.union([z.literal(8), z.literal(4)]).optional(),
+  /** Generations computed at once; further ones wait in the queue. */
   maxConcurrentRequests: z.number().int().min(1).max(1024).optional(),
   /** Most prompt tokens that one step takes. */
   prefillChunkTokens: z.number().int().min(1).max(65_536).optional(),

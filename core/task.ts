@@ -44,6 +44,15 @@ export const STOP_CHARS_MAX = 256;
 /** Most stop strings of one request. */
 export const STOP_STRINGS_MAX = 16;
 
+/** Longest name of a client. */
+export const CLIENT_CHARS_MAX = 256;
+
+/** Most tokens with a bias of their own. */
+export const LOGIT_BIAS_MAX = 1_024;
+
+/** Most alternatives that are told beside each token. */
+export const TOP_LOGPROBS_MAX = 20;
+
 /** What a generation is asked for. Lives on the API node; the ranks that serve it fetch it. */
 export const TextGenerationPayload = z.object({
   messages: z.array(ChatMessage).min(1).max(10_000),
@@ -53,5 +62,16 @@ export const TextGenerationPayload = z.object({
   stop: z.array(z.string().min(1).max(STOP_CHARS_MAX)).max(STOP_STRINGS_MAX),
   /** 64 bits as decimal digits: JSON numbers cannot hold them. */
   seed: z.string().regex(/^\d{1,20}$/),
+  /** Added to the logits of these tokens: (id, bias). */
+  logitBias: z.array(z.tuple([z.number().int().min(0), z.number().min(-100).max(100)]))
+    .max(LOGIT_BIAS_MAX).optional(),
+  /** Log-probability of each token, with this many of the likeliest beside it; absent: none. */
+  topLogprobs: z.number().int().min(0).max(TOP_LOGPROBS_MAX).optional(),
+  /** Goes on after tokens that end an answer, for benchmarks. */
+  ignoreEos: z.boolean().optional(),
+  /** Whether keys and values of earlier requests are used, and these are kept; absent: yes. */
+  usePrefixCache: z.boolean().optional(),
+  /** Who asks: an instance shares its time evenly between those that are named differently. */
+  client: z.string().max(CLIENT_CHARS_MAX).optional(),
 });
 export type TextGenerationPayload = z.infer<typeof TextGenerationPayload>;
