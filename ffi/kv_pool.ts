@@ -4,13 +4,23 @@ import { check, native } from "./bind.ts";
 /** Positions of a block, in every layer. */
 export const KV_BLOCK_POSITIONS = 32;
 
+/** What a cache keeps of a key's or value's number, in the order that the shim counts them. */
+const KV_DTYPES = ["float32", "float16", "q8", "q4"] as const;
+
+/**
+ * Type of cached keys and values. q8 and q4 keep codes of 8 and 4 bits, and two float16 for each
+ * position, head and 64 dimensions.
+ */
+export type KvDtype = typeof KV_DTYPES[number];
+
 /** What one layer caches for a position. */
 export interface KvLayer {
   readonly kvHeads: number;
   readonly keyDim: number;
   /** A multiple of 16. */
   readonly valueDim: number;
-  readonly dtype?: "float32" | "float16";
+  /** float32 where it is not said. */
+  readonly dtype?: KvDtype;
 }
 
 /** Blocks by number; whoever takes one gives it back. Their bytes count as active memory. */
@@ -22,9 +32,9 @@ export class KvPool implements Disposable {
 
   /** @throws {NativeError} when the kernels do not serve such a layer. */
   constructor(layers: readonly KvLayer[]) {
-    const shapes = layers.flatMap(({ kvHeads, keyDim, valueDim, dtype }) => [
+    const shapes = layers.flatMap(({ kvHeads, keyDim, valueDim, dtype = "float32" }) => [
       ...[kvHeads, keyDim, valueDim],
-      dtype === "float16" ? 1 : 0,
+      KV_DTYPES.indexOf(dtype),
     ]);
     const call = native().shim_kv_pool;
     this.id = check("shim_kv_pool", call(Int32Array.from(shapes), layers.length));

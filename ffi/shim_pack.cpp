@@ -331,8 +331,11 @@ int32_t shim_kv_pool(const int32_t* layers, int32_t layer_count) {
     std::vector<ek::KvShape> shapes;
     for (int32_t i = 0; i < layer_count; i++) {
       const int32_t* layer = layers + 4 * i;  // KV heads, key and value widths, type.
-      const ek::Dtype dtype = layer[3] == 0 ? ek::Dtype::f32 : ek::Dtype::f16;
-      shapes.push_back({layer[0], layer[1], layer[2], dtype});
+      if (layer[3] < 0 || layer[3] > int32_t(ek::KvDtype::q4)) {
+        throw std::invalid_argument("a KV cache of type " + std::to_string(layer[3]) +
+                                    ": 0 (f32), 1 (f16), 2 (q8) or 3 (q4) needed");
+      }
+      shapes.push_back({layer[0], layer[1], layer[2], ek::KvDtype(layer[3])});
     }
     return kv_pools().add(std::make_shared<ek::KvPool>(
         std::move(shapes), ek::KvMemory{allocate_block, release_counted}));

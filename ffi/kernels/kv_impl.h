@@ -1,6 +1,7 @@
 // See kv_cache.h.
 #pragma once
 #include "kv_cache.h"
+#include "kv_quantized_impl.h"
 #include "rows_lanes.h"
 
 namespace exo::kernels::EXO_ISA {
@@ -46,8 +47,13 @@ static void append_row(const KvAppendArgs& args, int position, const float* k, c
 static void kv_append(const KvAppendArgs& args, int begin, int end) {
   for (int row = begin; row < end; row++) {
     const float *k = row_of(args.k, row), *v = row_of(args.v, row);
-    if (args.shape.dtype == Dtype::f16) append_row<uint16_t>(args, args.position + row, k, v);
-    else append_row<float>(args, args.position + row, k, v);
+    const int position = args.position + row;
+    switch (args.shape.dtype) {
+      case KvDtype::f32: append_row<float>(args, position, k, v); break;
+      case KvDtype::f16: append_row<uint16_t>(args, position, k, v); break;
+      case KvDtype::q8: append_quantized_row<8>(args, position, k, v); break;
+      case KvDtype::q4: append_quantized_row<4>(args, position, k, v); break;
+    }
   }
 }
 

@@ -8,12 +8,12 @@ namespace exo::kernels {
 static void check(const KvShape& shape) {
   const bool fits = shape.kv_heads > 0 && shape.key_dim > 0 && shape.key_dim <= HEAD_DIM_MAX &&
                     shape.value_dim > 0 && shape.value_dim <= HEAD_DIM_MAX &&
-                    shape.value_dim % 16 == 0 && shape.dtype != Dtype::bf16;
+                    shape.value_dim % 16 == 0;
   if (fits) return;
   throw std::invalid_argument(
       "a KV cache of " + std::to_string(shape.kv_heads) + " heads, keys of " +
       std::to_string(shape.key_dim) + " and values of " + std::to_string(shape.value_dim) +
-      ": up to " + std::to_string(HEAD_DIM_MAX) + " needed, values a multiple of 16, f32 or f16");
+      ": up to " + std::to_string(HEAD_DIM_MAX) + " needed, values a multiple of 16");
 }
 
 KvPool::KvPool(std::vector<KvShape> layers, KvMemory memory)

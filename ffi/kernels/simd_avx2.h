@@ -33,6 +33,10 @@ EXO_INLINE void store_f16(uint16_t* p, F v) {
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), half);
 }
 
+EXO_INLINE I load_u8(const uint8_t* p) {
+  return I(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+
 EXO_INLINE F fma(F a, F b, F c) { return F(_mm256_fmadd_ps(__m256(a), __m256(b), __m256(c))); }
 
 EXO_INLINE F select(I mask, F yes, F no) {

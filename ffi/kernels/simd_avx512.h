@@ -40,6 +40,10 @@ EXO_INLINE void store_f16(uint16_t* p, F v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), half);
 }
 
+EXO_INLINE I load_u8(const uint8_t* p) {
+  return I(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+
 EXO_INLINE F fma(F a, F b, F c) { return F(_mm512_fmadd_ps(__m512(a), __m512(b), __m512(c))); }
 
 EXO_INLINE F select(I mask, F yes, F no) {

@@ -45,6 +45,9 @@ EXO_INLINE void store_f16(uint16_t* p, F v) {
   for (int i = 0; i < WIDTH; i++) p[i] = f32_to_f16(v[i]);
 }
 
+/** WIDTH bytes, each an integer of 0 to 255. */
+EXO_INLINE I load_u8(const uint8_t* p) { return I{p[0], p[1], p[2], p[3]}; }
+
 #if defined(__SSE2__) && !defined(__FMA__)
 static __attribute__((noinline, unused)) F fma_by_library(F a, F b, F c) {
   F r;

@@ -23,6 +23,7 @@ const PROGRAMS: readonly Program[] = [
   { name: "rows_activation_test", args: [] },
   { name: "rows_golden_test", args: [join(GOLDEN, "rows.bin")] },
   { name: "attention_test", args: [], threads: true },
+  { name: "kv_quantized_test", args: [], threads: true },
   { name: "linear_gguf_test", args: [join(GOLDEN, "linear_gguf.bin")] },
 ];
 

@@ -17,6 +17,19 @@ scoped("KvPool counts its blocks as active memory and gives all of it back", () 
   assert.equal(mx.memoryCounters().activeBytes, before);
 });
 
+scoped("KvPool counts a quantised layer's codes, scales and biases", () => {
+  const bytesOf = (dtype: mx.KvDtype, keyDim: number, valueDim = keyDim) => {
+    using pool = new mx.KvPool([{ kvHeads: 3, keyDim, valueDim, dtype }]);
+    return pool.blockBytes / (3 * mx.KV_BLOCK_POSITIONS);
+  };
+  // For each 64 dimensions or what is left of them, two float16.
+  assert.equal(bytesOf("q8", 64), 2 * (64 + 4));
+  assert.equal(bytesOf("q4", 64), 2 * (32 + 4));
+  assert.equal(bytesOf("q4", 128), 2 * (64 + 8));
+  assert.equal(bytesOf("q8", 80), 2 * (80 + 8));
+  assert.equal(bytesOf("q8", 24, 16), 24 + 16 + 8);
+});
+
 scoped("KvPool refuses layers that the kernels do not know", () => {
   assert.throws(() => new mx.KvPool([]), /without layers/);
   const odd = { kvHeads: 1, keyDim: 16, valueDim: 17 };

@@ -29,21 +29,22 @@ struct Case {
   bool sinks = false;
 };
 
+const char* name_of(KvDtype dtype) {
+  const char* names[] = {"f32", "f16", "q8", "q4"};
+  return names[int(dtype)];
+}
+
 std::string describe(Isa isa, const Case& c) {
   return std::string(isa_name(isa)) + ", heads " + std::to_string(c.heads) + "/" +
          std::to_string(c.kv.kv_heads) + " of " + std::to_string(c.kv.key_dim) + "/" +
-         std::to_string(c.kv.value_dim) + (c.kv.dtype == Dtype::f16 ? " f16" : " f32") + ", " +
+         std::to_string(c.kv.value_dim) + " " + name_of(c.kv.dtype) + ", " +
          std::to_string(c.rows) + " rows at " + std::to_string(c.position) + ", window " +
          std::to_string(c.window) + (c.softcap > 0 ? ", softcap" : "") + (c.sinks ? ", sinks" : "");
 }
 
-/** What the cache keeps of a number. */
-float kept(const KvShape& kv, float x) {
-  return kv.dtype == Dtype::f16 ? f16_to_f32(f32_to_f16(x)) : x;
-}
-
 /** The outcome of one row and head in double precision. */
-std::vector<double> expected(const Cache& cache, const AttentionArgs& args, int row, int head) {
+std::vector<double> expected(const Cache& cache, const Kept& kept, const AttentionArgs& args,
+                             int row, int head) {
   const KvShape& kv = cache.shape;
   const size_t kv_head = size_t(head / (args.heads / kv.kv_heads));
   const int position = args.sequences[0].position + row;
@@ -52,18 +53,18 @@ std::vector<double> expected(const Cache& cache, const AttentionArgs& args, int 
   double most = args.sinks ? double(args.sinks[head]) : -HUGE_VAL, sum = 0;
   const int first = args.window > 0 ? std::max(0, position + 1 - args.window) : 0;
   for (size_t p = size_t(first); p <= size_t(position); p++) {
-    const float* k = cache.k.data() + p * cache.k_width() + kv_head * size_t(kv.key_dim);
+    const float* k = kept.k.data() + p * cache.k_width() + kv_head * size_t(kv.key_dim);
     double score = 0;
-    for (int d = 0; d < kv.key_dim; d++) score += double(q[d]) * double(kept(kv, k[d]));
+    for (int d = 0; d < kv.key_dim; d++) score += double(q[d]) * double(k[d]);
     score *= double(args.scale);
     if (args.softcap > 0) score = double(args.softcap) * std::tanh(score / double(args.softcap));
     most = std::fmax(most, scores[p] = score);
   }
   for (size_t p = size_t(first); p <= size_t(position); p++) {
-    const float* v = cache.v.data() + p * cache.v_width() + kv_head * size_t(kv.value_dim);
+    const float* v = kept.v.data() + p * cache.v_width() + kv_head * size_t(kv.value_dim);
     const double weight = std::exp(scores[p] - most);
     sum += weight;
-    for (size_t d = 0; d < out.size(); d++) out[d] += weight * double(kept(kv, v[d]));
+    for (size_t d = 0; d < out.size(); d++) out[d] += weight * double(v[d]);
   }
   if (args.sinks) sum += std::exp(double(args.sinks[head]) - most);
   for (double& value : out) value /= sum;
@@ -127,11 +128,12 @@ void test_case(const Case& c) {
     kernels.attention_rows(query.args, 0, attention_items(query.args));
     if (first.empty()) first = query.out;
     check(same(query.out, first), "%s: instruction sets differ", name.c_str());
+    const Kept kept = cache.kept();
     double worst = 0;
     const int step = is_short ? std::max(1, c.rows / 2) : 1;
     for (int row = 0; row < c.rows; row += step) {
       for (int head = 0; head < c.heads; head++) {
-        const auto wanted = expected(cache, query.args, row, head);
+        const auto wanted = expected(cache, kept, query.args, row, head);
         for (size_t d = 0; d < wanted.size(); d++) {
           const size_t at = size_t(row) * query.args.out.stride;
           const float found = query.out[at + size_t(head) * wanted.size() + d];
@@ -150,27 +152,37 @@ void test_case(const Case& c) {
 }
 
 void test_grid() {
-  const auto shape = [](int kv_heads, int key_dim, int value_dim, Dtype dtype = Dtype::f32) {
+  const auto shape = [](int kv_heads, int key_dim, int value_dim, KvDtype dtype = KvDtype::f32) {
     return KvShape{kv_heads, key_dim, value_dim, dtype};
   };
   std::vector<Case> cases{
       {shape(1, 16, 16), 1, 0, 1},
       {shape(2, 16, 16), 6, 250, 11},
-      {shape(1, 8, 32, Dtype::f16), 5, 300, 2, 40},
+      {shape(1, 8, 32, KvDtype::f16), 5, 300, 2, 40},
       {shape(1, 7, 16), 2, 265, 3, 257, 2.5f, true},
+      {shape(1, 32, 32, KvDtype::q8), 5, 300, 2, 40},
+      {shape(2, 7, 48, KvDtype::q4), 6, 250, 11},
   };
   if (!is_short) {
     cases.push_back({shape(3, 64, 64), 9, 0, 20});
     cases.push_back({shape(3, 64, 64), 9, 250, 13});
-    cases.push_back({shape(2, 24, 48, Dtype::f16), 10, 511, 5});
+    cases.push_back({shape(2, 24, 48, KvDtype::f16), 10, 511, 5});
     cases.push_back({shape(1, 32, 32), 7, 300, 4, 40});
     cases.push_back({shape(2, 32, 32), 4, 270, 9, 257, 0, true});
     cases.push_back({shape(2, 7, 16), 2, 600, 2, 0, 2.5f});
     for (int rows : {1, 2, 3, 15, 16, 17, 33, 64}) {
       for (int position : {0, 1, 31, 200, 255, 256, 700}) {
         cases.push_back({shape(2, 16, 32), 6, position, rows});
-        cases.push_back({shape(1, 16, 16, Dtype::f16), 5, position, rows, 20, 5, true});
+        cases.push_back({shape(1, 16, 16, KvDtype::f16), 5, position, rows, 20, 5, true});
+        cases.push_back({shape(1, 16, 32, KvDtype::q8), 7, position, rows, 20, 5, true});
+        cases.push_back({shape(2, 16, 16, KvDtype::q4), 6, position, rows});
       }
+    }
+    for (KvDtype dtype : {KvDtype::q8, KvDtype::q4}) {
+      cases.push_back({shape(3, 64, 64, dtype), 9, 250, 13});
+      cases.push_back({shape(1, 128, 128, dtype), 8, 1000, 3});
+      cases.push_back({shape(2, 80, 80, dtype), 4, 270, 9, 257, 0, true});
+      cases.push_back({shape(1, 512, 512, dtype), 2, 290, 30, 8});
     }
     cases.push_back({shape(1, 128, 128), 8, 1000, 3});
     cases.push_back({shape(1, 512, 512), 2, 40, 30, 8});
@@ -184,7 +196,7 @@ void test_grid() {
 /** Several sequences in one call, two of which share their first blocks, against each alone. */
 void test_sequences(Isa isa) {
   const RowKernels& kernels = row_kernels(isa);
-  const KvShape kv{2, 16, 32, Dtype::f32};
+  const KvShape kv{2, 16, 32, KvDtype::f32};
   Cache a(kernels, kv, 300, 1), b(kernels, kv, 70, 10), fork(kernels, kv, 290, 20);
   std::copy(a.blocks.begin(), a.blocks.begin() + 4, fork.blocks.begin());
   constexpr int HEADS = 6;
@@ -233,7 +245,7 @@ void test_sequences(Isa isa) {
 /** Odd numbers in keys and values show in the rows that see them, and nowhere else. */
 void test_odd_numbers(Isa isa) {
   const RowKernels& kernels = row_kernels(isa);
-  const KvShape kv{1, 16, 16, Dtype::f32};
+  const KvShape kv{1, 16, 16, KvDtype::f32};
   constexpr int HEADS = 3, CONTEXT = 290, ROWS = 20, FIRST = CONTEXT - ROWS;
   for (int window : {0, 9}) {
     for (int at : {280, 274, 100}) {
@@ -268,7 +280,7 @@ void test_odd_numbers(Isa isa) {
 /** Blocks that no row sees are not touched: they may be gone. */
 void test_freed_blocks(Isa isa) {
   const RowKernels& kernels = row_kernels(isa);
-  Cache cache(kernels, {2, 16, 16, Dtype::f32}, 600, 1);
+  Cache cache(kernels, {2, 16, 16, KvDtype::f32}, 600, 1);
   Query query(cache, 4, 590, 10, 3);
   query.args.window = 50;
   kernels.attention_rows(query.args, 0, attention_items(query.args));
@@ -281,18 +293,20 @@ void test_freed_blocks(Isa isa) {
 }
 
 /** The layout that kv_cache.h promises, and rows appended in any split. */
-void test_layout(Isa isa, Dtype dtype) {
+void test_layout(Isa isa, KvDtype dtype) {
   const RowKernels& kernels = row_kernels(isa);
   const KvShape kv{2, 5, 16, dtype};
   const Cache cache(kernels, kv, 45, 1);
-  check(kv_block_bytes(kv) == 2 * 32 * (5 + 16) * dtype_bytes(dtype), "bytes of a block");
+  const size_t item = dtype == KvDtype::f32 ? 4 : 2;
+  check(kv_block_bytes(kv) == 2 * 32 * (5 + 16) * item, "bytes of a block");
   const auto element = [&](int block, size_t index) {
-    const uint8_t* at = cache.blocks[size_t(block)] + index * dtype_bytes(dtype);
+    const uint8_t* at = cache.blocks[size_t(block)] + index * item;
     float wide;
     uint16_t half;
-    if (dtype == Dtype::f32) return memcpy(&wide, at, 4), wide;
+    if (dtype == KvDtype::f32) return memcpy(&wide, at, 4), wide;
     return memcpy(&half, at, 2), f16_to_f32(half);
   };
+  const Kept kept = cache.kept();
   bool right = true;
   for (int p = 0; p < 64; p++) {
     for (int h = 0; h < 2; h++) {
@@ -307,8 +321,8 @@ void test_layout(Isa isa, Dtype dtype) {
           continue;
         }
         const size_t row = size_t(p);
-        if (d < 5) right = right && same_bits(k, kept(kv, cache.k[row * 10 + size_t(h * 5 + d)]));
-        right = right && same_bits(v, kept(kv, cache.v[row * 32 + size_t(h * 16 + d)]));
+        if (d < 5) right = right && same_bits(k, kept.k[row * 10 + size_t(h * 5 + d)]);
+        right = right && same_bits(v, kept.v[row * 32 + size_t(h * 16 + d)]);
       }
     }
   }
@@ -318,7 +332,7 @@ void test_layout(Isa isa, Dtype dtype) {
 /** Scores so far apart that weights vanish, and a sink that takes nearly all. */
 void test_extremes(Isa isa) {
   const RowKernels& kernels = row_kernels(isa);
-  Cache cache(kernels, {1, 16, 16, Dtype::f32}, 520, 1);
+  Cache cache(kernels, {1, 16, 16, KvDtype::f32}, 520, 1);
   for (float& k : cache.k) k *= 40;
   cache.append(kernels, 0, 520);
   Query query(cache, 2, 519, 1, 3);
@@ -328,7 +342,7 @@ void test_extremes(Isa isa) {
     kernels.attention_rows(query.args, 0, attention_items(query.args));
     double worst = 0;
     for (int head = 0; head < 2; head++) {
-      const auto wanted = expected(cache, query.args, 0, head);
+      const auto wanted = expected(cache, cache.kept(), query.args, 0, head);
       for (size_t d = 0; d < 16; d++) {
         const double difference = double(query.out[size_t(head) * 16 + d]) - wanted[d];
         worst = std::fmax(worst, std::fabs(difference));
@@ -347,8 +361,8 @@ int main(int argc, char** argv) {
     test_sequences(isa);
     test_odd_numbers(isa);
     test_freed_blocks(isa);
-    test_layout(isa, Dtype::f32);
-    test_layout(isa, Dtype::f16);
+    test_layout(isa, KvDtype::f32);
+    test_layout(isa, KvDtype::f16);
     test_extremes(isa);
   }
   return summary();

@@ -74,7 +74,7 @@ struct Model {
   int heads, kv_heads, dim;
 };
 
-void bench_attention(const RowKernels& kernels, Pool& pool, const Model& model, Dtype dtype,
+void bench_attention(const RowKernels& kernels, Pool& pool, const Model& model, KvDtype dtype,
                      int context, int rows, bool parts) {
   const KvShape shape{model.kv_heads, model.dim, model.dim, dtype};
   const Cache cache(kernels, shape, context);
@@ -103,9 +103,10 @@ void bench_attention(const RowKernels& kernels, Pool& pool, const Model& model, 
   });
   const double seen = double(rows) * (context - rows) + double(rows) * (rows + 1) / 2;
   const double flop = 4 * seen * model.heads * model.dim;
-  const double bytes = 2.0 * context * model.kv_heads * model.dim * double(dtype_bytes(dtype));
-  printf("  attention %-8s %s%s context %4d rows %3d: %9.1f us %7.1f GFLOP/s %6.1f GB/s\n",
-         model.name, dtype == Dtype::f16 ? "f16" : "f32", parts ? " parts" : "      ", context,
+  const double bytes = double(kv_block_bytes(shape)) / KV_BLOCK * context;
+  const char* names[] = {"f32", "f16", "q8", "q4"};
+  printf("  attention %-8s %-3s%s context %4d rows %3d: %9.1f us %7.1f GFLOP/s %6.1f GB/s\n",
+         model.name, names[int(dtype)], parts ? " parts" : "      ", context,
          rows, us, flop / us / 1e3, rows == 1 ? bytes / us / 1e3 : 0.0);
 }
 
@@ -170,7 +171,7 @@ int main(int argc, char** argv) {
     for (int threads : {1, 2}) {
       Pool pool(threads);
       printf("%s, %d thread(s)\n", isa_name(isa), threads);
-      for (Dtype dtype : {Dtype::f32, Dtype::f16}) {
+      for (KvDtype dtype : {KvDtype::f32, KvDtype::f16, KvDtype::q8, KvDtype::q4}) {
         for (int context : {64, 512, 4096}) {
           bench_attention(kernels, pool, small, dtype, context, 1, false);
           bench_attention(kernels, pool, small, dtype, context, 1, true);

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "../rows.h"
+#include "kv_reader.h"
 #include "testing.h"
 
 namespace exo::kernels::testing {
@@ -14,6 +15,11 @@ inline std::vector<float> noise(uint32_t seed, size_t count, float factor = 1) {
   for (float& value : values) value = random.uniform() * factor;
   return values;
 }
+
+/** Keys and values as a cache gives them back: [positions, kv_heads * dim]. */
+struct Kept {
+  std::vector<float> k, v;
+};
 
 /** One sequence's blocks and what was put into them. Bytes that were not are NaN. */
 struct Cache {
@@ -30,6 +36,27 @@ struct Cache {
 
   size_t k_width() const { return size_t(shape.kv_heads) * size_t(shape.key_dim); }
   size_t v_width() const { return size_t(shape.kv_heads) * size_t(shape.value_dim); }
+
+  /** What is left of k and v in the cache. */
+  Kept kept() const {
+    Kept all{k, v};
+    const auto round = [](float& x) { x = f16_to_f32(f32_to_f16(x)); };
+    if (shape.dtype == KvDtype::f16) {
+      for (float& x : all.k) round(x);
+      for (float& x : all.v) round(x);
+    }
+    if (shape.dtype != KvDtype::q8 && shape.dtype != KvDtype::q4) return all;
+    for (size_t p = 0; p * k_width() < k.size(); p++) {
+      for (int h = 0; h < shape.kv_heads; h++) {
+        const KvReader head(shape, blocks[p / KV_BLOCK], h);
+        float* to_k = all.k.data() + p * k_width() + size_t(h * shape.key_dim);
+        float* to_v = all.v.data() + p * v_width() + size_t(h * shape.value_dim);
+        for (int d = 0; d < shape.key_dim; d++) to_k[d] = head.key(p % KV_BLOCK, d).value();
+        for (int d = 0; d < shape.value_dim; d++) to_v[d] = head.value(p % KV_BLOCK, d).value();
+      }
+    }
+    return all;
+  }
 
   /** Puts the positions begin..end-1 of k and v into the cache. */
   void append(const RowKernels& kernels, int begin, int end) {

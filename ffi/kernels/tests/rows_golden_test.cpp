@@ -93,7 +93,7 @@ void test_rope(Isa isa, const RowKernels& kernels, const std::string& name, Rope
 void test_attention(Isa isa, const RowKernels& kernels, const std::string& name, int window,
                     const float* sinks) {
   constexpr int HEADS = 6, KV_HEADS = 2, DIM = 32, CONTEXT = 300, ROWS = 3;
-  Cache cache(kernels, {KV_HEADS, DIM, DIM, Dtype::f32}, CONTEXT, 1);
+  Cache cache(kernels, {KV_HEADS, DIM, DIM, KvDtype::f32}, CONTEXT, 1);
   const auto by_rows = [](const std::vector<float>& heads, int count, int rows) {
     std::vector<float> turned(heads.size());
     for (int h = 0; h < count; h++) {
