@@ -1,6 +1,7 @@
 import {
   encodeStep,
   fromArray,
+  KV_BLOCK_POSITIONS,
   type KvLayer,
   KvPool,
   Plan,
@@ -13,8 +14,16 @@ import {
   type Tensor,
 } from "../../ffi/mod.ts";
 import { assert } from "../../core/errors.ts";
-import type { Decoder, KernelTimes, SequenceCache, SequenceInput, StepOutput } from "../decoder.ts";
-import type { Attend, TextModel } from "../models/text_model.ts";
+import type {
+  CachePrefix,
+  Decoder,
+  KernelTimes,
+  SequenceCache,
+  SequenceInput,
+  StepOutput,
+} from "../decoder.ts";
+import { type Attend, type TextModel, widestWindow } from "../models/text_model.ts";
+import { BlockStore } from "./block_store.ts";
 import { PagedCache } from "./paged_cache.ts";
 
 /** How a decoder computes its steps. */
@@ -32,7 +41,10 @@ export interface CpuDecoderOptions {
 export class CpuDecoder implements Decoder {
   readonly #model: TextModel;
   readonly #pool: KvPool;
+  readonly #store: BlockStore;
   readonly #plan: Plan | undefined;
+  readonly blockPositions = KV_BLOCK_POSITIONS;
+  readonly window: number | undefined;
 
   /** @throws {NativeError} when the model's layers or operations are none that the kernels know. */
   constructor(
@@ -45,6 +57,8 @@ export class CpuDecoder implements Decoder {
     using made = new DisposableStack();
     if (this.#plan) made.use(this.#plan);
     this.#pool = new KvPool(model.kvLayers.map((layer) => ({ ...layer, dtype: kvDtype })));
+    this.#store = new BlockStore(this.#pool);
+    this.window = widestWindow(model);
     made.move();
   }
 
@@ -52,8 +66,12 @@ export class CpuDecoder implements Decoder {
     return this.#plan?.profile().milliseconds;
   }
 
-  makeCache(): SequenceCache {
-    return new PagedCache(this.#pool);
+  get cacheBytes(): number {
+    return this.#store.bytes;
+  }
+
+  makeCache(prefix?: CachePrefix): SequenceCache {
+    return new PagedCache(this.#store, { window: this.window, prefix });
   }
 
   run(inputs: readonly SequenceInput[]): StepOutput {
@@ -88,7 +106,7 @@ export class CpuDecoder implements Decoder {
 
   [Symbol.dispose](): void {
     this.#plan?.[Symbol.dispose]();
-    this.#pool[Symbol.dispose]();
+    this.#store[Symbol.dispose]();
   }
 }
 

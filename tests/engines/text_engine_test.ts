@@ -248,6 +248,8 @@ Deno.test("TextEngine cancels a queued request without harm to the running one",
 Deno.test("TextEngine turns an error of one request into its error chunk and lives on", async () => {
   let failing = true;
   using engine = tinyEngine({}, (decoder) => ({
+    blockPositions: decoder.blockPositions,
+    cacheBytes: 0,
     makeCache: () => decoder.makeCache(),
     kernelTimes: () => decoder.kernelTimes(),
     run: (inputs) => {
@@ -272,6 +274,8 @@ Deno.test("TextEngine holds a step under its limit by the size of its chunks", a
   let ms = 0;
   const sizes: number[] = [];
   using engine = tinyEngine({ now: () => ms }, (decoder) => ({
+    blockPositions: decoder.blockPositions,
+    cacheBytes: 0,
     makeCache: () => decoder.makeCache(),
     kernelTimes: () => decoder.kernelTimes(),
     run: (inputs) => {
