@@ -1,4 +1,5 @@
 import { deviceInfo, type Tensor } from "../ffi/mod.ts";
+import type { InstanceConfig } from "../core/instance.ts";
 import { CpuDecoder } from "./cpu/cpu_decoder.ts";
 import { MlxDecoder } from "./mlx/mlx_decoder.ts";
 import type { TextModel } from "./models/text_model.ts";
@@ -80,7 +81,18 @@ export function usesCpuKernels(): boolean {
   return deviceInfo()["type"] === "cpu";
 }
 
+/** Settings of {@linkcode decoderOf}. */
+export interface DecoderOptions {
+  /** Bits of a cached key or value; absent: as the device keeps them best, 16 mostly. */
+  readonly kvBits?: InstanceConfig["kvBits"];
+}
+
 /** The decoder for a model whose weights are packed for the CPU kernels, or are not. */
-export function decoderOf(model: TextModel, isPacked: boolean): Decoder {
-  return isPacked ? new CpuDecoder(model) : new MlxDecoder(model);
+export function decoderOf(
+  model: TextModel,
+  isPacked: boolean,
+  { kvBits }: DecoderOptions = {},
+): Decoder {
+  if (!isPacked) return new MlxDecoder(model);
+  return new CpuDecoder(model, kvBits === undefined ? {} : { kvDtype: `q${kvBits}` });
 }

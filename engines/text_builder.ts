@@ -108,7 +108,7 @@ function assemble(
   using parts = new DisposableStack();
   parts.use(weights);
   const model = buildModel(checkpoint.config, weights);
-  const decoder = parts.use(decoderOf(model, weights.isPacked));
+  const decoder = parts.use(decoderOf(model, weights.isPacked, config));
   const { bosToken, eosToken, chatTemplate } = tokenizer;
   const eosId = eosToken === undefined ? undefined : tokenizer.idOf(eosToken);
   const template = chatTemplate === undefined

@@ -2,7 +2,7 @@ import {
   encodeStep,
   fromArray,
   KV_BLOCK_POSITIONS,
-  type KvLayer,
+  type KvDtype,
   KvPool,
   Plan,
   rowsAttention,
@@ -34,7 +34,7 @@ export interface CpuDecoderOptions {
    */
   readonly replays?: boolean;
   /** Type of cached keys and values. float16, the default, is what GPUs have: half the memory. */
-  readonly kvDtype?: KvLayer["dtype"];
+  readonly kvDtype?: KvDtype;
 }
 
 /** A model at work on our own CPU kernels. */

@@ -1,6 +1,6 @@
 import { equal, throws } from "node:assert/strict";
 import { CpuDecoder } from "../../engines/cpu/cpu_decoder.ts";
-import type { Decoder } from "../../engines/decoder.ts";
+import { type Decoder, decoderOf } from "../../engines/decoder.ts";
 import { MlxDecoder } from "../../engines/mlx/mlx_decoder.ts";
 import type { TextModel } from "../../engines/models/text_model.ts";
 import { ensureSetup } from "../../ffi/mod.ts";
@@ -15,6 +15,16 @@ const KINDS = [
     "CpuDecoder without a plan",
     true,
     (model: TextModel) => new CpuDecoder(model, { replays: false }),
+  ],
+  [
+    "CpuDecoder with a cache of 8 bits",
+    true,
+    (model: TextModel) => decoderOf(model, true, { kvBits: 8 }),
+  ],
+  [
+    "CpuDecoder with a cache of 4 bits",
+    true,
+    (model: TextModel) => decoderOf(model, true, { kvBits: 4 }),
   ],
   ["MlxDecoder", false, (model: TextModel) => new MlxDecoder(model)],
 ] as const;

@@ -51,3 +51,17 @@ Deno.test("CpuDecoder tells what its kernels took", async () => {
   const times = decoder.kernelTimes() ?? {};
   ok((times["linear"] ?? 0) > 0 && (times["attention"] ?? 0) > 0, JSON.stringify(times));
 });
+
+Deno.test("decoderOf() keeps keys and values in as many bits as it is told", () => {
+  const { model, weights } = loadModel(goldenPath("models/tiny-tied"), { isPacked: true });
+  using _weights = weights;
+  const bytesWith = (kvBits?: 8 | 4) => {
+    using decoder = decoderOf(model, true, { kvBits });
+    using cache = decoder.makeCache();
+    return cache.bytesFor(1) / (2 * 2 * 32); // 2 layers of 2 KV heads with 16 dimensions.
+  };
+  equal(bytesWith(), 2 * 16 * 2);
+  equal(bytesWith(8), 2 * (16 + 4));
+  // Values of 4 bits lie in whole 16 bytes.
+  equal(bytesWith(4), 8 + 16 + 2 * 4);
+});

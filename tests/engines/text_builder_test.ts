@@ -64,6 +64,24 @@ Deno.test("TextBuilder heeds the instance's context, queue and sampling", async 
   engine.close();
 });
 
+Deno.test("TextBuilder heeds the instance's KV bits", async () => {
+  const cacheBytes = async (kvBits?: 8 | 4) => {
+    const { engine } = bringUp(bind(goldenPath("models/tiny-tied"), { kvBits }));
+    await engine.warmup();
+    const before = memoryCounters().activeBytes;
+    engine.submit(task("a", "The river", { maxTokens: 2 }));
+    const taken: number[] = [];
+    while (engine.hasWork()) {
+      for await (const _ of engine.step());
+      taken.push(memoryCounters().activeBytes - before);
+    }
+    engine.close();
+    return Math.max(...taken);
+  };
+  const [plain, eight, four] = [await cacheBytes(), await cacheBytes(8), await cacheBytes(4)];
+  ok(four < eight && eight < plain, `${four}, ${eight}, ${plain} bytes`);
+});
+
 Deno.test("TextBuilder refuses a part of a model", () => {
   const model = bind(goldenPath("models/tiny-tied"));
   const half = { ...model, shard: { ...model.shard, endLayer: 1 } };

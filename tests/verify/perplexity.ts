@@ -2,7 +2,7 @@
 import { CpuDecoder } from "../../engines/cpu/cpu_decoder.ts";
 import type { Decoder } from "../../engines/decoder.ts";
 import { MlxDecoder } from "../../engines/mlx/mlx_decoder.ts";
-import type { KvLayer } from "../../ffi/mod.ts";
+import type { KvDtype } from "../../ffi/mod.ts";
 import { logsumexp, mlxVersion, Scope } from "../../ffi/mod.ts";
 import { ggufTokenizer, goldenJson, goldenPath, loadModel } from "../engines/golden.ts";
 
@@ -59,7 +59,7 @@ export async function predictOnOurs(
   modelPath: string,
   { windows, kvDtype }: {
     readonly windows?: number;
-    readonly kvDtype?: NonNullable<KvLayer["dtype"]>;
+    readonly kvDtype?: KvDtype;
   } = {},
 ): Promise<Prediction> {
   const { model, weights } = loadModel(modelPath, { isPacked: true });

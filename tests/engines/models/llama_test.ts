@@ -1,7 +1,7 @@
 import { equal, ok, rejects, throws } from "node:assert/strict";
 import { CpuDecoder } from "../../../engines/cpu/cpu_decoder.ts";
 import { type Decoder, decoderOf } from "../../../engines/decoder.ts";
-import { ensureSetup, Scope } from "../../../ffi/mod.ts";
+import { ensureSetup, type KvDtype, Scope } from "../../../ffi/mod.ts";
 import { openCheckpoint } from "../../../engines/mlx/checkpoint.ts";
 import { MlxDecoder } from "../../../engines/mlx/mlx_decoder.ts";
 import { Weights } from "../../../engines/mlx/weights.ts";
@@ -159,10 +159,10 @@ Deno.test("MLX's kernels compute nearly the same for a prompt in chunks as for a
   });
 });
 
-Deno.test("our kernels compute the same bits for a prompt however it is cut and accompanied", async () => {
+const cutAndAccompanied = async (kvDtype: KvDtype) => {
   const { model, weights } = loadModel(goldenPath("models/tiny-llama3"), { isPacked: true });
   using _weights = weights;
-  using decoder = new CpuDecoder(model);
+  using decoder = new CpuDecoder(model, { kvDtype });
   const whole = (await logitsAt(decoder, LONG, 1)).values;
   for (const chunk of [1, 7, 64, 299]) {
     equal((await chunkedLogits(decoder, LONG, chunk)).join(), whole.join());
@@ -176,6 +176,31 @@ Deno.test("our kernels compute the same bits for a prompt however it is cut and 
       { cache: own, ids: LONG.slice(from, to), logitsCount: 1 },
     ]);
     if (to === 300) equal([...output.logits(1).toFloat32Array()].join(), whole.join());
+  }
+};
+
+for (const kvDtype of ["float16", "q8", "q4"] as const) {
+  const name = `our kernels compute the same bits for a prompt however it is cut, cache ${kvDtype}`;
+  Deno.test(name, () => cutAndAccompanied(kvDtype));
+}
+
+/** By how much logits of the tiny model may change for its cached keys and values' rounding. */
+const KV_CHANGES = { float16: 0.02, q8: 0.4, q4: 5 } as const;
+
+Deno.test("a cache of fewer bits changes logits, and by little", async () => {
+  const { model, weights } = loadModel(goldenPath("models/tiny-llama3"), { isPacked: true });
+  using _weights = weights;
+  const logitsWith = async (kvDtype: KvDtype) => {
+    using decoder = new CpuDecoder(model, { kvDtype });
+    return (await logitsAt(decoder, LONG, 1)).values;
+  };
+  const wanted = await logitsWith("float32");
+  let before = 0;
+  for (const [kvDtype, most] of Object.entries(KV_CHANGES) as [KvDtype, number][]) {
+    const found = await logitsWith(kvDtype);
+    const worst = Math.max(...found.map((value, i) => Math.abs(value - (wanted[i] ?? NaN))));
+    ok(worst > before && worst < most, `${kvDtype}: logits differ by ${worst}`);
+    before = worst;
   }
 });
 
