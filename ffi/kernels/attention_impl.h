@@ -36,6 +36,8 @@ EXO_INLINE void pack_queries(const AttentionArgs& args, const AttentionItem& ite
       EXO_UNROLL for (int i = 0; i < Q; i++) packed[d * Q + i] = rows[i][d] * args.scale;
     }
   });
+  // As the keys are.
+  if (is_quantized(args.kv.dtype)) turn(packed, dim, size, true);
 }
 
 /** An item's tiles, packed into `packed` ([ATTENTION_ITEM * HEAD_DIM_MAX]); returns how many. */

@@ -98,12 +98,12 @@ static void weigh_item(const AttentionArgs& args, const AttentionItem& item,
   const float* values[ATTENTION_CHUNK / KV_BLOCK];
   for (int from = ranges.all.begin / strip * strip; from < ranges.all.end; from += strip) {
     const Range seen = overlap(ranges.all, {from, from + strip});
-    for (int p = seen.begin; p < seen.end; p++) {
-      expand_value<BITS>(args.kv, parts_at(args, item, base + p), p % KV_BLOCK,
-                         scratch.strip + (p - from) * dim);
-    }
-    for (int b = from / KV_BLOCK; b * KV_BLOCK < seen.end; b++) {
+    for (int b = seen.begin / KV_BLOCK; b * KV_BLOCK < seen.end; b++) {
       values[b] = scratch.strip + (b * KV_BLOCK - from) * dim;
+      const int at = b * KV_BLOCK;
+      const Range own = overlap(seen, {at, at + KV_BLOCK});
+      expand_values<BITS>(args.kv, parts_at(args, item, base + at), own.begin - at, own.end - at,
+                          scratch.strip + (own.begin - from) * dim);
     }
     for (int t = 0; t < tile_count; t++) {
       if (overlap(ranges.tiles[t], seen).end == 0) continue;

@@ -8,7 +8,9 @@
 // A quantised cache keeps codes of 8 or 4 bits, and for each position, KV head and group of
 // KV_GROUP dimensions (the last group has those that are left) two f16: an element is read as
 // fma(code, scale, bias). A position is quantised alone when it is appended, so that what is read
-// does not depend on what came with it. Its block holds, for each KV head in turn:
+// does not depend on what came with it. Keys are turned first, as queries are: a Hadamard matrix
+// spreads the few large dimensions that keys have over their group, whose steps are smaller then
+// (arXiv:2404.00456). A block holds, for each KV head in turn:
 //   keys    [KV_BLOCK / 16][key_dim][16 positions] of 8 bits, or [KV_BLOCK / 16]
 //           [ceil(key_dim / 2)][16 positions] bytes with dimension 2 i low and 2 i + 1 high;
 //           then [KV_BLOCK / 16][groups][scale, bias][16 positions]
@@ -39,6 +41,11 @@ struct KvShape {
   KvDtype dtype = KvDtype::f32;
 };
 
+/** Whether it keeps codes. */
+EXO_INLINE bool is_quantized(KvDtype dtype) {
+  return dtype == KvDtype::q8 || dtype == KvDtype::q4;
+}
+
 /** Groups of a head's dimensions. */
 EXO_INLINE int kv_groups(int dim) { return (dim + KV_GROUP - 1) / KV_GROUP; }
 
@@ -63,7 +70,7 @@ EXO_INLINE KvHeadBytes kv_head_bytes(const KvShape& shape) {
 
 /** Bytes of a block. */
 EXO_INLINE size_t kv_block_bytes(const KvShape& shape) {
-  if (shape.dtype == KvDtype::q8 || shape.dtype == KvDtype::q4) {
+  if (is_quantized(shape.dtype)) {
     const KvHeadBytes head = kv_head_bytes(shape);
     return size_t(shape.kv_heads) * (head.keys() + head.values());
   }
@@ -75,7 +82,7 @@ EXO_INLINE size_t kv_block_bytes(const KvShape& shape) {
  * kv_append: row i of k [kv_heads * key_dim] and v [kv_heads * value_dim], rotary already applied,
  * goes to position + i, whose block must be there. An f16 cache rounds to nearest even. A quantised
  * one is off by half a scale at most; a group with NaN or Inf is read as NaN, and beyond ±65504,
- * where f16 ends, numbers stay at that.
+ * where f16 ends, numbers (of keys: turned ones) stay at that.
  */
 struct KvAppendArgs {
   KvShape shape;

@@ -72,6 +72,36 @@ EXO_LARGE_INLINE GroupScale quantize_group(const float* x, int count, int larges
   return {scale, bias};
 }
 
+/** Sums and differences of n vectors of `width` floats, over and over: a Hadamard matrix's work. */
+EXO_LARGE_INLINE void mix(float* x, int n, int width) {
+  for (int h = 1; h < n; h *= 2) {
+    for (int at = 0; at < n; at += 2 * h) {
+      float *__restrict a = x + at * width, *__restrict b = a + h * width;
+      for (int i = 0; i < h * width; i++) {
+        const float left = a[i], right = b[i];
+        a[i] = left + right;
+        b[i] = left - right;
+      }
+    }
+  }
+}
+
+/**
+ * Turns the dimensions of `width` keys, or queries, x [dim][width], group by group: a group's
+ * largest power of two first, and so on. Orthogonal up to powers of two, so that scores stay.
+ */
+static void turn(float* x, int dim, int width, bool are_queries) {
+  for (int left = dim; left > 0;) {
+    int n = KV_GROUP, log = 6;
+    for (; n > left; n /= 2) log--;
+    mix(x, n, width);
+    const float factor = 1.0f / float(1 << (are_queries ? (log + 1) / 2 : log / 2));
+    for (int i = 0; i < n * width; i++) x[i] *= factor;
+    x += n * width;
+    left -= n;
+  }
+}
+
 /** Where a KV head's parts begin in a block. */
 struct HeadParts {
   KvHeadBytes bytes;
@@ -99,11 +129,14 @@ EXO_INLINE HeadParts head_parts(const KvShape& shape, uint8_t* block, int head) 
 template <int BITS>
 static void append_key(const KvShape& shape, const HeadParts& head, int at, const float* k) {
   uint8_t codes[HEAD_DIM_MAX + 1];
+  float turned[HEAD_DIM_MAX];
   const int dim = shape.key_dim, lane = at % LANES;
+  memcpy(turned, k, size_t(dim) * sizeof(float));
+  turn(turned, dim, 1, false);
   uint16_t* scales = head.key_scales(at / LANES) + lane;
   for (int d = 0; d < dim; d += KV_GROUP, scales += 2 * LANES) {
     const int count = dim - d < KV_GROUP ? dim - d : KV_GROUP;
-    const GroupScale group = quantize_group(k + d, count, Codes<BITS>::LARGEST, codes + d);
+    const GroupScale group = quantize_group(turned + d, count, Codes<BITS>::LARGEST, codes + d);
     scales[0] = group.scale;
     scales[LANES] = group.bias;
   }
@@ -179,26 +212,28 @@ static void expand_keys(const KvShape& shape, const HeadParts& head, int half, f
   }
 }
 
-/** The value of one position as f32 [value_dim]. */
+/** The values of a block's positions begin..end-1 as f32 [end - begin][value_dim]. */
 template <int BITS>
-static void expand_value(const KvShape& shape, const HeadParts& head, int at, float* out) {
-  const uint8_t* codes = head.value_codes(at);
-  const uint16_t* scales = head.value_scales(at);
-  for (int first = 0; first < shape.value_dim; first += KV_GROUP, scales += 2) {
-    const F scale = broadcast(f16_to_f32(scales[0])), bias = broadcast(f16_to_f32(scales[1]));
-    const int left = shape.value_dim - first;
-    const int end = left < KV_GROUP ? shape.value_dim : first + KV_GROUP;
-    if constexpr (BITS == 8) {
-      for (int d = first; d < end; d += WIDTH) {
-        store(out + d, fma(to_float(load_u8(codes + d)), scale, bias));
-      }
-    } else {
-      for (int d = first; d < end; d += 2 * LANES) {
-        for (int i = 0; i < LANES; i += WIDTH) {
-          const I both = load_u8(codes + d / 2 + i);
-          store(out + d + i, fma(to_float(both & 15), scale, bias));
-          if (d + LANES >= end) continue;
-          store(out + d + LANES + i, fma(to_float(both >> 4), scale, bias));
+static void expand_values(const KvShape& shape, const HeadParts& head, int begin, int end,
+                          float* out) {
+  const int dim = shape.value_dim, groups = kv_groups(dim);
+  const uint8_t* codes = head.value_codes(begin);
+  const uint16_t* scales = head.value_scales(begin);
+  for (int p = begin; p < end; p++, codes += head.bytes.value_codes, out += dim) {
+    for (int g = 0; g < groups; g++, scales += 2) {
+      const F scale = broadcast(f16_to_f32(scales[0])), bias = broadcast(f16_to_f32(scales[1]));
+      const int first = g * KV_GROUP, stop = dim - first < KV_GROUP ? dim : first + KV_GROUP;
+      if constexpr (BITS == 8) {
+        for (int d = first; d < stop; d += WIDTH) {
+          store(out + d, fma(to_float(load_u8(codes + d)), scale, bias));
+        }
+      } else {
+        for (int d = first; d < stop; d += 2 * LANES) {
+          for (int i = 0; i < LANES; i += WIDTH) {
+            const I both = load_u8(codes + d / 2 + i);
+            store(out + d + i, fma(to_float(both & 15), scale, bias));
+            if (d + LANES < stop) store(out + d + LANES + i, fma(to_float(both >> 4), scale, bias));
+          }
         }
       }
     }

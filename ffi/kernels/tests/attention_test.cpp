@@ -48,14 +48,16 @@ std::vector<double> expected(const Cache& cache, const Kept& kept, const Attenti
   const KvShape& kv = cache.shape;
   const size_t kv_head = size_t(head / (args.heads / kv.kv_heads));
   const int position = args.sequences[0].position + row;
-  const float* q = args.q.data + size_t(row) * args.q.stride + size_t(head * kv.key_dim);
+  const float* first_q = args.q.data + size_t(row) * args.q.stride + size_t(head * kv.key_dim);
+  std::vector<float> q(first_q, first_q + kv.key_dim);
+  if (is_quantized(kv.dtype)) turn_rows(q, kv.key_dim, true);
   std::vector<double> scores(size_t(position) + 1), out(size_t(kv.value_dim));
   double most = args.sinks ? double(args.sinks[head]) : -HUGE_VAL, sum = 0;
   const int first = args.window > 0 ? std::max(0, position + 1 - args.window) : 0;
   for (size_t p = size_t(first); p <= size_t(position); p++) {
     const float* k = kept.k.data() + p * cache.k_width() + kv_head * size_t(kv.key_dim);
     double score = 0;
-    for (int d = 0; d < kv.key_dim; d++) score += double(q[d]) * double(k[d]);
+    for (int d = 0; d < kv.key_dim; d++) score += double(q[size_t(d)]) * double(k[d]);
     score *= double(args.scale);
     if (args.softcap > 0) score = double(args.softcap) * std::tanh(score / double(args.softcap));
     most = std::fmax(most, scores[p] = score);

@@ -16,6 +16,34 @@ inline std::vector<float> noise(uint32_t seed, size_t count, float factor = 1) {
   return values;
 }
 
+/**
+ * A Hadamard matrix times each group of x, as kv_cache.h says: of 64 dimensions, or of the largest
+ * power of two that is left. Keys and queries share the factor that makes it orthogonal.
+ */
+inline void turn(float* x, int dim, bool is_query) {
+  for (int first = 0; first < dim;) {
+    int n = 1, log = 0;
+    while (n < KV_GROUP && first + 2 * n <= dim) n *= 2, log++;
+    for (int bit = 1; bit < n; bit *= 2) {
+      for (int i = first; i < first + n; i++) {
+        if ((i - first) & bit) continue;
+        const float a = x[i], b = x[i + bit];
+        x[i] = a + b;
+        x[i + bit] = a - b;
+      }
+    }
+    for (int i = first; i < first + n; i++) {
+      x[i] = std::ldexp(x[i], is_query ? -(log + 1) / 2 : -(log / 2));
+    }
+    first += n;
+  }
+}
+
+/** Turns each head of each row of x [rows, heads * dim]. */
+inline void turn_rows(std::vector<float>& x, int dim, bool are_queries) {
+  for (size_t at = 0; at < x.size(); at += size_t(dim)) turn(x.data() + at, dim, are_queries);
+}
+
 /** Keys and values as a cache gives them back: [positions, kv_heads * dim]. */
 struct Kept {
   std::vector<float> k, v;
@@ -37,7 +65,7 @@ struct Cache {
   size_t k_width() const { return size_t(shape.kv_heads) * size_t(shape.key_dim); }
   size_t v_width() const { return size_t(shape.kv_heads) * size_t(shape.value_dim); }
 
-  /** What is left of k and v in the cache. */
+  /** What is left of k and v in the cache; of quantised keys, as they are turned. */
   Kept kept() const {
     Kept all{k, v};
     const auto round = [](float& x) { x = f16_to_f32(f32_to_f16(x)); };
@@ -45,7 +73,7 @@ struct Cache {
       for (float& x : all.k) round(x);
       for (float& x : all.v) round(x);
     }
-    if (shape.dtype != KvDtype::q8 && shape.dtype != KvDtype::q4) return all;
+    if (!is_quantized(shape.dtype)) return all;
     for (size_t p = 0; p * k_width() < k.size(); p++) {
       for (int h = 0; h < shape.kv_heads; h++) {
         const KvReader head(shape, blocks[p / KV_BLOCK], h);
