@@ -1,6 +1,6 @@
 import { deviceInfo, type Tensor } from "../ffi/mod.ts";
-import type { InstanceConfig } from "../core/instance.ts";
 import { CpuDecoder } from "./cpu/cpu_decoder.ts";
+import type { KvBits } from "./kv_codec.ts";
 import { MlxDecoder } from "./mlx/mlx_decoder.ts";
 import type { TextModel } from "./models/text_model.ts";
 
@@ -84,7 +84,7 @@ export function usesCpuKernels(): boolean {
 /** Settings of {@linkcode decoderOf}. */
 export interface DecoderOptions {
   /** Bits of a cached key or value; absent: as the device keeps them best, 16 mostly. */
-  readonly kvBits?: InstanceConfig["kvBits"];
+  readonly kvBits?: KvBits;
 }
 
 /** The decoder for a model whose weights are packed for the CPU kernels, or are not. */
@@ -93,6 +93,6 @@ export function decoderOf(
   isPacked: boolean,
   { kvBits }: DecoderOptions = {},
 ): Decoder {
-  if (!isPacked) return new MlxDecoder(model);
+  if (!isPacked) return new MlxDecoder(model, { kvBits });
   return new CpuDecoder(model, kvBits === undefined ? {} : { kvDtype: `q${kvBits}` });
 }

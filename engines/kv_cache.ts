@@ -1,6 +1,7 @@
 import { clearCache, concatenate, evalAll, Scope, type Tensor, zeros } from "../ffi/mod.ts";
 import { assert } from "../core/errors.ts";
 import type { CachePrefix, KvBlock, SequenceCache } from "./decoder.ts";
+import { type KvCodec, kvCodec } from "./kv_codec.ts";
 
 /** Positions of a block, and by which a cache grows: a copy of what it holds once in so many. */
 export const KV_BLOCK_TOKENS = 256;
@@ -11,24 +12,35 @@ export interface KeysAndValues {
   readonly values: Tensor;
 }
 
+/** The same as a codec keeps them: arrays [B, kvHeads, T, …]. */
+export interface KeptKeysAndValues {
+  readonly keys: readonly Tensor[];
+  readonly values: readonly Tensor[];
+}
+
 /** Whole blocks that no row at `position` or later sees: each row sees `window` positions. */
 function blocksBehind(position: number, window: number): number {
   return Math.floor(Math.max(0, position + 1 - window) / KV_BLOCK_TOKENS);
 }
 
-/** The keys and values of one layer, [B, kvHeads, T, headDim] each. */
+/** The keys and values of one layer, [B, kvHeads, T, headDim] each, as a codec keeps them. */
 export class LayerCache implements Disposable {
   readonly #window: number;
-  #keys: Tensor | undefined;
-  #values: Tensor | undefined;
+  readonly #codec: KvCodec;
+  #keys: readonly Tensor[] = [];
+  #values: readonly Tensor[] = [];
   /** The buffers hold positions [start, start + capacity), filled up to the offset. */
   #start = 0;
   #capacity = 0;
   #offset = 0;
 
   /** What no row sees that has `window` positions may be dropped: all is kept if left out. */
-  constructor(window = Infinity) {
+  constructor({ window = Infinity, codec = kvCodec(undefined) }: {
+    readonly window?: number | undefined;
+    readonly codec?: KvCodec;
+  } = {}) {
     this.#window = window;
+    this.#codec = codec;
   }
 
   /** Positions filled so far. */
@@ -48,12 +60,12 @@ export class LayerCache implements Disposable {
 
   /** Bytes held, filled or not. */
   get bytes(): number {
-    return (this.#keys?.nbytes ?? 0) + (this.#values?.nbytes ?? 0);
+    return this.arrays.reduce((sum, { nbytes }) => sum + nbytes, 0);
   }
 
   /** Keys and values that wait to be computed. */
   get arrays(): Tensor[] {
-    return [this.#keys, this.#values].filter((tensor) => tensor !== undefined);
+    return [...this.#keys, ...this.#values];
   }
 
   /** Where the buffers begin and what they have room for once there are `count` positions more. */
@@ -75,30 +87,34 @@ export class LayerCache implements Disposable {
     const { start, capacity } = this.roomFor(count);
     const moved = { from: start - this.#start, to: from - this.#start, capacity };
     const [at, end] = [from - start, to - start];
-    this.#keys = write(grow(this.#keys, keys, moved), keys, at, end);
-    this.#values = write(grow(this.#values, values, moved), values, at, end);
+    const added = (buffers: readonly Tensor[], x: Tensor) =>
+      this.#codec.encode(x).map((part, i) => write(grow(buffers[i], part, moved), part, at, end));
+    this.#keys = added(this.#keys, keys);
+    this.#values = added(this.#values, values);
     [this.#start, this.#capacity, this.#offset] = [start, capacity, to];
     const first = Math.max(0, from + 1 - window) - start;
-    return { keys: slice(this.#keys, first, end), values: slice(this.#values, first, end) };
+    const seen = (buffers: readonly Tensor[], { shape: [, , , headDim = 1] }: Tensor) =>
+      this.#codec.decode(buffers.map((buffer) => slice(buffer, first, end)), headDim);
+    return { keys: seen(this.#keys, keys), values: seen(this.#values, values) };
   }
 
   /** Takes over buffers that hold the positions from `start` to `offset`. */
-  adopt({ keys, values }: KeysAndValues, { start, offset }: { start: number; offset: number }) {
+  adopt({ keys, values }: KeptKeysAndValues, { start, offset }: { start: number; offset: number }) {
     [this.#keys, this.#values] = [keys, values];
-    [this.#start, this.#capacity, this.#offset] = [start, keys.shape[2] ?? 0, offset];
+    [this.#start, this.#capacity, this.#offset] = [start, keys[0]?.shape[2] ?? 0, offset];
   }
 
   /** Positions [from, to) as arrays of their own, not computed yet, in the innermost scope. */
-  copy(from: number, to: number): KeysAndValues {
-    const [keys, values] = [this.#keys, this.#values];
-    assert(keys && values && from >= this.#start, "a layer is copied where it is filled");
+  copy(from: number, to: number): KeptKeysAndValues {
+    const isFilled = from >= this.#start && to <= this.#offset;
+    assert(isFilled, "a layer is copied where it is filled");
     const part = (x: Tensor) => copied(slice(x, from - this.#start, to - this.#start));
-    return { keys: part(keys), values: part(values) };
+    return { keys: this.#keys.map(part), values: this.#values.map(part) };
   }
 
   [Symbol.dispose](): void {
     for (const tensor of this.arrays) tensor[Symbol.dispose]();
-    this.#keys = this.#values = undefined;
+    this.#keys = this.#values = [];
     this.#start = this.#capacity = this.#offset = 0;
   }
 }
@@ -148,6 +164,7 @@ export interface KvShared {
   readonly layerCount: number;
   /** Last positions that a row sees in every layer; all where undefined. */
   readonly window: number | undefined;
+  readonly codec: KvCodec;
   /** Bytes of a position over all layers. */
   readonly positionBytes: number;
   /** Whatever holds memory, until it is disposed. */
@@ -159,9 +176,9 @@ class CopiedBlock implements KvBlock {
   readonly shared: KvShared;
   readonly index: number;
   readonly filled: number;
-  readonly layers: readonly KeysAndValues[];
+  readonly layers: readonly KeptKeysAndValues[];
 
-  constructor(shared: KvShared, layers: readonly KeysAndValues[], place: {
+  constructor(shared: KvShared, layers: readonly KeptKeysAndValues[], place: {
     readonly index: number;
     readonly filled: number;
   }) {
@@ -178,9 +195,8 @@ class CopiedBlock implements KvBlock {
 
   [Symbol.dispose](): void {
     if (!this.shared.held.delete(this)) return;
-    for (const { keys, values } of this.layers) {
-      keys[Symbol.dispose]();
-      values[Symbol.dispose]();
+    for (const array of this.layers.flatMap(({ keys, values }) => [...keys, ...values])) {
+      array[Symbol.dispose]();
     }
   }
 }
@@ -192,8 +208,7 @@ export class KvCache implements SequenceCache {
 
   constructor(shared: KvShared, prefix?: CachePrefix) {
     this.#shared = shared;
-    const { layerCount, window } = shared;
-    this.layers = Array.from({ length: layerCount }, () => new LayerCache(window));
+    this.layers = Array.from({ length: shared.layerCount }, () => new LayerCache(shared));
     if (prefix && prefix.positions > 0) this.#resume(prefix);
     shared.held.add(this);
   }
@@ -254,12 +269,14 @@ export class KvCache implements SequenceCache {
       return { block, used };
     });
     using _scope = new Scope();
-    const joinedBy = (layer: number, part: keyof KeysAndValues) =>
-      join(visible.map(({ block, used }) => {
+    const joinedBy = (layer: number, of: keyof KeptKeysAndValues) => {
+      const parts = visible.map(({ block, used }) => {
         const held = block.layers[layer];
         assert(held, "a block has all layers");
-        return slice(held[part], 0, used);
-      }));
+        return held[of].map((array) => slice(array, 0, used));
+      });
+      return (parts[0] ?? []).map((_, i) => join(parts.flatMap((part) => part[i] ?? [])));
+    };
     const joined = computed(
       this.layers.map((_, i) => ({ keys: joinedBy(i, "keys"), values: joinedBy(i, "values") })),
     );
@@ -283,8 +300,9 @@ function join(parts: readonly Tensor[]): Tensor {
 }
 
 /** The arrays of each layer, computed and kept; in memory of just their size. */
-function computed(layers: readonly KeysAndValues[]): KeysAndValues[] {
+function computed(layers: readonly KeptKeysAndValues[]): KeptKeysAndValues[] {
   clearCache(); // As in grow().
-  evalAll(layers.flatMap(({ keys, values }) => [keys, values]));
-  return layers.map(({ keys, values }) => ({ keys: keys.keep(), values: values.keep() }));
+  evalAll(layers.flatMap(({ keys, values }) => [...keys, ...values]));
+  const kept = (arrays: readonly Tensor[]) => arrays.map((array) => array.keep());
+  return layers.map(({ keys, values }) => ({ keys: kept(keys), values: kept(values) }));
 }

@@ -13,6 +13,7 @@ import {
 } from "../../ffi/mod.ts";
 import { assert } from "../../core/errors.ts";
 import type { CachePrefix, Decoder, SequenceCache, SequenceInput, StepOutput } from "../decoder.ts";
+import { type KvBits, type KvCodec, kvCodec } from "../kv_codec.ts";
 import { KV_BLOCK_TOKENS, KvCache, type KvShared } from "../kv_cache.ts";
 import {
   type Attend,
@@ -31,6 +32,12 @@ interface Segment {
   readonly masks: Map<number, Tensor>;
 }
 
+/** Settings of an {@linkcode MlxDecoder}. */
+export interface MlxDecoderOptions {
+  /** Bits of a cached key or value; absent: of the type that the model computes in. */
+  readonly kvBits?: KvBits;
+}
+
 /** A model at work on MLX's own kernels: Metal, CUDA, and CPU as the other's reference. */
 export class MlxDecoder implements Decoder {
   readonly #model: TextModel;
@@ -39,13 +46,15 @@ export class MlxDecoder implements Decoder {
   readonly blockPositions = KV_BLOCK_TOKENS;
   readonly window: number | undefined;
 
-  constructor(model: TextModel) {
+  constructor(model: TextModel, { kvBits }: MlxDecoderOptions = {}) {
     this.#model = model;
     this.window = widestWindow(model);
+    const codec = kvCodec(kvBits);
     this.#shared = {
       layerCount: model.kvLayers.length,
       window: this.window,
-      positionBytes: positionBytesOf(model),
+      codec,
+      positionBytes: positionBytesOf(model, codec),
       held: new Set(),
     };
   }
@@ -101,11 +110,14 @@ function segmentsOf(inputs: readonly SequenceInput[]): Segment[] {
 }
 
 /** Bytes that a position has in all layers: of which type, shows when the model is issued. */
-function positionBytesOf(model: TextModel): number {
+function positionBytesOf(model: TextModel, codec: KvCodec): number {
   using _scope = new Scope();
   let bytes = 0;
-  model.hidden(fromArray(Int32Array.of(0)), ({ queries, keys, values }, { rotary }) => {
-    bytes += rotary.turn(keys.reshape(1, 1, 1, keys.size), 0).nbytes + values.nbytes;
+  model.hidden(fromArray(Int32Array.of(0)), ({ queries, keys, values }, options) => {
+    const { kvHeads, headDim, rotary } = options;
+    const split = (x: Tensor) => x.reshape(1, kvHeads, 1, headDim);
+    const parts = [...codec.encode(rotary.turn(split(keys), 0)), ...codec.encode(split(values))];
+    for (const { nbytes } of parts) bytes += nbytes;
     return queries;
   });
   return bytes;

@@ -27,6 +27,16 @@ const KINDS = [
     (model: TextModel) => decoderOf(model, true, { kvBits: 4 }),
   ],
   ["MlxDecoder", false, (model: TextModel) => new MlxDecoder(model)],
+  [
+    "MlxDecoder with a cache of 8 bits",
+    false,
+    (model: TextModel) => decoderOf(model, false, { kvBits: 8 }),
+  ],
+  [
+    "MlxDecoder with a cache of 4 bits",
+    false,
+    (model: TextModel) => decoderOf(model, false, { kvBits: 4 }),
+  ],
 ] as const;
 
 for (const [name, isPacked, make] of KINDS) {

@@ -15,7 +15,7 @@ await ensureSetup();
 
 /** What caches of 3 layers share, with 2 heads of 3 features in f32. */
 function sharedBy(window?: number): KvShared {
-  return { layerCount: 3, window, positionBytes: 3 * 2 * 2 * 3 * 4, held: new Set() };
+  return { layerCount: 3, window, positionBytes: 3 * 2 * 2 * 3 * 4, held: new Set(), codec };
 }
 
 /** Positions [from, to) of a cache with 2 heads of 3 features, each number of its own. */
