@@ -1,4 +1,4 @@
-import { deepEqual, equal, notEqual } from "node:assert/strict";
+import { deepEqual, equal, notEqual, throws } from "node:assert/strict";
 import { BlockStore } from "../../../engines/cpu/block_store.ts";
 import { PagedCache } from "../../../engines/cpu/paged_cache.ts";
 import { ensureSetup, KV_BLOCK_POSITIONS, KvPool, memoryCounters } from "../../../ffi/mod.ts";
@@ -79,4 +79,32 @@ Deno.test("Shares of a KV block outlive its store without harm", () => {
   equal(memoryCounters().activeBytes, before);
   for (const held of [cache, share, share]) held?.[Symbol.dispose]();
   equal(store.bytes, 0);
+});
+
+Deno.test("PagedCache stays whole when memory ends amid a reservation, and goes on from there", () => {
+  using store = makeStore();
+  using owner = new PagedCache(store);
+  owner.reserve(5);
+  owner.advance(5);
+  using share = owner.share(0);
+  using resumed = new PagedCache(store, { prefix: { blocks: [share], positions: 5 } });
+  const take = store.take.bind(store);
+  let left = 0;
+  store.take = (...options) => {
+    if (left-- === 0) throw new Error("no memory");
+    return take(...options);
+  };
+  const needed = 4 * store.blockBytes; // The copy, and three more.
+  for (const blocks of [0, 1, 2, 0]) {
+    const [before, more] = [store.bytes, resumed.bytesFor(4 * KV_BLOCK_POSITIONS - 5)];
+    left = blocks;
+    throws(() => resumed.reserve(4 * KV_BLOCK_POSITIONS - 5), /no memory/);
+    equal(store.bytes - before, blocks * store.blockBytes);
+    equal(resumed.bytesFor(4 * KV_BLOCK_POSITIONS - 5), more - blocks * store.blockBytes);
+    equal(resumed.offset, 5);
+  }
+  left = -1;
+  resumed.reserve(4 * KV_BLOCK_POSITIONS - 5);
+  equal(store.bytes, store.blockBytes + needed);
+  equal(new Set([...resumed.blocks, ...owner.blocks]).size, 5);
 });
