@@ -7,7 +7,15 @@ import type { TextModel } from "./models/text_model.ts";
  * A share of the keys and values of up to {@linkcode Decoder.blockPositions} consecutive positions,
  * over all layers. Disposing gives the share back; the memory goes with the last one.
  */
-export interface KvBlock extends Disposable {}
+export interface KvBlock extends Disposable {
+  /** Bytes that would go with this share: 0 while others hold the block. */
+  readonly ownBytes: number;
+  /**
+   * Where in it a sequence can go on: after any of its positions unless it says otherwise. A state
+   * that is not kept by position, as recurrent layers have, is there at a block's end or not at all.
+   */
+  readonly resumes?: "anywhere" | "end" | "nowhere";
+}
 
 /** What a sequence begins with: `positions` positions of these blocks. */
 export interface CachePrefix {

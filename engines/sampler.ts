@@ -9,6 +9,7 @@ import {
   type Tensor,
   where,
 } from "../ffi/mod.ts";
+import type { StepOutput } from "./decoder.ts";
 import { argsort } from "../ffi/mod.ts";
 
 /**
@@ -62,4 +63,43 @@ function keepTopK(logprobs: Tensor, topK: number): Tensor {
   const [V = 1] = logprobs.shape;
   const others = argpartition(logprobs, V - topK).slice([0], [V - topK]);
   return putAlongAxis(logprobs, others, full([V - topK], -Infinity, logprobs.dtype), -1);
+}
+
+/** What the tokens of one generation are drawn by. */
+export interface SamplerRequest {
+  readonly sampling: ResolvedSampling;
+  /** 64 bits. */
+  readonly seed: bigint;
+  readonly promptIds: readonly number[];
+  readonly logitBias?: readonly (readonly [number, number])[];
+  /** Never drawn. */
+  readonly bannedIds?: ReadonlySet<number>;
+  /** Likeliest tokens to tell beside each; absent: no log-probabilities. */
+  readonly topLogprobs?: number;
+}
+
+/** A token, and how likely it and others were where that was asked for. */
+export interface Drawn {
+  readonly id: number;
+  readonly logprob?: number;
+  readonly top?: readonly { readonly id: number; readonly logprob: number }[];
+}
+
+/** Draws the tokens of one generation, one after the other. */
+export class Sampler {
+  readonly #request: SamplerRequest;
+  #drawn = 0;
+
+  constructor(request: SamplerRequest) {
+    this.#request = request;
+  }
+
+  /** The next token, by a row of a step's output. */
+  draw(output: StepOutput, row: number): Drawn {
+    const { sampling, seed } = this.#request;
+    const index = this.#drawn++;
+    if (sampling.temperature === 0) return { id: output.best(row) };
+    const key = () => samplingKey(seed, index);
+    return { id: sample(output.logits(row), sampling, key).item() };
+  }
 }
