@@ -3,11 +3,18 @@ import {
   concatenate,
   evalAll,
   fromArray,
+  sampleRows,
   scaledDotProductAttention,
   type Tensor,
 } from "../../ffi/mod.ts";
 import { assert } from "../../core/errors.ts";
-import type { Decoder, SequenceCache, SequenceInput, StepOutput } from "../decoder.ts";
+import {
+  type Decoder,
+  likeliest,
+  type SequenceCache,
+  type SequenceInput,
+  type StepOutput,
+} from "../decoder.ts";
 import { KV_BLOCK_TOKENS, KvCache } from "../kv_cache.ts";
 import type { Attend, AttentionOptions, AttentionRows, TextModel } from "../models/text_model.ts";
 
@@ -47,7 +54,14 @@ export class MlxDecoder implements Decoder {
       assert(logits, "logits are there for those who wanted them");
       return logits.take(index, 0).astype("float32");
     };
-    return { best: (index) => row(index).argmax().item(), logits: row };
+    return {
+      best: (index) => likeliest(row(index)),
+      logits: row,
+      sample: (draws) => {
+        assert(logits, "logits are there for those who wanted them");
+        return sampleRows({ logits: logits.astype("float32") }, draws);
+      },
+    };
   }
 
   /** MLX computes when it likes, and tells nobody. */

@@ -3,7 +3,7 @@ import type { ResolvedSampling } from "../../core/sampling.ts";
 import { clearCache, memoryCounters, resetPeakMemory, Scope } from "../../ffi/mod.ts";
 import type { Decoder, KernelTimes, SequenceCache } from "../decoder.ts";
 import type { EngineResponse } from "../engine.ts";
-import { sample, samplingKey } from "../sampler.ts";
+import { Sampler } from "../sampler.ts";
 import { Detokenizer } from "./detokenizer.ts";
 import type { PrefillPace } from "./prefill_pace.ts";
 import { StopMatcher } from "./stop_matcher.ts";
@@ -38,6 +38,7 @@ export class Generation implements Disposable {
   readonly #cache: SequenceCache;
   readonly #detokenizer: Detokenizer;
   readonly #stops: StopMatcher;
+  readonly #sampler: Sampler;
   #generated = 0;
   #lastId = -1;
   #prefillMs = 0;
@@ -51,6 +52,7 @@ export class Generation implements Disposable {
     this.#cache = served.decoder.makeCache();
     this.#detokenizer = new Detokenizer(served.tokenizer);
     this.#stops = new StopMatcher(request.stop);
+    this.#sampler = new Sampler(request);
   }
 
   /** Bytes of its cache. */
@@ -94,9 +96,7 @@ export class Generation implements Disposable {
     const input = { cache: this.#cache, ids, logitsCount: draws ? 1 : 0 };
     const output = this.#served.decoder.run([input]);
     if (!draws) return undefined;
-    const { sampling, seed } = this.#request;
-    if (sampling.temperature === 0) return output.best(0);
-    return sample(output.logits(0), sampling, () => samplingKey(seed, this.#generated)).item();
+    return this.#sampler.draw(output, 0).id;
   }
 
   /** What a new token means for the client. */
