@@ -1,4 +1,4 @@
-import { deviceInfo, type Tensor } from "../ffi/mod.ts";
+import { deviceInfo, type RowDraw, type RowDrawn, type Tensor, where } from "../ffi/mod.ts";
 import { CpuDecoder } from "./cpu/cpu_decoder.ts";
 import { MlxDecoder } from "./mlx/mlx_decoder.ts";
 import type { TextModel } from "./models/text_model.ts";
@@ -55,10 +55,12 @@ export interface SequenceInput {
 
 /** Logits [V] after the tokens that they were wanted for, in order; they live until the next step. */
 export interface StepOutput {
-  /** The likeliest token. */
+  /** The likeliest token; 0 where there is none, since all are NaN or -Infinity. */
   best(index: number): number;
   /** float32 [V], in the innermost scope. */
   logits(index: number): Tensor;
+  /** Draws from the rows that are named, in one call. */
+  sample(draws: readonly RowDraw[]): RowDrawn[];
 }
 
 /** Time that kernels took so far, in milliseconds by kind of operation. */
@@ -81,6 +83,11 @@ export interface Decoder extends Disposable {
   run(sequences: readonly SequenceInput[]): StepOutput;
   /** What the kernels took since the decoder was made; undefined where nobody measures it. */
   kernelTimes(): KernelTimes | undefined;
+}
+
+/** The index of the largest of logits [V]: NaN, which is MLX's largest, never is. */
+export function likeliest(logits: Tensor): number {
+  return where(logits.equal(logits), logits, -Infinity).argmax().item();
 }
 
 /** Whether models run on our own kernels here: MLX's are made for GPUs. */
