@@ -226,6 +226,12 @@ export function testDecoder(
           const sum = caches.reduce((bytes, one) => bytes + one.bytes, 0);
           ok(sharesMemory || sum <= decoder.cacheBytes);
         }
+        // A share tells what goes with it.
+        for (const block of prefixes.flatMap(({ blocks }) => blocks)) {
+          const [was, own] = [decoder.cacheBytes, block?.ownBytes ?? 0];
+          block?.[Symbol.dispose]();
+          equal(was - decoder.cacheBytes, own);
+        }
         held.dispose();
         equal(decoder.cacheBytes, 0);
         equal(memoryCounters().activeBytes, before);
