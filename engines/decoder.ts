@@ -1,4 +1,4 @@
-import { deviceInfo, type Tensor } from "../ffi/mod.ts";
+import { deviceInfo, type RowDraw, type RowDrawn, type Tensor, where } from "../ffi/mod.ts";
 import { CpuDecoder } from "./cpu/cpu_decoder.ts";
 import type { KvBits } from "./kv_codec.ts";
 import { MlxDecoder } from "./mlx/mlx_decoder.ts";
@@ -8,7 +8,15 @@ import type { TextModel } from "./models/text_model.ts";
  * A share of the keys and values of up to {@linkcode Decoder.blockPositions} consecutive positions,
  * over all layers. Disposing gives the share back; the memory goes with the last one.
  */
-export interface KvBlock extends Disposable {}
+export interface KvBlock extends Disposable {
+  /** Bytes that would go with this share: 0 while others hold the block. */
+  readonly ownBytes: number;
+  /**
+   * Where in it a sequence can go on: after any of its positions unless it says otherwise. A state
+   * that is not kept by position, as recurrent layers have, is there at a block's end or not at all.
+   */
+  readonly resumes?: "anywhere" | "end" | "nowhere";
+}
 
 /** What a sequence begins with: `positions` positions of these blocks. */
 export interface CachePrefix {
@@ -48,10 +56,12 @@ export interface SequenceInput {
 
 /** Logits [V] after the tokens that they were wanted for, in order; they live until the next step. */
 export interface StepOutput {
-  /** The likeliest token. */
+  /** The likeliest token; 0 where there is none, since all are NaN or -Infinity. */
   best(index: number): number;
   /** float32 [V], in the innermost scope. */
   logits(index: number): Tensor;
+  /** Draws from the rows that are named, in one call. */
+  sample(draws: readonly RowDraw[]): RowDrawn[];
 }
 
 /** Time that kernels took so far, in milliseconds by kind of operation. */
@@ -74,6 +84,11 @@ export interface Decoder extends Disposable {
   run(sequences: readonly SequenceInput[]): StepOutput;
   /** What the kernels took since the decoder was made; undefined where nobody measures it. */
   kernelTimes(): KernelTimes | undefined;
+}
+
+/** The index of the largest of logits [V]: NaN, which is MLX's largest, never is. */
+export function likeliest(logits: Tensor): number {
+  return where(logits.equal(logits), logits, -Infinity).argmax().item();
 }
 
 /** Whether models run on our own kernels here: MLX's are made for GPUs. */

@@ -193,6 +193,11 @@ class CopiedBlock implements KvBlock {
     return this.filled * this.shared.positionBytes;
   }
 
+  /** A copy is nobody else's. */
+  get ownBytes(): number {
+    return this.shared.held.has(this) ? this.bytes : 0;
+  }
+
   [Symbol.dispose](): void {
     if (!this.shared.held.delete(this)) return;
     for (const array of this.layers.flatMap(({ keys, values }) => [...keys, ...values])) {

@@ -219,6 +219,14 @@ int32_t shim_replay(int32_t plan, int32_t pool, const int32_t* data, int32_t cou
 int32_t shim_replayed(int32_t plan, int32_t row);
 int32_t shim_profile(int32_t plan, double* out);
 int32_t shim_free_plan(int32_t plan);
+int32_t shim_sample(
+    int32_t plan,
+    int32_t logits,
+    const double* draws,
+    int32_t count,
+    const double* adjustments,
+    int32_t adjustment_count,
+    double* out);
 int32_t shim_random_key(int32_t high, int32_t low);
 int32_t shim_random_split(int32_t key, int32_t count);
 int32_t shim_random_categorical(int32_t logits, int32_t axis, int32_t key);

@@ -279,6 +279,13 @@ int end_of(const ek::Step& step) {
 
 }  // namespace
 
+OwnedRows output_of(int32_t plan) {
+  std::shared_ptr<Recorded> recorded = plans().at(plan);
+  const ek::Plan& own = recorded->plan;
+  const int output = recorded->output;
+  return {recorded, own.value(output), own.rows(output), own.width(output)};
+}
+
 }  // namespace shim
 
 using namespace shim;

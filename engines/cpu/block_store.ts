@@ -85,6 +85,10 @@ export class SharedBlock implements KvBlock {
     return this.#block;
   }
 
+  get ownBytes(): number {
+    return this.#block?.shares === 1 ? this.store.blockBytes : 0;
+  }
+
   [Symbol.dispose](): void {
     if (this.#block) this.store.giveBack(this.#block);
     this.#block = undefined;

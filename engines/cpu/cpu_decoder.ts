@@ -7,6 +7,7 @@ import {
   Plan,
   rowsAttention,
   rowsRope,
+  sampleRows,
   Scope,
   selectRows,
   setStep,
@@ -14,13 +15,14 @@ import {
   type Tensor,
 } from "../../ffi/mod.ts";
 import { assert } from "../../core/errors.ts";
-import type {
-  CachePrefix,
-  Decoder,
-  KernelTimes,
-  SequenceCache,
-  SequenceInput,
-  StepOutput,
+import {
+  type CachePrefix,
+  type Decoder,
+  type KernelTimes,
+  likeliest,
+  type SequenceCache,
+  type SequenceInput,
+  type StepOutput,
 } from "../decoder.ts";
 import { type Attend, type TextModel, widestWindow } from "../models/text_model.ts";
 import { BlockStore } from "./block_store.ts";
@@ -88,7 +90,11 @@ export class CpuDecoder implements Decoder {
   ): StepOutput {
     const best = new Int32Array(inputs.reduce((sum, { logitsCount }) => sum + logitsCount, 0));
     plan.replay(this.#pool, step, best);
-    return { best: (index) => best[index] ?? -1, logits: (index) => plan.output(index) };
+    return {
+      best: (index) => best[index] ?? -1,
+      logits: (index) => plan.output(index),
+      sample: (draws) => plan.sample(draws),
+    };
   }
 
   #compute(step: Int32Array<ArrayBuffer>): StepOutput {
@@ -98,7 +104,11 @@ export class CpuDecoder implements Decoder {
       const ids = fromArray(step.slice(3, 3 + rows)); // As encodeStep lays it out.
       const logits = stepGraph(this.#model, ids).eval(); // [R, V]
       const row = (index: number) => logits.take(index, 0);
-      return { best: (index) => row(index).argmax().item(), logits: row };
+      return {
+        best: (index) => likeliest(row(index)),
+        logits: row,
+        sample: (draws) => sampleRows({ logits }, draws),
+      };
     } finally {
       setStep();
     }

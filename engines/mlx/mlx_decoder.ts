@@ -7,12 +7,20 @@ import {
   less,
   lessEqual,
   logicalAnd,
+  sampleRows,
   scaledDotProductAttention,
   Scope,
   type Tensor,
 } from "../../ffi/mod.ts";
 import { assert } from "../../core/errors.ts";
-import type { CachePrefix, Decoder, SequenceCache, SequenceInput, StepOutput } from "../decoder.ts";
+import {
+  type CachePrefix,
+  type Decoder,
+  likeliest,
+  type SequenceCache,
+  type SequenceInput,
+  type StepOutput,
+} from "../decoder.ts";
 import { type KvBits, type KvCodec, kvCodec } from "../kv_codec.ts";
 import { KV_BLOCK_TOKENS, KvCache, type KvShared } from "../kv_cache.ts";
 import {
@@ -83,7 +91,14 @@ export class MlxDecoder implements Decoder {
       assert(logits, "logits are there for those who wanted them");
       return logits.take(index, 0).astype("float32");
     };
-    return { best: (index) => row(index).argmax().item(), logits: row };
+    return {
+      best: (index) => likeliest(row(index)),
+      logits: row,
+      sample: (draws) => {
+        assert(logits, "logits are there for those who wanted them");
+        return sampleRows({ logits: logits.astype("float32") }, draws);
+      },
+    };
   }
 
   /** MLX computes when it likes, and tells nobody. */

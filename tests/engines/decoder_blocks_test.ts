@@ -4,49 +4,45 @@ import { type Decoder, decoderOf } from "../../engines/decoder.ts";
 import { MlxDecoder } from "../../engines/mlx/mlx_decoder.ts";
 import type { TextModel } from "../../engines/models/text_model.ts";
 import { ensureSetup } from "../../ffi/mod.ts";
-import { feed, testDecoder } from "../conformance/decoder.ts";
+import { feed, testDecoder, testWindow } from "../conformance/decoder.ts";
 import { goldenPath, loadModel } from "./golden.ts";
 
 await ensureSetup();
 
-const KINDS = [
-  ["CpuDecoder", true, (model: TextModel) => new CpuDecoder(model)],
-  [
-    "CpuDecoder without a plan",
-    true,
-    (model: TextModel) => new CpuDecoder(model, { replays: false }),
-  ],
-  [
-    "CpuDecoder with a cache of 8 bits",
-    true,
-    (model: TextModel) => decoderOf(model, true, { kvBits: 8 }),
-  ],
-  [
-    "CpuDecoder with a cache of 4 bits",
-    true,
-    (model: TextModel) => decoderOf(model, true, { kvBits: 4 }),
-  ],
-  ["MlxDecoder", false, (model: TextModel) => new MlxDecoder(model)],
-  [
-    "MlxDecoder with a cache of 8 bits",
-    false,
-    (model: TextModel) => decoderOf(model, false, { kvBits: 8 }),
-  ],
-  [
-    "MlxDecoder with a cache of 4 bits",
-    false,
-    (model: TextModel) => decoderOf(model, false, { kvBits: 4 }),
-  ],
-] as const;
+const CPU = (model: TextModel) => new CpuDecoder(model);
+const ONE_BY_ONE = (model: TextModel) => new CpuDecoder(model, { replays: false });
+const MLX = (model: TextModel) => new MlxDecoder(model);
+const bitsOf = (isPacked: boolean, kvBits: 8 | 4) => (model: TextModel) =>
+  decoderOf(model, isPacked, { kvBits });
 
-for (const [name, isPacked, make] of KINDS) {
+/** Windows narrower and wider than a block of the decoder. */
+const KINDS: readonly [string, (model: TextModel) => Decoder, string, Record<string, unknown>][] = [
+  ["CpuDecoder", CPU, "tiny-tied", {}],
+  ["CpuDecoder with a window of 24", CPU, "tiny-window", {}],
+  ["CpuDecoder with a window of 70", CPU, "tiny-window", { sliding_window: 70 }],
+  ["CpuDecoder with a window in one of its layers", CPU, "tiny-mixed-window", {}],
+  ["CpuDecoder without a plan", ONE_BY_ONE, "tiny-tied", {}],
+  ["CpuDecoder without a plan, with a window of 24", ONE_BY_ONE, "tiny-window", {}],
+  ["CpuDecoder with a cache of 8 bits", bitsOf(true, 8), "tiny-tied", {}],
+  ["CpuDecoder with a cache of 4 bits and a window", bitsOf(true, 4), "tiny-window", {}],
+  ["MlxDecoder", MLX, "tiny-tied", {}],
+  ["MlxDecoder with a window of 24", MLX, "tiny-window", {}],
+  ["MlxDecoder with a window of 300", MLX, "tiny-window", { sliding_window: 300 }],
+  ["MlxDecoder with a cache of 8 bits", bitsOf(false, 8), "tiny-tied", {}],
+  ["MlxDecoder with a cache of 4 bits and a window", bitsOf(false, 4), "tiny-window", {}],
+  ["MlxDecoder with a window in one of its layers", MLX, "tiny-mixed-window", {}],
+];
+
+for (const [name, make, checkpoint, changes] of KINDS) {
+  const isPacked = !name.startsWith("MlxDecoder");
   const underTest = () => {
-    const { model, weights } = loadModel(goldenPath("models/tiny-tied"), { isPacked });
-    const decoder: Decoder = make(model);
+    const { model, weights } = loadModel(goldenPath(`models/${checkpoint}`), { isPacked, changes });
+    const decoder = make(model);
     const dispose = () => [decoder, weights].forEach((one) => one[Symbol.dispose]());
     return { decoder, vocabSize: model.vocabSize, [Symbol.dispose]: dispose };
   };
   testDecoder(name, underTest, { isExact: isPacked, sharesMemory: isPacked });
+  if (checkpoint === "tiny-window") testWindow(name, underTest);
 }
 
 Deno.test("CpuDecoder leaves the sequence of a failed step as it was", () => {

@@ -9,13 +9,20 @@ import {
   ones,
   Scope,
 } from "../../ffi/mod.ts";
+import { kvCodec } from "../../engines/kv_codec.ts";
 import { KV_BLOCK_TOKENS, KvCache, type KvShared, LayerCache } from "../../engines/kv_cache.ts";
 
 await ensureSetup();
 
 /** What caches of 3 layers share, with 2 heads of 3 features in f32. */
 function sharedBy(window?: number): KvShared {
-  return { layerCount: 3, window, positionBytes: 3 * 2 * 2 * 3 * 4, held: new Set(), codec };
+  return {
+    layerCount: 3,
+    window,
+    positionBytes: 3 * 2 * 2 * 3 * 4,
+    held: new Set(),
+    codec: kvCodec(undefined),
+  };
 }
 
 /** Positions [from, to) of a cache with 2 heads of 3 features, each number of its own. */
