@@ -1,7 +1,8 @@
 import type { Chunk } from "../core/chunk.ts";
 import type { Command, CommandReply } from "../core/commands.ts";
+import type { EngineStats } from "../core/engine_stats.ts";
 import type { Epoch } from "../core/events.ts";
-import type { CommandId, ModelId, NodeId } from "../core/ids.ts";
+import type { CommandId, ModelId, NodeId, RunnerId } from "../core/ids.ts";
 import type { ModelCard } from "../core/model_card.ts";
 import type { NodeMemory } from "../core/node_info.ts";
 import type { State } from "../core/state.ts";
@@ -36,6 +37,8 @@ export interface Gateway {
   epoch(): Epoch | undefined;
   /** Latest values, beside the log. */
   nodeMemory(): ReadonlyMap<NodeId, NodeMemory>;
+  /** How the engines of runners are doing: latest values, beside the log. */
+  engineStats(): ReadonlyMap<RunnerId, EngineStats>;
   /** Whether the node has joined and knows its master. */
   readiness(): Readiness;
   /** Calls `listener` after each change of state, until the returned function is called. */

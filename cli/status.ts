@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { StateView } from "../api/client.ts";
 import { formatBytes } from "../core/units.ts";
 import { defineCommand } from "./command.ts";
+import { STATS_HEAD, statsCells } from "./instance_stats.ts";
 import { InstanceSummary, statusWords, summaries } from "./instance_view.ts";
 import { table } from "./output.ts";
 
@@ -85,14 +86,15 @@ function words({ nodes, instances, tasks }: View): string {
       : `${formatBytes(node.ramAvailableBytes)} free of ${formatBytes(node.ramTotalBytes)}`,
   ]);
   const instanceRows = instances.map((instance) => {
-    const { instanceId, modelId, lastError } = instance;
+    const { instanceId, modelId, lastError, stats } = instance;
     const status = statusWords(instance);
-    return [instanceId, modelId, lastError === undefined ? status : `${status}: ${lastError}`];
+    const words = lastError === undefined ? status : `${status}: ${lastError}`;
+    return [instanceId, modelId, words, ...statsCells(stats)];
   });
   const taskRows = tasks.map(({ taskId, modelId, status }) => [taskId, modelId, status]);
   return [
     section(["NODE", "NAME", "BACKENDS", "MEMORY"], nodeRows, "No nodes"),
-    section(["INSTANCE", "MODEL", "STATUS"], instanceRows, "No instances"),
+    section(["INSTANCE", "MODEL", "STATUS", ...STATS_HEAD], instanceRows, "No instances"),
     section(["TASK", "MODEL", "STATUS"], taskRows, "No tasks"),
   ].join("\n\n");
 }

@@ -1,4 +1,5 @@
 import { AppError, assert } from "../core/errors.ts";
+import { kvBytes } from "../core/memory_fit.ts";
 import type { ModelCard } from "../core/model_card.ts";
 import { samplingFromGenerationConfig } from "../core/safetensors.ts";
 import type { SamplingParams } from "../core/sampling.ts";
@@ -127,6 +128,7 @@ function assemble(
     samplingDefaults,
     requestsMax: config.maxConcurrentRequests ?? REQUESTS_MAX_DEFAULT,
     prefillChunkTokens: config.prefillChunkTokens ?? PREFILL_CHUNK_DEFAULT,
+    kvBudgetBytes: kvBytes(modelCard, config.contextTokens),
     now,
   };
 }

@@ -1,6 +1,8 @@
+import type { EngineCounters } from "../core/engine_stats.ts";
 import { AppError, toAppError } from "../core/errors.ts";
 import type { TaskId } from "../core/ids.ts";
 import { resolveSampling, type SamplingParams } from "../core/sampling.ts";
+import { memoryCounters } from "../ffi/mod.ts";
 import type { Decoder } from "./decoder.ts";
 import type { Engine, EngineResponse, GenerationTask, TaskResponse } from "./engine.ts";
 import type { Weights } from "./mlx/weights.ts";
@@ -27,6 +29,8 @@ export interface TextEngineParts {
   /** Generations queued and running at once. */
   readonly requestsMax: number;
   readonly prefillChunkTokens: number;
+  /** Memory that placement has reserved for keys and values. */
+  readonly kvBudgetBytes: number;
   readonly now: () => number;
 }
 
@@ -37,6 +41,7 @@ interface Run {
   /** Begun when it is its turn, so that a queued request holds no memory. */
   generation: Generation | undefined;
   isCancelled: boolean;
+  readonly submittedAt: number;
 }
 
 /** Characters for each token of the context up to which a prompt is read whole at once. */
@@ -58,6 +63,10 @@ export class TextEngine implements Engine {
   readonly #parts: TextEngineParts;
   readonly #served: Served;
   readonly #queue: Run[] = [];
+  readonly #totals = { requests: 0, promptTokens: 0, generatedTokens: 0, steps: 0 };
+  /** All that is in memory before the first request. */
+  readonly #weightBytes = memoryCounters().activeBytes;
+  #batchSize = 0;
 
   constructor(parts: TextEngineParts) {
     this.#parts = parts;
@@ -106,7 +115,9 @@ export class TextEngine implements Engine {
       stop: payload.stop,
       eosIds,
     };
-    this.#queue.push({ taskId, request, generation: undefined, isCancelled: false });
+    const submittedAt = this.#parts.now();
+    this.#queue.push({ taskId, request, generation: undefined, isCancelled: false, submittedAt });
+    this.#totals.requests++;
     return { promptTokens };
   }
 
@@ -131,6 +142,7 @@ export class TextEngine implements Engine {
     for (const run of cancelled) this.#drop(run);
     for (const { taskId } of cancelled) yield [taskId, { type: "cancelled" }];
     const [run] = this.#queue;
+    this.#batchSize = run && cancelled.length === 0 ? 1 : 0;
     if (!run || cancelled.length > 0) return;
     const responses = this.#advance(run);
     if (responses.at(-1)?.type === "finished") this.#drop(run);
@@ -140,8 +152,13 @@ export class TextEngine implements Engine {
   /** A step of one request; its failure is its own, and the engine lives on. */
   #advance(run: Run): EngineResponse[] {
     try {
-      run.generation ??= new Generation(this.#served, run.request);
-      return run.generation.advance();
+      const generation = run.generation ??= new Generation(this.#served, run.request);
+      const { promptTokens, generatedTokens } = generation;
+      const responses = generation.advance();
+      this.#totals.steps++;
+      this.#totals.promptTokens += generation.promptTokens - promptTokens;
+      this.#totals.generatedTokens += generation.generatedTokens - generatedTokens;
+      return responses;
     } catch (cause) {
       const error = toAppError(cause, "internal").toInfo();
       return [{ type: "chunk", chunk: { type: "Error", error } }, { type: "finished" }];
@@ -155,6 +172,26 @@ export class TextEngine implements Engine {
 
   cancel(taskId: TaskId): void {
     for (const run of this.#queue) if (run.taskId === taskId) run.isCancelled = true;
+  }
+
+  stats(): EngineCounters {
+    const waiting = this.#queue.filter(({ generation }) => generation === undefined);
+    const [first] = waiting;
+    return {
+      running: this.#queue.length - waiting.length,
+      queued: waiting.length,
+      longestWaitMilliseconds: first ? this.#parts.now() - first.submittedAt : 0,
+      batchSize: this.#batchSize,
+      preemptions: 0,
+      cachedTokens: 0,
+      ...this.#totals,
+      memory: {
+        weightBytes: this.#weightBytes,
+        kvBytes: this.cacheBytes,
+        prefixCacheBytes: 0,
+        kvBudgetBytes: this.#parts.kvBudgetBytes,
+      },
+    };
   }
 
   close(): void {

@@ -58,6 +58,16 @@ export class Generation implements Disposable {
     return this.#cache.bytes;
   }
 
+  /** Tokens of the prompt in its cache. */
+  get promptTokens(): number {
+    return Math.min(this.#cache.offset, this.#request.promptIds.length);
+  }
+
+  /** Tokens that it has generated. */
+  get generatedTokens(): number {
+    return this.#generated;
+  }
+
   /** One chunk of the prompt, or one token; ends with `finished` in the last step. */
   advance(): EngineResponse[] {
     return this.#cache.offset < this.#request.promptIds.length ? this.#prefill() : this.#decode();

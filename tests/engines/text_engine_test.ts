@@ -34,6 +34,7 @@ function tinyEngine(
     samplingDefaults: [],
     requestsMax: 8,
     prefillChunkTokens: 512,
+    kvBudgetBytes: 1024,
     now: () => ms++,
     ...changes,
   });
@@ -332,4 +333,37 @@ Deno.test("TextEngine frees its weights and what is under way when it is closed"
   for (let i = 0; i < 10; i++) await step(engine);
   engine.close();
   deepEqual([liveArrays(), memoryCounters().activeBytes], before);
+});
+
+Deno.test("TextEngine counts what it does, and nothing of the warm-up", async () => {
+  using engine = tinyEngine({ prefillChunkTokens: 4 });
+  engine.warmup();
+  const { memory, ...idle } = engine.stats();
+  deepEqual(idle, {
+    running: 0,
+    queued: 0,
+    longestWaitMilliseconds: 0,
+    batchSize: 0,
+    requests: 0,
+    preemptions: 0,
+    promptTokens: 0,
+    cachedTokens: 0,
+    generatedTokens: 0,
+    steps: 0,
+  });
+  ok(memory.weightBytes > 0);
+  equal(memory.kvBytes, 0);
+  const { promptTokens } = engine.submit(task("a", "hello", { maxTokens: 3 }));
+  engine.submit(task("b", "hello", { maxTokens: 1 }));
+  await step(engine);
+  const first = engine.stats();
+  deepEqual([first.running, first.queued, first.batchSize, first.steps], [1, 1, 1, 1]);
+  ok(first.promptTokens > 0 && first.promptTokens < promptTokens, "a chunk of it");
+  ok(first.longestWaitMilliseconds > 0);
+  ok(first.memory.kvBytes > 0);
+  await drain(engine);
+  const over = engine.stats();
+  deepEqual([over.running, over.queued, over.requests], [0, 0, 2]);
+  deepEqual([over.promptTokens, over.generatedTokens], [2 * promptTokens, 4]);
+  equal(over.memory.kvBytes, 0);
 });

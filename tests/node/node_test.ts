@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { AppError } from "../../core/errors.ts";
+import { runnerIdOf } from "../../core/ids.ts";
 import { EMPTY_STATE, encodeState } from "../../core/state.ts";
 import {
   addTinyModel,
@@ -141,5 +142,27 @@ Deno.test("a second node on the same data directory is refused", async () => {
     startTestNode(`${dir.path}/data`),
     (error) => error instanceof AppError && error.code === "conflict",
   );
+  await node.stop();
+});
+
+Deno.test("a node knows how its engines are doing, and forgets it with their processes", async () => {
+  await using dir = await TempDir.make();
+  const node = await startTestNode(`${dir.path}/data`);
+  const { modelId } = await addTinyModel(node, `${dir.path}/model`);
+  const instanceId = await createInstance(node, modelId);
+  const stats = () => node.engineStats().get(runnerIdOf(instanceId, 0));
+  assert.equal(stats()?.requests, 0, "told before it was ready");
+  const { chunks } = await node.generate(modelId, ask("one two three"), never);
+  await collect(chunks);
+  await until(node, "the runner is at rest", ({ runners }) => {
+    return runners.get(runnerIdOf(instanceId, 0))?.status.type === "RunnerReady";
+  });
+  const { requests, promptTokens, generatedTokens, running } = stats() ?? {};
+  assert.deepEqual([requests, promptTokens, generatedTokens, running], [1, 3, 3, 0]);
+  const written = JSON.stringify([...node.state().runners]);
+  assert.ok(!written.includes("generatedTokens"), "a latest value is never in the log");
+  await node.submit({ type: "DeleteInstance", commandId: commandId(node), instanceId });
+  await eventually("the runner is gone", () => node.runnerPids().size === 0);
+  assert.equal(node.engineStats().size, 0);
   await node.stop();
 });

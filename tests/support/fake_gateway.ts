@@ -3,8 +3,9 @@ import { apply } from "../../core/apply.ts";
 import type { Chunk, Usage } from "../../core/chunk.ts";
 import type { Command } from "../../core/commands.ts";
 import { AppError } from "../../core/errors.ts";
+import type { EngineStats } from "../../core/engine_stats.ts";
 import type { Event } from "../../core/events.ts";
-import { CommandId, InstanceId, ModelId, NodeId } from "../../core/ids.ts";
+import { CommandId, InstanceId, ModelId, NodeId, type RunnerId } from "../../core/ids.ts";
 import { runnersOf } from "../../core/instance.ts";
 import { decide } from "../../core/master.ts";
 import { ModelCard } from "../../core/model_card.ts";
@@ -75,6 +76,8 @@ export class FakeGateway implements Gateway {
   onWatched: () => void = () => {};
   /** What `addModel` finds at a path. */
   readonly files = new Map<string, ModelCard>();
+  /** What runners have told of their engines. */
+  readonly stats = new Map<RunnerId, EngineStats>();
   #state: State = EMPTY_STATE;
   readonly #listeners = new Set<() => void>();
   #ids = 0;
@@ -152,6 +155,10 @@ export class FakeGateway implements Gateway {
 
   nodeMemory() {
     return new Map([[NODE, { ramTotalBytes: 16 * GIB, ramAvailableBytes: 8 * GIB }]]);
+  }
+
+  engineStats() {
+    return this.stats;
   }
 
   readiness(): Readiness {
