@@ -30,6 +30,7 @@ A node, however it is started, also reads these variables; one that it cannot us
 | Variable | Meaning |
 |---|---|
 | \`EXO_MODEL_LOAD_TIMEOUT\` | Seconds until a model that does not load is ended; 0: never (default: by its size) |
+| \`EXO_TRACING_ENABLED\` | \`true\`: the node keeps a trace of each task, \`GET /v1/traces\` (default: none) |
 | \`OVERRIDE_MEMORY_MB\` | MiB of memory that this machine is said to have (default: what it has) |
 `;
 

@@ -1,4 +1,5 @@
 import { AppError } from "../core/errors.ts";
+import { asksForTraces } from "../core/trace.ts";
 import { MIB } from "../core/units.ts";
 import type { Io } from "./io.ts";
 
@@ -18,6 +19,7 @@ export interface NodeEnvironment {
 
 /** Reads the variables of a node. @throws {AppError} `usage` with the one that cannot be used. */
 export function nodeEnvironment(env: Io["env"]): NodeEnvironment {
+  requireTracing(env);
   return { loadTimeoutMs: loadTimeoutMs(env), memoryBytes: memoryBytes(env) };
 }
 
@@ -31,6 +33,15 @@ function loadTimeoutMs({ EXO_MODEL_LOAD_TIMEOUT: seconds }: Io["env"]): number |
   const needed = `seconds from 0 (no limit) to ${LOAD_TIMEOUT_SECONDS_MAX} needed`;
   throw new AppError("usage", `Cannot use EXO_MODEL_LOAD_TIMEOUT="${seconds}": ${needed}`, {
     hint: "unset it for a limit by the size of the model",
+  });
+}
+
+/** `EXO_TRACING_ENABLED`, which runners read: here is somebody who hears of a slip. */
+function requireTracing({ EXO_TRACING_ENABLED: value }: Io["env"]): void {
+  if (asksForTraces(value) !== undefined) return;
+  const message = `Cannot use EXO_TRACING_ENABLED="${value}": true or false needed`;
+  throw new AppError("usage", message, {
+    hint: "set EXO_TRACING_ENABLED=true for a trace of each task, or unset it for none",
   });
 }
 

@@ -13,12 +13,15 @@ import { buildModel } from "./models/mod.ts";
 import { TextEngine, type TextEngineParts } from "./text_engine.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
 import { fileName } from "./text/files.ts";
+import type { Tracing } from "./text/task_trace.ts";
 import { TextTokenizer } from "./text/tokenizer.ts";
 
 /** What a {@linkcode TextBuilder} may be given. */
 export interface TextBuilderOptions {
   /** Milliseconds on a steady clock; tests bring their own. */
   readonly now?: () => number;
+  /** What `now` counts from, in milliseconds since 1970; given, tasks are traced. */
+  readonly traceOriginMs?: number | undefined;
 }
 
 /** Generations queued and running at once where the instance does not say. */
@@ -30,10 +33,12 @@ const PREFILL_CHUNK_DEFAULT = 512;
 /** Brings a language model into memory: a GGUF file or a Hugging Face folder, over MLX. */
 export class TextBuilder implements Builder {
   readonly #now: () => number;
+  readonly #traceOriginMs: number | undefined;
   #parts: TextEngineParts | undefined;
 
   constructor(options: TextBuilderOptions = {}) {
     this.#now = options.now ?? (() => performance.now());
+    this.#traceOriginMs = options.traceOriginMs;
   }
 
   /** Nothing to join: one rank holds the whole model. */
@@ -58,7 +63,8 @@ export class TextBuilder implements Builder {
       // While weights are read in the background; one that we cannot build makes them pointless.
       const tokenizer = new TextTokenizer(checkpoint.tokenizer);
       const weights = yield* loadWeights(checkpoint, layers, { isPacked, opened });
-      this.#parts = assemble(model, { checkpoint, tokenizer, weights, now: this.#now });
+      const parts = assemble(model, { checkpoint, tokenizer, weights, now: this.#now });
+      this.#parts = { ...parts, tracing: this.#tracing(model) };
     } catch (error) {
       if (error instanceof AppError) throw error;
       const found = error instanceof Error ? error.message : String(error);
@@ -67,6 +73,11 @@ export class TextBuilder implements Builder {
       const why = found.replace(/^Cannot run shim_\w+: /, "");
       throw new AppError("load_failed", `Cannot load "${file}": ${why}`, { hint, cause: error });
     }
+  }
+
+  #tracing({ shard }: BoundModel): Tracing | undefined {
+    if (this.#traceOriginMs === undefined) return undefined;
+    return { rank: shard.deviceRank, originMs: this.#traceOriginMs };
   }
 
   build(): Engine {

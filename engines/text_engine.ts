@@ -10,6 +10,7 @@ import { promptTooLong, queueFull } from "./refusals.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
 import { Generation, type GenerationRequest, type Served } from "./text/generation.ts";
 import { PrefillPace } from "./text/prefill_pace.ts";
+import { TaskTrace, type Tracing } from "./text/task_trace.ts";
 import type { TextTokenizer } from "./text/tokenizer.ts";
 
 /** What a {@linkcode TextEngine} is made of; `TextBuilder` puts it together. */
@@ -32,6 +33,8 @@ export interface TextEngineParts {
   /** Memory that placement has reserved for keys and values. */
   readonly kvBudgetBytes: number;
   readonly now: () => number;
+  /** Whether tasks tell where their time went; absent: no. */
+  readonly tracing?: Tracing | undefined;
 }
 
 /** A request from its submission to its end. */
@@ -97,7 +100,8 @@ export class TextEngine implements Engine {
   }
 
   submit({ taskId, payload }: GenerationTask): { promptTokens: number } {
-    const { requestsMax, tokenizer, contextTokens, samplingDefaults, eosIds } = this.#parts;
+    const { requestsMax, tokenizer, contextTokens, samplingDefaults, eosIds, tracing } =
+      this.#parts;
     if (this.#queue.length >= requestsMax) {
       throw queueFull(this.#queue.length, requestsMax);
     }
@@ -107,6 +111,7 @@ export class TextEngine implements Engine {
     const promptTokens = promptIds.length;
     requireRoom(promptTokens, contextTokens);
     requireKnownTokens(promptIds, this.#parts.vocabSize);
+    const submittedAt = this.#parts.now();
     const request: GenerationRequest = {
       promptIds,
       sampling: resolveSampling(payload.sampling, ...samplingDefaults),
@@ -114,8 +119,8 @@ export class TextEngine implements Engine {
       maxTokens: Math.min(payload.maxTokens ?? Infinity, contextTokens - promptTokens),
       stop: payload.stop,
       eosIds,
+      trace: tracing && new TaskTrace(tracing, submittedAt),
     };
-    const submittedAt = this.#parts.now();
     this.#queue.push({ taskId, request, generation: undefined, isCancelled: false, submittedAt });
     this.#totals.requests++;
     return { promptTokens };
@@ -140,13 +145,24 @@ export class TextEngine implements Engine {
   *step(): Generator<TaskResponse> {
     const cancelled = this.#queue.filter(({ isCancelled }) => isCancelled);
     for (const run of cancelled) this.#drop(run);
-    for (const { taskId } of cancelled) yield [taskId, { type: "cancelled" }];
+    for (const run of cancelled) {
+      yield* this.#traced(run);
+      yield [run.taskId, { type: "cancelled" }];
+    }
     const [run] = this.#queue;
     this.#batchSize = run && cancelled.length === 0 ? 1 : 0;
     if (!run || cancelled.length > 0) return;
     const responses = this.#advance(run);
     if (responses.at(-1)?.type === "finished") this.#drop(run);
-    for (const response of responses) yield [run.taskId, response];
+    for (const response of responses) {
+      if (response.type === "finished") yield* this.#traced(run);
+      yield [run.taskId, response];
+    }
+  }
+
+  /** Where a task's time went, if that is recorded. */
+  *#traced({ taskId, request: { trace } }: Run): Generator<TaskResponse> {
+    if (trace) yield [taskId, { type: "traced", spans: trace.spans(this.#parts.now()) }];
   }
 
   /** A step of one request; its failure is its own, and the engine lives on. */

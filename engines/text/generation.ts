@@ -7,6 +7,7 @@ import { sample, samplingKey } from "../sampler.ts";
 import { Detokenizer } from "./detokenizer.ts";
 import type { PrefillPace } from "./prefill_pace.ts";
 import { StopMatcher } from "./stop_matcher.ts";
+import type { TaskTrace } from "./task_trace.ts";
 import type { TextTokenizer } from "./tokenizer.ts";
 
 /** What all generations of an engine share. */
@@ -29,6 +30,8 @@ export interface GenerationRequest {
   readonly stop: readonly string[];
   /** Tokens after which the answer is complete. */
   readonly eosIds: ReadonlySet<number>;
+  /** Is told of each step, where tracing is on. */
+  readonly trace?: TaskTrace | undefined;
 }
 
 /** One answer in the making. Its memory is its cache, held from the first step to its disposal. */
@@ -82,7 +85,9 @@ export class Generation implements Disposable {
     const to = from + pace.next(limit);
     const startedAt = now();
     const token = this.#run(promptIds.slice(from, to), to === promptIds.length);
-    const ms = now() - startedAt;
+    const endedAt = now();
+    const ms = endedAt - startedAt;
+    this.#request.trace?.prefilled(to - from, { from: startedAt, to: endedAt });
     pace.measured(to - from, ms);
     this.#prefillMs += ms;
     const progress: EngineResponse = {
@@ -94,8 +99,13 @@ export class Generation implements Disposable {
   }
 
   #decode(): EngineResponse[] {
+    const { trace } = this.#request;
+    const startedAt = trace ? this.#served.now() : 0;
     const token = this.#run([this.#lastId], true);
-    return token === undefined ? [] : this.#take(token);
+    if (token === undefined) return [];
+    const responses = this.#take(token);
+    trace?.decoded({ from: startedAt, to: this.#lastAt });
+    return responses;
   }
 
   /** Runs tokens through the model; draws the next one if `draws`. All else is freed. */

@@ -2,7 +2,7 @@ import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import type { Chunk } from "../../core/chunk.ts";
 import { TaskId } from "../../core/ids.ts";
 import { type Decoder, decoderOf } from "../../engines/decoder.ts";
-import type { Engine, EngineResponse, GenerationTask } from "../../engines/engine.ts";
+import type { Engine, EngineResponse, GenerationTask, TaskResponse } from "../../engines/engine.ts";
 import { openCheckpoint } from "../../engines/mlx/checkpoint.ts";
 import { buildModel } from "../../engines/models/mod.ts";
 import { TextEngine, type TextEngineParts } from "../../engines/text_engine.ts";
@@ -366,4 +366,40 @@ Deno.test("TextEngine counts what it does, and nothing of the warm-up", async ()
   deepEqual([over.running, over.queued, over.requests], [0, 0, 2]);
   deepEqual([over.promptTokens, over.generatedTokens], [2 * promptTokens, 4]);
   equal(over.memory.kvBytes, 0);
+});
+
+Deno.test("TextEngine tells where a task's time went just before its end, where tracing is on", async () => {
+  const tracing = { rank: 0, originMs: 0 };
+  using engine = tinyEngine({ tracing, prefillChunkTokens: 4 });
+  const { promptTokens } = engine.submit(task("a", "a secret", { maxTokens: 70 }));
+  engine.submit(task(CANCEL_ME, "hello"));
+  const responses: TaskResponse[] = [];
+  while (engine.hasWork()) {
+    responses.push(...await step(engine));
+    engine.cancel(CANCEL_ME);
+  }
+  const kinds = responses.map(([taskId, { type }]) => `${taskId} ${type}`);
+  deepEqual(kinds.slice(-2), ["a traced", "a finished"]);
+  const at = kinds.indexOf(`${CANCEL_ME} cancelled`);
+  equal(kinds[at - 1], `${CANCEL_ME} traced`);
+  const [, traced] = responses.at(-2) ?? [];
+  ok(traced?.type === "traced");
+  const chunks = traced.spans.filter(({ category }) => category === "prefill/chunk");
+  const count = (category: string) =>
+    traced.spans.filter((one) => one.category === category).length;
+  deepEqual(
+    ["queue", "prefill", "prefill/chunk", "decode", "decode/step"].map(count),
+    [1, 1, chunks.length, 1, 1],
+  );
+  const tokens = chunks.map(({ name }) => Number(/^chunk of (\d+) tokens$/.exec(name)?.[1]));
+  equal(tokens.reduce((sum, one) => sum + one), promptTokens);
+  ok(!JSON.stringify(traced.spans).includes("secret"));
+});
+
+Deno.test("TextEngine tells nothing of where time went unless it is asked", async () => {
+  using engine = tinyEngine();
+  engine.submit(task("a", "hello", { maxTokens: 2 }));
+  const responses: TaskResponse[] = [];
+  while (engine.hasWork()) responses.push(...await step(engine));
+  ok(responses.every(([, { type }]) => type !== "traced"));
 });
