@@ -1,5 +1,5 @@
 import { Hono } from "hono";
-import { routePath } from "hono/route";
+import { matchedRoutes } from "hono/route";
 import { AppError } from "../core/errors.ts";
 import { BODY_BYTES_MAX, BODY_TIMEOUT_MS } from "./body.ts";
 import { chatRoutes } from "./chat.ts";
@@ -11,7 +11,7 @@ import { instanceRoutes } from "./instances.ts";
 import { Metrics } from "./metrics/metrics.ts";
 import { modelRoutes } from "./models.ts";
 import { type ConnectionLimits, connectionLimits, HttpListener, type OnCrowded } from "./listen.ts";
-import type { RouteEnv, Router } from "./routes.ts";
+import type { RouteContext, RouteEnv, Router } from "./routes.ts";
 import { traceRoutes } from "./traces.ts";
 
 /** How the API is guarded and limited. */
@@ -57,7 +57,7 @@ export function createApp(gateway: Gateway, options: ApiOptions = {}): Router {
     await next();
     c.res.headers.set(REQUEST_ID_HEADER, requestId);
     const { method, path } = c.req;
-    metrics.requests.answered({ method, route: routePath(c, -1), status: c.res.status });
+    metrics.requests.answered({ method, route: routeOf(c), status: c.res.status });
     const ms = Math.round(performance.now() - startedAt);
     options.onRequest?.({ requestId, method, path, status: c.res.status, ms });
   });
@@ -75,6 +75,11 @@ export function createApp(gateway: Gateway, options: ApiOptions = {}): Router {
     return errorResponse(error);
   });
   return app;
+}
+
+/** The pattern of the route that answers: the first, but for what every request passes. */
+function routeOf(c: RouteContext): string | undefined {
+  return matchedRoutes(c).find(({ path }) => path !== "/*")?.path;
 }
 
 function routesOver(

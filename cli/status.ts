@@ -87,14 +87,20 @@ function words({ nodes, instances, tasks }: View): string {
   ]);
   const instanceRows = instances.map((instance) => {
     const { instanceId, modelId, lastError, stats } = instance;
-    const status = statusWords(instance);
-    const words = lastError === undefined ? status : `${status}: ${lastError}`;
-    return [instanceId, modelId, words, ...statsCells(stats)];
+    return [instanceId, modelId, statusWords(instance), ...statsCells(stats), lastError ?? ""];
   });
+  const instanceHead = ["INSTANCE", "MODEL", "STATUS", ...STATS_HEAD, "LAST ERROR"];
+  // The widest of all, for which there is mostly nothing to say.
+  const hasError = instances.some(({ lastError }) => lastError !== undefined);
+  const columns = hasError ? instanceHead.length : instanceHead.length - 1;
   const taskRows = tasks.map(({ taskId, modelId, status }) => [taskId, modelId, status]);
   return [
     section(["NODE", "NAME", "BACKENDS", "MEMORY"], nodeRows, "No nodes"),
-    section(["INSTANCE", "MODEL", "STATUS", ...STATS_HEAD], instanceRows, "No instances"),
+    section(
+      instanceHead.slice(0, columns),
+      instanceRows.map((row) => row.slice(0, columns)),
+      "No instances",
+    ),
     section(["TASK", "MODEL", "STATUS"], taskRows, "No tasks"),
   ].join("\n\n");
 }

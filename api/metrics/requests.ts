@@ -9,8 +9,8 @@ const UNMATCHED = "unmatched";
 /** One request that was answered. */
 export interface AnsweredRequest {
   readonly method: string;
-  /** The pattern of its route; of all others `/*`. */
-  readonly route: string;
+  /** The pattern of its route; undefined when there is none. */
+  readonly route: string | undefined;
   readonly status: number;
 }
 
@@ -43,7 +43,7 @@ export class RequestMetrics {
     this.#answered.inc({
       method: METHODS.has(method) ? method : "other",
       // A pattern may say what a parameter looks like, which is no part of its name.
-      route: route === "/*" ? UNMATCHED : route.replace(/\{[^}]*\}/g, ""),
+      route: route === undefined ? UNMATCHED : route.replace(/\{[^}]*\}/g, ""),
       status: String(status),
     });
   }

@@ -51,12 +51,13 @@ Deno.test("GET /metrics is text of Prometheus, behind the key like other routes"
 
 Deno.test("Requests are counted by the pattern of their route, never by what a client made up", async () => {
   const { app, scrape } = measured();
-  for (const path of ["/state/a/b", "/state/tasks", "/v1/models/nope", "/what/ever"]) {
+  for (const path of ["/state", "/state/a/b", "/state/tasks", "/v1/models/nope", "/what/ever"]) {
     await app.request(path);
   }
   await app.request("/node_id", { method: "BREW" });
   const counts = await scrape();
   const count = (labels: string) => counts.get(`exo_http_requests_total{${labels}}`);
+  equal(count('method="GET",route="/state",status="200"'), 1);
   equal(count('method="GET",route="/state/*",status="404"'), 1);
   equal(count('method="GET",route="/state/*",status="200"'), 1);
   equal(count('method="GET",route="/v1/models/:id",status="404"'), 1);

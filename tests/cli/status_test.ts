@@ -107,3 +107,14 @@ Deno.test("status shows no figures of an instance that does not serve", async ()
     { instanceId, modelId: TINY, status: "stopping", nodeIds: ["node-1"] },
   ]);
 });
+
+Deno.test("status says why an instance failed, after all that has columns", async () => {
+  await using node = await FakeNode.start();
+  const { gateway } = node;
+  const instanceId = gateway.placeModel();
+  doesNotMatch((await node.run(["status"])).stdout, /LAST ERROR/);
+  gateway.emit({ type: "InstanceRetrying", instanceId, failureError: "no luck", notBefore: 9_000 });
+  const { stdout } = await node.run(["status"]);
+  match(stdout, /STATUS +TOKENS\/S .* KV +LAST ERROR\n/);
+  match(stdout, /tiny-0123abcd +retrying +no luck\n/);
+});
