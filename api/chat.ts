@@ -11,7 +11,10 @@ import { sseResponse } from "./sse.ts";
 export const COMMAND_ID_HEADER = "X-Exo-Command-Id";
 
 /** `POST /v1/chat/completions`: one answer, whole or as a stream. */
-export function chatRoutes(router: Router, { gateway, limits, streams }: RouteOptions): void {
+export function chatRoutes(
+  router: Router,
+  { gateway, metrics, limits, streams }: RouteOptions,
+): void {
   router.post("/v1/chat/completions", async (c) => {
     const json = await readJson(c.req.raw, limits);
     const request = decode(json, () => gateway.newSeed());
@@ -20,7 +23,8 @@ export function chatRoutes(router: Router, { gateway, limits, streams }: RouteOp
     const unlink = abortWith(c.req.raw.signal, client);
     try {
       // The status of the reply is decided here: nothing is sent before the runner accepts.
-      const generation = await gateway.generate(modelId, request.payload, client.signal);
+      const ask = () => gateway.generate(modelId, request.payload, client.signal);
+      const generation = await metrics.generations.follow(modelId, ask);
       const answer = answerOf(gateway, generation.commandId, modelId);
       const headers = { [COMMAND_ID_HEADER]: generation.commandId };
       if (!request.stream) return c.json(await encode(generation.chunks, answer), 200, headers);

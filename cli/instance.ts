@@ -8,6 +8,7 @@ import {
   summarize,
   untagged,
 } from "./instance_view.ts";
+import { statsLines } from "./instance_stats.ts";
 import { table } from "./output.ts";
 import { suggesting } from "./suggest.ts";
 
@@ -109,6 +110,7 @@ const show = defineCommand({
       `status    ${statusWords(summary)}`,
       `nodes     ${summary.nodeIds.join(", ")}`,
       ...(summary.lastError === undefined ? [] : [`error     ${summary.lastError}`]),
+      ...statsLines(summary.stats),
     ];
     out.result({ ...summary, instance: tagged }, lines.join("\n"));
     return 0;

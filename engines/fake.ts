@@ -1,4 +1,5 @@
 import { z } from "zod";
+import type { EngineCounters } from "../core/engine_stats.ts";
 import { AppError } from "../core/errors.ts";
 import type { TaskId } from "../core/ids.ts";
 import type {
@@ -78,10 +79,14 @@ interface FakeRun {
   cancelled: boolean;
 }
 
+/** Bytes of the weights that a fake engine says it has. */
+const FAKE_WEIGHT_BYTES = 1024;
+
 class FakeEngine implements Engine {
   readonly #script: FakeScript;
   readonly #write: Write;
   readonly #queue: FakeRun[] = [];
+  readonly #totals = { requests: 0, promptTokens: 0, generatedTokens: 0, steps: 0 };
 
   constructor(script: FakeScript, write: Write) {
     this.#script = script;
@@ -112,6 +117,7 @@ class FakeEngine implements Engine {
       emitted: 0,
       cancelled: false,
     });
+    this.#totals.requests++;
     return { promptTokens };
   }
 
@@ -126,6 +132,7 @@ class FakeEngine implements Engine {
     }
     const [run] = this.#queue;
     if (!run) return;
+    this.#totals.steps++;
     const { taskId } = run.task;
     if (!run.prefilled) {
       strike(this.#script, "prefill", this.#write);
@@ -137,6 +144,7 @@ class FakeEngine implements Engine {
         return;
       }
       run.prefilled = true;
+      this.#totals.promptTokens += run.promptTokens;
       const { promptTokens } = run;
       const counts = { processedTokens: promptTokens, totalTokens: promptTokens };
       yield [taskId, { type: "chunk", chunk: { type: "PrefillProgress", ...counts } }];
@@ -147,6 +155,26 @@ class FakeEngine implements Engine {
 
   cancel(taskId: TaskId): void {
     for (const run of this.#queue) if (run.task.taskId === taskId) run.cancelled = true;
+  }
+
+  /** One at a time; without a clock nobody waits. */
+  stats(): EngineCounters {
+    const running = Math.min(this.#queue.length, 1);
+    return {
+      running,
+      queued: this.#queue.length - running,
+      longestWaitMilliseconds: 0,
+      batchSize: running,
+      preemptions: 0,
+      cachedTokens: 0,
+      ...this.#totals,
+      memory: {
+        weightBytes: FAKE_WEIGHT_BYTES,
+        kvBytes: 0,
+        prefixCacheBytes: 0,
+        kvBudgetBytes: 0,
+      },
+    };
   }
 
   close(): void {
@@ -163,6 +191,7 @@ class FakeEngine implements Engine {
       const text = run.tokens[run.emitted % run.tokens.length] ?? "";
       yield [taskId, { type: "chunk", chunk: { type: "Token", text, tokenId: run.emitted } }];
       run.emitted++;
+      this.#totals.generatedTokens++;
     }
     if (run.emitted < limit) return;
     this.#queue.splice(this.#queue.indexOf(run), 1);
