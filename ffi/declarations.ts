@@ -219,6 +219,7 @@ export const DECLARATIONS = {
   shim_kv_pool: ["ints layers", "i32 layer_count"], // KV heads, key and value widths, type of each.
   shim_free_kv_pool: ["i32 pool"],
   shim_kv_take: ["i32 pool"], // Returns the number of a block.
+  shim_kv_copy: ["i32 pool", "i32 block"], // Returns the number of a block that holds the same.
   shim_kv_give_back: ["i32 pool", "i32 block"],
   shim_kv_block_bytes: ["i32 pool", "doublesOut bytes"],
 

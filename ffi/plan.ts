@@ -9,7 +9,10 @@ export interface StepSequence {
   readonly tokens: ArrayLike<number>;
   /** Of the first token. */
   readonly position: number;
-  /** Its blocks in the pool, in order of their positions; room for all tokens is needed. */
+  /**
+   * Its blocks in the pool, in order of their positions; room for all tokens is needed. Those that
+   * the windows of all layers have left behind may be {@linkcode KV_BLOCK_GONE}.
+   */
   readonly blocks: readonly number[];
   /** Rows whose output is wanted, counted from the first token of this sequence, ascending. */
   readonly selected: readonly number[];

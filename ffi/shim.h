@@ -187,6 +187,7 @@ int32_t shim_free_rope_table(int32_t table);
 int32_t shim_kv_pool(const int32_t* layers, int32_t layer_count);
 int32_t shim_free_kv_pool(int32_t pool);
 int32_t shim_kv_take(int32_t pool);
+int32_t shim_kv_copy(int32_t pool, int32_t block);
 int32_t shim_kv_give_back(int32_t pool, int32_t block);
 int32_t shim_kv_block_bytes(int32_t pool, double* bytes);
 int32_t shim_packed_linear(int32_t x, int32_t matrix, int32_t bias);

@@ -81,6 +81,7 @@ class RowPrimitive : public mx::UnaryPrimitive {
     }
     std::shared_ptr<const ek::Step> step = step_;
     if (recipe_.op.kind == ek::OpKind::embed) step = step_of_ids(inputs[0]);
+    if (recipe_.op.kind == ek::OpKind::attention) ek::check_attention(*step, recipe_.op);
     if (recipe_.table) recipe_.table->reserve(end_of(*step));
     mx::cpu::get_command_encoder(stream()).dispatch(
         [op = recipe_.with_weights(inputs), at, widths, rows = rows_of(out), step,

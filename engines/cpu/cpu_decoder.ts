@@ -1,6 +1,7 @@
 import {
   encodeStep,
   fromArray,
+  KV_BLOCK_POSITIONS,
   type KvLayer,
   KvPool,
   Plan,
@@ -15,6 +16,7 @@ import {
 } from "../../ffi/mod.ts";
 import { assert } from "../../core/errors.ts";
 import {
+  type CachePrefix,
   type Decoder,
   type KernelTimes,
   likeliest,
@@ -22,7 +24,8 @@ import {
   type SequenceInput,
   type StepOutput,
 } from "../decoder.ts";
-import type { Attend, TextModel } from "../models/text_model.ts";
+import { type Attend, type TextModel, widestWindow } from "../models/text_model.ts";
+import { BlockStore } from "./block_store.ts";
 import { PagedCache } from "./paged_cache.ts";
 
 /** How a decoder computes its steps. */
@@ -40,7 +43,10 @@ export interface CpuDecoderOptions {
 export class CpuDecoder implements Decoder {
   readonly #model: TextModel;
   readonly #pool: KvPool;
+  readonly #store: BlockStore;
   readonly #plan: Plan | undefined;
+  readonly blockPositions = KV_BLOCK_POSITIONS;
+  readonly window: number | undefined;
 
   /** @throws {NativeError} when the model's layers or operations are none that the kernels know. */
   constructor(
@@ -53,6 +59,8 @@ export class CpuDecoder implements Decoder {
     using made = new DisposableStack();
     if (this.#plan) made.use(this.#plan);
     this.#pool = new KvPool(model.kvLayers.map((layer) => ({ ...layer, dtype: kvDtype })));
+    this.#store = new BlockStore(this.#pool);
+    this.window = widestWindow(model);
     made.move();
   }
 
@@ -60,8 +68,12 @@ export class CpuDecoder implements Decoder {
     return this.#plan?.profile().milliseconds;
   }
 
-  makeCache(): SequenceCache {
-    return new PagedCache(this.#pool);
+  get cacheBytes(): number {
+    return this.#store.bytes;
+  }
+
+  makeCache(prefix?: CachePrefix): SequenceCache {
+    return new PagedCache(this.#store, { window: this.window, prefix });
   }
 
   run(inputs: readonly SequenceInput[]): StepOutput {
@@ -104,7 +116,7 @@ export class CpuDecoder implements Decoder {
 
   [Symbol.dispose](): void {
     this.#plan?.[Symbol.dispose]();
-    this.#pool[Symbol.dispose]();
+    this.#store[Symbol.dispose]();
   }
 }
 
