@@ -140,10 +140,10 @@ Deno.test("Choices that have all ended are not cancelled", async () => {
 
 Deno.test("Nobody who takes no chunks lets more than one of each choice be made", async () => {
   const gateway = new FakeGateway();
-  const made = [0, 0, 0];
-  gateway.answer = function* (asked) {
+  let made = 0;
+  gateway.answer = function* () {
     for (;;) {
-      made[indexOf(asked)]!++;
+      made++;
       yield token("x");
     }
   };
@@ -153,7 +153,7 @@ Deno.test("Nobody who takes no chunks lets more than one of each choice be made"
     taken++;
     // Whatever could be made ahead is made by the time all that was asked for has settled.
     for (let turn = 0; turn < 100; turn++) await Promise.resolve();
-    const ahead = made.reduce((sum, count) => sum + count) - taken;
+    const ahead = made - taken;
     equal(ahead <= 3, true, `${ahead} chunks ahead`);
     if (taken === 50) break;
   }
