@@ -47,6 +47,7 @@ export interface InstanceView {
     readonly modelId: string;
     readonly nodeToRunner: Readonly<Record<string, string>>;
   };
+  readonly config?: InstanceConfig;
 }
 
 type Table<T> = Readonly<Record<string, T>>;

@@ -54,15 +54,20 @@ function sectionsOf(entry: Command | CommandGroup): string[] {
 function sectionOf(command: Command, prefix: string): string {
   const { name, summary, description, examples, flags, positionals } = command;
   const places = positionals.map(placeholder).map((place) => ` ${place}`).join("");
-  const own = flags.map((flag) => [flagText(flag), helpOf(flag)] as const);
+  const grouped = Map.groupBy(flags, ({ group }) => group);
+  const rowsOf = (group: string | undefined) =>
+    (grouped.get(group) ?? []).map((flag) => [flagText(flag), helpOf(flag)] as const);
+  const groups = [...grouped.keys()].flatMap((group) => group ?? []);
   const common = commonFlags(command).map(({ flags, description }) =>
     [flags, description] as const
   );
   const rows = [
     ...positionals.map((place) => [placeholder(place), helpOf(place)] as const),
-    ...own,
+    ...rowsOf(undefined),
     ...common,
   ];
+  const row = ([left, right]: readonly [string, string]) =>
+    `| \`${cell(left)}\` | ${cell(right)} |`;
   return [
     `## exo ${prefix}${name}`,
     "",
@@ -74,7 +79,8 @@ function sectionOf(command: Command, prefix: string): string {
     "",
     "| Argument | Meaning |",
     "|---|---|",
-    ...rows.map(([left, right]) => `| \`${cell(left)}\` | ${cell(right)} |`),
+    ...rows.map(row),
+    ...groups.flatMap((group) => [`| **${group}** | |`, ...rowsOf(group).map(row)]),
     "",
     "Examples:",
     "",

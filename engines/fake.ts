@@ -1,5 +1,6 @@
 import { z } from "zod";
 import type { EngineCounters } from "../core/engine_stats.ts";
+import type { TokenLogprobs } from "../core/chunk.ts";
 import { AppError } from "../core/errors.ts";
 import type { TaskId } from "../core/ids.ts";
 import type {
@@ -185,23 +186,36 @@ class FakeEngine implements Engine {
     if (run.emitted > 0) strike(this.#script, "decode", this.#write);
     block(this.#script.stepMs);
     const { taskId, payload } = run.task;
-    const { endless } = this.#script;
-    const limit = Math.min(payload.maxTokens ?? Infinity, endless ? Infinity : run.tokens.length);
+    const { endless, contextTokens } = this.#script;
+    const ends = endless ? Infinity : run.tokens.length;
+    const room = payload.ignoreEos ? contextTokens - run.promptTokens : ends;
+    const limit = Math.min(payload.maxTokens ?? Infinity, endless ? Infinity : room);
     if (run.emitted < limit) {
       const text = run.tokens[run.emitted % run.tokens.length] ?? "";
-      yield [taskId, { type: "chunk", chunk: { type: "Token", text, tokenId: run.emitted } }];
+      const { topLogprobs } = payload;
+      const logprobs = topLogprobs === undefined ? {} : { logprobs: [certain(run, topLogprobs)] };
+      const chunk = { type: "Token" as const, text, tokenId: run.emitted, ...logprobs };
+      yield [taskId, { type: "chunk", chunk }];
       run.emitted++;
       this.#totals.generatedTokens++;
     }
     if (run.emitted < limit) return;
     this.#queue.splice(this.#queue.indexOf(run), 1);
-    const finishReason = run.emitted < run.tokens.length ? "length" : "stop";
+    const isLength = payload.ignoreEos || run.emitted < run.tokens.length;
+    const finishReason = isLength ? "length" : "stop";
     const completionTokens = run.emitted;
     const usage = { promptTokens: run.promptTokens, completionTokens, cachedTokens: 0 };
     const stats = { promptTokensPerSecond: 0, generationTokensPerSecond: 0, peakMemoryBytes: 0 };
     yield [taskId, { type: "chunk", chunk: { type: "Finish", finishReason, usage, stats } }];
     yield [taskId, { type: "finished" }];
   }
+}
+
+/** The next token, of which the engine has no doubt; there is no other to name beside it. */
+function certain({ tokens, emitted }: FakeRun, topLogprobs: number): TokenLogprobs {
+  const bytes = [...new TextEncoder().encode(tokens[emitted % tokens.length])];
+  const chosen = { tokenId: emitted, bytes, logprob: 0 };
+  return { ...chosen, top: topLogprobs > 0 ? [chosen] : [] };
 }
 
 /** Where in its life an engine is struck. */

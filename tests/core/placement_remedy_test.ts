@@ -67,6 +67,12 @@ Deno.test("remedy() proposes a context that place() then takes", () => {
   ok(isTaken(card(100), { freeMib: 104, contextTokens }));
 });
 
+Deno.test("remedy() keeps the bits of the cache that were asked for", () => {
+  const asked = { card: card(100), needed: 200 * MIB, config: { kvBits: 8 as const } };
+  const hint = remedy(nodes, memoryOf(104 * MIB, [A]), asked);
+  equal(hint, `exo instance create ${MODEL} --context 14336 --kv-bits 8`);
+});
+
 /** Instances on {@linkcode A} by their weights in MiB, some of them loaded. */
 function holding(held: Readonly<Record<string, number>>, loaded: readonly string[] = []) {
   const instances = Object.entries(held).map(([id, mib]) =>

@@ -78,8 +78,16 @@ Deno.test("KV is reserved for the context asked for, else min(the card's, 8,192)
   assert.equal(neededBytes(card(2_048)), 2_048);
   assert.equal(neededBytes(card(131_072)), CONTEXT_TOKENS_DEFAULT);
   assert.equal(neededBytes(card(0)), CONTEXT_TOKENS_DEFAULT, "unknown");
-  assert.equal(neededBytes(card(131_072), 100_000), 100_000);
+  assert.equal(neededBytes(card(131_072), { contextTokens: 100_000 }), 100_000);
   assert.equal(neededBytes(cardOf({ storageSize: { inBytes: 7 } })), 7, "no KV known");
+});
+
+Deno.test("KV of fewer bits takes less room, with its scales", () => {
+  const card = cardOf({ storageSize: { inBytes: 7 }, kvBytesPerToken: 32 });
+  const contextTokens = 100;
+  assert.equal(neededBytes(card, { contextTokens }), 7 + 3_200);
+  assert.equal(neededBytes(card, { contextTokens, kvBits: 8 }), 7 + 900);
+  assert.equal(neededBytes(card, { contextTokens, kvBits: 4 }), 7 + 500);
 });
 
 Deno.test("memory promised to an instance that is not loaded yet is not free", () => {
