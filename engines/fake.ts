@@ -30,6 +30,8 @@ export const FakeScript = z.object({
   garbageIn: z.enum(["load", "warmup", "prefill", "decode"]).optional(),
   /** Takes memory in this stage until there is none: the system ends the process. */
   exhaustIn: z.enum(["load", "warmup", "prefill", "decode"]).optional(),
+  /** Takes no step before it has been given so many requests. */
+  gatherRequests: z.number().int().min(1).default(1),
   /** Decodes for ever, never finishing. */
   endless: z.boolean().default(false),
   /** Blocks the thread for this long in every decode step. */
@@ -82,6 +84,7 @@ class FakeEngine implements Engine {
   readonly #script: FakeScript;
   readonly #write: Write;
   readonly #queue: FakeRun[] = [];
+  #submitted = 0;
 
   constructor(script: FakeScript, write: Write) {
     this.#script = script;
@@ -102,6 +105,7 @@ class FakeEngine implements Engine {
     if (this.#queue.length >= queueMax) {
       throw queueFull(this.#queue.length, queueMax);
     }
+    this.#submitted++;
     const last = task.payload.messages.at(-1)?.content ?? "";
     const tokens = this.#script.tokens ?? last.split(/(?<=\s)/);
     this.#queue.push({
@@ -125,7 +129,7 @@ class FakeEngine implements Engine {
       yield [run.task.taskId, { type: "cancelled" }];
     }
     const [run] = this.#queue;
-    if (!run) return;
+    if (!run || this.#submitted < this.#script.gatherRequests) return;
     const { taskId } = run.task;
     if (!run.prefilled) {
       strike(this.#script, "prefill", this.#write);
