@@ -32,6 +32,8 @@ export const FakeScript = z.object({
   garbageIn: z.enum(["load", "warmup", "prefill", "decode"]).optional(),
   /** Takes memory in this stage until there is none: the system ends the process. */
   exhaustIn: z.enum(["load", "warmup", "prefill", "decode"]).optional(),
+  /** Takes no step before it has been given so many requests. */
+  gatherRequests: z.number().int().min(1).default(1),
   /** Decodes for ever, never finishing. */
   endless: z.boolean().default(false),
   /** Blocks the thread for this long in every decode step. */
@@ -132,7 +134,7 @@ class FakeEngine implements Engine {
       yield [run.task.taskId, { type: "cancelled" }];
     }
     const [run] = this.#queue;
-    if (!run) return;
+    if (!run || this.#totals.requests < this.#script.gatherRequests) return;
     this.#totals.steps++;
     const { taskId } = run.task;
     if (!run.prefilled) {

@@ -104,6 +104,15 @@ Deno.test("a prompt over the context and a full queue are refused", async () => 
   assert.equal((await drain(engine)).flat().at(-1), "t finished");
 });
 
+Deno.test("an engine that gathers requests waits until it has them all", async () => {
+  const engine = engineOf({ gatherRequests: 2 });
+  submit(engine, "t", "one");
+  assert.deepEqual(await Array.fromAsync(engine.step()), []);
+  assert.equal(engine.hasWork(), true);
+  submit(engine, "u", "two");
+  assert.equal((await drain(engine)).flat().at(-1), "u finished");
+});
+
 Deno.test("faults strike in the stage that the script names, and nowhere else", async () => {
   const load = (script: z.input<typeof FakeScript>) => [
     ...new FakeBuilder(script).load({ shard: {} as never, modelPath: "", config: {} }),

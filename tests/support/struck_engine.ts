@@ -17,10 +17,13 @@ export type OnStage = (stage: Stage) => void;
 export class StruckBuilder implements Builder {
   readonly #inner: Builder;
   readonly #onStage: OnStage;
+  readonly #gatherRequests: number;
 
-  constructor(inner: Builder, onStage: OnStage) {
+  /** The engine takes no step before it has been given `gatherRequests`. */
+  constructor(inner: Builder, onStage: OnStage, gatherRequests = 1) {
     this.#inner = inner;
     this.#onStage = onStage;
+    this.#gatherRequests = gatherRequests;
   }
 
   connect(): void {
@@ -39,7 +42,7 @@ export class StruckBuilder implements Builder {
   }
 
   build(): Engine {
-    return new StruckEngine(this.#inner.build(), this.#onStage);
+    return new StruckEngine(this.#inner.build(), this.#onStage, this.#gatherRequests);
   }
 
   close(): void {
@@ -50,10 +53,13 @@ export class StruckBuilder implements Builder {
 class StruckEngine implements Engine {
   readonly #inner: Engine;
   readonly #onStage: OnStage;
+  readonly #gatherRequests: number;
+  #submitted = 0;
 
-  constructor(inner: Engine, onStage: OnStage) {
+  constructor(inner: Engine, onStage: OnStage, gatherRequests: number) {
     this.#inner = inner;
     this.#onStage = onStage;
+    this.#gatherRequests = gatherRequests;
   }
 
   warmup(): void {
@@ -62,7 +68,9 @@ class StruckEngine implements Engine {
   }
 
   submit(task: GenerationTask): { promptTokens: number } {
-    return this.#inner.submit(task);
+    const taken = this.#inner.submit(task);
+    this.#submitted++;
+    return taken;
   }
 
   hasWork(): boolean {
@@ -70,6 +78,7 @@ class StruckEngine implements Engine {
   }
 
   *step(): Iterable<TaskResponse> {
+    if (this.#submitted < this.#gatherRequests) return;
     const stages = new Set<Stage>();
     for (const response of this.#inner.step()) {
       yield response;
