@@ -56,8 +56,12 @@ export class TextBuilder implements Builder {
       using opened = checkpoint.openWeights(isPacked);
       // While weights are read in the background; one that we cannot build makes them pointless.
       const tokenizer = new TextTokenizer(checkpoint.tokenizer);
+      const template = templateOf(tokenizer);
       const weights = yield* loadWeights(checkpoint, layers, { isPacked, opened });
-      this.#parts = assemble(model, { checkpoint, tokenizer, weights, now: this.#now });
+      this.#parts = assemble(model, {
+        ...{ checkpoint, tokenizer, template, weights },
+        now: this.#now,
+      });
     } catch (error) {
       if (error instanceof AppError) throw error;
       const found = error instanceof Error ? error.message : String(error);
@@ -94,26 +98,31 @@ function requireWholeModel({ shard }: BoundModel, checkpoint: Checkpoint): numbe
   );
 }
 
+function templateOf(
+  { bosToken, eosToken, chatTemplate }: TextTokenizer,
+): ChatTemplate | undefined {
+  if (chatTemplate === undefined) return undefined;
+  return new ChatTemplate(chatTemplate, { bosToken, eosToken });
+}
+
 function assemble(
   { shard: { modelCard }, config }: BoundModel,
   loaded: {
     checkpoint: Checkpoint;
     tokenizer: TextTokenizer;
+    template: ChatTemplate | undefined;
     weights: Weights;
     now: () => number;
   },
 ): TextEngineParts {
-  const { checkpoint, tokenizer, weights, now } = loaded;
+  const { checkpoint, tokenizer, template, weights, now } = loaded;
   // Freed in this order, the decoder first, unless all of it is put together.
   using parts = new DisposableStack();
   parts.use(weights);
   const model = buildModel(checkpoint.config, weights);
   const decoder = parts.use(decoderOf(model, weights.isPacked));
-  const { bosToken, eosToken, chatTemplate } = tokenizer;
+  const { eosToken } = tokenizer;
   const eosId = eosToken === undefined ? undefined : tokenizer.idOf(eosToken);
-  const template = chatTemplate === undefined
-    ? undefined
-    : new ChatTemplate(chatTemplate, { bosToken, eosToken });
   const samplingDefaults = samplingLayers(config.samplingDefaults, modelCard, checkpoint);
   parts.move();
   return {
