@@ -7,8 +7,8 @@ const [HASH_START, HASH_FACTOR] = [0x811c9dc5, 0x01000193];
 const SLOTS_PER_STRING = 2;
 
 /**
- * Finds the strings of a list by their text. A hash table over their bytes as they are: a `Map` of a
- * vocabulary takes 15 times as long to make, most of it for decoding and collecting garbage.
+ * Finds the strings of a list by their text. A hash table over their bytes as they are: a `Map` of
+ * a vocabulary takes eight times as long to make, most of it for decoding and collecting garbage.
  */
 export class StringIndex {
   readonly #strings: GgufStrings;
