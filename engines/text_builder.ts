@@ -75,9 +75,10 @@ export class TextBuilder implements Builder {
       using opened = checkpoint.openWeights(isPacked);
       // While weights are read in the background; one that we cannot build makes them pointless.
       const tokenizer = new TextTokenizer(checkpoint.tokenizer);
+      const template = templateOf(tokenizer);
       const weights = yield* loadWeights(checkpoint, layers, { isPacked, opened });
       const parts = assemble(model, {
-        ...{ checkpoint, tokenizer, weights, now: this.#now },
+        ...{ checkpoint, tokenizer, template, weights, now: this.#now },
         limits: engineLimits(this.#env),
       });
       this.#parts = { ...parts, tracing: this.#tracing(model) };
@@ -122,27 +123,32 @@ function requireWholeModel({ shard }: BoundModel, checkpoint: Checkpoint): numbe
   );
 }
 
+function templateOf(
+  { bosToken, eosToken, chatTemplate }: TextTokenizer,
+): ChatTemplate | undefined {
+  if (chatTemplate === undefined) return undefined;
+  return new ChatTemplate(chatTemplate, { bosToken, eosToken });
+}
+
 function assemble(
   { shard: { modelCard }, config }: BoundModel,
   loaded: {
     checkpoint: Checkpoint;
     tokenizer: TextTokenizer;
+    template: ChatTemplate | undefined;
     weights: Weights;
     now: () => number;
     limits: EngineLimits;
   },
 ): TextEngineParts {
-  const { checkpoint, tokenizer, weights, now, limits } = loaded;
+  const { checkpoint, tokenizer, template, weights, now, limits } = loaded;
   // Freed in this order, the decoder first, unless all of it is put together.
   using parts = new DisposableStack();
   parts.use(weights);
   const model = buildModel(checkpoint.config, weights);
   const decoder = parts.use(decoderOf(model, weights.isPacked));
-  const { bosToken, eosToken, chatTemplate } = tokenizer;
+  const { eosToken } = tokenizer;
   const eosId = eosToken === undefined ? undefined : tokenizer.idOf(eosToken);
-  const template = chatTemplate === undefined
-    ? undefined
-    : new ChatTemplate(chatTemplate, { bosToken, eosToken });
   const samplingDefaults = samplingLayers(config.samplingDefaults, modelCard, checkpoint);
   const spare = new SpareMemory({ now });
   const kvBudgetBytes = Math.min(limits.kvCacheBytes ?? Infinity, KV_SHARE * spare.bytes());
