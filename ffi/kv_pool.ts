@@ -7,8 +7,8 @@ export const KV_BLOCK_POSITIONS = 32;
 /** Stands for a block that was given back, since no row sees its positions any more. */
 export const KV_BLOCK_GONE = -1;
 
-/** What a cache keeps of a key's or value's number, in the order that the shim counts them. */
-const KV_DTYPES = ["float32", "float16", "q8", "q4"] as const;
+/** What a cache may keep of a key's or value's number, in the order that the shim counts them. */
+export const KV_DTYPES = ["float32", "float16", "q8", "q4"] as const;
 
 /**
  * Type of cached keys and values. q8 and q4 keep codes of 8 and 4 bits, and two float16 for each

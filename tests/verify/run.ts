@@ -12,7 +12,7 @@
 import { parseArgs } from "node:util";
 import { fetchDefaultModel } from "../../cli/default_model.ts";
 import { directories } from "../../core/directories.ts";
-import { clearCache, ensureSetup, memoryCounters } from "../../ffi/mod.ts";
+import { clearCache, ensureSetup, KV_DTYPES, memoryCounters } from "../../ffi/mod.ts";
 import { abortRequests } from "./aborts.ts";
 import { CELLS, runCell } from "./faults.ts";
 import type { NodeSample } from "../support/measured_node.ts";
@@ -180,11 +180,11 @@ async function verifyPerplexity(records: boolean): Promise<Tally> {
   const recorded = records ? await recordPerplexity(model, say) : perplexityRecording();
   say(`MLX ${recorded.mlx}'s own kernels: ${recorded.perplexity} over ${recorded.tokens} tokens`);
   let [passed, failed] = [0, 0];
-  for (const kvDtype of ["float32", "float16"] as const) {
+  for (const kvDtype of KV_DTYPES) {
     const perplexity = perplexityOf(await predictOnOurs(model, { kvDtype }));
     const change = perplexity / recorded.perplexity - 1;
     const percent = (change * 100).toFixed(4);
-    const holds = Math.abs(change) < PERPLEXITY_CHANGE_MAX;
+    const holds = Math.abs(change) < PERPLEXITY_CHANGE_MAX[kvDtype];
     say(`our kernels, ${kvDtype} cache: ${perplexity}, ${percent} %${holds ? "" : ": FAILED"}`);
     if (holds) passed++;
     else failed++;
