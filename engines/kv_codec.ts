@@ -11,6 +11,11 @@ export interface KvCodec {
   encode(x: Tensor): readonly Tensor[];
   /** What the arrays stand for, [B, kvHeads, L, headDim]. */
   decode(parts: readonly Tensor[], headDim: number): Tensor;
+  /**
+   * The matrix [headDim, headDim] that keys and queries are multiplied by, so that keys lose less
+   * and scores stay; undefined where nothing is lost.
+   */
+  turn(headDim: number): Float32Array<ArrayBuffer> | undefined;
 }
 
 /** Kept as it is. */
@@ -20,6 +25,7 @@ const PLAIN: KvCodec = {
     assert(x, "keys and values are kept as an array");
     return x;
   },
+  turn: () => undefined,
 };
 
 /** Dimensions that MLX's smallest group has; others are padded with zeros. */
@@ -34,6 +40,7 @@ export function kvCodec(bits: KvBits): KvCodec {
 }
 
 function quantizing(bits: 8 | 4): KvCodec {
+  const matrices = new Map<number, Float32Array<ArrayBuffer>>();
   const widthOf = (headDim: number) => Math.ceil(headDim / GROUP_MIN) * GROUP_MIN;
   const settings = (headDim: number) => ({
     bits,
@@ -56,5 +63,29 @@ function quantizing(bits: 8 | 4): KvCodec {
       const [B = 1, heads = 1, L = 1, width = 1] = all.shape;
       return width === headDim ? all : all.slice([0, 0, 0, 0], [B, heads, L, headDim]);
     },
+    turn(headDim) {
+      const matrix = matrices.get(headDim) ?? hadamard(headDim);
+      matrices.set(headDim, matrix);
+      return matrix;
+    },
   };
+}
+
+/**
+ * Orthogonal and symmetric: Hadamard matrices along the diagonal, of 64 dimensions or the largest
+ * power of two that is left. A key's few large dimensions are spread over its group: decision 16.
+ */
+function hadamard(headDim: number): Float32Array<ArrayBuffer> {
+  const matrix = new Float32Array(headDim * headDim);
+  for (let from = 0; from < headDim;) {
+    const size = Math.min(GROUP, 2 ** Math.floor(Math.log2(headDim - from)));
+    for (let i = 0; i < size; i++) {
+      for (let j = 0; j < size; j++) {
+        const isOdd = (i & j).toString(2).replaceAll("0", "").length % 2 === 1;
+        matrix[(from + i) * headDim + from + j] = (isOdd ? -1 : 1) / Math.sqrt(size);
+      }
+    }
+    from += size;
+  }
+  return matrix;
 }

@@ -38,6 +38,8 @@ interface Segment {
   readonly to: number;
   /** Masks that layers share, by their window. */
   readonly masks: Map<number, Tensor>;
+  /** Turns keys and queries [1, heads, n, headDim] as their cache keeps keys best. */
+  readonly turn: (x: Tensor) => Tensor;
 }
 
 /** Settings of an {@linkcode MlxDecoder}. */
@@ -76,7 +78,7 @@ export class MlxDecoder implements Decoder {
   }
 
   run(inputs: readonly SequenceInput[]): StepOutput {
-    const segments = segmentsOf(inputs);
+    const segments = segmentsOf(inputs, this.#shared.codec);
     const ids = fromArray(Int32Array.from(inputs.flatMap(({ ids }) => ids)));
     const hidden = this.#model.hidden(ids, attendWithin(segments)); // [M, D]
     const wanted = segments.flatMap(({ to }, i) => {
@@ -114,14 +116,28 @@ export class MlxDecoder implements Decoder {
   [Symbol.dispose](): void {}
 }
 
-function segmentsOf(inputs: readonly SequenceInput[]): Segment[] {
+function segmentsOf(inputs: readonly SequenceInput[], codec: KvCodec): Segment[] {
+  const turn = turning(codec);
   let from = 0;
   return inputs.map(({ cache, ids }) => {
     assert(cache instanceof KvCache, "a sequence's cache comes from the decoder that runs it");
-    const segment = { cache, from, to: from + ids.length, masks: new Map() };
+    const segment = { cache, from, to: from + ids.length, masks: new Map(), turn };
     from = segment.to;
     return segment;
   });
+}
+
+/** Multiplies by the codec's matrix, which all layers of a step share. */
+function turning(codec: KvCodec): (x: Tensor) => Tensor {
+  const made = new Map<number, Tensor>();
+  return (x) => {
+    const headDim = x.shape.at(-1) ?? 0;
+    const values = codec.turn(headDim);
+    if (!values) return x;
+    const matrix = made.get(headDim) ?? fromArray(values, [headDim, headDim]).astype(x.dtype);
+    made.set(headDim, matrix);
+    return x.matmul(matrix);
+  };
 }
 
 /** Bytes that a position has in all layers: of which type, shows when the model is issued. */
@@ -148,7 +164,7 @@ function attendWithin(segments: readonly Segment[]): Attend {
 
 /** Rows of one sequence: [n, heads × headDim]. */
 function attendOne(segment: Segment, rows: AttentionRows, options: AttentionOptions): Tensor {
-  const { cache, from, to } = segment;
+  const { cache, from, to, turn } = segment;
   const { layer, heads, kvHeads, headDim, scale, rotary, window } = options;
   const split = (x: Tensor, count: number) =>
     x.slice([from, 0], [to, count * headDim])
@@ -157,8 +173,8 @@ function attendOne(segment: Segment, rows: AttentionRows, options: AttentionOpti
   const past = cache.layers[layer];
   assert(past, "a cache has all layers");
   const { offset } = past;
-  const queries = rotary.turn(split(rows.queries, heads), offset);
-  const keys = rotary.turn(split(rows.keys, kvHeads), offset);
+  const queries = turn(rotary.turn(split(rows.queries, heads), offset));
+  const keys = turn(rotary.turn(split(rows.keys, kvHeads), offset));
   const all = past.append(keys, split(rows.values, kvHeads), window);
   const mask = maskOf(segment, offset, window);
   const out = scaledDotProductAttention(queries, all.keys, all.values, { scale, mask });

@@ -68,3 +68,19 @@ Deno.test("a LayerCache of 4 bits gives back all positions, and counts what it h
   }
   equal(memoryCounters().activeBytes, before);
 });
+
+Deno.test("kvCodec() turns keys and queries by an orthogonal matrix, and nothing without bits", () => {
+  using _scope = new Scope();
+  equal(kvCodec(undefined).turn(64), undefined);
+  for (const headDim of [64, 128, 80, 7]) {
+    const values = kvCodec(4).turn(headDim);
+    ok(values);
+    const matrix = fromArray(values, [headDim, headDim]);
+    const product = matrix.matmul(matrix.transpose(1, 0)).toNumbers();
+    product.forEach((x, i) => ok(Math.abs(x - (i % (headDim + 1) === 0 ? 1 : 0)) < 1e-6));
+    // The first dimension is spread evenly over its group.
+    const [first = 0] = values;
+    const spread = values.slice(0, Math.min(headDim, 64)).filter((x) => Math.abs(x) === first);
+    equal(spread.length, 2 ** Math.floor(Math.log2(Math.min(headDim, 64))));
+  }
+});
