@@ -43,7 +43,7 @@ std::string describe(Isa isa, const Case& c) {
 }
 
 /** The outcome of one row and head in double precision. */
-std::vector<double> expected(const Cache& cache, const Kept& kept, const AttentionArgs& args,
+std::vector<double> expected(const Cache& cache, const KvContents& kept, const AttentionArgs& args,
                              int row, int head) {
   const KvShape& kv = cache.shape;
   const size_t kv_head = size_t(head / (args.heads / kv.kv_heads));
@@ -130,7 +130,7 @@ void test_case(const Case& c) {
     kernels.attention_rows(query.args, 0, attention_items(query.args));
     if (first.empty()) first = query.out;
     check(same(query.out, first), "%s: instruction sets differ", name.c_str());
-    const Kept kept = cache.kept();
+    const KvContents kept = cache.kept();
     double worst = 0;
     const int step = is_short ? std::max(1, c.rows / 2) : 1;
     for (int row = 0; row < c.rows; row += step) {
@@ -308,7 +308,7 @@ void test_layout(Isa isa, KvDtype dtype) {
     if (dtype == KvDtype::f32) return memcpy(&wide, at, 4), wide;
     return memcpy(&half, at, 2), f16_to_f32(half);
   };
-  const Kept kept = cache.kept();
+  const KvContents kept = cache.kept();
   bool right = true;
   for (int p = 0; p < 64; p++) {
     for (int h = 0; h < 2; h++) {

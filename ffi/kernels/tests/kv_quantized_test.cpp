@@ -127,7 +127,7 @@ void test_against_f32(Isa isa, const KvShape& kv, int position, int rows, int wi
   const int heads = kv.kv_heads * 5, positions = position + rows;
   const Cache cache(kernels, kv, positions, 1);
   Cache twin(kernels, plain, positions, 1);
-  const Kept kept = cache.kept();
+  const KvContents kept = cache.kept();
   twin.k = kept.k;
   twin.v = kept.v;
   twin.append(kernels, 0, positions);
@@ -191,11 +191,11 @@ void test_odd_numbers(Isa isa, KvDtype dtype) {
   constexpr int CONTEXT = 290, AT = 270;
   for (float odd : {std::nanf(""), INF, -INF}) {
     Cache cache(kernels, kv, CONTEXT, 1);
-    const Kept before = cache.kept();
+    const KvContents before = cache.kept();
     for (int d : {3, 70}) {
       cache.k[AT * 80 + size_t(d)] = cache.v[AT * 80 + size_t(d)] = odd;
       cache.append(kernels, AT, AT + 1);
-      const Kept after = cache.kept();
+      const KvContents after = cache.kept();
       bool right = true;
       for (size_t i = 0; i < after.k.size(); i++) {
         const bool is_hit = i / 80 == AT && (d == 70 || i % 80 < 64);
@@ -218,7 +218,7 @@ void test_odd_numbers(Isa isa, KvDtype dtype) {
   cache.v[2] = -3e38f;
   std::fill(cache.v.begin() + 64, cache.v.end(), 2.5f);
   cache.append(kernels, 0, 1);
-  const Kept kept = cache.kept();
+  const KvContents kept = cache.kept();
   const float step = 2 * 65504.0f / float(largest_code(dtype)) * (1 + 0x1p-10f);
   check(std::fabs(kept.v[1] - 65504) <= step && kept.v[2] == -65504, "%s: read as %g and %g",
         isa_name(isa), double(kept.v[1]), double(kept.v[2]));

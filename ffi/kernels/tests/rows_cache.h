@@ -45,7 +45,7 @@ inline void turn_rows(std::vector<float>& x, int dim, bool are_queries) {
 }
 
 /** Keys and values as a cache gives them back: [positions, kv_heads * dim]. */
-struct Kept {
+struct KvContents {
   std::vector<float> k, v;
 };
 
@@ -66,8 +66,8 @@ struct Cache {
   size_t v_width() const { return size_t(shape.kv_heads) * size_t(shape.value_dim); }
 
   /** What is left of k and v in the cache; of quantised keys, as they are turned. */
-  Kept kept() const {
-    Kept all{k, v};
+  KvContents kept() const {
+    KvContents all{k, v};
     const auto round = [](float& x) { x = f16_to_f32(f32_to_f16(x)); };
     if (shape.dtype == KvDtype::f16) {
       for (float& x : all.k) round(x);
