@@ -109,7 +109,7 @@ export class Sampler {
     throw new AppError(
       "internal",
       `Cannot draw token ${this.#drawn + 1} of the answer: ` +
-        "all logits are NaN or -Infinity, one number needed",
+        "none of the model's logits is a number, one needed",
       { hint: "ask something else; if that fails too, fetch the model's files again" },
     );
   }
