@@ -1,7 +1,8 @@
 import type { Chunk } from "../../core/chunk.ts";
-import { AppError, assert, toAppError } from "../../core/errors.ts";
+import { AppError, assert } from "../../core/errors.ts";
 import { Scope } from "../../ffi/mod.ts";
 import type { Decoder } from "../decoder.ts";
+import { Sampler } from "../sampler.ts";
 import type { Generation } from "./generation.ts";
 
 /** A generation and how many of its tokens a step runs. */
@@ -37,17 +38,16 @@ export function runBatch(
   });
   const startedAt = now();
   const output = decoder.run(inputs);
+  const drawing = parts.filter((_, i) => draws[i]).map(({ generation }) => generation);
+  const drawn = Sampler.drawAll(drawing.map(({ sampler }) => sampler), output);
   const endedAt = now();
   const kernelTimes = decoder.kernelTimes();
   const ms = endedAt - startedAt;
-  let rows = 0;
-  const results = parts.map(({ generation, tokens }, i) => {
-    const row = draws[i] ? rows++ : undefined;
-    try {
-      return generation.ran({ tokens, output, row, ms, endedAt, kernelTimes });
-    } catch (cause) {
-      return toAppError(cause, "internal");
-    }
+  const results = parts.map(({ generation }) => {
+    const token = drawn[drawing.indexOf(generation)];
+    return token instanceof AppError
+      ? token
+      : generation.ran({ drawn: token, ms, endedAt, kernelTimes });
   });
   return { results, ms };
 }

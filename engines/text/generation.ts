@@ -1,7 +1,7 @@
 import type { Chunk, GenerationStats, PrefixCacheHit } from "../../core/chunk.ts";
 import type { ResolvedSampling } from "../../core/sampling.ts";
 import { clearCache, memoryCounters } from "../../ffi/mod.ts";
-import type { KernelTimes, SequenceCache, StepOutput } from "../decoder.ts";
+import type { KernelTimes, SequenceCache } from "../decoder.ts";
 import { type Drawn, Sampler } from "../sampler.ts";
 import { Answer, type AnswerTokenizer } from "./answer.ts";
 
@@ -22,11 +22,8 @@ export interface GenerationRequest {
 
 /** What a step did for a generation. */
 export interface StepResult {
-  /** Tokens that were run through the model. */
-  readonly tokens: number;
-  readonly output: StepOutput;
-  /** The row of `output` that is this generation's; undefined: none, more of the prompt is to come. */
-  readonly row: number | undefined;
+  /** The next token; undefined: more of the prompt is to come. */
+  readonly drawn: Drawn | undefined;
   /** Milliseconds that the step took, and when it ended. */
   readonly ms: number;
   readonly endedAt: number;
@@ -36,7 +33,8 @@ export interface StepResult {
 /** One answer in the making: its tokens, its cache while it has one, and what it took. */
 export class Generation implements Disposable {
   readonly #request: GenerationRequest;
-  readonly #sampler: Sampler;
+  /** Draws its tokens. */
+  readonly sampler: Sampler;
   readonly #answer: Answer;
   /** Of the prompt and the answer. */
   readonly #ids: number[];
@@ -55,7 +53,7 @@ export class Generation implements Disposable {
     this.#request = request;
     this.#submittedAt = submittedAt;
     this.#ids = [...promptIds];
-    this.#sampler = new Sampler({
+    this.sampler = new Sampler({
       ...{ sampling, seed, promptIds },
       ...(logitBias ? { logitBias } : {}),
       ...(topLogprobs === undefined ? {} : { topLogprobs }),
@@ -121,8 +119,7 @@ export class Generation implements Disposable {
     const isPrefill = this.#first === undefined;
     if (isPrefill) this.#prefillMs += step.ms;
     const chunks: Chunk[] = isPrefill ? [this.#progress()] : [];
-    if (step.row === undefined) return chunks;
-    return [...chunks, ...this.#take(this.#sampler.draw(step.output, step.row), step)];
+    return step.drawn ? [...chunks, ...this.#take(step.drawn, step)] : chunks;
   }
 
   #progress(): Chunk {
