@@ -17,7 +17,12 @@ import { EngineCounters } from "./text/engine_counters.ts";
 import { Generation, type GenerationRequest } from "./text/generation.ts";
 import { PrefillPace } from "./text/prefill_pace.ts";
 import { Run } from "./text/run.ts";
-import { requireKnownTokens, requireNearlyShort, requireRoom } from "./text/prompt_limits.ts";
+import {
+  requireKnownBiases,
+  requireKnownTokens,
+  requireNearlyShort,
+  requireRoom,
+} from "./text/prompt_limits.ts";
 import type { TextTokenizer } from "./text/tokenizer.ts";
 
 /** What a {@linkcode TextEngine} is made of; `TextBuilder` puts it together. */
@@ -113,6 +118,7 @@ export class TextEngine implements Engine {
     const promptTokens = promptIds.length;
     requireRoom(promptTokens, contextTokens);
     requireKnownTokens(promptIds, this.#parts.vocabSize);
+    requireKnownBiases(payload.logitBias ?? [], this.#parts.vocabSize);
     const request: GenerationRequest = {
       ...{ promptIds, eosIds, stop: payload.stop, seed: BigInt(payload.seed) },
       sampling: resolveSampling(payload.sampling, ...samplingDefaults),
