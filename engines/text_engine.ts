@@ -17,7 +17,12 @@ import { EngineTally } from "./text/engine_tally.ts";
 import { Generation, type GenerationRequest } from "./text/generation.ts";
 import { PrefillPace } from "./text/prefill_pace.ts";
 import { Run } from "./text/run.ts";
-import { requireKnownTokens, requireNearlyShort, requireRoom } from "./text/prompt_limits.ts";
+import {
+  requireKnownBiases,
+  requireKnownTokens,
+  requireNearlyShort,
+  requireRoom,
+} from "./text/prompt_limits.ts";
 import { TaskTrace, type Tracing } from "./text/task_trace.ts";
 import type { TextTokenizer } from "./text/tokenizer.ts";
 
@@ -115,6 +120,7 @@ export class TextEngine implements Engine {
     const promptTokens = promptIds.length;
     requireRoom(promptTokens, contextTokens);
     requireKnownTokens(promptIds, this.#parts.vocabSize);
+    requireKnownBiases(payload.logitBias ?? [], this.#parts.vocabSize);
     const submittedAt = this.#parts.now();
     const request: GenerationRequest = {
       ...{ promptIds, eosIds, stop: payload.stop, seed: BigInt(payload.seed) },

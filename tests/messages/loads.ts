@@ -177,6 +177,10 @@ export async function refusedPrompts(): Promise<Told[]> {
   const told = [
     asking(engine, "a prompt longer than the context", "x".repeat(50)),
     asking(engine, "a prompt many times the context", "word ".repeat(100_000)),
+    toldBy(
+      { name: "a bias of a token that the model lacks", by: "a bias of the token 1000000" },
+      () => engine.submit(task("t", "hello", { logitBias: [[1_000_000, 1]] })),
+    ),
   ];
   for (let i = 0; i < QUEUED_PER_CLIENT_MAX; i++) engine.submit(task(`queued${i}`, "hello"));
   told.push(asking(engine, "a client that fills the queue", "hello"));
