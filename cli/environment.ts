@@ -1,3 +1,4 @@
+import { engineLimits } from "../core/engine_limits.ts";
 import { AppError } from "../core/errors.ts";
 import { asksForTraces } from "../core/trace.ts";
 import { MIB } from "../core/units.ts";
@@ -20,6 +21,8 @@ export interface NodeEnvironment {
 /** Reads the variables of a node. @throws {AppError} `usage` with the one that cannot be used. */
 export function nodeEnvironment(env: Io["env"]): NodeEnvironment {
   requireTracing(env);
+  // Read by its runners; what they could not use is said before there are any.
+  engineLimits((name) => env[name]);
   return { loadTimeoutMs: loadTimeoutMs(env), memoryBytes: memoryBytes(env) };
 }
 

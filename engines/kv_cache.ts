@@ -1,19 +1,49 @@
-import { clearCache, type Tensor, zeros } from "../ffi/mod.ts";
-import type { SequenceCache } from "./decoder.ts";
+import { clearCache, concatenate, evalAll, Scope, type Tensor, zeros } from "../ffi/mod.ts";
+import { assert } from "../core/errors.ts";
+import type { CachePrefix, KvBlock, SequenceCache } from "./decoder.ts";
 
-/** Positions by which a cache grows: a copy of what it holds once in so many tokens. */
+/** Positions of a block, and by which a cache grows: a copy of what it holds once in so many. */
 export const KV_BLOCK_TOKENS = 256;
+
+/** Keys and values, [B, kvHeads, T, headDim] each. */
+export interface KeysAndValues {
+  readonly keys: Tensor;
+  readonly values: Tensor;
+}
+
+/** Whole blocks that no row at `position` or later sees: each row sees `window` positions. */
+function blocksBehind(position: number, window: number): number {
+  return Math.floor(Math.max(0, position + 1 - window) / KV_BLOCK_TOKENS);
+}
 
 /** The keys and values of one layer, [B, kvHeads, T, headDim] each. */
 export class LayerCache implements Disposable {
+  readonly #window: number;
   #keys: Tensor | undefined;
   #values: Tensor | undefined;
+  /** The buffers hold positions [start, start + capacity), filled up to the offset. */
+  #start = 0;
   #capacity = 0;
   #offset = 0;
+
+  /** What no row sees that has `window` positions may be dropped: all is kept if left out. */
+  constructor(window = Infinity) {
+    this.#window = window;
+  }
 
   /** Positions filled so far. */
   get offset(): number {
     return this.#offset;
+  }
+
+  /** The first position that is still there: the first of a block. */
+  get start(): number {
+    return this.#start;
+  }
+
+  /** Positions that there is room for, filled or not. */
+  get capacity(): number {
+    return this.#capacity;
   }
 
   /** Bytes held, filled or not. */
@@ -26,39 +56,77 @@ export class LayerCache implements Disposable {
     return [this.#keys, this.#values].filter((tensor) => tensor !== undefined);
   }
 
+  /** Where the buffers begin and what they have room for once there are `count` positions more. */
+  roomFor(count: number): { readonly start: number; readonly capacity: number } {
+    const to = this.#offset + count;
+    if (to <= this.#start + this.#capacity) return { start: this.#start, capacity: this.#capacity };
+    const start = blocksBehind(this.#offset, this.#window) * KV_BLOCK_TOKENS;
+    return { start, capacity: Math.ceil(to / KV_BLOCK_TOKENS) * KV_BLOCK_TOKENS - start };
+  }
+
   /**
-   * Adds the next positions' keys and values [B, kvHeads, L, headDim]; returns those of all
-   * positions, as views that live as long as the scope around the call.
+   * Adds the next positions' keys and values [B, kvHeads, L, headDim]; returns those of all that
+   * the first of them sees with `window` positions and the later ones, as views that live as long
+   * as the scope around the call.
    */
-  append(keys: Tensor, values: Tensor): { keys: Tensor; values: Tensor } {
-    const from = this.#offset;
-    const to = from + (keys.shape[2] ?? 0);
-    const capacity = Math.max(this.#capacity, Math.ceil(to / KV_BLOCK_TOKENS) * KV_BLOCK_TOKENS);
-    this.#keys = write(grow(this.#keys, keys, capacity), keys, from, to);
-    this.#values = write(grow(this.#values, values, capacity), values, from, to);
-    [this.#capacity, this.#offset] = [capacity, to];
-    return { keys: upTo(this.#keys, to), values: upTo(this.#values, to) };
+  append(keys: Tensor, values: Tensor, window = Infinity): KeysAndValues {
+    const count = keys.shape[2] ?? 0;
+    const [from, to] = [this.#offset, this.#offset + count];
+    const { start, capacity } = this.roomFor(count);
+    const moved = { from: start - this.#start, to: from - this.#start, capacity };
+    const [at, end] = [from - start, to - start];
+    this.#keys = write(grow(this.#keys, keys, moved), keys, at, end);
+    this.#values = write(grow(this.#values, values, moved), values, at, end);
+    [this.#start, this.#capacity, this.#offset] = [start, capacity, to];
+    const first = Math.max(0, from + 1 - window) - start;
+    return { keys: slice(this.#keys, first, end), values: slice(this.#values, first, end) };
+  }
+
+  /** Takes over buffers that hold the positions from `start` to `offset`. */
+  adopt({ keys, values }: KeysAndValues, { start, offset }: { start: number; offset: number }) {
+    [this.#keys, this.#values] = [keys, values];
+    [this.#start, this.#capacity, this.#offset] = [start, keys.shape[2] ?? 0, offset];
+  }
+
+  /** Positions [from, to) as arrays of their own, not computed yet, in the innermost scope. */
+  copy(from: number, to: number): KeysAndValues {
+    const [keys, values] = [this.#keys, this.#values];
+    assert(keys && values && from >= this.#start, "a layer is copied where it is filled");
+    const part = (x: Tensor) => copied(slice(x, from - this.#start, to - this.#start));
+    return { keys: part(keys), values: part(values) };
   }
 
   [Symbol.dispose](): void {
     for (const tensor of this.arrays) tensor[Symbol.dispose]();
     this.#keys = this.#values = undefined;
-    this.#capacity = this.#offset = 0;
+    this.#start = this.#capacity = this.#offset = 0;
   }
 }
 
-/** The buffer with room for `capacity` positions; the old one is freed if it had less. */
-function grow(buffer: Tensor | undefined, like: Tensor, capacity: number): Tensor {
-  if (buffer && buffer.shape[2] === capacity) return buffer;
+/** An array of its own: MLX would hand on the buffer that a slice or a single part lies in. */
+function copied(x: Tensor): Tensor {
+  return x.multiply(1);
+}
+
+/**
+ * The buffer with room for `capacity` positions, which begins with its positions [from, to); the
+ * old one is freed if it was another.
+ */
+function grow(
+  buffer: Tensor | undefined,
+  like: Tensor,
+  { from, to, capacity }: { readonly from: number; readonly to: number; readonly capacity: number },
+): Tensor {
+  if (buffer && from === 0 && buffer.shape[2] === capacity) return buffer;
   const [B = 1, heads = 1, , headDim = 1] = like.shape;
   // From the system, now: MLX would hand out a larger buffer that it holds for reuse, if one is
   // there, and count all of it. Nothing is under way while a step's graph is built.
   clearCache();
   const room = zeros([B, heads, capacity, headDim], like.dtype).eval();
   if (!buffer) return room.keep();
-  const grown = room.sliceUpdate(buffer, [0, 0, 0, 0], [...buffer.shape]).keep();
-  room[Symbol.dispose]();
-  buffer[Symbol.dispose]();
+  const held = slice(buffer, from, to);
+  const grown = room.sliceUpdate(held, [0, 0, 0, 0], [...held.shape]).keep();
+  for (const old of [room, held, buffer]) old[Symbol.dispose]();
   return grown;
 }
 
@@ -70,17 +138,69 @@ function write(buffer: Tensor, update: Tensor, from: number, to: number): Tensor
   return written;
 }
 
-function upTo(buffer: Tensor, to: number): Tensor {
+function slice(buffer: Tensor, from: number, to: number): Tensor {
   const [B = 1, heads = 1, , headDim = 1] = buffer.shape;
-  return buffer.slice([0, 0, 0, 0], [B, heads, to, headDim]);
+  return buffer.slice([0, 0, from, 0], [B, heads, to, headDim]);
+}
+
+/** What caches and blocks of a decoder have in common. */
+export interface KvShared {
+  readonly layerCount: number;
+  /** Last positions that a row sees in every layer; all where undefined. */
+  readonly window: number | undefined;
+  /** Bytes of a position over all layers. */
+  readonly positionBytes: number;
+  /** Whatever holds memory, until it is disposed. */
+  readonly held: Set<{ readonly bytes: number }>;
+}
+
+/** A copy of a block's filled positions. */
+class CopiedBlock implements KvBlock {
+  readonly shared: KvShared;
+  readonly index: number;
+  readonly filled: number;
+  readonly layers: readonly KeysAndValues[];
+
+  constructor(shared: KvShared, layers: readonly KeysAndValues[], place: {
+    readonly index: number;
+    readonly filled: number;
+  }) {
+    this.shared = shared;
+    this.layers = layers;
+    this.index = place.index;
+    this.filled = place.filled;
+    shared.held.add(this);
+  }
+
+  get bytes(): number {
+    return this.filled * this.shared.positionBytes;
+  }
+
+  /** A copy is nobody else's. */
+  get ownBytes(): number {
+    return this.shared.held.has(this) ? this.bytes : 0;
+  }
+
+  [Symbol.dispose](): void {
+    if (!this.shared.held.delete(this)) return;
+    for (const { keys, values } of this.layers) {
+      keys[Symbol.dispose]();
+      values[Symbol.dispose]();
+    }
+  }
 }
 
 /** The keys and values of one request over all layers. */
 export class KvCache implements SequenceCache {
   readonly layers: readonly LayerCache[];
+  readonly #shared: KvShared;
 
-  constructor(layerCount: number) {
-    this.layers = Array.from({ length: layerCount }, () => new LayerCache());
+  constructor(shared: KvShared, prefix?: CachePrefix) {
+    this.#shared = shared;
+    const { layerCount, window } = shared;
+    this.layers = Array.from({ length: layerCount }, () => new LayerCache(window));
+    if (prefix && prefix.positions > 0) this.#resume(prefix);
+    shared.held.add(this);
   }
 
   /** Positions filled so far. */
@@ -93,6 +213,25 @@ export class KvCache implements SequenceCache {
     return this.layers.reduce((sum, layer) => sum + layer.bytes, 0);
   }
 
+  bytesFor(count: number): number {
+    const [layer] = this.layers;
+    assert(layer, "a model has layers");
+    const more = layer.roomFor(count).capacity - layer.capacity;
+    return Math.max(0, more) * this.#shared.positionBytes;
+  }
+
+  /** A copy of the block: MLX's arrays are in one piece for each sequence. */
+  share(index: number): KvBlock | undefined {
+    const from = index * KV_BLOCK_TOKENS;
+    const to = Math.min(this.offset, from + KV_BLOCK_TOKENS);
+    assert(index >= 0 && from < to, "a block is shared when it has positions");
+    if (from < (this.layers[0]?.start ?? 0)) return undefined;
+    using _scope = new Scope();
+    const copies = this.layers.map((layer) => layer.copy(from, to));
+    const layers = computed(copies);
+    return new CopiedBlock(this.#shared, layers, { index, filled: to - from });
+  }
+
   /** Everything that waits to be computed. */
   get arrays(): Tensor[] {
     return this.layers.flatMap((layer) => layer.arrays);
@@ -100,5 +239,57 @@ export class KvCache implements SequenceCache {
 
   [Symbol.dispose](): void {
     for (const layer of this.layers) layer[Symbol.dispose]();
+    this.#shared.held.delete(this);
   }
+
+  #resume({ blocks, positions }: CachePrefix): void {
+    const { window = Infinity } = this.#shared;
+    const needed = Math.ceil(positions / KV_BLOCK_TOKENS);
+    assert(blocks.length === needed, "a prefix has blocks for all of it");
+    const gone = blocksBehind(positions, window);
+    const visible = blocks.slice(gone).map((block, i) => {
+      assert(
+        block instanceof CopiedBlock && block.shared === this.#shared,
+        "blocks are its decoder's",
+      );
+      const used = Math.min(positions - (gone + i) * KV_BLOCK_TOKENS, KV_BLOCK_TOKENS);
+      const isThere = block.index === gone + i && block.filled >= used &&
+        block.shared.held.has(block);
+      assert(isThere, "blocks come whole and in order");
+      return { block, used };
+    });
+    using _scope = new Scope();
+    const joinedBy = (layer: number, part: keyof KeysAndValues) =>
+      join(visible.map(({ block, used }) => {
+        const held = block.layers[layer];
+        assert(held, "a block has all layers");
+        return slice(held[part], 0, used);
+      }));
+    const joined = computed(
+      this.layers.map((_, i) => ({ keys: joinedBy(i, "keys"), values: joinedBy(i, "values") })),
+    );
+    const place = { start: gone * KV_BLOCK_TOKENS, offset: positions };
+    this.layers.forEach((layer, i) => {
+      const own = joined[i];
+      if (own) layer.adopt(own, place);
+    });
+  }
+}
+
+/** One after the other in a buffer of whole blocks, not computed yet. */
+function join(parts: readonly Tensor[]): Tensor {
+  const [B = 1, heads = 1, , headDim = 1] = parts[0]?.shape ?? [];
+  const filled = parts.reduce((sum, part) => sum + (part.shape[2] ?? 0), 0);
+  const room = Math.ceil(filled / KV_BLOCK_TOKENS) * KV_BLOCK_TOKENS - filled;
+  const rest = room > 0 ? [zeros([B, heads, room, headDim], parts[0]?.dtype)] : [];
+  const [first, ...others] = [...parts, ...rest];
+  assert(first, "a prefix has a block");
+  return others.length === 0 ? copied(first) : concatenate([first, ...others], 2);
+}
+
+/** The arrays of each layer, computed and kept; in memory of just their size. */
+function computed(layers: readonly KeysAndValues[]): KeysAndValues[] {
+  clearCache(); // As in grow().
+  evalAll(layers.flatMap(({ keys, values }) => [keys, values]));
+  return layers.map(({ keys, values }) => ({ keys: keys.keep(), values: values.keep() }));
 }

@@ -15,13 +15,31 @@ export function promptTooLong(promptTokens: number | string, contextTokens: numb
 }
 
 /** The refusal of a request for which the queue has no place. */
-export function queueFull(requests: number, requestsMax: number): AppError {
+export function queueFull(waiting: number, waitingMax: number): AppError {
   return new AppError(
     "queue_full",
-    `Cannot take the request: ${requests} queued or running, at most ${requestsMax} possible`,
+    `Cannot take the request: the queue has ${waiting}, at most ${waitingMax} possible`,
     {
       hint:
         "ask again once one of them is over, or make another instance: exo instance create MODEL",
     },
+  );
+}
+
+/** The refusal of a request whose client has enough of them in the queue. */
+export function clientQueueFull(waiting: number, waitingMax: number): AppError {
+  return new AppError(
+    "queue_full",
+    `Cannot take the request: the queue has ${waiting} of this client, at most ${waitingMax} possible`,
+    { hint: "ask again once one of them is over" },
+  );
+}
+
+/** The end of a request that is alone, and for whose next token there is no memory. */
+export function memoryExhausted(): AppError {
+  return new AppError(
+    "out_of_memory",
+    "Cannot go on with the answer: no memory left for keys and values, some needed for each token",
+    { hint: "end other programs on the node, or ask for fewer tokens" },
   );
 }

@@ -1,65 +1,122 @@
+import { AppError } from "../core/errors.ts";
 import type { ResolvedSampling } from "../core/sampling.ts";
-import {
-  argpartition,
-  cumsum,
-  full,
-  putAlongAxis,
-  random,
-  takeAlongAxis,
-  type Tensor,
-  where,
-} from "../ffi/mod.ts";
-import { argsort } from "../ffi/mod.ts";
+import type { RatedToken, RowDraw } from "../ffi/mod.ts";
+import type { StepOutput } from "./decoder.ts";
+import { LogitAdjustments } from "./logit_adjustments.ts";
 
-/**
- * The key that draws token number `index` of a generation: `split(key(seed), index + 1)[index]`.
- * The same whatever else is generated at the same time.
- */
-export function samplingKey(seed: bigint, index: number): Tensor {
-  return random.split(random.key(seed), index + 1).take(index, 0);
+/** How the tokens of one generation are to be drawn. */
+export interface SamplerRequest {
+  readonly sampling: ResolvedSampling;
+  /** Of 64 bits. */
+  readonly seed: bigint;
+  /** For the repetition penalty's window. */
+  readonly promptIds: readonly number[];
+  /** Added to the logits of tokens. */
+  readonly logitBias?: readonly (readonly [id: number, bias: number])[];
+  /** Never drawn. */
+  readonly bannedIds?: ReadonlySet<number>;
+  /** Alternatives to tell beside each token, at most 20; absent: no log-probabilities. */
+  readonly topLogprobs?: number;
+}
+
+/** A token, and on demand what the model itself says of it and of the likeliest ones. */
+export interface Drawn {
+  readonly id: number;
+  readonly logprob?: number;
+  /** Descending, equal ones by id. */
+  readonly top?: readonly RatedToken[];
 }
 
 /**
- * Draws a token from logits [V]; a tensor of no dimensions, uint32, not yet computed. Temperature 0
- * takes the most likely one; else it divides the filtered log-probabilities, as the last step.
+ * Draws the tokens of one generation, one after the other. Number i depends on the logits, the seed
+ * and i alone, whatever else is in the batch: a counter takes the place of a state (decision 12).
  */
-export function sample(logits: Tensor, sampling: ResolvedSampling, key: () => Tensor): Tensor {
-  if (sampling.temperature === 0) return logits.argmax();
-  const kept = filterLogprobs(logits, sampling);
-  return random.categorical(kept.multiply(1 / sampling.temperature), { key: key() });
-}
+export class Sampler {
+  readonly #request: SamplerRequest;
+  readonly #adjustments: LogitAdjustments;
+  #drawn = 0;
 
-/** Log-probabilities of logits [V], -∞ where top-p, min-p or top-k (in this order) leaves out. */
-export function filterLogprobs(
-  logits: Tensor,
-  { topP, minP, topK }: Pick<ResolvedSampling, "topP" | "minP" | "topK">,
-): Tensor {
-  let logprobs = logits.subtract(logits.logsumexp());
-  const [V = 1] = logits.shape;
-  if (topP < 1) logprobs = keepTopP(logprobs, topP);
-  if (minP > 0) logprobs = keepMinP(logprobs, minP);
-  if (topK > 0 && topK < V) logprobs = keepTopK(logprobs, topK);
-  return logprobs;
-}
+  constructor(request: SamplerRequest) {
+    this.#request = request;
+    this.#adjustments = new LogitAdjustments(request);
+  }
 
-/** Keeps a token while all likelier ones together have less than `topP`. */
-function keepTopP(logprobs: Tensor, topP: number): Tensor {
-  const order = argsort(logprobs); // Ascending.
-  const sorted = takeAlongAxis(logprobs, order, -1);
-  const likelier = cumsum(sorted.exp(), -1, { reverse: true, inclusive: false });
-  const kept = where(likelier.less(topP), sorted, -Infinity);
-  return putAlongAxis(logprobs, order, kept, -1);
-}
+  /**
+   * Draws the next token from a row of a step's logits, and notes it for the penalties.
+   * @throws {AppError} `internal` when no token can be drawn.
+   */
+  draw(output: StepOutput, row: number): Drawn {
+    const best = this.#isPlain() ? output.best(row) : 0;
+    // What has no largest element says 0 too, so that this one is looked at again.
+    if (best > 0) return this.#note({ id: best });
+    const [drawn] = output.sample([this.#drawOf(row)]);
+    return this.#accept(drawn);
+  }
 
-/** Keeps tokens with at least `minP` of the likeliest one's probability. */
-function keepMinP(logprobs: Tensor, minP: number): Tensor {
-  const least = logprobs.max().add(Math.log(minP));
-  return where(logprobs.less(least), -Infinity, logprobs);
-}
+  /**
+   * What `draw` gives for row i and sampler i, all rows in one call and on all threads. A row that
+   * fails gives its error, and leaves the others alone.
+   */
+  static drawAll(samplers: readonly Sampler[], output: StepOutput): (Drawn | AppError)[] {
+    const drawn = new Map<Sampler, Drawn>();
+    const left: { readonly sampler: Sampler; readonly draw: RowDraw }[] = [];
+    samplers.forEach((sampler, row) => {
+      const best = sampler.#isPlain() ? output.best(row) : 0;
+      if (best > 0) drawn.set(sampler, { id: best });
+      else left.push({ sampler, draw: sampler.#drawOf(row) });
+    });
+    const outcomes = left.length > 0 ? output.sample(left.map(({ draw }) => draw)) : [];
+    left.forEach(({ sampler }, i) => {
+      const outcome = outcomes[i];
+      if (outcome) drawn.set(sampler, outcome);
+    });
+    return samplers.map((sampler) => {
+      try {
+        return sampler.#accept(drawn.get(sampler));
+      } catch (error) {
+        if (error instanceof AppError) return error;
+        throw error;
+      }
+    });
+  }
 
-/** Keeps the `topK` likeliest tokens. */
-function keepTopK(logprobs: Tensor, topK: number): Tensor {
-  const [V = 1] = logprobs.shape;
-  const others = argpartition(logprobs, V - topK).slice([0], [V - topK]);
-  return putAlongAxis(logprobs, others, full([V - topK], -Infinity, logprobs.dtype), -1);
+  /** Whether the likeliest token is all that is asked for. */
+  #isPlain(): boolean {
+    const { sampling, topLogprobs } = this.#request;
+    const isAdjusted = this.#adjustments.numbers.length > 0;
+    return sampling.temperature === 0 && topLogprobs === undefined && !isAdjusted;
+  }
+
+  #drawOf(row: number): RowDraw {
+    const { sampling, seed, topLogprobs } = this.#request;
+    const { temperature, topP, topK, minP, repetitionPenalty } = sampling;
+    return {
+      row,
+      seed,
+      index: this.#drawn,
+      temperature,
+      topP,
+      topK,
+      minP,
+      repetitionPenalty,
+      adjustments: this.#adjustments.numbers,
+      ...(topLogprobs === undefined ? {} : { topLogprobs }),
+    };
+  }
+
+  #accept(drawn: Drawn | undefined): Drawn {
+    if (drawn && drawn.id >= 0) return this.#note(drawn);
+    throw new AppError(
+      "internal",
+      `Cannot draw token ${this.#drawn + 1} of the answer: ` +
+        "all logits are NaN, -Infinity or banned, one number needed",
+      { hint: "if each prompt fails, fetch the model's files again; else relax logit_bias" },
+    );
+  }
+
+  #note(drawn: Drawn): Drawn {
+    this.#drawn++;
+    this.#adjustments.note(drawn.id);
+    return drawn;
+  }
 }

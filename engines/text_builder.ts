@@ -1,15 +1,19 @@
+import { type EngineLimits, engineLimits } from "../core/engine_limits.ts";
 import { AppError, assert } from "../core/errors.ts";
-import { kvBytes } from "../core/memory_fit.ts";
 import type { ModelCard } from "../core/model_card.ts";
+import { asksForTraces } from "../core/trace.ts";
+import { formatBytes } from "../core/units.ts";
 import { samplingFromGenerationConfig } from "../core/safetensors.ts";
 import type { SamplingParams } from "../core/sampling.ts";
 import { turnEventLoop } from "../ffi/mod.ts";
-import { decoderOf, usesCpuKernels } from "./decoder.ts";
+import { type Decoder, decoderOf, usesCpuKernels } from "./decoder.ts";
 import type { BoundModel, Builder, Engine, LoadProgress } from "./engine.ts";
+import { KvMemory } from "./kv_memory.ts";
 import { type Checkpoint, openCheckpoint } from "./mlx/checkpoint.ts";
 import { loadWeights } from "./mlx/loader.ts";
 import type { Weights } from "./mlx/weights.ts";
 import { buildModel } from "./models/mod.ts";
+import { SpareMemory } from "./spare_memory.ts";
 import { TextEngine, type TextEngineParts } from "./text_engine.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
 import { fileName } from "./text/files.ts";
@@ -20,12 +24,20 @@ import { TextTokenizer } from "./text/tokenizer.ts";
 export interface TextBuilderOptions {
   /** Milliseconds on a steady clock; tests bring their own. */
   readonly now?: () => number;
-  /** What `now` counts from, in milliseconds since 1970; given, tasks are traced. */
-  readonly traceOriginMs?: number | undefined;
+  /** Environment variables; the process's own unless a test brings others. */
+  readonly env?: (name: string) => string | undefined;
+  /** What `now` counts from, in milliseconds since 1970: where tracing puts its spans. */
+  readonly originMs?: number;
 }
 
-/** Generations queued and running at once where the instance does not say. */
-const REQUESTS_MAX_DEFAULT = 8;
+/** Generations computed at once where neither the instance nor the environment says. */
+const RUNNING_MAX_DEFAULT = 16;
+
+/** Share of the memory that is free once the weights are there which keys and values may take. */
+const KV_SHARE = 0.8;
+
+/** Fewest tokens of a context that is of any use. */
+const CONTEXT_TOKENS_MIN = 32;
 
 /** Most prompt tokens in a step where the instance does not say. */
 const PREFILL_CHUNK_DEFAULT = 512;
@@ -33,12 +45,14 @@ const PREFILL_CHUNK_DEFAULT = 512;
 /** Brings a language model into memory: a GGUF file or a Hugging Face folder, over MLX. */
 export class TextBuilder implements Builder {
   readonly #now: () => number;
-  readonly #traceOriginMs: number | undefined;
+  readonly #env: (name: string) => string | undefined;
+  readonly #originMs: number;
   #parts: TextEngineParts | undefined;
 
   constructor(options: TextBuilderOptions = {}) {
     this.#now = options.now ?? (() => performance.now());
-    this.#traceOriginMs = options.traceOriginMs;
+    this.#env = options.env ?? ((name) => Deno.env.get(name));
+    this.#originMs = options.originMs ?? performance.timeOrigin;
   }
 
   /** Nothing to join: one rank holds the whole model. */
@@ -63,7 +77,10 @@ export class TextBuilder implements Builder {
       // While weights are read in the background; one that we cannot build makes them pointless.
       const tokenizer = new TextTokenizer(checkpoint.tokenizer);
       const weights = yield* loadWeights(checkpoint, layers, { isPacked, opened });
-      const parts = assemble(model, { checkpoint, tokenizer, weights, now: this.#now });
+      const parts = assemble(model, {
+        ...{ checkpoint, tokenizer, weights, now: this.#now },
+        limits: engineLimits(this.#env),
+      });
       this.#parts = { ...parts, tracing: this.#tracing(model) };
     } catch (error) {
       if (error instanceof AppError) throw error;
@@ -76,8 +93,8 @@ export class TextBuilder implements Builder {
   }
 
   #tracing({ shard }: BoundModel): Tracing | undefined {
-    if (this.#traceOriginMs === undefined) return undefined;
-    return { rank: shard.deviceRank, originMs: this.#traceOriginMs };
+    if (asksForTraces(this.#env("EXO_TRACING_ENABLED")) !== true) return undefined;
+    return { rank: shard.deviceRank, originMs: this.#originMs };
   }
 
   build(): Engine {
@@ -113,9 +130,10 @@ function assemble(
     tokenizer: TextTokenizer;
     weights: Weights;
     now: () => number;
+    limits: EngineLimits;
   },
 ): TextEngineParts {
-  const { checkpoint, tokenizer, weights, now } = loaded;
+  const { checkpoint, tokenizer, weights, now, limits } = loaded;
   // Freed in this order, the decoder first, unless all of it is put together.
   using parts = new DisposableStack();
   parts.use(weights);
@@ -127,6 +145,10 @@ function assemble(
     ? undefined
     : new ChatTemplate(chatTemplate, { bosToken, eosToken });
   const samplingDefaults = samplingLayers(config.samplingDefaults, modelCard, checkpoint);
+  const spare = new SpareMemory({ now });
+  const kvBudgetBytes = Math.min(limits.kvCacheBytes ?? Infinity, KV_SHARE * spare.bytes());
+  const wanted = Math.min(model.contextTokens, config.contextTokens ?? Infinity);
+  const contextTokens = contextWithin(kvBudgetBytes, { wanted, decoder });
   parts.move();
   return {
     vocabSize: model.vocabSize,
@@ -135,13 +157,36 @@ function assemble(
     tokenizer,
     template,
     eosIds: new Set([...checkpoint.eosIds, ...(eosId === undefined ? [] : [eosId])]),
-    contextTokens: Math.min(model.contextTokens, config.contextTokens ?? Infinity),
+    contextTokens,
     samplingDefaults,
-    requestsMax: config.maxConcurrentRequests ?? REQUESTS_MAX_DEFAULT,
+    runningMax: config.maxConcurrentRequests ?? limits.runningMax ?? RUNNING_MAX_DEFAULT,
     prefillChunkTokens: config.prefillChunkTokens ?? PREFILL_CHUNK_DEFAULT,
-    kvBudgetBytes: kvBytes(modelCard, config.contextTokens),
+    kvBudgetBytes,
+    ...(limits.prefixCacheBytes === undefined ? {} : { prefixCacheBytes: limits.prefixCacheBytes }),
+    spareBytes: () => spare.bytes(),
     now,
   };
+}
+
+/**
+ * As many of the tokens that are `wanted` as there is memory for.
+ * @throws {AppError} `load_failed` when it is too little for any answer.
+ */
+function contextWithin(
+  kvBudgetBytes: number,
+  { wanted, decoder }: { wanted: number; decoder: Decoder },
+): number {
+  using memory = new KvMemory({ decoder, kvBudgetBytes });
+  const tokens = memory.tokensOfOne(wanted);
+  const least = Math.min(CONTEXT_TOKENS_MIN, wanted);
+  if (tokens >= least) return tokens;
+  const needed = formatBytes(memory.bytesOf(least));
+  throw new AppError(
+    "load_failed",
+    `Cannot serve the model: ${formatBytes(kvBudgetBytes)} are left for keys and values, ` +
+      `${needed} needed for a context of ${least} tokens`,
+    { hint: "end other programs on the node, or raise EXO_KV_CACHE_BYTES if it is set" },
+  );
 }
 
 /** Defaults after the request's own wishes: instance, card, generation config. */

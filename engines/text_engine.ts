@@ -1,15 +1,23 @@
-import type { EngineCounters } from "../core/engine_stats.ts";
-import { AppError, toAppError } from "../core/errors.ts";
+import { type BatchRows, type BatchView, nextMove } from "../core/batch.ts";
+import type { Chunk } from "../core/chunk.ts";
+import type { EngineCounts } from "../core/engine_stats.ts";
+import { AppError, assert, toAppError } from "../core/errors.ts";
+import { FairShare } from "../core/fair_share.ts";
 import type { TaskId } from "../core/ids.ts";
 import { resolveSampling, type SamplingParams } from "../core/sampling.ts";
-import { memoryCounters } from "../ffi/mod.ts";
+import { memoryCounters, resetPeakMemory } from "../ffi/mod.ts";
 import type { Decoder } from "./decoder.ts";
-import type { Engine, EngineResponse, GenerationTask, TaskResponse } from "./engine.ts";
+import type { Engine, GenerationTask, TaskResponse } from "./engine.ts";
+import { KvMemory } from "./kv_memory.ts";
 import type { Weights } from "./mlx/weights.ts";
-import { promptTooLong, queueFull } from "./refusals.ts";
+import { clientQueueFull, memoryExhausted, queueFull } from "./refusals.ts";
+import { type BatchOutcome, type BatchPart, runBatch } from "./text/batch_step.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
-import { Generation, type GenerationRequest, type Served } from "./text/generation.ts";
+import { EngineCounters } from "./text/engine_counters.ts";
+import { Generation, type GenerationRequest } from "./text/generation.ts";
 import { PrefillPace } from "./text/prefill_pace.ts";
+import { Run } from "./text/run.ts";
+import { requireKnownTokens, requireNearlyShort, requireRoom } from "./text/prompt_limits.ts";
 import { TaskTrace, type Tracing } from "./text/task_trace.ts";
 import type { TextTokenizer } from "./text/tokenizer.ts";
 
@@ -23,36 +31,29 @@ export interface TextEngineParts {
   readonly tokenizer: TextTokenizer;
   readonly template: ChatTemplate | undefined;
   readonly eosIds: ReadonlySet<number>;
-  /** Prompt and answer together. */
+  /** Prompt and answer together, as far as the KV budget has room for them. */
   readonly contextTokens: number;
   /** What holds for what a request leaves open, in this order. */
   readonly samplingDefaults: readonly (SamplingParams | undefined)[];
-  /** Generations queued and running at once. */
-  readonly requestsMax: number;
+  /** Generations computed at once. */
+  readonly runningMax: number;
   readonly prefillChunkTokens: number;
-  /** Memory that placement has reserved for keys and values. */
+  /** Most bytes of keys and values, those of the prefix cache included. */
   readonly kvBudgetBytes: number;
+  /** Most of them for requests to come; 0: none are kept. Absent: what nobody else needs. */
+  readonly prefixCacheBytes?: number;
+  /** Bytes that may be taken from the system now; absent: there is no need to look. */
+  readonly spareBytes?: () => number;
   readonly now: () => number;
   /** Whether tasks tell where their time went; absent: no. */
   readonly tracing?: Tracing | undefined;
 }
 
-/** A request from its submission to its end. */
-interface Run {
-  readonly taskId: TaskId;
-  readonly request: GenerationRequest;
-  /** Begun when it is its turn, so that a queued request holds no memory. */
-  generation: Generation | undefined;
-  isCancelled: boolean;
-  readonly submittedAt: number;
-}
+/** Generations that may wait for their turn. */
+export const QUEUED_MAX = 256;
 
-/** Characters for each token of the context up to which a prompt is read whole at once. */
-const CHARS_PER_TOKEN_TRUSTED = 8;
-
-/** Pieces by which a longer one is counted, and tokens that a cut may add. */
-const PIECE_CHARS = 16_384;
-const PIECE_SLACK_TOKENS = 16;
+/** Of them, those of one client, so that there is always a place for others. */
+export const QUEUED_PER_CLIENT_MAX = 192;
 
 /** Tokens that the warm-up reads and generates. */
 const WARMUP_TOKENS = 2;
@@ -61,69 +62,84 @@ const WARMUP_TOKENS = 2;
 const PACE_TOKENS = 64;
 const PACE_MS = 250;
 
-/** Language models: first come, first served, one generation at a time. */
+/** Language models: many requests at once, each as if it were alone (`core/batch.ts` decides). */
 export class TextEngine implements Engine {
   readonly #parts: TextEngineParts;
-  readonly #served: Served;
-  readonly #queue: Run[] = [];
-  readonly #totals = { requests: 0, promptTokens: 0, generatedTokens: 0, steps: 0 };
-  /** All that is in memory before the first request. */
-  readonly #weightBytes = memoryCounters().activeBytes;
-  #batchSize = 0;
+  readonly #memory: KvMemory;
+  readonly #pace = new PrefillPace();
+  readonly #fairShare = new FairShare();
+  readonly #running: Run[] = [];
+  readonly #waiting: Run[] = [];
+  readonly #counters = new EngineCounters();
+  #arrivals = 0;
 
   constructor(parts: TextEngineParts) {
     this.#parts = parts;
-    const { decoder, tokenizer, prefillChunkTokens, now } = parts;
-    this.#served = { decoder, tokenizer, prefillChunkTokens, now, pace: new PrefillPace() };
+    this.#memory = new KvMemory(parts);
   }
 
-  /** Bytes of the caches of all generations that have begun. */
+  /** Bytes of all keys and values, those of the prefix cache included. */
   get cacheBytes(): number {
-    return this.#queue.reduce((sum, { generation }) => sum + (generation?.cacheBytes ?? 0), 0);
+    return this.#parts.decoder.cacheBytes;
   }
 
   warmup(): void {
-    const { now } = this.#parts;
+    const { decoder, now, tokenizer, prefillChunkTokens } = this.#parts;
     const startedAt = now();
     for (const length of [WARMUP_TOKENS, PACE_TOKENS]) {
-      using generation = new Generation(this.#served, {
-        promptIds: Array.from({ length }, () => 0),
-        sampling: resolveSampling({ temperature: 0 }),
-        seed: 0n,
-        maxTokens: WARMUP_TOKENS,
-        stop: [],
-        eosIds: new Set(),
-      });
+      const promptIds = Array.from({ length }, () => 0);
+      using generation = new Generation({
+        ...{ promptIds, sampling: resolveSampling({ temperature: 0 }), seed: 0n },
+        ...{ maxTokens: WARMUP_TOKENS, stop: [], eosIds: new Set() },
+      }, { tokenizer, submittedAt: startedAt });
+      generation.start(decoder.makeCache(), startedAt);
       const isOver = () => length === PACE_TOKENS && now() - startedAt > PACE_MS;
-      while (!isOver() && !generation.advance().some(({ type }) => type === "finished"));
+      for (let isDone = false; !isDone && !isOver();) {
+        const limit = Math.min(generation.pendingTokens, prefillChunkTokens);
+        const tokens = Math.min(limit, this.#pace.next(limit));
+        const { results: [chunks], ms } = runBatch([{ generation, tokens }], this.#parts);
+        this.#pace.measured(tokens, ms);
+        isDone = !chunks || chunks instanceof AppError || isOver() || chunks.some(isFinish);
+      }
     }
   }
 
-  submit({ taskId, payload }: GenerationTask): { promptTokens: number } {
-    const { requestsMax, tokenizer, contextTokens, samplingDefaults, eosIds, tracing } =
-      this.#parts;
-    if (this.#queue.length >= requestsMax) {
-      throw queueFull(this.#queue.length, requestsMax);
-    }
+  submit(task: GenerationTask): { promptTokens: number } {
+    const { payload } = task;
+    const { tokenizer, contextTokens, samplingDefaults, eosIds, decoder, tracing } = this.#parts;
+    const client = payload.client ?? "";
+    this.#requirePlace(client);
     const prompt = this.#template.render(payload.messages);
     requireNearlyShort(prompt, tokenizer, contextTokens);
     const promptIds = tokenizer.encode(prompt);
     const promptTokens = promptIds.length;
     requireRoom(promptTokens, contextTokens);
     requireKnownTokens(promptIds, this.#parts.vocabSize);
-    const submittedAt = this.#parts.now();
     const request: GenerationRequest = {
-      promptIds,
+      ...{ promptIds, eosIds, stop: payload.stop, seed: BigInt(payload.seed) },
       sampling: resolveSampling(payload.sampling, ...samplingDefaults),
-      seed: BigInt(payload.seed),
       maxTokens: Math.min(payload.maxTokens ?? Infinity, contextTokens - promptTokens),
-      stop: payload.stop,
-      eosIds,
-      trace: tracing && new TaskTrace(tracing, submittedAt),
+      ignoreEos: payload.ignoreEos ?? false,
+      logitBias: payload.logitBias,
+      topLogprobs: payload.topLogprobs,
     };
-    this.#queue.push({ taskId, request, generation: undefined, isCancelled: false, submittedAt });
-    this.#totals.requests++;
+    const submittedAt = this.#parts.now();
+    const generation = new Generation(request, { tokenizer, submittedAt });
+    const prefixKey = promptIds.slice(0, decoder.blockPositions).join();
+    const arrival = this.#arrivals++;
+    if (!this.hasWork()) resetPeakMemory();
+    const trace = tracing && new TaskTrace(tracing, submittedAt);
+    this.#waiting.push(new Run(task, { arrival, prefixKey, generation, submittedAt, trace }));
+    this.#fairShare.arrive(client);
+    this.#counters.submitted();
     return { promptTokens };
+  }
+
+  #requirePlace(client: string): void {
+    const waiting = this.#waiting.length;
+    if (waiting >= QUEUED_MAX) throw queueFull(waiting, QUEUED_MAX);
+    const own = this.#waiting.filter((run) => run.client === client).length;
+    if (own >= QUEUED_PER_CLIENT_MAX) throw clientQueueFull(own, QUEUED_PER_CLIENT_MAX);
   }
 
   get #template(): ChatTemplate {
@@ -139,119 +155,202 @@ export class TextEngine implements Engine {
   }
 
   hasWork(): boolean {
-    return this.#queue.length > 0;
+    return this.#running.length + this.#waiting.length > 0;
   }
 
   *step(): Generator<TaskResponse> {
-    const cancelled = this.#queue.filter(({ isCancelled }) => isCancelled);
+    const cancelled = this.#all().filter(({ isCancelled }) => isCancelled);
     for (const run of cancelled) this.#drop(run);
-    for (const run of cancelled) {
-      yield* this.#traced(run);
-      yield [run.taskId, { type: "cancelled" }];
-    }
-    const [run] = this.#queue;
-    this.#batchSize = run && cancelled.length === 0 ? 1 : 0;
-    if (!run || cancelled.length > 0) return;
-    const responses = this.#advance(run);
-    if (responses.at(-1)?.type === "finished") this.#drop(run);
-    for (const response of responses) {
-      if (response.type === "finished") yield* this.#traced(run);
-      yield [run.taskId, response];
-    }
+    for (const run of cancelled) yield* this.#over(run, "cancelled");
+    if (cancelled.length > 0) return;
+    yield* this.#advance();
   }
 
-  /** Where a task's time went, if that is recorded. */
-  *#traced({ taskId, request: { trace } }: Run): Generator<TaskResponse> {
-    if (trace) yield [taskId, { type: "traced", spans: trace.spans(this.#parts.now()) }];
-  }
-
-  /** A step of one request; its failure is its own, and the engine lives on. */
-  #advance(run: Run): EngineResponse[] {
-    try {
-      const generation = run.generation ??= new Generation(this.#served, run.request);
-      const { promptTokens, generatedTokens } = generation;
-      const responses = generation.advance();
-      this.#totals.steps++;
-      this.#totals.promptTokens += generation.promptTokens - promptTokens;
-      this.#totals.generatedTokens += generation.generatedTokens - generatedTokens;
-      return responses;
-    } catch (cause) {
-      const error = toAppError(cause, "internal").toInfo();
-      return [{ type: "chunk", chunk: { type: "Error", error } }, { type: "finished" }];
+  /** Makes moves up to a step. */
+  #advance(): TaskResponse[] {
+    while (true) {
+      const move = nextMove(this.#view());
+      if (move.type === "rest") return [];
+      if (move.type === "run") return this.#run(move.rows);
+      const run = this.#find(move.taskId);
+      if (move.type === "fail") return this.#fail(run, memoryExhausted());
+      if (move.type === "admit") transfer(run, this.#waiting, this.#running);
+      if (move.type === "start") this.#start(run);
+      if (move.type === "preempt") this.#preempt(run);
     }
   }
 
-  #drop(run: Run): void {
-    run.generation?.[Symbol.dispose]();
-    this.#queue.splice(this.#queue.indexOf(run), 1);
-  }
-
-  cancel(taskId: TaskId): void {
-    for (const run of this.#queue) if (run.taskId === taskId) run.isCancelled = true;
-  }
-
-  stats(): EngineCounters {
-    const waiting = this.#queue.filter(({ generation }) => generation === undefined);
-    const [first] = waiting;
+  #view(): BatchView {
+    const { runningMax, prefillChunkTokens } = this.#parts;
     return {
-      running: this.#queue.length - waiting.length,
-      queued: waiting.length,
-      longestWaitMilliseconds: first ? this.#parts.now() - first.submittedAt : 0,
-      batchSize: this.#batchSize,
-      preemptions: 0,
-      cachedTokens: 0,
-      ...this.#totals,
-      memory: {
-        weightBytes: this.#weightBytes,
-        kvBytes: this.cacheBytes,
-        prefixCacheBytes: 0,
-        kvBudgetBytes: this.#parts.kvBudgetBytes,
+      running: this.#running,
+      waiting: this.#waiting,
+      served: (client) => this.#fairShare.served(client),
+      fits: (bytes) => this.#memory.fits(bytes),
+      bytesFor: ({ taskId }, tokens) => {
+        const { cache } = this.#find(taskId).generation;
+        return cache?.bytesFor(tokens) ?? this.#memory.bytesOf(tokens);
       },
+      runningMax,
+      chunkTokens: this.#pace.next(prefillChunkTokens),
+      chunkTokensBesideDecode: this.#pace.nextBesideDecode(prefillChunkTokens),
     };
   }
 
+  #find(taskId: TaskId): Run {
+    const run = this.#all().find((run) => run.taskId === taskId);
+    assert(run, `the scheduler names requests that it was shown, not ${taskId}`);
+    return run;
+  }
+
+  #all(): Run[] {
+    return [...this.#running, ...this.#waiting];
+  }
+
+  #start({ generation, usesPrefixes }: Run): void {
+    const cache = this.#memory.begin(generation.ids, usesPrefixes);
+    if (!generation.start(cache, this.#parts.now())) return;
+    this.#counters.begun(generation.ids.length, generation.cachedTokens);
+  }
+
+  /** What it has computed is kept as long as nobody needs the memory. */
+  #preempt(run: Run): void {
+    this.#keep(run);
+    run.generation.suspend();
+    transfer(run, this.#running, this.#waiting);
+    this.#counters.preempted();
+  }
+
+  #run(rows: readonly BatchRows[]): TaskResponse[] {
+    const batch = rows.map(({ taskId, tokens }) => ({ run: this.#find(taskId), tokens }));
+    const parts = batch.map(({ run, tokens }) => ({ generation: run.generation, tokens }));
+    const bytes = ({ generation, tokens }: BatchPart) => generation.cache?.bytesFor(tokens) ?? 0;
+    this.#memory.makeRoom(parts.reduce((sum, part) => sum + bytes(part), 0));
+    const wasPrefilling = parts.map(({ generation }) => generation.isPrefilling);
+    let outcome: BatchOutcome;
+    try {
+      outcome = runBatch(parts, this.#parts);
+    } catch (cause) {
+      const [only] = batch;
+      if (batch.length === 1 && only) return this.#fail(only.run, toAppError(cause, "internal"));
+      // Whose fault it was shows when each is alone.
+      return rows.flatMap((row) => this.#run([row]));
+    }
+    this.#count(batch, wasPrefilling, outcome);
+    return batch.flatMap(({ run }, i) => this.#respond(run, outcome.results[i] ?? []));
+  }
+
+  #count(
+    batch: readonly { run: Run; tokens: number }[],
+    wasPrefilling: readonly boolean[],
+    { startedAt, ms }: BatchOutcome,
+  ): void {
+    const stretch = { from: startedAt, to: startedAt + ms };
+    let [read, generated] = [0, 0];
+    batch.forEach(({ run: { client, trace }, tokens }, i) => {
+      if (wasPrefilling[i]) trace?.prefilled(tokens, stretch);
+      else trace?.decoded(stretch);
+      const work = wasPrefilling[i] ? { read: tokens, generated: 0 } : { read: 0, generated: 1 };
+      this.#fairShare.charge(client, work);
+      read += work.read;
+      generated += work.generated;
+    });
+    if (read > 0) this.#pace.measured(read + generated, ms);
+    this.#counters.stepped(batch.length, read);
+  }
+
+  #respond(run: Run, result: readonly Chunk[] | AppError): TaskResponse[] {
+    if (result instanceof AppError) return this.#fail(run, result);
+    const { taskId, generation } = run;
+    this.#counters.generated(generation.ids.length - run.counted);
+    run.counted = generation.ids.length;
+    const responses = result.map((chunk): TaskResponse => [taskId, { type: "chunk", chunk }]);
+    if (!result.some(isFinish)) {
+      this.#keepProgress(run);
+      return responses;
+    }
+    this.#drop(run);
+    return [...responses, ...this.#over(run, "finished")];
+  }
+
+  /** A request's failure is its own, and the engine lives on. */
+  #fail(run: Run, error: AppError): TaskResponse[] {
+    run.usesPrefixes = false; // What it computed may be what is wrong.
+    this.#drop(run);
+    const chunk = { type: "Error" as const, error: error.toInfo() };
+    return [[run.taskId, { type: "chunk", chunk }], ...this.#over(run, "finished")];
+  }
+
+  /** The mark that a request is over, after where its time went if that is recorded. */
+  #over({ taskId, trace }: Run, type: "finished" | "cancelled"): TaskResponse[] {
+    const spans = trace?.spans(this.#parts.now());
+    return [...spans ? [[taskId, { type: "traced", spans }] as const] : [], [taskId, { type }]];
+  }
+
+  #drop(run: Run): void {
+    this.#keep(run);
+    run.generation[Symbol.dispose]();
+    for (const list of [this.#running, this.#waiting]) {
+      if (list.includes(run)) list.splice(list.indexOf(run), 1);
+    }
+    this.#fairShare.leave(run.client);
+  }
+
+  #keep({ generation, usesPrefixes }: Run): void {
+    const { cache, cachedIds } = generation;
+    if (cache && usesPrefixes) this.#memory.keep(cachedIds, cache);
+  }
+
+  /** So that those who come meanwhile find it: each whole block, and all of a prompt. */
+  #keepProgress(run: Run): void {
+    const { cache, ids, isPrefilling } = run.generation;
+    if (!cache || !run.usesPrefixes) return;
+    const { blockPositions } = this.#parts.decoder;
+    const isPromptRead = !isPrefilling && !run.hasKeptPrompt;
+    const blocks = Math.floor(cache.offset / blockPositions);
+    if (blocks <= run.keptBlocks && !isPromptRead) return;
+    const positions = isPromptRead ? cache.offset : blocks * blockPositions;
+    this.#memory.keep(ids.slice(0, positions), cache);
+    run.keptBlocks = blocks;
+    run.hasKeptPrompt ||= isPromptRead;
+  }
+
+  cancel(taskId: TaskId): void {
+    for (const run of this.#all()) if (run.taskId === taskId) run.isCancelled = true;
+  }
+
+  /** Lets go of the keys and values that are kept for requests to come. */
+  clearPrefixCache(): void {
+    this.#memory.clear();
+  }
+
+  stats(): EngineCounts {
+    const prefixCacheBytes = this.#memory.prefixBytes;
+    const kvBytes = this.cacheBytes - prefixCacheBytes;
+    // A share of what was free, which is seldom whole.
+    const kvBudgetBytes = Math.floor(this.#memory.budgetBytes);
+    const weightBytes = memoryCounters().activeBytes - this.cacheBytes;
+    return this.#counters.counts({
+      at: this.#parts.now(),
+      running: this.#running.length,
+      waitingSince: this.#waiting.map(({ submittedAt }) => submittedAt),
+      memory: { weightBytes, kvBytes, prefixCacheBytes, kvBudgetBytes },
+    });
+  }
+
   close(): void {
-    for (const run of [...this.#queue]) this.#drop(run);
+    for (const run of this.#all()) this.#drop(run);
+    this.#memory[Symbol.dispose]();
     this.#parts.decoder[Symbol.dispose]();
     this.#parts.weights[Symbol.dispose]();
   }
 }
 
-/**
- * Refuses a prompt that is far too long by its first part, since all others wait while it is read.
- * Cutting it changes a few tokens at each cut, which the slack allows for.
- */
-function requireNearlyShort(
-  prompt: string,
-  tokenizer: TextTokenizer,
-  contextTokens: number,
-): void {
-  if (prompt.length <= CHARS_PER_TOKEN_TRUSTED * contextTokens) return;
-  let tokens = 0;
-  for (let at = 0; at < prompt.length; at += PIECE_CHARS) {
-    tokens += tokenizer.encode(prompt.slice(at, at + PIECE_CHARS)).length - PIECE_SLACK_TOKENS;
-    if (tokens >= contextTokens) throw promptTooLong(`over ${contextTokens}`, contextTokens);
-  }
+function isFinish({ type }: Chunk): boolean {
+  return type === "Finish";
 }
 
-/** An answer needs room for one token at least. */
-function requireRoom(promptTokens: number, contextTokens: number): void {
-  if (promptTokens === 0) {
-    throw new AppError("invalid_request", "Cannot answer: the prompt has no tokens, 1 needed", {
-      hint: 'send a message with text, such as {"role":"user","content":"hi"}',
-      param: "messages",
-    });
-  }
-  if (promptTokens >= contextTokens) throw promptTooLong(promptTokens, contextTokens);
-}
-
-/** MLX does not check where a token's row lies: a foreign tokenizer would read anything. */
-function requireKnownTokens(ids: readonly number[], vocabSize: number): void {
-  const unknown = ids.find((id) => id >= vocabSize);
-  if (unknown === undefined) return;
-  throw new AppError(
-    "invalid_request",
-    `Cannot take the prompt: it has the token ${unknown}, one below ${vocabSize} needed`,
-    { hint: "the tokenizer belongs to another model; fetch the model's files again" },
-  );
+function transfer(run: Run, from: Run[], to: Run[]): void {
+  from.splice(from.indexOf(run), 1);
+  to.push(run);
 }

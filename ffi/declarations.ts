@@ -21,6 +21,7 @@ export const KINDS = {
   f64: { c: "double", ffi: "f64" },
   /** Lengths, axes or handles; the argument after it says how many. */
   ints: { c: "const int32_t*", ffi: "buffer" },
+  doubles: { c: "const double*", ffi: "buffer" },
   bytes: { c: "const uint8_t*", ffi: "buffer" },
   /** UTF-8 ending in a zero byte. */
   text: { c: "const char*", ffi: "buffer" },
@@ -218,6 +219,7 @@ export const DECLARATIONS = {
   shim_kv_pool: ["ints layers", "i32 layer_count"], // KV heads, key and value widths, type of each.
   shim_free_kv_pool: ["i32 pool"],
   shim_kv_take: ["i32 pool"], // Returns the number of a block.
+  shim_kv_copy: ["i32 pool", "i32 block"], // Returns the number of a block that holds the same.
   shim_kv_give_back: ["i32 pool", "i32 block"],
   shim_kv_block_bytes: ["i32 pool", "doublesOut bytes"],
 
@@ -255,6 +257,17 @@ export const DECLARATIONS = {
   shim_replayed: ["i32 plan", "i32 row"], // The output of a selected row of the last replay.
   shim_profile: ["i32 plan", "doublesOut out"], // Time by kind of operation, in milliseconds.
   shim_free_plan: ["i32 plan"],
+
+  // Tokens from logits: of a plan's last step, or float32 [rows, width].
+  shim_sample: [
+    "i32 plan", // 0: the logits are given.
+    "option logits",
+    "doubles draws", // As `sample.ts` lays them out.
+    "i32 count",
+    "doubles adjustments", // Of all draws, one after the other.
+    "i32 adjustment_count",
+    "doublesOut out",
+  ],
 
   // Randomness, always from an explicit key.
   shim_random_key: ["i32 high", "i32 low"],

@@ -4,6 +4,9 @@ import { check, native } from "./bind.ts";
 /** Positions of a block, in every layer. */
 export const KV_BLOCK_POSITIONS = 32;
 
+/** Stands for a block that was given back, since no row sees its positions any more. */
+export const KV_BLOCK_GONE = -1;
+
 /** What one layer caches for a position. */
 export interface KvLayer {
   readonly kvHeads: number;
@@ -36,6 +39,14 @@ export class KvPool implements Disposable {
   /** The number of a new block. @throws {NativeError} when there is no memory. */
   take(): number {
     return check("shim_kv_take", native().shim_kv_take(this.id));
+  }
+
+  /**
+   * The number of a new block that holds what `block` does.
+   * @throws {NativeError} when that is not in use, or there is no memory.
+   */
+  copy(block: number): number {
+    return check("shim_kv_copy", native().shim_kv_copy(this.id, block));
   }
 
   /** Frees a block. */

@@ -15,6 +15,7 @@ export const SOURCES = [
   "shim_memory.cpp",
   "shim_pack.cpp",
   "shim_plan.cpp",
+  "shim_sample.cpp",
   "shim_core.cpp",
   "shim_array.cpp",
   "shim_ops.cpp",

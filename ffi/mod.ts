@@ -24,6 +24,7 @@ export * from "./plan.ts";
 export * as random from "./random.ts";
 export * from "./reduce.ts";
 export * from "./rows.ts";
+export * from "./sample.ts";
 export { Scope } from "./scope.ts";
 export { ensureSetup, type Setup, type SetupOptions } from "./setup.ts";
 export * from "./shapes.ts";

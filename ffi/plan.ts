@@ -1,6 +1,7 @@
 /** Steps of the CPU engine: recorded once, replayed in one call. */
 import { check, native } from "./bind.ts";
 import type { KvPool } from "./kv_pool.ts";
+import { type RowDraw, type RowDrawn, sampleRows } from "./sample.ts";
 import { Tensor, wrap } from "./tensor.ts";
 
 /** Consecutive rows of a step that belong to one sequence. */
@@ -8,7 +9,10 @@ export interface StepSequence {
   readonly tokens: ArrayLike<number>;
   /** Of the first token. */
   readonly position: number;
-  /** Its blocks in the pool, in order of their positions; room for all tokens is needed. */
+  /**
+   * Its blocks in the pool, in order of their positions; room for all tokens is needed. Those that
+   * the windows of all layers have left behind may be {@linkcode KV_BLOCK_GONE}.
+   */
   readonly blocks: readonly number[];
   /** Rows whose output is wanted, counted from the first token of this sequence, ascending. */
   readonly selected: readonly number[];
@@ -95,6 +99,11 @@ export class Plan implements Disposable {
   /** The output `[width]` of a selected row of the last step. */
   output(row: number): Tensor {
     return wrap("shim_replayed", native().shim_replayed(this.#id, row));
+  }
+
+  /** Draws from the outputs of the last step, as {@linkcode sampleRows} does. */
+  sample(draws: readonly RowDraw[]): RowDrawn[] {
+    return sampleRows({ plan: this.#id }, draws);
   }
 
   /** What its steps took so far. */

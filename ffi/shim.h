@@ -187,6 +187,7 @@ int32_t shim_free_rope_table(int32_t table);
 int32_t shim_kv_pool(const int32_t* layers, int32_t layer_count);
 int32_t shim_free_kv_pool(int32_t pool);
 int32_t shim_kv_take(int32_t pool);
+int32_t shim_kv_copy(int32_t pool, int32_t block);
 int32_t shim_kv_give_back(int32_t pool, int32_t block);
 int32_t shim_kv_block_bytes(int32_t pool, double* bytes);
 int32_t shim_packed_linear(int32_t x, int32_t matrix, int32_t bias);
@@ -218,6 +219,14 @@ int32_t shim_replay(int32_t plan, int32_t pool, const int32_t* data, int32_t cou
 int32_t shim_replayed(int32_t plan, int32_t row);
 int32_t shim_profile(int32_t plan, double* out);
 int32_t shim_free_plan(int32_t plan);
+int32_t shim_sample(
+    int32_t plan,
+    int32_t logits,
+    const double* draws,
+    int32_t count,
+    const double* adjustments,
+    int32_t adjustment_count,
+    double* out);
 int32_t shim_random_key(int32_t high, int32_t low);
 int32_t shim_random_split(int32_t key, int32_t count);
 int32_t shim_random_categorical(int32_t logits, int32_t axis, int32_t key);

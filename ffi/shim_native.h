@@ -73,4 +73,14 @@ Registry<PackedMatrix>& matrices();
 Registry<ek::RopeTable>& rope_tables();
 Registry<ek::KvPool>& kv_pools();
 
+/** Rows that someone owns: what a plan put out, until its next step. */
+struct OwnedRows {
+  std::shared_ptr<const void> owner;
+  const float* data = nullptr;
+  int rows = 0, width = 0;
+};
+
+/** The selected rows of a plan's last step. @throws std::invalid_argument if there is no plan. */
+OwnedRows output_of(int32_t plan);
+
 }  // namespace shim

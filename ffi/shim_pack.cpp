@@ -350,6 +350,10 @@ int32_t shim_kv_take(int32_t pool) {
   return guarded([=] { return kv_pools().at(pool)->take(); });
 }
 
+int32_t shim_kv_copy(int32_t pool, int32_t block) {
+  return guarded([=] { return kv_pools().at(pool)->copy(block); });
+}
+
 int32_t shim_kv_give_back(int32_t pool, int32_t block) {
   return guarded([=] {
     kv_pools().at(pool)->give_back(block);

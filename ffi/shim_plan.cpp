@@ -81,6 +81,7 @@ class RowPrimitive : public mx::UnaryPrimitive {
     }
     std::shared_ptr<const ek::Step> step = step_;
     if (recipe_.op.kind == ek::OpKind::embed) step = step_of_ids(inputs[0]);
+    if (recipe_.op.kind == ek::OpKind::attention) ek::check_attention(*step, recipe_.op);
     if (recipe_.table) recipe_.table->reserve(end_of(*step));
     mx::cpu::get_command_encoder(stream()).dispatch(
         [op = recipe_.with_weights(inputs), at, widths, rows = rows_of(out), step,
@@ -277,6 +278,13 @@ int end_of(const ek::Step& step) {
 }
 
 }  // namespace
+
+OwnedRows output_of(int32_t plan) {
+  std::shared_ptr<Recorded> recorded = plans().at(plan);
+  const ek::Plan& own = recorded->plan;
+  const int output = recorded->output;
+  return {recorded, own.value(output), own.rows(output), own.width(output)};
+}
 
 }  // namespace shim
 

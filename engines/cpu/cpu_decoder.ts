@@ -1,11 +1,13 @@
 import {
   encodeStep,
   fromArray,
+  KV_BLOCK_POSITIONS,
   type KvLayer,
   KvPool,
   Plan,
   rowsAttention,
   rowsRope,
+  sampleRows,
   Scope,
   selectRows,
   setStep,
@@ -13,8 +15,17 @@ import {
   type Tensor,
 } from "../../ffi/mod.ts";
 import { assert } from "../../core/errors.ts";
-import type { Decoder, KernelTimes, SequenceCache, SequenceInput, StepOutput } from "../decoder.ts";
-import type { Attend, TextModel } from "../models/text_model.ts";
+import {
+  type CachePrefix,
+  type Decoder,
+  type KernelTimes,
+  likeliest,
+  type SequenceCache,
+  type SequenceInput,
+  type StepOutput,
+} from "../decoder.ts";
+import { type Attend, type TextModel, widestWindow } from "../models/text_model.ts";
+import { BlockStore } from "./block_store.ts";
 import { PagedCache } from "./paged_cache.ts";
 
 /** How a decoder computes its steps. */
@@ -32,7 +43,10 @@ export interface CpuDecoderOptions {
 export class CpuDecoder implements Decoder {
   readonly #model: TextModel;
   readonly #pool: KvPool;
+  readonly #store: BlockStore;
   readonly #plan: Plan | undefined;
+  readonly blockPositions = KV_BLOCK_POSITIONS;
+  readonly window: number | undefined;
 
   /** @throws {NativeError} when the model's layers or operations are none that the kernels know. */
   constructor(
@@ -45,6 +59,8 @@ export class CpuDecoder implements Decoder {
     using made = new DisposableStack();
     if (this.#plan) made.use(this.#plan);
     this.#pool = new KvPool(model.kvLayers.map((layer) => ({ ...layer, dtype: kvDtype })));
+    this.#store = new BlockStore(this.#pool);
+    this.window = widestWindow(model);
     made.move();
   }
 
@@ -52,8 +68,12 @@ export class CpuDecoder implements Decoder {
     return this.#plan?.profile().milliseconds;
   }
 
-  makeCache(): SequenceCache {
-    return new PagedCache(this.#pool);
+  get cacheBytes(): number {
+    return this.#store.bytes;
+  }
+
+  makeCache(prefix?: CachePrefix): SequenceCache {
+    return new PagedCache(this.#store, { window: this.window, prefix });
   }
 
   run(inputs: readonly SequenceInput[]): StepOutput {
@@ -70,7 +90,11 @@ export class CpuDecoder implements Decoder {
   ): StepOutput {
     const best = new Int32Array(inputs.reduce((sum, { logitsCount }) => sum + logitsCount, 0));
     plan.replay(this.#pool, step, best);
-    return { best: (index) => best[index] ?? -1, logits: (index) => plan.output(index) };
+    return {
+      best: (index) => best[index] ?? -1,
+      logits: (index) => plan.output(index),
+      sample: (draws) => plan.sample(draws),
+    };
   }
 
   #compute(step: Int32Array<ArrayBuffer>): StepOutput {
@@ -80,7 +104,11 @@ export class CpuDecoder implements Decoder {
       const ids = fromArray(step.slice(3, 3 + rows)); // As encodeStep lays it out.
       const logits = stepGraph(this.#model, ids).eval(); // [R, V]
       const row = (index: number) => logits.take(index, 0);
-      return { best: (index) => row(index).argmax().item(), logits: row };
+      return {
+        best: (index) => likeliest(row(index)),
+        logits: row,
+        sample: (draws) => sampleRows({ logits }, draws),
+      };
     } finally {
       setStep();
     }
@@ -88,7 +116,7 @@ export class CpuDecoder implements Decoder {
 
   [Symbol.dispose](): void {
     this.#plan?.[Symbol.dispose]();
-    this.#pool[Symbol.dispose]();
+    this.#store[Symbol.dispose]();
   }
 }
 

@@ -1,34 +1,69 @@
 import {
+  arange,
   clearCache,
   concatenate,
   evalAll,
   fromArray,
+  less,
+  lessEqual,
+  logicalAnd,
+  sampleRows,
   scaledDotProductAttention,
+  Scope,
   type Tensor,
 } from "../../ffi/mod.ts";
 import { assert } from "../../core/errors.ts";
-import type { Decoder, SequenceCache, SequenceInput, StepOutput } from "../decoder.ts";
-import { KV_BLOCK_TOKENS, KvCache } from "../kv_cache.ts";
-import type { Attend, AttentionOptions, AttentionRows, TextModel } from "../models/text_model.ts";
+import {
+  type CachePrefix,
+  type Decoder,
+  likeliest,
+  type SequenceCache,
+  type SequenceInput,
+  type StepOutput,
+} from "../decoder.ts";
+import { KV_BLOCK_TOKENS, KvCache, type KvShared } from "../kv_cache.ts";
+import {
+  type Attend,
+  type AttentionOptions,
+  type AttentionRows,
+  type TextModel,
+  widestWindow,
+} from "../models/text_model.ts";
 
 /** A sequence's rows of a step. */
 interface Segment {
   readonly cache: KvCache;
   readonly from: number;
   readonly to: number;
+  /** Masks that layers share, by their window. */
+  readonly masks: Map<number, Tensor>;
 }
 
 /** A model at work on MLX's own kernels: Metal, CUDA, and CPU as the other's reference. */
 export class MlxDecoder implements Decoder {
   readonly #model: TextModel;
+  readonly #shared: KvShared;
   #steps = 0;
+  readonly blockPositions = KV_BLOCK_TOKENS;
+  readonly window: number | undefined;
 
   constructor(model: TextModel) {
     this.#model = model;
+    this.window = widestWindow(model);
+    this.#shared = {
+      layerCount: model.kvLayers.length,
+      window: this.window,
+      positionBytes: positionBytesOf(model),
+      held: new Set(),
+    };
   }
 
-  makeCache(): SequenceCache {
-    return new KvCache(this.#model.kvLayers.length);
+  get cacheBytes(): number {
+    return [...this.#shared.held].reduce((sum, { bytes }) => sum + bytes, 0);
+  }
+
+  makeCache(prefix?: CachePrefix): SequenceCache {
+    return new KvCache(this.#shared, prefix);
   }
 
   run(inputs: readonly SequenceInput[]): StepOutput {
@@ -47,7 +82,14 @@ export class MlxDecoder implements Decoder {
       assert(logits, "logits are there for those who wanted them");
       return logits.take(index, 0).astype("float32");
     };
-    return { best: (index) => row(index).argmax().item(), logits: row };
+    return {
+      best: (index) => likeliest(row(index)),
+      logits: row,
+      sample: (draws) => {
+        assert(logits, "logits are there for those who wanted them");
+        return sampleRows({ logits: logits.astype("float32") }, draws);
+      },
+    };
   }
 
   /** MLX computes when it likes, and tells nobody. */
@@ -67,10 +109,21 @@ function segmentsOf(inputs: readonly SequenceInput[]): Segment[] {
   let from = 0;
   return inputs.map(({ cache, ids }) => {
     assert(cache instanceof KvCache, "a sequence's cache comes from the decoder that runs it");
-    const segment = { cache, from, to: from + ids.length };
+    const segment = { cache, from, to: from + ids.length, masks: new Map() };
     from = segment.to;
     return segment;
   });
+}
+
+/** Bytes that a position has in all layers: of which type, shows when the model is issued. */
+function positionBytesOf(model: TextModel): number {
+  using _scope = new Scope();
+  let bytes = 0;
+  model.hidden(fromArray(Int32Array.of(0)), ({ queries, keys, values }, { rotary }) => {
+    bytes += rotary.turn(keys.reshape(1, 1, 1, keys.size), 0).nbytes + values.nbytes;
+    return queries;
+  });
+  return bytes;
 }
 
 function attendWithin(segments: readonly Segment[]): Attend {
@@ -82,11 +135,9 @@ function attendWithin(segments: readonly Segment[]): Attend {
 }
 
 /** Rows of one sequence: [n, heads × headDim]. */
-function attendOne(
-  { cache, from, to }: Segment,
-  rows: AttentionRows,
-  { layer, heads, kvHeads, headDim, scale, rotary }: AttentionOptions,
-): Tensor {
+function attendOne(segment: Segment, rows: AttentionRows, options: AttentionOptions): Tensor {
+  const { cache, from, to } = segment;
+  const { layer, heads, kvHeads, headDim, scale, rotary, window } = options;
   const split = (x: Tensor, count: number) =>
     x.slice([from, 0], [to, count * headDim])
       .reshape(1, to - from, count, headDim)
@@ -96,8 +147,30 @@ function attendOne(
   const { offset } = past;
   const queries = rotary.turn(split(rows.queries, heads), offset);
   const keys = rotary.turn(split(rows.keys, kvHeads), offset);
-  const all = past.append(keys, split(rows.values, kvHeads));
-  const mask = to - from > 1 ? "causal" : undefined;
+  const all = past.append(keys, split(rows.values, kvHeads), window);
+  const mask = maskOf(segment, offset, window);
   const out = scaledDotProductAttention(queries, all.keys, all.values, { scale, mask });
   return out.transpose(0, 2, 1, 3).reshape(to - from, heads * headDim);
+}
+
+/** Which of the keys each row sees; the first row sees them from the first. */
+function maskOf(
+  { from, to, masks }: Segment,
+  offset: number,
+  window = Infinity,
+): "causal" | Tensor | undefined {
+  const rows = to - from;
+  if (rows === 1) return undefined;
+  if (offset + rows <= window) return "causal";
+  const made = masks.get(window) ?? windowMask(offset, rows, window);
+  masks.set(window, made);
+  return made;
+}
+
+/** Row i at position offset + i sees its last `window` keys: [rows, keys]. */
+function windowMask(offset: number, rows: number, window: number): Tensor {
+  const end = offset + rows;
+  const keys = arange(Math.max(0, offset + 1 - window), end).reshape(1, -1);
+  const own = arange(offset, end).reshape(-1, 1);
+  return logicalAnd(lessEqual(keys, own), less(own.subtract(window), keys));
 }

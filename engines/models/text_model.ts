@@ -1,10 +1,16 @@
 import type { KvLayer, Tensor } from "../../ffi/mod.ts";
 import type { Rotary } from "./rope.ts";
 
+/** What a layer caches, and how far back its rows see. */
+export interface CachedLayer extends KvLayer {
+  /** Last positions that a row sees, its own included; all if left out. */
+  readonly window?: number | undefined;
+}
+
 /** A language model over its weights: what a decoder asks of each architecture. */
 export interface TextModel {
   /** What each layer caches. */
-  readonly kvLayers: readonly KvLayer[];
+  readonly kvLayers: readonly CachedLayer[];
   readonly vocabSize: number;
   /** Most positions that the model was made for. */
   readonly contextTokens: number;
@@ -23,6 +29,8 @@ export interface AttentionOptions {
   /** Multiplies the scores. */
   readonly scale: number;
   readonly rotary: Rotary;
+  /** Last positions that a row sees, its own included; all if left out. */
+  readonly window?: number;
 }
 
 /** Queries [M, heads × headDim], keys and values [M, kvHeads × headDim], not turned yet. */
@@ -38,3 +46,9 @@ export interface AttentionRows {
  * row is which is behind it, so that a model is the same on every backend and for any batch.
  */
 export type Attend = (rows: AttentionRows, options: AttentionOptions) => Tensor;
+
+/** Last positions that a row sees in some layer; undefined where one of them sees all. */
+export function widestWindow({ kvLayers }: Pick<TextModel, "kvLayers">): number | undefined {
+  const widest = Math.max(...kvLayers.map(({ window }) => window ?? Infinity));
+  return Number.isFinite(widest) ? widest : undefined;
+}

@@ -1,25 +1,9 @@
-import type { FinishReason, GenerationStats } from "../../core/chunk.ts";
+import type { Chunk, GenerationStats, PrefixCacheHit } from "../../core/chunk.ts";
 import type { ResolvedSampling } from "../../core/sampling.ts";
-import { clearCache, memoryCounters, resetPeakMemory, Scope } from "../../ffi/mod.ts";
-import type { Decoder, KernelTimes, SequenceCache } from "../decoder.ts";
-import type { EngineResponse } from "../engine.ts";
-import { sample, samplingKey } from "../sampler.ts";
-import { Detokenizer } from "./detokenizer.ts";
-import type { PrefillPace } from "./prefill_pace.ts";
-import { StopMatcher } from "./stop_matcher.ts";
-import type { TaskTrace } from "./task_trace.ts";
-import type { TextTokenizer } from "./tokenizer.ts";
-
-/** What all generations of an engine share. */
-export interface Served {
-  readonly decoder: Decoder;
-  readonly tokenizer: Pick<TextTokenizer, "bytesOf" | "trimsLeadingSpace">;
-  readonly pace: PrefillPace;
-  /** Most prompt tokens in one step. */
-  readonly prefillChunkTokens: number;
-  /** Milliseconds on a steady clock. */
-  readonly now: () => number;
-}
+import { clearCache, memoryCounters } from "../../ffi/mod.ts";
+import type { KernelTimes, SequenceCache } from "../decoder.ts";
+import { type Drawn, Sampler } from "../sampler.ts";
+import { Answer, type AnswerTokenizer } from "./answer.ts";
 
 /** What one generation is asked for. */
 export interface GenerationRequest {
@@ -30,155 +14,171 @@ export interface GenerationRequest {
   readonly stop: readonly string[];
   /** Tokens after which the answer is complete. */
   readonly eosIds: ReadonlySet<number>;
-  /** Is told of each step, where tracing is on. */
-  readonly trace?: TaskTrace | undefined;
+  /** Never draws those tokens, so that the answer has `maxTokens`. */
+  readonly ignoreEos?: boolean;
+  readonly logitBias?: readonly (readonly [number, number])[] | undefined;
+  readonly topLogprobs?: number | undefined;
 }
 
-/** One answer in the making. Its memory is its cache, held from the first step to its disposal. */
+/** What a step did for a generation. */
+export interface StepResult {
+  /** The next token; undefined: more of the prompt is to come. */
+  readonly drawn: Drawn | undefined;
+  /** Milliseconds that the step took, and when it ended. */
+  readonly ms: number;
+  readonly endedAt: number;
+  readonly kernelTimes: KernelTimes | undefined;
+}
+
+/** One answer in the making: its tokens, its cache while it has one, and what it took. */
 export class Generation implements Disposable {
-  readonly #served: Served;
   readonly #request: GenerationRequest;
-  readonly #cache: SequenceCache;
-  readonly #detokenizer: Detokenizer;
-  readonly #stops: StopMatcher;
-  #generated = 0;
-  #lastId = -1;
+  /** Draws its tokens. */
+  readonly sampler: Sampler;
+  readonly #answer: Answer;
+  /** Of the prompt and the answer. */
+  readonly #ids: number[];
+  readonly #submittedAt: number;
+  #cache: SequenceCache | undefined;
+  #cachedTokens: number | undefined;
+  #queueMs = 0;
   #prefillMs = 0;
-  #firstAt = 0;
-  #kernelsAtFirst: KernelTimes | undefined;
-  #lastAt = 0;
+  #first: { at: number; kernelTimes: KernelTimes | undefined } | undefined;
 
-  constructor(served: Served, request: GenerationRequest) {
-    this.#served = served;
+  constructor(
+    request: GenerationRequest,
+    { tokenizer, submittedAt }: { tokenizer: AnswerTokenizer; submittedAt: number },
+  ) {
+    const { sampling, seed, promptIds, logitBias, topLogprobs, eosIds, ignoreEos } = request;
     this.#request = request;
-    this.#cache = served.decoder.makeCache();
-    this.#detokenizer = new Detokenizer(served.tokenizer);
-    this.#stops = new StopMatcher(request.stop);
+    this.#submittedAt = submittedAt;
+    this.#ids = [...promptIds];
+    this.sampler = new Sampler({
+      ...{ sampling, seed, promptIds },
+      ...(logitBias ? { logitBias } : {}),
+      ...(topLogprobs === undefined ? {} : { topLogprobs }),
+      ...(ignoreEos ? { bannedIds: eosIds } : {}),
+    });
+    this.#answer = new Answer(tokenizer, {
+      ...request,
+      eosIds: ignoreEos ? new Set() : eosIds,
+    });
   }
 
-  /** Bytes of its cache. */
-  get cacheBytes(): number {
-    return this.#cache.bytes;
+  /** Tokens whose keys and values are in no cache yet. */
+  get pendingTokens(): number {
+    return this.#ids.length - (this.#cache?.offset ?? 0);
   }
 
-  /** Tokens of the prompt in its cache. */
-  get promptTokens(): number {
-    return Math.min(this.#cache.offset, this.#request.promptIds.length);
+  get cache(): SequenceCache | undefined {
+    return this.#cache;
   }
 
-  /** Tokens that it has generated. */
-  get generatedTokens(): number {
-    return this.#generated;
+  /** Whether its next step is one of its first tokens, which may be long. */
+  get isPrefilling(): boolean {
+    return this.pendingTokens > 1 || this.#first === undefined;
   }
 
-  /** One chunk of the prompt, or one token; ends with `finished` in the last step. */
-  advance(): EngineResponse[] {
-    return this.#cache.offset < this.#request.promptIds.length ? this.#prefill() : this.#decode();
+  /** Tokens whose keys and values the cache holds. */
+  get cachedIds(): readonly number[] {
+    return this.#ids.slice(0, this.#cache?.offset ?? 0);
   }
 
-  #prefill(): EngineResponse[] {
-    const { promptIds } = this.#request;
-    const { pace, now } = this.#served;
-    const from = this.#cache.offset;
-    if (from === 0) resetPeakMemory();
-    const limit = Math.min(promptIds.length - from, this.#served.prefillChunkTokens);
-    const to = from + pace.next(limit);
-    const startedAt = now();
-    const token = this.#run(promptIds.slice(from, to), to === promptIds.length);
-    const endedAt = now();
-    const ms = endedAt - startedAt;
-    this.#request.trace?.prefilled(to - from, { from: startedAt, to: endedAt });
-    pace.measured(to - from, ms);
-    this.#prefillMs += ms;
-    const progress: EngineResponse = {
-      type: "chunk",
-      chunk: { type: "PrefillProgress", processedTokens: to, totalTokens: promptIds.length },
-    };
-    if (token === undefined) return [progress];
-    return [progress, ...this.#take(token)];
+  /** All tokens so far. */
+  get ids(): readonly number[] {
+    return this.#ids;
   }
 
-  #decode(): EngineResponse[] {
-    const { trace } = this.#request;
-    const startedAt = trace ? this.#served.now() : 0;
-    const token = this.#run([this.#lastId], true);
-    if (token === undefined) return [];
-    const responses = this.#take(token);
-    trace?.decoded({ from: startedAt, to: this.#lastAt });
-    return responses;
+  /**
+   * Begins, or goes on after a preemption, with a cache that may hold a part of its tokens. Whether
+   * it begins.
+   */
+  start(cache: SequenceCache, at: number): boolean {
+    this.#cache = cache;
+    if (this.#cachedTokens !== undefined) return false;
+    this.#cachedTokens = cache.offset;
+    this.#queueMs = at - this.#submittedAt;
+    return true;
   }
 
-  /** Runs tokens through the model; draws the next one if `draws`. All else is freed. */
-  #run(ids: readonly number[], draws: boolean): number | undefined {
-    using _scope = new Scope();
-    const input = { cache: this.#cache, ids, logitsCount: draws ? 1 : 0 };
-    const output = this.#served.decoder.run([input]);
-    if (!draws) return undefined;
-    const { sampling, seed } = this.#request;
-    if (sampling.temperature === 0) return output.best(0);
-    return sample(output.logits(0), sampling, () => samplingKey(seed, this.#generated)).item();
+  /** Prompt tokens that came from the prefix cache. */
+  get cachedTokens(): number {
+    return this.#cachedTokens ?? 0;
   }
 
-  /** What a new token means for the client. */
-  #take(id: number): EngineResponse[] {
-    this.#lastId = id;
-    this.#lastAt = this.#served.now();
-    if (this.#generated === 0) {
-      this.#firstAt = this.#lastAt;
-      this.#kernelsAtFirst = this.#served.decoder.kernelTimes();
-    }
-    this.#generated++;
-    if (this.#request.eosIds.has(id)) return this.#finish("stop");
-    const { text, isStopped } = this.#stops.add(this.#detokenizer.add(id));
-    const said = this.#say(text);
-    if (isStopped) return [...said, this.#finishChunk("stop"), { type: "finished" }];
-    return this.#generated < this.#request.maxTokens ? said : [...said, ...this.#finish("length")];
+  /** Gives its cache up; its tokens are computed again when it starts again. */
+  suspend(): void {
+    this.#cache?.[Symbol.dispose]();
+    this.#cache = undefined;
   }
 
-  /** Flushes what was held back, which may yet complete a stop string. */
-  #finish(reason: FinishReason): EngineResponse[] {
-    const { text, isStopped } = this.#stops.add(this.#detokenizer.finish());
-    const said = this.#say(isStopped ? text : text + this.#stops.finish());
-    return [...said, this.#finishChunk(isStopped ? "stop" : reason), { type: "finished" }];
+  /** The next `count` tokens to run. */
+  next(count: number): number[] {
+    const from = this.#cache?.offset ?? 0;
+    return this.#ids.slice(from, from + count);
   }
 
-  #say(text: string): EngineResponse[] {
-    if (text === "") return [];
-    return [{ type: "chunk", chunk: { type: "Token", text, tokenId: this.#lastId } }];
+  /** What a step means for the client; the last chunk is a `Finish`. */
+  ran(step: StepResult): Chunk[] {
+    const isPrefill = this.#first === undefined;
+    if (isPrefill) this.#prefillMs += step.ms;
+    const chunks: Chunk[] = isPrefill ? [this.#progress()] : [];
+    return step.drawn ? [...chunks, ...this.#take(step.drawn, step)] : chunks;
   }
 
-  #finishChunk(finishReason: FinishReason): EngineResponse {
+  #progress(): Chunk {
+    const totalTokens = this.#request.promptIds.length;
+    const processedTokens = Math.min(totalTokens, this.#cache?.offset ?? 0);
+    return { type: "PrefillProgress", processedTokens, totalTokens };
+  }
+
+  #take(drawn: Drawn, step: StepResult): Chunk[] {
+    this.#ids.push(drawn.id);
+    this.#first ??= { at: step.endedAt, kernelTimes: step.kernelTimes };
+    const { chunks, finishReason } = this.#answer.take(drawn);
+    if (finishReason === undefined) return [...chunks];
     const promptTokens = this.#request.promptIds.length;
-    const decodeMs = this.#lastAt - this.#firstAt;
-    return {
-      type: "chunk",
-      chunk: {
-        type: "Finish",
-        finishReason,
-        usage: { promptTokens, completionTokens: this.#generated, cachedTokens: 0 },
-        stats: {
-          promptTokensPerSecond: perSecond(promptTokens, this.#prefillMs),
-          generationTokensPerSecond: perSecond(this.#generated - 1, decodeMs),
-          peakMemoryBytes: memoryCounters().peakBytes,
-          ...this.#decodeStats(decodeMs),
-        },
-      },
-    };
+    const completionTokens = this.#answer.tokens;
+    const usage = { promptTokens, completionTokens, cachedTokens: this.cachedTokens };
+    return [...chunks, { type: "Finish", finishReason, usage, stats: this.#stats(step) }];
   }
 
-  #decodeStats(milliseconds: number): Pick<GenerationStats, "decode"> {
-    const [first, now] = [this.#kernelsAtFirst, this.#served.decoder.kernelTimes()];
-    if (!first || !now) return {};
-    const kernelMilliseconds = Object.fromEntries(
-      Object.entries(now).map(([kind, ms]) => [kind, ms - (first[kind] ?? 0)]),
-    );
-    return { decode: { steps: this.#generated - 1, milliseconds, kernelMilliseconds } };
+  #stats({ endedAt, kernelTimes }: StepResult): GenerationStats {
+    const promptTokens = this.#request.promptIds.length;
+    const steps = this.#answer.tokens - 1;
+    const milliseconds = endedAt - (this.#first?.at ?? endedAt);
+    const kernelMilliseconds = differences(this.#first?.kernelTimes, kernelTimes);
+    return {
+      promptTokensPerSecond: perSecond(promptTokens, this.#prefillMs),
+      generationTokensPerSecond: perSecond(steps, milliseconds),
+      peakMemoryBytes: memoryCounters().peakBytes,
+      queueMilliseconds: this.#queueMs,
+      prefixCacheHit: hitOf(this.cachedTokens, promptTokens),
+      ...(kernelMilliseconds ? { decode: { steps, milliseconds, kernelMilliseconds } } : {}),
+    };
   }
 
   [Symbol.dispose](): void {
-    this.#cache[Symbol.dispose]();
+    this.suspend();
     clearCache();
   }
+}
+
+/** The last token of a prompt is always computed: the answer begins with its logits. */
+function hitOf(cachedTokens: number, promptTokens: number): PrefixCacheHit {
+  if (cachedTokens === 0) return "none";
+  return cachedTokens >= promptTokens - 1 ? "exact" : "partial";
+}
+
+/** Time by kind of operation since `before`; they served all who were in the steps. */
+function differences(
+  before: KernelTimes | undefined,
+  now: KernelTimes | undefined,
+): Record<string, number> | undefined {
+  if (!before || !now) return undefined;
+  return Object.fromEntries(
+    Object.entries(now).map(([kind, ms]) => [kind, ms - (before[kind] ?? 0)]),
+  );
 }
 
 function perSecond(tokens: number, ms: number): number {

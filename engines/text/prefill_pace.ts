@@ -4,6 +4,12 @@ export const STEP_MS_MAX = 250;
 /** Share of the step that a chunk is planned to fill; the rest is for noise. */
 const STEP_SHARE = 0.9;
 
+/**
+ * Time that a step is planned to take in which others wait for their next token: long enough that
+ * prompts are read at nearly full speed, short enough that a stream does not stutter.
+ */
+const MIXED_STEP_MS = 100;
+
 /** Tokens of the first chunk, before anything is measured: 0.2 s on a slow CPU. */
 const FIRST_CHUNK_TOKENS = 2;
 
@@ -17,9 +23,18 @@ export class PrefillPace {
 
   /** Size of the next chunk: at least 1, at most `limit`, at most double the largest so far. */
   next(limit: number): number {
+    return this.#within(STEP_MS_MAX * STEP_SHARE, limit);
+  }
+
+  /** The same for a step in which others wait for their next token. */
+  nextBesideDecode(limit: number): number {
+    return this.#within(MIXED_STEP_MS, limit);
+  }
+
+  #within(ms: number, limit: number): number {
     const fitting = this.#msPerToken === undefined
       ? FIRST_CHUNK_TOKENS
-      : Math.floor(STEP_MS_MAX * STEP_SHARE / this.#msPerToken);
+      : Math.floor(ms / this.#msPerToken);
     return Math.max(1, Math.min(fitting, this.#tokensMax, limit));
   }
 

@@ -1,5 +1,6 @@
 #include "kv_pool.h"
 
+#include <cstring>
 #include <stdexcept>
 #include <string>
 
@@ -44,10 +45,20 @@ int32_t KvPool::take() {
   return block;
 }
 
+int32_t KvPool::copy(int32_t block) {
+  require(block);
+  const int32_t made = take();
+  std::memcpy(blocks_[made], blocks_[block], block_bytes_);
+  return made;
+}
+
+void KvPool::require(int32_t block) const {
+  if (has(block)) return;
+  throw std::invalid_argument("KV block " + std::to_string(block) + " is not in use");
+}
+
 void KvPool::give_back(int32_t block) {
-  if (!has(block)) {
-    throw std::invalid_argument("KV block " + std::to_string(block) + " is not in use");
-  }
+  require(block);
   memory_.release(blocks_[block]);
   blocks_[block] = nullptr;
   vacant_.push_back(block);

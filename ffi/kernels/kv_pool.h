@@ -25,6 +25,11 @@ class KvPool {
 
   /** The number of a new block, whose contents are undefined. @throws std::bad_alloc. */
   int32_t take();
+  /**
+   * The number of a new block that holds what `block` does. @throws std::invalid_argument when that
+   * is not in use; std::bad_alloc.
+   */
+  int32_t copy(int32_t block);
   /** Frees a block's memory. @throws std::invalid_argument when it is not in use. */
   void give_back(int32_t block);
 
@@ -41,6 +46,8 @@ class KvPool {
   size_t bytes() const { return block_bytes_ * (blocks_.size() - vacant_.size()); }
 
  private:
+  void require(int32_t block) const;
+
   std::vector<KvShape> layers_;
   KvMemory memory_;
   std::vector<size_t> offsets_;  // Of each layer in a block.

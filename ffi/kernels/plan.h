@@ -63,13 +63,16 @@ struct Op {
   const float* sinks = nullptr;         // attention: [heads]
 };
 
+/** The number of a KV block that was given back, since all of it has left the window. */
+constexpr int32_t GONE = -1;
+
 /** Consecutive rows of a step that belong to one sequence. */
 struct StepSequence {
   int first_row = 0;
   int rows = 0;
   int position = 0;               // Of its first row.
-  const int32_t* blocks = nullptr;  // Numbers of its KV blocks, in order of their positions.
-  int block_count = 0;
+  const int32_t* blocks = nullptr;  // Numbers of its KV blocks, in order of their positions;
+  int block_count = 0;              // GONE for those that no row sees any more.
 };
 
 /** One step: rows of tokens, of one sequence or of many. */
@@ -128,6 +131,12 @@ class Plan {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
+
+/**
+ * @throws std::invalid_argument when the step's sequences do not cover its rows, or KV blocks are
+ * not there that attention (an operation of that kind) would read or write.
+ */
+void check_attention(const Step& step, const Op& attention);
 
 /** One operation on buffers of the caller, outside of a plan. inputs[i] is [rows, widths[i]]. */
 void run_op(const Op& op, const std::vector<const float*>& inputs, const std::vector<int>& widths,

@@ -154,7 +154,8 @@ std::vector<KvSequence> sequences_of(const Workbench& bench, int layer) {
   pointers.clear();
   for (const StepSequence& sequence : step.sequences) {
     for (int i = 0; i < sequence.block_count; i++) {
-      pointers.push_back(step.kv->at(sequence.blocks[i], layer));
+      const int32_t block = sequence.blocks[i];
+      pointers.push_back(block == GONE ? nullptr : step.kv->at(block, layer));
     }
   }
   std::vector<KvSequence> found;
@@ -194,7 +195,8 @@ void run_attention(const Workbench& bench, const Op& op, const float* const* inp
                               {inputs[1] + sequence.first_row * k_stride, k_stride},
                               {inputs[2] + sequence.first_row * v_stride, v_stride}};
     append_rows(bench, append, sequence.rows);
-    scores += size_t(sequence.rows) * (sequence.position + sequence.rows);
+    const int end = sequence.position + sequence.rows;
+    scores += size_t(sequence.rows) * (op.window > 0 ? std::min(end, op.window) : end);
   }
   AttentionArgs args;
   args.kv = shape;

@@ -13,6 +13,7 @@
 #include "norm.h"
 #include "rope.h"
 #include "rows_softmax.h"
+#include "sample_filter.h"
 #include "topk.h"
 
 namespace exo::kernels {
@@ -27,7 +28,9 @@ struct RowKernels {
   void (*softmax)(const SoftmaxArgs&, int begin, int end);
   void (*log_sum_exp)(const ReduceArgs&, float* out, int begin, int end);
   void (*argmax)(const ReduceArgs&, int32_t* out, int begin, int end);
-  TopKScan top_k_scan;  // Used by top_k(); no one else needs it.
+  TopKScan top_k_scan;  // Used by top_k() and filter(); no one else needs it.
+  Weigh weigh;
+  Rungs rungs;
   void (*kv_append)(const KvAppendArgs&, int begin, int end);
   void (*attention_rows)(const AttentionArgs&, int begin, int end);
   void (*attention_chunks)(const AttentionArgs&, float* partials, int begin, int end);

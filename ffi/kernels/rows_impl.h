@@ -7,6 +7,7 @@
 #include "rope_impl.h"
 #include "rows.h"
 #include "rows_softmax_impl.h"
+#include "sample_impl.h"
 #include "topk_impl.h"
 
 namespace exo::kernels::EXO_ISA {
@@ -22,6 +23,8 @@ const RowKernels ROW_KERNELS{
     .log_sum_exp = log_sum_exp,
     .argmax = argmax,
     .top_k_scan = top_k_scan,
+    .weigh = weigh,
+    .rungs = rungs,
     .kv_append = kv_append,
     .attention_rows = attention_rows,
     .attention_chunks = attention_chunks,

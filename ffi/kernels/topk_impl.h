@@ -17,8 +17,9 @@ static int top_k_scan(const float* x, int from, int width, float threshold, int3
       EXO_EACH_PART(any = any | greater.part[i])
       if (!any_lane(any)) continue;
     }
-    for (int i = 0; i < left; i++) {
-      if (x[at + i] > threshold) found[have++] = at + i;
+    for (int i = 0; i < left; i++) {  // Without branches, which nobody could foretell.
+      found[have] = at + i;
+      have += x[at + i] > threshold;
     }
   }
   *count = have;

@@ -9,9 +9,14 @@ import {
   ones,
   Scope,
 } from "../../ffi/mod.ts";
-import { KV_BLOCK_TOKENS, KvCache, LayerCache } from "../../engines/kv_cache.ts";
+import { KV_BLOCK_TOKENS, KvCache, type KvShared, LayerCache } from "../../engines/kv_cache.ts";
 
 await ensureSetup();
+
+/** What caches of 3 layers share, with 2 heads of 3 features in f32. */
+function sharedBy(window?: number): KvShared {
+  return { layerCount: 3, window, positionBytes: 3 * 2 * 2 * 3 * 4, held: new Set() };
+}
 
 /** Positions [from, to) of a cache with 2 heads of 3 features, each number of its own. */
 function positions(from: number, to: number) {
@@ -83,7 +88,7 @@ Deno.test("LayerCache counts what MLX counts, whatever MLX holds for reuse", () 
 Deno.test("KvCache returns all of its memory", () => {
   const [arrays, { activeBytes }] = [liveArrays(), memoryCounters()];
   {
-    using cache = new KvCache(3);
+    using cache = new KvCache(sharedBy());
     using _scope = new Scope();
     for (const layer of cache.layers) layer.append(positions(0, 10), positions(0, 10));
     evalAll(cache.arrays);

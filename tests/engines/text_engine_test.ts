@@ -1,11 +1,17 @@
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import type { Chunk } from "../../core/chunk.ts";
+import { EngineCounts } from "../../core/engine_stats.ts";
 import { TaskId } from "../../core/ids.ts";
 import { type Decoder, decoderOf } from "../../engines/decoder.ts";
 import type { Engine, EngineResponse, GenerationTask, TaskResponse } from "../../engines/engine.ts";
 import { openCheckpoint } from "../../engines/mlx/checkpoint.ts";
 import { buildModel } from "../../engines/models/mod.ts";
-import { TextEngine, type TextEngineParts } from "../../engines/text_engine.ts";
+import {
+  QUEUED_MAX,
+  QUEUED_PER_CLIENT_MAX,
+  TextEngine,
+  type TextEngineParts,
+} from "../../engines/text_engine.ts";
 import { ChatTemplate } from "../../engines/text/chat_template.ts";
 import { TextTokenizer } from "../../engines/text/tokenizer.ts";
 import { ensureSetup, liveArrays, memoryCounters } from "../../ffi/mod.ts";
@@ -32,13 +38,34 @@ function tinyEngine(
     eosIds: new Set(),
     contextTokens: 2048,
     samplingDefaults: [],
-    requestsMax: 8,
+    runningMax: 8,
     prefillChunkTokens: 512,
-    kvBudgetBytes: 1024,
+    kvBudgetBytes: 2 ** 30,
+    prefixCacheBytes: 0, // Tests of memory count every byte; those of prefixes say otherwise.
     now: () => ms++,
     ...changes,
   });
   return Object.assign(engine, { [Symbol.dispose]: () => engine.close() });
+}
+
+/** The decoder, but for how it runs. */
+function running(decoder: Decoder, run: Decoder["run"]): Decoder {
+  return new Proxy(decoder, {
+    get: (target, name) => {
+      if (name === "run") return run;
+      const value = Reflect.get(target, name, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+}
+
+/** The sizes of the steps that an engine makes: rows of each sequence. */
+function watching(steps: number[][]): (decoder: Decoder) => Decoder {
+  return (decoder) =>
+    running(decoder, (inputs) => {
+      steps.push(inputs.map(({ ids }) => ids.length));
+      return decoder.run(inputs);
+    });
 }
 
 /** What one task was sent, in order. */
@@ -185,16 +212,22 @@ Deno.test("TextEngine stops at the context's end and refuses prompts that do not
   equal(engine.hasWork(), false);
 });
 
-Deno.test("TextEngine refuses a request beyond its limit, then takes others", async () => {
-  using engine = tinyEngine({ requestsMax: 2 });
-  engine.submit(task("a", "hello", { maxTokens: 1 }));
-  engine.submit(task("b", "hello", { maxTokens: 1 }));
-  throws(() => engine.submit(task("c", "hello")), {
+Deno.test("TextEngine refuses a request for which the queue has no place, then takes others", async () => {
+  using engine = tinyEngine();
+  const ask = (id: string, client?: string) =>
+    engine.submit(task(id, "hello", { maxTokens: 1, ...(client === undefined ? {} : { client }) }));
+  for (let i = 0; i < QUEUED_PER_CLIENT_MAX; i++) ask(`a${i}`);
+  throws(() => ask("one-more"), {
     code: "queue_full",
-    message: /2 queued or running, at most 2 possible/,
+    message: /the queue has 192 of this client, at most 192 possible/,
   });
-  equal((await drain(engine)).size, 2);
-  engine.submit(task("c", "hello", { maxTokens: 1 }));
+  for (let i = QUEUED_PER_CLIENT_MAX; i < QUEUED_MAX; i++) ask(`b${i}`, "other");
+  throws(() => ask("one-more", "third"), {
+    code: "queue_full",
+    message: /the queue has 256, at most 256 possible/,
+  });
+  equal((await drain(engine)).size, QUEUED_MAX);
+  ask("c");
   equal((await drain(engine)).size, 1);
 });
 
@@ -248,15 +281,11 @@ Deno.test("TextEngine cancels a queued request without harm to the running one",
 
 Deno.test("TextEngine turns an error of one request into its error chunk and lives on", async () => {
   let failing = true;
-  using engine = tinyEngine({}, (decoder) => ({
-    makeCache: () => decoder.makeCache(),
-    kernelTimes: () => decoder.kernelTimes(),
-    run: (inputs) => {
+  using engine = tinyEngine({}, (decoder) =>
+    running(decoder, (inputs) => {
       if (failing && inputs.some(({ cache }) => cache.offset > 20)) throw new Error("out of luck");
       return decoder.run(inputs);
-    },
-    [Symbol.dispose]: () => decoder[Symbol.dispose](),
-  }));
+    }));
   const before = [liveArrays(), memoryCounters().activeBytes];
   const { chunks, last } = await answer(engine, task("a", "hello"));
   deepEqual(chunks.at(-1), { type: "Error", error: { code: "internal", message: "out of luck" } });
@@ -272,17 +301,13 @@ Deno.test("TextEngine turns an error of one request into its error chunk and liv
 Deno.test("TextEngine holds a step under its limit by the size of its chunks", async () => {
   let ms = 0;
   const sizes: number[] = [];
-  using engine = tinyEngine({ now: () => ms }, (decoder) => ({
-    makeCache: () => decoder.makeCache(),
-    kernelTimes: () => decoder.kernelTimes(),
-    run: (inputs) => {
+  using engine = tinyEngine({ now: () => ms }, (decoder) =>
+    running(decoder, (inputs) => {
       const rows = inputs.reduce((sum, { ids }) => sum + ids.length, 0);
       sizes.push(rows);
       ms += 20 * rows;
       return decoder.run(inputs);
-    },
-    [Symbol.dispose]: () => decoder[Symbol.dispose](),
-  }));
+    }));
   await answer(engine, task("a", "hello ".repeat(50), { maxTokens: 1 }));
   ok(sizes.length > 5);
   ok(Math.max(...sizes) * 20 <= 250, `${sizes}`);
@@ -335,37 +360,192 @@ Deno.test("TextEngine frees its weights and what is under way when it is closed"
   deepEqual([liveArrays(), memoryCounters().activeBytes], before);
 });
 
-Deno.test("TextEngine counts what it does, and nothing of the warm-up", async () => {
-  using engine = tinyEngine({ prefillChunkTokens: 4 });
+const HOT = { sampling: { temperature: 1, topP: 0.95 }, maxTokens: 30 };
+
+Deno.test("TextEngine answers many at once, each as if it were alone", async () => {
+  const requests = [
+    task("a", "hello", { maxTokens: 30 }),
+    task("b", "hello there", { ...HOT, seed: "7" }),
+    task("c", "something else that is longer ".repeat(9), { ...HOT, seed: "8" }),
+    task("d", "hello", { maxTokens: 5 }),
+    task("e", "x", { ...HOT, seed: "9", sampling: { temperature: 0.7, topK: 5 } }),
+  ];
+  const alone = new Map<string, string>();
+  for (const request of requests) {
+    using engine = tinyEngine();
+    alone.set(request.taskId, (await answer(engine, request)).text);
+  }
+  const steps: number[][] = [];
+  using engine = tinyEngine(
+    { prefillChunkTokens: 20, prefixCacheBytes: Infinity },
+    watching(steps),
+  );
+  for (const request of requests) engine.submit(request);
+  for (const [taskId, { text }] of await drain(engine)) equal(text, alone.get(taskId), taskId);
+  ok(steps.some(({ length }) => length === 5), "all of them in one step");
+});
+
+Deno.test("TextEngine goes on with all answers while a long prompt is read", async () => {
+  const steps: number[][] = [];
+  using engine = tinyEngine({ prefillChunkTokens: 16 }, watching(steps));
+  for (const id of ["a", "b", "c"]) engine.submit(task(id, `hello ${id}`, { maxTokens: 60 }));
+  while (steps.at(-1)?.join() !== "1,1,1") await step(engine);
+  const before = steps.length;
+  engine.submit(task("long", "word ".repeat(120), { maxTokens: 1 }));
+  for (let i = 0; i < 10; i++) await step(engine);
+  const mixed = steps.slice(before);
+  ok(mixed.every((rows) => rows.slice(0, 3).join() === "1,1,1"), `${mixed.join(" ")}`);
+  ok(mixed.every((rows) => (rows[3] ?? 0) <= 16) && mixed.some((rows) => rows[3] === 16));
+});
+
+Deno.test("TextEngine finds a prompt again that it has read, and says so", async () => {
+  const steps: number[][] = [];
+  using engine = tinyEngine({ prefixCacheBytes: Infinity }, watching(steps));
+  const long = "many words ".repeat(30);
+  const cold = await answer(engine, task("a", long, { ...HOT, seed: "1" }));
+  const { promptTokens } = finishOf(cold).usage;
+  equal(finishOf(cold).stats.prefixCacheHit, "none");
+  steps.length = 0;
+  const warm = await answer(engine, task("b", long, { ...HOT, seed: "1" }));
+  equal(warm.text, cold.text);
+  deepEqual(steps[0], [1]);
+  equal(finishOf(warm).usage.cachedTokens, promptTokens - 1);
+  equal(finishOf(warm).stats.prefixCacheHit, "exact");
+  const other = await answer(engine, task("c", `${long} and more`, { ...HOT, seed: "1" }));
+  const { cachedTokens } = finishOf(other).usage;
+  ok(cachedTokens > 100 && cachedTokens < promptTokens, `${cachedTokens}`);
+  equal(finishOf(other).stats.prefixCacheHit, "partial");
+});
+
+Deno.test("TextEngine neither uses nor keeps prefixes for a request that says so", async () => {
+  using engine = tinyEngine({ prefixCacheBytes: Infinity });
+  const request = { maxTokens: 3, usePrefixCache: false };
+  const before = memoryCounters().activeBytes;
+  await answer(engine, task("a", "hello", request));
+  equal(memoryCounters().activeBytes, before);
+  await answer(engine, task("b", "hello", { maxTokens: 3 }));
+  equal(finishOf(await answer(engine, task("c", "hello", request))).usage.cachedTokens, 0);
+});
+
+Deno.test("TextEngine reads a prompt once that comes several times at once", async () => {
+  const steps: number[][] = [];
+  using engine = tinyEngine({ prefixCacheBytes: Infinity }, watching(steps));
+  const prompt = "the same words ".repeat(20);
+  for (const id of ["a", "b", "c", "d"]) engine.submit(task(id, prompt, { ...HOT, seed: "3" }));
+  const outcomes = [...(await drain(engine)).values()];
+  equal(new Set(outcomes.map(({ text }) => text)).size, 1);
+  const { promptTokens } = finishOf(outcomes[0] ?? fail()).usage;
+  const rows = steps.flat().reduce((sum, count) => sum + count, 0);
+  equal(rows, promptTokens + 3 + 4 * 29);
+});
+
+Deno.test("TextEngine keeps within its budget, and gives the same answers", async () => {
+  const requests = Array.from(
+    { length: 12 },
+    (_, i) => task(`t${i}`, `${i} `.repeat(20 + 5 * i), { ...HOT, maxTokens: 150, seed: `${i}` }),
+  );
+  const alone = new Map<string, string>();
+  using ample = tinyEngine();
+  for (const request of requests) alone.set(request.taskId, (await answer(ample, request)).text);
+  using probe = tinyEngine();
+  probe.submit(task("probe", "x", { maxTokens: 2 }));
+  await step(probe);
+  const blockBytes = probe.cacheBytes;
+  for (const prefixCacheBytes of [0, 4 * blockBytes, Infinity]) {
+    const kvBudgetBytes = 16 * blockBytes;
+    using engine = tinyEngine({ kvBudgetBytes, prefixCacheBytes, contextTokens: 512 });
+    const before = memoryCounters().activeBytes;
+    const given = requests.map((request) => engine.submit(request).promptTokens);
+    const texts = new Map<string, string>();
+    while (engine.hasWork()) {
+      for (const [taskId, response] of engine.step()) {
+        if (response.type !== "chunk" || response.chunk.type !== "Token") continue;
+        texts.set(taskId, (texts.get(taskId) ?? "") + response.chunk.text);
+      }
+      ok(engine.cacheBytes <= kvBudgetBytes, `${engine.cacheBytes} of ${kvBudgetBytes}`);
+      ok(engine.cacheBytes - engine.stats().memory.kvBytes <= prefixCacheBytes);
+    }
+    deepEqual(texts, new Map([...texts.keys()].map((id) => [id, alone.get(id)])));
+    equal(texts.size, requests.length);
+    const { preemptions, promptTokens, cachedTokens, prefillTokens } = engine.stats();
+    ok(preemptions > 0, "memory was short");
+    equal(promptTokens, given.reduce((sum, one) => sum + one), "each is counted once");
+    if (prefixCacheBytes === 0) ok(prefillTokens > promptTokens - cachedTokens, "and read again");
+    engine.clearPrefixCache();
+    equal(memoryCounters().activeBytes, before);
+  }
+});
+
+Deno.test("TextEngine ends a request that is alone when there is no memory for it", async () => {
+  let spare = 2 ** 30;
+  using engine = tinyEngine({ spareBytes: () => spare });
+  const { chunks, last } = await (async () => {
+    engine.submit(task("a", "hello", { maxTokens: 500 }));
+    for (let i = 0; i < 5; i++) await step(engine);
+    spare = 0;
+    return (await drain(engine)).get("a") ?? fail();
+  })();
+  const end = chunks.at(-1);
+  equal(end?.type === "Error" && end.error.code, "out_of_memory");
+  equal(last, "finished");
+  spare = 2 ** 30;
+  equal((await answer(engine, task("b", "hello", { maxTokens: 3 }))).text.length > 0, true);
+});
+
+Deno.test("TextEngine fails only the one of a batch whose step cannot be computed", async () => {
+  using engine = tinyEngine({}, (decoder) =>
+    running(decoder, (inputs) => {
+      if (inputs.some(({ cache }) => cache.offset > 120)) throw new Error("out of luck");
+      return decoder.run(inputs);
+    }));
+  engine.submit(task("good", "hello", { maxTokens: 30 }));
+  engine.submit(task("bad", "hello ".repeat(40), { maxTokens: 300 }));
+  engine.submit(task("fine", "hello hello", { maxTokens: 30 }));
+  const outcomes = await drain(engine);
+  for (const id of ["good", "fine"]) {
+    equal(finishOf(outcomes.get(id) ?? fail()).finishReason, "length");
+  }
+  equal(outcomes.get("bad")?.chunks.at(-1)?.type, "Error");
+});
+
+Deno.test("TextEngine tells how it is doing", async () => {
+  using engine = tinyEngine({ runningMax: 2, prefixCacheBytes: Infinity });
+  for (const id of ["a", "b", "c"]) engine.submit(task(id, `hello ${id}`, { maxTokens: 9 }));
+  for (let i = 0; i < 6; i++) await step(engine);
+  const busy = engine.stats();
+  deepEqual([busy.running, busy.queued, busy.batchSize, busy.requests], [2, 1, 2, 3]);
+  ok(busy.longestWaitMilliseconds > 0 && busy.generatedTokens > 0);
+  equal(busy.prefillTokens, busy.promptTokens - busy.cachedTokens);
+  ok(busy.memory.kvBytes > 0 && busy.memory.weightBytes > 0);
+  await drain(engine);
+  const idle = engine.stats();
+  deepEqual([idle.running, idle.queued, idle.batchSize, idle.generatedTokens], [0, 0, 0, 27]);
+  equal(idle.memory.kvBytes, 0);
+  ok(idle.memory.prefixCacheBytes > 0 && idle.cachedTokens > 0);
+});
+
+Deno.test("TextEngine counts a prompt when it begins, and nothing of the warm-up", async () => {
+  using engine = tinyEngine({ runningMax: 1, prefillChunkTokens: 4 });
   engine.warmup();
   const { memory, ...idle } = engine.stats();
-  deepEqual(idle, {
-    running: 0,
-    queued: 0,
-    longestWaitMilliseconds: 0,
-    batchSize: 0,
-    requests: 0,
-    preemptions: 0,
-    promptTokens: 0,
-    cachedTokens: 0,
-    generatedTokens: 0,
-    steps: 0,
-  });
-  ok(memory.weightBytes > 0);
-  equal(memory.kvBytes, 0);
+  ok(Object.values(idle).every((count) => count === 0));
+  deepEqual([memory.kvBytes, memory.kvBudgetBytes], [0, 2 ** 30]);
   const { promptTokens } = engine.submit(task("a", "hello", { maxTokens: 3 }));
   engine.submit(task("b", "hello", { maxTokens: 1 }));
   await step(engine);
   const first = engine.stats();
   deepEqual([first.running, first.queued, first.batchSize, first.steps], [1, 1, 1, 1]);
-  ok(first.promptTokens > 0 && first.promptTokens < promptTokens, "a chunk of it");
-  ok(first.longestWaitMilliseconds > 0);
-  ok(first.memory.kvBytes > 0);
+  equal(first.promptTokens, promptTokens);
+  ok(first.prefillTokens > 0 && first.prefillTokens < promptTokens, "a chunk of it");
   await drain(engine);
   const over = engine.stats();
-  deepEqual([over.running, over.queued, over.requests], [0, 0, 2]);
-  deepEqual([over.promptTokens, over.generatedTokens], [2 * promptTokens, 4]);
-  equal(over.memory.kvBytes, 0);
+  deepEqual([over.requests, over.promptTokens, over.generatedTokens], [2, 2 * promptTokens, 4]);
+});
+
+Deno.test("TextEngine's counts fit their frame, whatever its budget was made of", () => {
+  using engine = tinyEngine({ kvBudgetBytes: 0.8 * 1001, spareBytes: () => 700.4 });
+  const counts = engine.stats();
+  deepEqual(EngineCounts.parse(counts), counts);
 });
 
 Deno.test("TextEngine tells where a task's time went just before its end, where tracing is on", async () => {
@@ -403,3 +583,7 @@ Deno.test("TextEngine tells nothing of where time went unless it is asked", asyn
   while (engine.hasWork()) responses.push(...await step(engine));
   ok(responses.every(([, { type }]) => type !== "traced"));
 });
+
+function fail(): never {
+  throw new Error("it is there");
+}

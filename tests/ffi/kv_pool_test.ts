@@ -12,7 +12,8 @@ scoped("KvPool counts its blocks as active memory and gives all of it back", () 
   assert.equal(mx.memoryCounters().activeBytes - before, 3 * pool.blockBytes);
   pool.giveBack(blocks[1] ?? -1);
   assert.throws(() => pool.giveBack(blocks[1] ?? -1), /not in use/);
-  assert.equal(pool.take(), blocks[1]);
+  assert.throws(() => pool.copy(blocks[1] ?? -1), /not in use/);
+  assert.equal(pool.copy(blocks[0] ?? -1), blocks[1]);
   pool[Symbol.dispose]();
   assert.equal(mx.memoryCounters().activeBytes, before);
 });

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { AppError } from "../../core/errors.ts";
 import type { BoundModel, Engine } from "../../engines/engine.ts";
+import { QUEUED_MAX, QUEUED_PER_CLIENT_MAX } from "../../engines/text_engine.ts";
 import { TextBuilder } from "../../engines/text_builder.ts";
 import { bind, goldenPath, task } from "../engines/golden.ts";
 import { GGUF, ggufBytes, type GgufEntry, type GgufParts, tinyGguf } from "../support/gguf.ts";
@@ -173,7 +174,11 @@ export async function refusedPrompts(): Promise<Told[]> {
     asking(engine, "a prompt longer than the context", "x".repeat(50)),
     asking(engine, "a prompt many times the context", "word ".repeat(100_000)),
   ];
-  engine.submit(task("first", "hello"));
+  for (let i = 0; i < QUEUED_PER_CLIENT_MAX; i++) engine.submit(task(`queued${i}`, "hello"));
+  told.push(asking(engine, "a client that fills the queue", "hello"));
+  for (let i = QUEUED_PER_CLIENT_MAX; i < QUEUED_MAX; i++) {
+    engine.submit(task(`queued${i}`, "hello", { client: "other" }));
+  }
   told.push(asking(engine, "a queue that is full", "hello"));
   engine.close();
   await using dir = await TempDir.make();

@@ -1,5 +1,5 @@
 // Time of the row functions and of attention, on each instruction set. Not a test.
-// Flags: ffi/kernels/flags.ts, -O3. Argument "attention": nothing else.
+// Flags: ffi/kernels/flags.ts, -O3. Argument "attention" or "sample": nothing else.
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
@@ -10,6 +10,7 @@
 
 #include "../pool.h"
 #include "../rows.h"
+#include "../sample.h"
 
 using namespace exo::kernels;
 
@@ -160,16 +161,53 @@ void bench_vocabulary(const RowKernels& kernels, const Pool& pool, int width) {
   }));
 }
 
+/** A draw from logits with the spread that a model's have. */
+void bench_sample(const RowKernels& kernels, const Pool& pool, int width, float spread) {
+  auto x = noise(size_t(width));
+  for (float& value : x) value *= spread;
+  SampleBench bench;
+  uint64_t index = 0;
+  printf("  vocabulary %6d, spread %.0f, us:", width, double(spread));
+  const auto show = [&](const char* name, const Filters& filters, int top, int adjustments) {
+    std::vector<Adjustment> changes;
+    for (int i = 0; i < adjustments; i++) changes.push_back({double(i * 7), 1, -0.5});
+    SampleArgs args{x.data(), width, 0.7, filters, 1.1, changes.data(), adjustments, 1, 0, top};
+    double kept = 0;
+    const double us = time_us(pool, [&] {
+      args.index = index++;
+      sample(kernels, args, bench);
+    });
+    if (filters.any(width)) kept = double(bench.kept.ids.size());
+    printf(" %s %.1f", name, us);
+    if (kept > 0) printf(" (%.0f kept)", kept);
+  };
+  show("plain", {}, -1, 0);
+  show("penalties", {}, -1, 1000);
+  show("logprobs", {}, 20, 0);
+  show("top_p .9", {0.9, 0, 0}, -1, 0);
+  show("top_p .99", {0.99, 0, 0}, -1, 0);
+  show("min_p .05", {1, 0.05, 0}, -1, 0);
+  show("top_k 40", {1, 0, 40}, -1, 0);
+  show("top_k 5000", {1, 0, 5000}, -1, 0);
+  show("all", {0.9, 0.05, 40}, -1, 0);
+  printf("\n");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   const bool attention_only = argc > 1 && std::string(argv[1]) == "attention";
+  const bool sample_only = argc > 1 && std::string(argv[1]) == "sample";
   const Model small{"smol", 9, 3, 64}, wide{"8h/128", 32, 8, 128};
   for (Isa isa : supported_isas()) {
     const RowKernels& kernels = row_kernels(isa);
     for (int threads : {1, 2}) {
       Pool pool(threads);
       printf("%s, %d thread(s)\n", isa_name(isa), threads);
+      if (sample_only && threads == 1) {
+        for (float spread : {0.0f, 1.0f, 3.0f}) bench_sample(kernels, pool, 49152, spread);
+      }
+      if (sample_only) continue;
       for (Dtype dtype : {Dtype::f32, Dtype::f16}) {
         for (int context : {64, 512, 4096}) {
           bench_attention(kernels, pool, small, dtype, context, 1, false);
@@ -187,6 +225,7 @@ int main(int argc, char** argv) {
       }
       if (threads == 1) {
         for (int width : {49152, 262144}) bench_vocabulary(kernels, pool, width);
+        for (float spread : {0.0f, 1.0f, 3.0f}) bench_sample(kernels, pool, 49152, spread);
       }
     }
   }

@@ -1,9 +1,11 @@
 import { equal, ok } from "node:assert/strict";
+import type { Chunk } from "../../../core/chunk.ts";
+import { AppError } from "../../../core/errors.ts";
 import { resolveSampling } from "../../../core/sampling.ts";
 import { ensureSetup, memoryCounters } from "../../../ffi/mod.ts";
 import { decoderOf } from "../../../engines/decoder.ts";
 import { Generation, type GenerationRequest } from "../../../engines/text/generation.ts";
-import { PrefillPace } from "../../../engines/text/prefill_pace.ts";
+import { runBatch } from "../../../engines/text/batch_step.ts";
 import { ggufTokenizer, goldenPath, loadModel, parityCases, SMOLLM2 } from "../golden.ts";
 
 await ensureSetup();
@@ -21,36 +23,53 @@ const REQUEST: GenerationRequest = {
 function serve(path: string) {
   const { model, weights } = loadModel(path);
   const tokenizer = ggufTokenizer(path);
-  const shared = { prefillChunkTokens: 512, now: () => performance.now() };
+  const now = () => performance.now();
   const decoder = decoderOf(model, weights.isPacked);
   const owned = new DisposableStack();
   owned.use(weights);
   owned.use(decoder);
-  return { served: { decoder, tokenizer, pace: new PrefillPace(), ...shared }, owned };
+  return { served: { decoder, tokenizer, now }, owned };
+}
+
+/** A generation that has begun. */
+function begin({ decoder, tokenizer }: ReturnType<typeof serve>["served"], request = REQUEST) {
+  const generation = new Generation(request, { tokenizer, submittedAt: 0 });
+  generation.start(decoder.makeCache(), 0);
+  return generation;
+}
+
+/** All that it can run in one step. */
+function advance(generation: Generation, served: ReturnType<typeof serve>["served"]): Chunk[] {
+  const { results: [chunks] } = runBatch(
+    [{ generation, tokens: generation.pendingTokens }],
+    served,
+  );
+  ok(chunks && !(chunks instanceof AppError));
+  return [...chunks];
 }
 
 /** Memory beyond the cache's own bytes is the same after `steps` steps as after the tenth. */
-async function holdsNoMore(path: string, steps: number): Promise<void> {
+function holdsNoMore(path: string, steps: number): void {
   const { served, owned } = serve(path);
   using _owned = owned;
   const before = memoryCounters().activeBytes;
   {
-    using generation = new Generation(served, REQUEST);
-    const beyondCache = () => memoryCounters().activeBytes - generation.cacheBytes;
+    using generation = begin(served);
+    const beyondCache = () => memoryCounters().activeBytes - served.decoder.cacheBytes;
     let afterTen = NaN;
     for (let i = 1; i <= steps; i++) {
-      await generation.advance();
+      advance(generation, served);
       if (i === 10) afterTen = beyondCache();
     }
-    ok(generation.cacheBytes > 0);
+    ok(served.decoder.cacheBytes > 0);
     equal(beyondCache(), afterTen);
     equal(beyondCache(), before);
   }
   equal(memoryCounters().activeBytes, before);
 }
 
-Deno.test("Generation holds nothing but its cache over a thousand steps", async () => {
-  await holdsNoMore(goldenPath("models/tiny-gguf.gguf"), 1000);
+Deno.test("Generation holds nothing but its cache over a thousand steps", () => {
+  holdsNoMore(goldenPath("models/tiny-gguf.gguf"), 1000);
 });
 
 Deno.test({
@@ -59,7 +78,7 @@ Deno.test({
   fn: () => holdsNoMore(SMOLLM2 ?? "", 100),
 });
 
-Deno.test("Generation says the text of the tokens that the reference generates", async () => {
+Deno.test("Generation says the text of the tokens that the reference generates", () => {
   const path = goldenPath("models/tiny-gguf.gguf");
   const { served, owned } = serve(path);
   using _owned = owned;
@@ -68,12 +87,12 @@ Deno.test("Generation says the text of the tokens that the reference generates",
     const sure = margins.findIndex((margin) => margin < 0.02);
     const maxTokens = sure < 0 ? greedy.length : sure;
     if (maxTokens === 0) continue;
-    using generation = new Generation(served, { ...REQUEST, promptIds: tokenIds, maxTokens });
+    using generation = begin(served, { ...REQUEST, promptIds: tokenIds, maxTokens });
     let text = "";
     for (let isDone = false; !isDone;) {
-      for (const response of await generation.advance()) {
-        if (response.type !== "chunk") isDone = true;
-        else if (response.chunk.type === "Token") text += response.chunk.text;
+      for (const chunk of advance(generation, served)) {
+        if (chunk.type === "Finish") isDone = true;
+        else if (chunk.type === "Token") text += chunk.text;
       }
     }
     const bytes = greedy.slice(0, maxTokens).flatMap((id) => [...served.tokenizer.bytesOf(id)]);

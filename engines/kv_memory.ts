@@ -1,0 +1,94 @@
+import type { Decoder, SequenceCache } from "./decoder.ts";
+import { PrefixCache } from "./text/prefix_cache.ts";
+
+/** What a {@linkcode KvMemory} may take. */
+export interface KvMemoryOptions {
+  readonly decoder: Decoder;
+  /** Most bytes of keys and values, those of the prefix cache included. */
+  readonly kvBudgetBytes: number;
+  /** Most of them for requests to come; 0: none are kept. Absent: what nobody else needs. */
+  readonly prefixCacheBytes?: number;
+  /** Bytes that may be taken from the system now; absent: there is no need to look. */
+  readonly spareBytes?: () => number;
+}
+
+/** The keys and values of an engine: a budget, shared by requests and the prefix cache. */
+export class KvMemory implements Disposable {
+  readonly #options: KvMemoryOptions;
+  readonly #prefixes: PrefixCache;
+  /** Tells what sequences take; it never holds anything. */
+  readonly #empty: SequenceCache;
+
+  constructor(options: KvMemoryOptions) {
+    this.#options = options;
+    this.#prefixes = new PrefixCache(options.decoder.blockPositions);
+    this.#empty = options.decoder.makeCache();
+  }
+
+  /** Most that may be held now: the budget, or what the system has left. */
+  get budgetBytes(): number {
+    const { decoder, kvBudgetBytes, spareBytes } = this.#options;
+    if (!spareBytes) return kvBudgetBytes;
+    return Math.min(kvBudgetBytes, decoder.cacheBytes + Math.max(0, spareBytes()));
+  }
+
+  /** Bytes that are kept for requests to come, and that no request has now. */
+  get prefixBytes(): number {
+    return this.#prefixes.ownBytes;
+  }
+
+  /** Whether so much more can be held, if all goes that is kept for requests to come. */
+  fits(bytes: number): boolean {
+    const free = this.budgetBytes - this.#options.decoder.cacheBytes;
+    return bytes <= free || bytes <= free + this.#prefixes.ownBytes;
+  }
+
+  /** Bytes of `tokens` of a sequence that shares nothing. */
+  bytesOf(tokens: number): number {
+    return this.#empty.bytesFor(tokens);
+  }
+
+  /** Most tokens, of `tokensMax`, that one sequence has room for. */
+  tokensOfOne(tokensMax: number): number {
+    let [fits, fitsNot] = [0, tokensMax + 1];
+    while (fitsNot - fits > 1) {
+      const tokens = Math.floor((fits + fitsNot) / 2);
+      if (this.bytesOf(tokens) <= this.#options.kvBudgetBytes) fits = tokens;
+      else fitsNot = tokens;
+    }
+    return fits;
+  }
+
+  /** A cache for these tokens; the last of them is always left to be computed. */
+  begin(ids: readonly number[], usesPrefixes: boolean): SequenceCache {
+    const { decoder } = this.#options;
+    if (!usesPrefixes) return decoder.makeCache();
+    const hit = this.#prefixes.lookup(ids, ids.length - 1);
+    return hit.positions > 0 ? decoder.makeCache(hit) : decoder.makeCache();
+  }
+
+  /** Keeps what a sequence has computed of these tokens for requests to come. */
+  keep(ids: readonly number[], cache: SequenceCache): void {
+    const { decoder, prefixCacheBytes = Infinity } = this.#options;
+    if (prefixCacheBytes === 0) return;
+    this.#prefixes.insert(ids, (index) => cache.share(index));
+    const blockBytes = this.bytesOf(decoder.blockPositions);
+    while (this.#prefixes.size * blockBytes > prefixCacheBytes && this.#prefixes.evict());
+  }
+
+  /** Lets go of what is kept until `bytes` more are within the budget. */
+  makeRoom(bytes: number): void {
+    const { decoder } = this.#options;
+    while (decoder.cacheBytes + bytes > this.budgetBytes && this.#prefixes.evict());
+  }
+
+  /** Lets go of all that is kept. */
+  clear(): void {
+    this.#prefixes.clear();
+  }
+
+  [Symbol.dispose](): void {
+    this.clear();
+    this.#empty[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,223 @@
+/**
+ * What every decoder must do with caches: the suite that all of them run.
+ *
+ * @module
+ */
+import { deepEqual, equal, ok, throws } from "node:assert/strict";
+import fc from "fast-check";
+import type { Decoder, KvBlock, SequenceCache } from "../../engines/decoder.ts";
+import { memoryCounters, Scope } from "../../ffi/mod.ts";
+
+/** A decoder for a test, with a model of few words. */
+export interface DecoderUnderTest extends Disposable {
+  readonly decoder: Decoder;
+  readonly vocabSize: number;
+}
+
+/** What is true of a decoder beyond the interface. */
+export interface DecoderTraits {
+  /** Whether a row's bits are the same however its prompt is cut. */
+  readonly isExact: boolean;
+  /** Whether shares of a block are one piece of memory. */
+  readonly sharesMemory: boolean;
+}
+
+/** Ids that differ from sequence to sequence. */
+function idsOf(count: number, seed: number, vocabSize: number): number[] {
+  return Array.from({ length: count }, (_, i) => (i * 7 + i * i * seed + seed) % vocabSize);
+}
+
+/** Adds ids in pieces that end at `cuts` and at the end; the bits of the last one's logits. */
+export function feed(
+  decoder: Decoder,
+  cache: SequenceCache,
+  ids: readonly number[],
+  cuts: readonly number[] = [],
+): string {
+  const ends = [...cuts.filter((cut) => cut > cache.offset && cut < ids.length), ids.length];
+  let bits = "";
+  for (const end of ends) {
+    using _scope = new Scope();
+    const output = decoder.run([{ cache, ids: ids.slice(cache.offset, end), logitsCount: 1 }]);
+    bits = output.logits(0).toFloat32Array().join();
+  }
+  return bits;
+}
+
+/** Shares of all blocks that hold the first `positions`; the caller disposes of them. */
+export function sharesOf(decoder: Decoder, cache: SequenceCache, positions: number) {
+  const count = Math.ceil(positions / decoder.blockPositions);
+  const blocks = Array.from({ length: count }, (_, index) => cache.share(index));
+  const dispose = () => blocks.forEach((block) => block?.[Symbol.dispose]());
+  return { blocks, positions, [Symbol.dispose]: dispose };
+}
+
+/** Runs the suite as tests whose names begin with `name`. */
+export function testDecoder(
+  name: string,
+  make: () => DecoderUnderTest,
+  { isExact, sharesMemory }: DecoderTraits,
+): void {
+  const test = (what: string, run: (under: DecoderUnderTest) => void) =>
+    Deno.test(`${name} ${what}`, () => {
+      using under = make();
+      run(under);
+    });
+
+  test("resumes to the bits of the run that filled the blocks, and of a fresh one", (under) => {
+    const { decoder, vocabSize } = under;
+    const B = decoder.blockPositions;
+    const ids = idsOf(2 * B + 44, 3, vocabSize);
+    for (const at of [1, B - 1, B, B + 1, 2 * B, 2 * B + 43]) {
+      using filled = decoder.makeCache();
+      feed(decoder, filled, ids.slice(0, at));
+      using prefix = sharesOf(decoder, filled, at);
+      const populating = feed(decoder, filled, ids);
+      using fresh = decoder.makeCache();
+      equal(feed(decoder, fresh, ids, [at]), populating);
+      // After the owner has gone on, and once it is gone.
+      for (const _ of [1, 2]) {
+        using resumed = decoder.makeCache(prefix);
+        equal(resumed.offset, at);
+        equal(feed(decoder, resumed, ids), populating, `resumed at ${at}`);
+        filled[Symbol.dispose]();
+      }
+    }
+  });
+
+  test("resumes at any position that blocks hold, and goes another way from there", (under) => {
+    const { decoder, vocabSize } = under;
+    const B = decoder.blockPositions;
+    const [first, other] = [idsOf(B + 30, 3, vocabSize), idsOf(B + 30, 5, vocabSize)];
+    using filled = decoder.makeCache();
+    feed(decoder, filled, first.slice(0, B + 20));
+    using whole = sharesOf(decoder, filled, B + 20);
+    for (const at of [0, 1, B - 7, B, B + 1, B + 19]) {
+      const ids = [...first.slice(0, at), ...other.slice(at)];
+      using fresh = decoder.makeCache();
+      const expected = feed(decoder, fresh, ids, [at]);
+      const positions = at;
+      const blocks = whole.blocks.slice(0, Math.ceil(at / B));
+      using resumed = decoder.makeCache({ blocks, positions });
+      if (isExact || at === 0 || at === B + 20) equal(feed(decoder, resumed, ids), expected);
+      else ok(near(feed(decoder, resumed, ids), expected), `resumed at ${at}`);
+    }
+    // Nothing of this has touched what was shared.
+    const populating = feed(decoder, filled, first);
+    using again = decoder.makeCache(whole);
+    equal(feed(decoder, again, first), populating);
+  });
+
+  if (isExact) {
+    test("gives the same bits for any way to cut and resume a prompt", (under) => {
+      const { decoder, vocabSize } = under;
+      const B = decoder.blockPositions;
+      const ids = idsOf(5 * B, 3, vocabSize);
+      using fresh = decoder.makeCache();
+      const expected = feed(decoder, fresh, ids);
+      const places = fc.array(fc.integer({ min: 1, max: ids.length - 1 }), { maxLength: 5 });
+      fc.assert(
+        fc.property(places, (unsorted) => {
+          const cuts = unsorted.toSorted((a, b) => a - b);
+          using chain = new DisposableStack();
+          let cache = chain.use(decoder.makeCache());
+          for (const cut of cuts.filter((cut, i) => cut > (cuts[i - 1] ?? 0))) {
+            feed(decoder, cache, ids.slice(0, cut));
+            using prefix = sharesOf(decoder, cache, cut);
+            cache = chain.use(decoder.makeCache(prefix));
+          }
+          equal(feed(decoder, cache, ids), expected);
+        }),
+        { numRuns: 30, seed: 1 },
+      );
+    });
+  }
+
+  test("counts its memory after any order of runs, shares, resumptions and disposals", (under) => {
+    const { decoder, vocabSize } = under;
+    const B = decoder.blockPositions;
+    const run = { type: fc.constant("run" as const), at: fc.nat(), count: fc.nat({ max: B + 9 }) };
+    const others = fc.record({
+      type: fc.constantFrom("share" as const, "resume" as const, "drop" as const),
+      at: fc.nat(),
+      count: fc.nat({ max: 3 * B }),
+    });
+    const actions = fc.array(fc.oneof(fc.record(run), others), { maxLength: 14 });
+    using warm = decoder.makeCache();
+    feed(decoder, warm, [1, 2, 3]);
+    warm[Symbol.dispose]();
+    fc.assert(
+      fc.property(actions, (todo) => {
+        const before = memoryCounters().activeBytes;
+        using held = new DisposableStack();
+        const caches: SequenceCache[] = [];
+        const prefixes: { blocks: (KvBlock | undefined)[]; positions: number }[] = [];
+        for (const { type, at, count } of todo) {
+          const cache = caches[at % (caches.length + 1)] ?? held.use(decoder.makeCache());
+          if (!caches.includes(cache)) caches.push(cache);
+          const was = decoder.cacheBytes;
+          if (type === "run" && count > 0) {
+            const expected = cache.bytesFor(count);
+            const ids = idsOf(cache.offset + count, at % 9, vocabSize);
+            feed(decoder, cache, ids);
+            const grown = decoder.cacheBytes - was;
+            if (decoder.window === undefined) equal(grown, expected);
+            else ok(grown <= expected, `${grown} at most ${expected}`);
+          } else if (type === "share") {
+            const taken = held.use(sharesOf(decoder, cache, cache.offset));
+            prefixes.push(taken);
+            if (sharesMemory) equal(decoder.cacheBytes, was);
+          } else if (type === "resume") {
+            const { blocks = [], positions = 0 } = prefixes[at % (prefixes.length || 1)] ?? {};
+            // A window keeps only what the end of the prefix sees.
+            const used = blocks.includes(undefined) ? positions : Math.min(count, positions);
+            const prefix = { blocks: blocks.slice(0, Math.ceil(used / B)), positions: used };
+            caches.push(held.use(decoder.makeCache(prefix)));
+            if (sharesMemory) equal(decoder.cacheBytes, was);
+          } else if (type === "drop") {
+            cache[Symbol.dispose]();
+            caches.splice(caches.indexOf(cache), 1);
+          }
+          equal(memoryCounters().activeBytes - before, decoder.cacheBytes, type);
+          const sum = caches.reduce((bytes, one) => bytes + one.bytes, 0);
+          ok(sharesMemory || sum <= decoder.cacheBytes);
+        }
+        held.dispose();
+        equal(decoder.cacheBytes, 0);
+        equal(memoryCounters().activeBytes, before);
+      }),
+      { numRuns: 100, seed: 2 },
+    );
+  });
+
+  test("refuses prefixes that are not whole", (under) => {
+    const { decoder, vocabSize } = under;
+    const B = decoder.blockPositions;
+    using cache = decoder.makeCache();
+    throws(() => cache.share(0), /when it has positions/);
+    feed(decoder, cache, idsOf(B + 5, 3, vocabSize));
+    using whole = sharesOf(decoder, cache, B + 5);
+    const [first, second] = whole.blocks;
+    const refused = (blocks: readonly (KvBlock | undefined)[], positions: number) =>
+      throws(() => decoder.makeCache({ blocks, positions }), /block/);
+    const before = decoder.cacheBytes;
+    refused([], 1);
+    refused([first], B + 1);
+    refused([first, second], B);
+    refused([first, second], B + 6);
+    refused([second, first], B + 5);
+    refused([first, undefined], B + 5);
+    using foreign = make();
+    throws(() => foreign.decoder.makeCache({ blocks: [first], positions: B }), /decoder's/);
+    first?.[Symbol.dispose]();
+    refused([first], B);
+    ok(decoder.cacheBytes <= before);
+    deepEqual([cache.offset, cache.bytesFor(0)], [B + 5, 0]);
+  });
+}
+
+/** Whether two rows of logits are as close as sums in another order are. */
+export function near(a: string, b: string): boolean {
+  const others = b.split(",").map(Number);
+  return a.split(",").every((value, i) => Math.abs(Number(value) - (others[i] ?? NaN)) < 1e-3);
+}
