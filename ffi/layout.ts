@@ -14,6 +14,8 @@ import { chooseVariant, type Variant, type Wheel, WHEELS } from "./wheels.ts";
 export const SOURCES = [
   "shim_memory.cpp",
   "shim_pack.cpp",
+  "shim_rows.cpp",
+  "shim_record.cpp",
   "shim_plan.cpp",
   "shim_sample.cpp",
   "shim_core.cpp",
@@ -27,7 +29,13 @@ export const SOURCES = [
 ] as const;
 
 /** The headers that they include. */
-export const HEADERS = ["shim.h", "shim_internal.h", "shim_native.h"] as const;
+export const HEADERS = [
+  "shim.h",
+  "shim_internal.h",
+  "shim_native.h",
+  "shim_rows.h",
+  "shim_plan.h",
+] as const;
 
 /** The sources of the CPU kernels, headers included; their tests lie in a folder of their own. */
 export function kernelFiles(): string[] {
