@@ -100,6 +100,29 @@ export class FakeGateway implements Gateway {
     for (const listener of this.#listeners) listener();
   }
 
+  /** Lets every instance be ready as soon as it is placed. */
+  readyWhatIsPlaced(): void {
+    this.afterCommand = (command) => {
+      if (command.type !== "PlaceInstance") return;
+      this.setRunners(command.instanceId, { type: "RunnerReady" });
+    };
+  }
+
+  /** Lets the next answer say `text` and wait until it is cancelled, which the promise tells. */
+  hangAfter(text: string): Promise<void> {
+    const cancelled = Promise.withResolvers<void>();
+    const usual = this.answer;
+    const becomeUsual = () => void (this.answer = usual);
+    this.answer = async function* ({ signal }: Asked) {
+      becomeUsual();
+      signal.addEventListener("abort", () => cancelled.resolve());
+      yield token(text);
+      await cancelled.promise;
+      yield FINISH;
+    };
+    return cancelled.promise;
+  }
+
   /** Registers a model whose files this node has. */
   addCard(card: ModelCard): void {
     const { modelId } = card;
