@@ -3,6 +3,7 @@ import { readJson } from "./body.ts";
 import { type ChoiceChunk, generateChoices } from "./choices.ts";
 import { clientName } from "./client_name.ts";
 import { type Answer, decode, encode, encodeStream } from "./dialects/openai_chat.ts";
+import type { Gateway } from "./gateway.ts";
 import { findPlacedModel } from "./resolve.ts";
 import type { RouteOptions, Router } from "./routes.ts";
 import { sseResponse } from "./sse.ts";
@@ -11,7 +12,10 @@ import { sseResponse } from "./sse.ts";
 export const COMMAND_ID_HEADER = "X-Exo-Command-Id";
 
 /** `POST /v1/chat/completions`: one answer or several, whole or as a stream. */
-export function chatRoutes(router: Router, { gateway, limits, streams }: RouteOptions): void {
+export function chatRoutes(
+  router: Router,
+  { gateway, metrics, limits, streams }: RouteOptions,
+): void {
   router.post("/v1/chat/completions", async (c) => {
     const json = await readJson(c.req.raw, limits);
     const request = decode(json, () => gateway.newSeed());
@@ -25,7 +29,10 @@ export function chatRoutes(router: Router, { gateway, limits, streams }: RouteOp
       // The status of the reply is decided here: nothing is sent before the runners accept.
       const { choices: count } = request;
       const asked = { modelId, payload, count, signal: client.signal };
-      const { commandIds, chunks: made } = await generateChoices(gateway, asked);
+      const measured: Pick<Gateway, "generate"> = {
+        generate: (...ask) => metrics.generations.follow(modelId, () => gateway.generate(...ask)),
+      };
+      const { commandIds, chunks: made } = await generateChoices(measured, asked);
       const headers = { [COMMAND_ID_HEADER]: commandIds.join(", ") };
       const answer: Answer = {
         id: commandIds[0] ?? "",

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { ApiClient } from "../api/client.ts";
+import type { InstanceConfig } from "../core/instance.ts";
 import { freePort, whenHealthy } from "./network.ts";
 import { childrenOf } from "./process_usage.ts";
 import type { Processes, StartedProcess } from "./processes.ts";
@@ -51,22 +52,29 @@ export interface ExoOptions extends NodeOptions {
   readonly modelPath: string;
   readonly threads: number;
   readonly contextTokens: number;
+  /** Requests that are answered at once; absent: as many as an instance takes by itself. */
+  readonly maxConcurrentRequests?: number;
   readonly signal: AbortSignal;
 }
 
 /** Exo itself, from this checkout. */
 export function exoServer(options: ExoOptions): ModelServer {
-  const { version, modelPath, threads, contextTokens, signal } = options;
+  const { version, modelPath, threads, contextTokens, maxConcurrentRequests, signal } = options;
+  const config = {
+    contextTokens,
+    ...(maxConcurrentRequests === undefined ? {} : { maxConcurrentRequests }),
+  };
+  const atOnce = maxConcurrentRequests ? `, ${maxConcurrentRequests} requests at once` : "";
   return {
     name: "exo",
     version,
-    settings: `from source, EXO_THREADS=${threads}, a context of ${contextTokens} tokens`,
+    settings: `from source, EXO_THREADS=${threads}, a context of ${contextTokens} tokens${atOnce}`,
     async start(): Promise<RunningServer> {
       const { url, process } = await startNode(options);
       try {
         const client = new ApiClient({ url, apiKey: undefined, signal });
         const { id: model } = await client.addModel(modelPath);
-        const loaded = await load(client, model, contextTokens);
+        const loaded = await load(client, model, config);
         const [runner] = childrenOf(process.pid);
         const pids = { ...(runner === undefined ? {} : { model: runner }), node: process.pid };
         return { url, model, ...loaded, pids, stop: () => process.stop() };
@@ -79,10 +87,10 @@ export function exoServer(options: ExoOptions): ModelServer {
 }
 
 /** Places an instance and takes the time of what it goes through until it is ready. */
-async function load(client: ApiClient, model: string, contextTokens: number) {
+async function load(client: ApiClient, model: string, config: InstanceConfig) {
   const loadStartedAt = performance.now();
   const firstSeenMs = new Map<string, number>();
-  const { instanceId } = await client.placeInstance({ model, config: { contextTokens } });
+  const { instanceId } = await client.placeInstance({ model, config });
   const wait = client.awaitInstance({ instanceId }, { timeoutSeconds: READY_SECONDS_MAX });
   for await (const message of wait) {
     const ms = performance.now() - loadStartedAt;

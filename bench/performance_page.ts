@@ -1,8 +1,11 @@
 import { formatBytes } from "../core/units.ts";
 import { cellsOf, ENGINE_HEAD, type EngineReport } from "./engine_report.ts";
+import { laidOut, type Row, shown, table, wrap } from "./markdown.ts";
 import { QUIET_PERCENT_MAX } from "./process_usage.ts";
 import { LLAMA_BENCH } from "./ratios.ts";
 import type { CellReport } from "./report.ts";
+import { servingSections } from "./serving_page.ts";
+import type { ServingReport } from "./serving_report.ts";
 import { mean } from "./statistics.ts";
 import type { LlamaBenchFigure, Ratio, ServerReport, SuiteReport } from "./suite_report.ts";
 
@@ -14,17 +17,21 @@ export const ENGINE_PATHS = {
   synthetic: "bench/results/engine-synthetic.json",
   avx2: "bench/results/engine-avx2.json",
 } as const;
+/** Likewise of many requests at once. */
+export const SERVING_PATH = "bench/results/serving.json";
 /** See `RESULT_PATH`. */
 export const PAGE_PATH = "docs/performance.md";
 
-const LINE_CHARS_MAX = 100;
-
-type Row = readonly string[];
+/** What the page may show beside the suite. */
+export interface OtherReports {
+  readonly engines?: readonly EngineReport[];
+  readonly serving?: ServingReport | undefined;
+}
 
 /** The performance page: all of its figures come from these reports. */
 export function performancePage(
   report: SuiteReport,
-  engines: readonly EngineReport[] = [],
+  { engines = [], serving }: OtherReports = {},
 ): string {
   const sections = [
     "# Performance",
@@ -50,6 +57,7 @@ export function performancePage(
     ),
     ...(report.ratios.length === 0 ? [] : ratioSections(report)),
     ...(engines.length === 0 ? [] : engineSections(engines)),
+    ...(serving ? servingSections(serving) : []),
     "## Settings and noise",
     [...report.servers.map(settingsLine), ...noiseLines(report)].map((line) => wrap(`- ${line}`))
       .join("\n"),
@@ -234,53 +242,28 @@ function spreadLines(servers: readonly ServerReport[]): string[] {
   });
 }
 
-/** Paragraphs in lines of the house's width; tables, lists and commands as they are. */
-function laidOut(section: string): string {
-  return /^[A-Z]/.test(section) ? wrap(section) : section;
-}
-
-/** Lines of a list's item but the first are indented. */
-function wrap(text: string): string {
-  const indent = text.startsWith("- ") ? "  " : "";
-  const lines: string[] = [];
-  for (const word of text.split(" ")) {
-    const last = lines.at(-1);
-    if (last === undefined) lines.push(word);
-    else if (last.length + word.length < LINE_CHARS_MAX) {
-      lines[lines.length - 1] = `${last} ${word}`;
-    } else lines.push(`${indent}${word}`);
-  }
-  return lines.join("\n");
-}
-
-function table(head: Row, rows: readonly Row[]): string {
-  const line = (row: Row) => `| ${row.join(" | ")} |`;
-  return [line(head), line(head.map(() => "---")), ...rows.map(line)].join("\n");
-}
-
-/** Three digits that matter are enough for people. */
-function shown(value: number | null): string {
-  if (value === null) return "-";
-  if (Number.isInteger(value)) return String(value);
-  return value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : 2);
-}
-
 /** The page of the reports that are kept. */
 export async function keptPage(): Promise<string> {
   const read = async (path: string) =>
     JSON.parse(await Deno.readTextFile(new URL(`../${path}`, import.meta.url)));
-  const engines: EngineReport[] = [];
-  for (const path of Object.values(ENGINE_PATHS)) {
-    const kept = await read(path).catch((error) => {
+  const readIfKept = (path: string) =>
+    read(path).catch((error) => {
       if (!(error instanceof Deno.errors.NotFound)) throw error;
     });
+  const engines: EngineReport[] = [];
+  for (const path of Object.values(ENGINE_PATHS)) {
+    const kept = await readIfKept(path);
     if (kept) engines.push(kept);
   }
-  return performancePage(await read(RESULT_PATH), engines);
+  const serving = await readIfKept(SERVING_PATH);
+  return performancePage(await read(RESULT_PATH), { engines, serving });
 }
 
 /** Keeps a report, and writes the page of all that are kept. */
-export async function keepReport(path: string, report: SuiteReport | EngineReport): Promise<void> {
+export async function keepReport(
+  path: string,
+  report: SuiteReport | EngineReport | ServingReport,
+): Promise<void> {
   const root = new URL("../", import.meta.url);
   await Deno.mkdir(new URL("bench/results", root), { recursive: true });
   await Deno.writeTextFile(new URL(path, root), `${JSON.stringify(report, null, 2)}\n`);

@@ -15,6 +15,7 @@ import {
   summarize,
   untagged,
 } from "./instance_view.ts";
+import { statsLines } from "./instance_stats.ts";
 import { table } from "./output.ts";
 import { suggesting } from "./suggest.ts";
 
@@ -121,6 +122,7 @@ const show = defineCommand({
       ...(told === "" ? [] : [`config    ${told}`]),
       ...(sampling === "" ? [] : [`sampling  ${sampling}`]),
       ...(summary.lastError === undefined ? [] : [`error     ${summary.lastError}`]),
+      ...statsLines(summary.stats),
     ];
     const json = { ...summary, ...(instance.config ? { config } : {}), instance: tagged };
     out.result(json, lines.join("\n"));

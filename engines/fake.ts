@@ -1,4 +1,5 @@
 import { z } from "zod";
+import type { EngineCounters } from "../core/engine_stats.ts";
 import type { TokenLogprobs } from "../core/chunk.ts";
 import { AppError } from "../core/errors.ts";
 import type { TaskId } from "../core/ids.ts";
@@ -31,6 +32,8 @@ export const FakeScript = z.object({
   garbageIn: z.enum(["load", "warmup", "prefill", "decode"]).optional(),
   /** Takes memory in this stage until there is none: the system ends the process. */
   exhaustIn: z.enum(["load", "warmup", "prefill", "decode"]).optional(),
+  /** Takes no step before it has been given so many requests. */
+  gatherRequests: z.number().int().min(1).default(1),
   /** Decodes for ever, never finishing. */
   endless: z.boolean().default(false),
   /** Blocks the thread for this long in every decode step. */
@@ -79,10 +82,14 @@ interface FakeRun {
   cancelled: boolean;
 }
 
+/** Bytes of the weights that a fake engine says it has. */
+const FAKE_WEIGHT_BYTES = 1024;
+
 class FakeEngine implements Engine {
   readonly #script: FakeScript;
   readonly #write: Write;
   readonly #queue: FakeRun[] = [];
+  readonly #totals = { requests: 0, promptTokens: 0, generatedTokens: 0, steps: 0 };
 
   constructor(script: FakeScript, write: Write) {
     this.#script = script;
@@ -113,6 +120,7 @@ class FakeEngine implements Engine {
       emitted: 0,
       cancelled: false,
     });
+    this.#totals.requests++;
     return { promptTokens };
   }
 
@@ -126,7 +134,8 @@ class FakeEngine implements Engine {
       yield [run.task.taskId, { type: "cancelled" }];
     }
     const [run] = this.#queue;
-    if (!run) return;
+    if (!run || this.#totals.requests < this.#script.gatherRequests) return;
+    this.#totals.steps++;
     const { taskId } = run.task;
     if (!run.prefilled) {
       strike(this.#script, "prefill", this.#write);
@@ -138,6 +147,7 @@ class FakeEngine implements Engine {
         return;
       }
       run.prefilled = true;
+      this.#totals.promptTokens += run.promptTokens;
       const { promptTokens } = run;
       const counts = { processedTokens: promptTokens, totalTokens: promptTokens };
       yield [taskId, { type: "chunk", chunk: { type: "PrefillProgress", ...counts } }];
@@ -148,6 +158,26 @@ class FakeEngine implements Engine {
 
   cancel(taskId: TaskId): void {
     for (const run of this.#queue) if (run.task.taskId === taskId) run.cancelled = true;
+  }
+
+  /** One at a time; without a clock nobody waits. */
+  stats(): EngineCounters {
+    const running = Math.min(this.#queue.length, 1);
+    return {
+      running,
+      queued: this.#queue.length - running,
+      longestWaitMilliseconds: 0,
+      batchSize: running,
+      preemptions: 0,
+      cachedTokens: 0,
+      ...this.#totals,
+      memory: {
+        weightBytes: FAKE_WEIGHT_BYTES,
+        kvBytes: 0,
+        prefixCacheBytes: 0,
+        kvBudgetBytes: 0,
+      },
+    };
   }
 
   close(): void {
@@ -169,6 +199,7 @@ class FakeEngine implements Engine {
       const chunk = { type: "Token" as const, text, tokenId: run.emitted, ...logprobs };
       yield [taskId, { type: "chunk", chunk }];
       run.emitted++;
+      this.#totals.generatedTokens++;
     }
     if (run.emitted < limit) return;
     this.#queue.splice(this.#queue.indexOf(run), 1);

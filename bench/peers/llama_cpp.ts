@@ -109,11 +109,12 @@ async function build(
 
 function serverOf(program: string, version: string, options: ServeOptions): ModelServer {
   const { modelPath, threads, parallel, contextTokens, processes, logs, env } = options;
+  const cachesPrompts = options.cachesPrompts ?? false;
   return {
     name: "llama.cpp",
     version,
     settings: `llama-server, ${threads} threads, ${parallel} slots of ${contextTokens} tokens, ` +
-      "prompt cache off, compiled for this machine's processor",
+      `prompt cache ${cachesPrompts ? "on" : "off"}, compiled for this machine's processor`,
     async start() {
       const port = freePort();
       const url = `http://127.0.0.1:${port}`;
@@ -121,7 +122,8 @@ function serverOf(program: string, version: string, options: ServeOptions): Mode
         ...["--model", modelPath, "--host", "127.0.0.1", "--port", String(port)],
         ...["--threads", String(threads), "--threads-batch", String(threads)],
         ...["--parallel", String(parallel), "--ctx-size", String(parallel * contextTokens)],
-        "--no-cache-prompt",
+        "--cont-batching",
+        cachesPrompts ? "--cache-prompt" : "--no-cache-prompt",
       ];
       const loadStartedAt = performance.now();
       const logPath = join(logs, "llama-server.log");

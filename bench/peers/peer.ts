@@ -24,6 +24,8 @@ export interface ServeOptions {
   readonly parallel: number;
   /** Tokens of prompt and answer that a request may have. */
   readonly contextTokens: number;
+  /** Whether the server's cache of prompts is on, where it has one; absent: off. */
+  readonly cachesPrompts?: boolean;
   /** Environment of the server's process. */
   readonly env: Readonly<Record<string, string>>;
   /** Folder for files that go when the benchmark ends. */

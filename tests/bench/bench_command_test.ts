@@ -132,10 +132,7 @@ Deno.test("bench places a known model that has no instance, and deletes what it 
   const { gateway } = node;
   gateway.addCard(cardOf());
   gateway.answer = answerOf;
-  gateway.afterCommand = (command) => {
-    if (command.type !== "PlaceInstance") return;
-    gateway.setRunners(command.instanceId, { type: "RunnerReady" });
-  };
+  gateway.readyWhatIsPlaced();
   const { code, stderr } = await run(["tiny", ...QUICK], at(node));
   equal(code, 0);
   match(stderr, /^Creating an instance of local\/tiny-0123abcd for this bench\n/);

@@ -1,6 +1,7 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { keptPage, PAGE_PATH, performancePage, ratioLines } from "../../bench/performance_page.ts";
 import { engineReport } from "./engine_fixture.ts";
+import { servingReport } from "./serving_fixture.ts";
 import { suiteReport } from "./suite_fixture.ts";
 
 const read = (path: string) => Deno.readTextFile(new URL(`../../${path}`, import.meta.url));
@@ -65,7 +66,7 @@ Deno.test("Ratios stand in columns for a terminal", () => {
 });
 
 Deno.test("The page shows the engine alone, with what was asked of it", () => {
-  const page = performancePage(suiteReport(), [engineReport()]);
+  const page = performancePage(suiteReport(), { engines: [engineReport()] });
   for (
     const fact of [
       "\n## The engine alone\n",
@@ -76,6 +77,22 @@ Deno.test("The page shows the engine alone, with what was asked of it", () => {
     ]
   ) ok(page.includes(fact), fact);
   equal(performancePage(suiteReport()).includes("The engine alone"), false);
+});
+
+Deno.test("The page shows many requests at once, with what was asked and what the client took", () => {
+  const page = performancePage(suiteReport(), { serving: servingReport() });
+  for (
+    const fact of [
+      "\n## Many requests at once\n",
+      "\nnpx -y deno task bench:serving\n",
+      "| streams: 1 | 200 tok/s | 100 tok/s | 2.00 × | ≥ 1.3 × |",
+      "| streams: 4 | 300 tok/s | 200 tok/s | 1.50 × | ≥ 1.8 × (missed) |",
+      "| rise of p99 by the long prompt | 90.0 ms | 900 ms | 0.10 × | ≤ 250 ms |",
+      "| repeated, against cold | 5.00 % | 50.0 % | 0.10 × | ≤ 10 % |",
+      "The measuring client took 7 % of one core at most. Others used the machine before 1 of 2 turns.",
+    ]
+  ) ok(page.replaceAll("\n", " ").includes(fact.replaceAll("\n", " ")), fact);
+  equal(performancePage(suiteReport()).includes("Many requests"), false);
 });
 
 Deno.test("docs/performance.md is what the kept results give", async () => {

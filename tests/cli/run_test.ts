@@ -75,10 +75,7 @@ Deno.test("run places a known model that has no instance, then asks it", async (
   await using node = await FakeNode.start();
   const { gateway } = node;
   gateway.addCard(cardOf());
-  gateway.afterCommand = (command) => {
-    if (command.type !== "PlaceInstance") return;
-    gateway.setRunners(command.instanceId, { type: "RunnerReady" });
-  };
+  gateway.readyWhatIsPlaced();
   const { code, stdout, stderr } = await node.run(["run", "tiny", "hi"]);
   deepEqual([code, stdout], [0, "Hello world\n"]);
   match(stderr, /^Creating an instance of local\/tiny-0123abcd\n/);

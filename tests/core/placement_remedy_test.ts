@@ -16,6 +16,7 @@ import {
   memoryOf,
   MODEL,
   nodeStarted,
+  placementOf,
   reported,
 } from "../support/cluster.ts";
 
@@ -49,13 +50,7 @@ function isTaken(
     contextTokens?: number;
   },
 ): boolean {
-  const request = {
-    modelId: MODEL,
-    sharding: "Pipeline",
-    instanceMeta: "MlxRing",
-    minNodes: 1,
-    ...(contextTokens === undefined ? {} : { config: { contextTokens } }),
-  } as const;
+  const request = placementOf(contextTokens === undefined ? {} : { config: { contextTokens } });
   const asked = { instanceId: instanceId("new"), card, request };
   return place(state, memoryOf(freeMib * MIB, [A]), asked).ok;
 }

@@ -104,6 +104,15 @@ Deno.test("a prompt over the context and a full queue are refused", async () => 
   assert.equal((await drain(engine)).flat().at(-1), "t finished");
 });
 
+Deno.test("an engine that gathers requests waits until it has them all", async () => {
+  const engine = engineOf({ gatherRequests: 2 });
+  submit(engine, "t", "one");
+  assert.deepEqual(await Array.fromAsync(engine.step()), []);
+  assert.equal(engine.hasWork(), true);
+  submit(engine, "u", "two");
+  assert.equal((await drain(engine)).flat().at(-1), "u finished");
+});
+
 Deno.test("faults strike in the stage that the script names, and nowhere else", async () => {
   const load = (script: z.input<typeof FakeScript>) => [
     ...new FakeBuilder(script).load({ shard: {} as never, modelPath: "", config: {} }),
@@ -120,4 +129,15 @@ Deno.test("faults strike in the stage that the script names, and nowhere else", 
 Deno.test("a script that is none is refused", () => {
   assert.throws(() => new FakeBuilder({ queueMax: 0 }));
   assert.throws(() => new FakeBuilder({ failIn: "lunch" as never }));
+});
+
+Deno.test("a fake engine counts what it pretends to do", async () => {
+  const engine = engineOf();
+  submit(engine, "t", "one two");
+  submit(engine, "u", "three");
+  assert.deepEqual([engine.stats().running, engine.stats().queued], [1, 1]);
+  await drain(engine);
+  const { running, queued, requests, promptTokens, generatedTokens, steps } = engine.stats();
+  assert.deepEqual([running, queued, requests], [0, 0, 2]);
+  assert.deepEqual([promptTokens, generatedTokens, steps], [3, 3, 5]);
 });

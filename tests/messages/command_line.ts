@@ -183,6 +183,11 @@ async function nodesThatCannotStart(world: World): Promise<Told[]> {
     memory("lots"),
     memory("-5"),
     memory("0"),
+    {
+      name: "EXO_TRACING_ENABLED that is neither",
+      argv: ["serve", ...free],
+      env: { EXO_TRACING_ENABLED: "yes" },
+    },
   ];
   const told: Told[] = [];
   for (const one of cases) told.push(await tellTyped(one, { env: { EXO_HOME: dir.path } }));

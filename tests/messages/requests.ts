@@ -76,6 +76,18 @@ const ROUTES: readonly Request[] = [
   { name: "a model to forget that is in use", method: "DELETE", path: "/models/custom/tiny" },
   { name: "an unknown instance", method: "GET", path: "/instance/nope" },
   { name: "an unknown instance to delete", method: "DELETE", path: "/instance/nope" },
+  { name: "an unknown trace", method: "GET", path: "/v1/traces/nope" },
+  {
+    name: "a trace whose id leads elsewhere",
+    method: "GET",
+    path: `/v1/traces/${encodeURIComponent("../../log")}/raw`,
+  },
+  {
+    name: "a trace to delete whose id leads elsewhere",
+    path: "/v1/traces/delete",
+    body: { taskIds: ["../identity.key"] },
+  },
+  { name: "traces to delete that are not named", path: "/v1/traces/delete", body: {} },
   { name: "a wait for nothing", method: "GET", path: "/instance/await" },
   {
     name: "a wait for an unknown instance",

@@ -7,6 +7,7 @@ import type {
 } from "../../engines/engine.ts";
 import type { Stage } from "../../engines/fake.ts";
 import type { GenerationTask } from "../../engines/engine.ts";
+import type { EngineCounters } from "../../core/engine_stats.ts";
 import type { TaskId } from "../../core/ids.ts";
 
 /** Is told of each stage once a part of it has been computed, and may end or hold the process. */
@@ -16,10 +17,13 @@ export type OnStage = (stage: Stage) => void;
 export class StruckBuilder implements Builder {
   readonly #inner: Builder;
   readonly #onStage: OnStage;
+  readonly #gatherRequests: number;
 
-  constructor(inner: Builder, onStage: OnStage) {
+  /** The engine takes no step before it has been given `gatherRequests`. */
+  constructor(inner: Builder, onStage: OnStage, gatherRequests = 1) {
     this.#inner = inner;
     this.#onStage = onStage;
+    this.#gatherRequests = gatherRequests;
   }
 
   connect(): void {
@@ -38,7 +42,7 @@ export class StruckBuilder implements Builder {
   }
 
   build(): Engine {
-    return new StruckEngine(this.#inner.build(), this.#onStage);
+    return new StruckEngine(this.#inner.build(), this.#onStage, this.#gatherRequests);
   }
 
   close(): void {
@@ -49,10 +53,13 @@ export class StruckBuilder implements Builder {
 class StruckEngine implements Engine {
   readonly #inner: Engine;
   readonly #onStage: OnStage;
+  readonly #gatherRequests: number;
+  #submitted = 0;
 
-  constructor(inner: Engine, onStage: OnStage) {
+  constructor(inner: Engine, onStage: OnStage, gatherRequests: number) {
     this.#inner = inner;
     this.#onStage = onStage;
+    this.#gatherRequests = gatherRequests;
   }
 
   warmup(): void {
@@ -61,7 +68,9 @@ class StruckEngine implements Engine {
   }
 
   submit(task: GenerationTask): { promptTokens: number } {
-    return this.#inner.submit(task);
+    const taken = this.#inner.submit(task);
+    this.#submitted++;
+    return taken;
   }
 
   hasWork(): boolean {
@@ -69,6 +78,7 @@ class StruckEngine implements Engine {
   }
 
   *step(): Iterable<TaskResponse> {
+    if (this.#submitted < this.#gatherRequests) return;
     const stages = new Set<Stage>();
     for (const response of this.#inner.step()) {
       yield response;
@@ -80,6 +90,10 @@ class StruckEngine implements Engine {
 
   cancel(taskId: TaskId): void {
     this.#inner.cancel(taskId);
+  }
+
+  stats(): EngineCounters {
+    return this.#inner.stats();
   }
 
   close(): void {

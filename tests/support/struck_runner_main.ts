@@ -17,6 +17,11 @@ function onStage(stage: Stage, write: (bytes: Uint8Array) => void): void {
 const incarnation = Number(Deno.args[Deno.args.indexOf("--incarnation") + 1]);
 const code = await runRunnerProcess(
   incarnation,
-  async (write) => new StruckBuilder(await chooseBuilder(write), (stage) => onStage(stage, write)),
+  async (write) =>
+    new StruckBuilder(
+      await chooseBuilder(write),
+      (stage) => onStage(stage, write),
+      script.gatherRequests,
+    ),
 );
 Deno.exit(code);

@@ -130,21 +130,23 @@ const question = (text: string) =>
   ask(text, { sampling: { temperature: 0 }, maxTokens: ANSWER_TOKENS });
 
 /** The faulty engine; what comes from outside strikes one that is held in its stage. */
-function scriptOf({ fault, stage }: Cell): z.input<typeof FakeScript> {
+function scriptOf({ fault, stage, inFlight }: Cell): z.input<typeof FakeScript> {
   if (stage === "idle") return {};
-  if (fault === "exits") return { exitIn: stage };
-  if (fault === "garbage") return { garbageIn: stage };
-  if (fault === "exhausts") return { exhaustIn: stage };
-  return { hangIn: stage };
+  const gathers = { gatherRequests: inFlight };
+  if (fault === "exits") return { ...gathers, exitIn: stage };
+  if (fault === "garbage") return { ...gathers, garbageIn: stage };
+  if (fault === "exhausts") return { ...gathers, exhaustIn: stage };
+  return { ...gathers, hangIn: stage };
 }
 
 /** Brings the runner to the stage and lets the fault happen; its process ids come back. */
-async function strike(at: Scene, id: InstanceId, { fault, stage }: Cell): Promise<number[]> {
+async function strike(at: Scene, id: InstanceId, cell: Cell): Promise<number[]> {
   const { node } = at;
+  const { fault, stage } = cell;
   if (stage === "prefill" || stage === "decode") {
     await untilReady(node, id);
     const pids = [...node.runnerPids().values()];
-    await answerBreaksOff(at, fault, pids);
+    await answersBreakOff(at, cell, pids);
     return pids;
   }
   // What strikes by itself may be over before its stage is seen.
@@ -154,7 +156,7 @@ async function strike(at: Scene, id: InstanceId, { fault, stage }: Cell): Promis
   const pids = [...node.runnerPids().values()];
   const startedAt = performance.now();
   hit(fault, pids);
-  if (fault === "stopped" && stage === "idle") await answerBreaksOff(at, fault, []);
+  if (fault === "stopped" && stage === "idle") await answersBreakOff(at, cell, []);
   await eventually("the failure is known", () => node.state().instanceRetries.has(id), HEARD_MS);
   assert.ok(performance.now() - startedAt < HEARD_MS);
   return pids;
@@ -162,31 +164,40 @@ async function strike(at: Scene, id: InstanceId, { fault, stage }: Cell): Promis
 
 const STATUS = { idle: "RunnerReady", load: "RunnerLoading", warmup: "RunnerWarmingUp" };
 
-/** A client asks; it must hear an error in time, before or after the first chunk. */
-async function answerBreaksOff(at: Scene, fault: Fault, pids: readonly number[]): Promise<void> {
-  const { node, modelId } = at;
+/** Clients ask; each must hear an error in time, before or after the first chunk. */
+async function answersBreakOff(at: Scene, cell: Cell, pids: readonly number[]): Promise<void> {
+  const { fault, inFlight } = cell;
   const startedAt = performance.now();
-  const heard = node.generate(modelId, question("one two three"), never)
-    .then(({ chunks }) => collect(chunks))
-    .then(
-      (chunks) => chunks.flatMap((chunk) => chunk.type === "Error" ? [chunk.error.code] : []),
-      (error) => error instanceof AppError ? [error.code] : [String(error)],
-    );
-  if (pids.length > 0) await requestIsInside(at, fault);
+  const heard = Array.from({ length: inFlight }, (_, i) => errorsOf(at, `one two three ${i}`));
+  if (pids.length > 0) await requestsAreInside(at, cell);
   hit(fault, pids);
-  const codes = await within("the end of the answer", heard, ANSWER_MS_MAX);
-  assert.deepEqual(codes, ["runner_failed"]);
-  assert.ok(performance.now() - startedAt < HEARD_MS, "the client waited too long");
+  const codes = await within("the end of the answers", Promise.all(heard), ANSWER_MS_MAX);
+  assert.deepEqual(codes, heard.map(() => ["runner_failed"]));
+  assert.ok(performance.now() - startedAt < HEARD_MS, "a client waited too long");
 }
 
-/** Resolves once the stage holds the thread, or the fault has come by itself. */
-async function requestIsInside({ node, dataDir, engine }: Scene, fault: Fault): Promise<void> {
-  await until(
-    node,
-    "the request is inside",
-    ({ tasks }) =>
-      [...tasks.values()].some(({ taskStatus }) => taskStatus === "Running") || tasks.size === 0,
-  );
+/** The codes of the errors that end the answer to a text. */
+async function errorsOf({ node, modelId }: Scene, text: string): Promise<string[]> {
+  try {
+    const chunks = await collect((await node.generate(modelId, question(text), never)).chunks);
+    return chunks.flatMap((chunk) => chunk.type === "Error" ? [chunk.error.code] : []);
+  } catch (error) {
+    return error instanceof AppError ? [error.code] : [String(error)];
+  }
+}
+
+/** Resolves once the runner has the requests and is held in its stage, or struck by itself. */
+async function requestsAreInside(
+  { node, dataDir, engine }: Scene,
+  { fault, inFlight }: Cell,
+): Promise<void> {
+  let mostInside = 0;
+  await until(node, "the requests are inside", ({ tasks }) => {
+    const statuses = [...tasks.values()].map(({ taskStatus }) => taskStatus);
+    mostInside = Math.max(mostInside, statuses.filter((status) => status === "Running").length);
+    return mostInside === inFlight || tasks.size === 0;
+  });
+  assert.equal(mostInside, inFlight, "the runner had all of the requests");
   if (engine === "fake" || fault === "exits") return;
   const reached = `${dataDir}/fake.json.reached`;
   const isReached = () => Deno.stat(reached).then(() => true, () => false);

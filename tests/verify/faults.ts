@@ -15,18 +15,33 @@ export interface Cell {
   readonly fault: Fault;
   readonly stage: Stage;
   readonly engine: typeof ENGINES[number];
+  /** Requests that the runner has when it happens, of a stage that has any. */
+  readonly inFlight: number;
 }
+
+/** Stages in which a runner has requests. */
+const BUSY_STAGES: readonly Stage[] = ["prefill", "decode"];
+
+/** Requests of a runner that is struck with many at once. */
+export const IN_FLIGHT_MANY = 8;
 
 /** Faults that the real engine is struck by: the others are of the fake one's own making. */
 const REAL_FAULTS: readonly Fault[] = ["exits", "killed", "stopped"];
 
 /** An idle runner does nothing that could fail by itself: it can only be hit from outside. */
-export const CELLS: readonly Cell[] = ENGINES.flatMap((engine) =>
+const ALONE: readonly Cell[] = ENGINES.flatMap((engine) =>
   FAULTS.filter((fault) => engine === "fake" || REAL_FAULTS.includes(fault)).flatMap((fault) =>
     STAGES.filter((stage) => stage !== "idle" || fault === "killed" || fault === "stopped")
-      .map((stage) => ({ fault, stage, engine }))
+      .map((stage) => ({ fault, stage, engine, inFlight: 1 }))
   )
 );
+
+/** Every fault in every stage with one request; then those stages that have requests, with many. */
+export const CELLS: readonly Cell[] = [
+  ...ALONE,
+  ...ALONE.filter(({ stage }) => BUSY_STAGES.includes(stage))
+    .map((cell) => ({ ...cell, inFlight: IN_FLIGHT_MANY })),
+];
 
 /** What a node held before and after a cell. */
 export interface CellReport {

@@ -54,7 +54,8 @@ async function verifyFaults(from: number, to: number): Promise<Tally> {
   for (const [n, cell] of CELLS.entries()) {
     if (n < from || n > to) continue;
     const startedAt = performance.now();
-    const name = `${n} ${cell.engine}: ${cell.fault} in ${cell.stage}`;
+    const { engine, fault, stage, inFlight } = cell;
+    const name = `${n} ${engine}: ${fault} in ${stage}, requests: ${inFlight}`;
     try {
       const { descriptors, liveBytes } = await runCell(cell);
       passed++;
