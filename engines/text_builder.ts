@@ -152,7 +152,10 @@ function assemble(
   const eosId = eosToken === undefined ? undefined : tokenizer.idOf(eosToken);
   const samplingDefaults = samplingLayers(config.samplingDefaults, modelCard, checkpoint);
   const spare = new SpareMemory({ now });
-  const kvBudgetBytes = Math.min(limits.kvCacheBytes ?? Infinity, KV_SHARE * spare.bytes());
+  const kvBudgetBytes = Math.min(
+    limits.kvCacheBytes ?? Infinity,
+    Math.floor(KV_SHARE * spare.bytes()),
+  );
   const wanted = Math.min(model.contextTokens, config.contextTokens ?? Infinity);
   const contextTokens = contextWithin(kvBudgetBytes, { wanted, decoder });
   parts.move();
