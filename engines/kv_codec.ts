@@ -73,7 +73,7 @@ function quantizing(bits: 8 | 4): KvCodec {
 
 /**
  * Orthogonal and symmetric: Hadamard matrices along the diagonal, of 64 dimensions or the largest
- * power of two that is left. A key's few large dimensions are spread over its group: decision 16.
+ * power of two that is left. A key's few large dimensions are spread over its group: decision 17.
  */
 function hadamard(headDim: number): Float32Array<ArrayBuffer> {
   const matrix = new Float32Array(headDim * headDim);

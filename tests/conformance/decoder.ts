@@ -5,8 +5,9 @@
  */
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import fc from "fast-check";
+import { resolveSampling } from "../../core/sampling.ts";
 import type { Decoder, KvBlock, SequenceCache } from "../../engines/decoder.ts";
-import { memoryCounters, Scope } from "../../ffi/mod.ts";
+import { memoryCounters, sampleRows, Scope, stack } from "../../ffi/mod.ts";
 
 /** A decoder for a test, with a model of few words. */
 export interface DecoderUnderTest extends Disposable {
@@ -263,6 +264,29 @@ export function testDecoder(
     refused([first], B);
     ok(decoder.cacheBytes <= before);
     deepEqual([cache.offset, cache.bytesFor(0)], [B + 5, 0]);
+  });
+
+  test("draws from the rows of its last step what it shows of them", ({ decoder, vocabSize }) => {
+    using first = decoder.makeCache();
+    using second = decoder.makeCache();
+    using _scope = new Scope();
+    const output = decoder.run([
+      { cache: first, ids: idsOf(5, 2, vocabSize), logitsCount: 2 },
+      { cache: second, ids: idsOf(3, 4, vocabSize), logitsCount: 1 },
+    ]);
+    const logits = stack([0, 1, 2].map((row) => output.logits(row)));
+    const sampling = resolveSampling({ topP: 0.9 });
+    const draws = [2, 0, 1, 2].map((row, index) => {
+      const adjustments = Float64Array.of(row, 0, 1);
+      return { ...sampling, row, seed: 5n, index, adjustments, topLogprobs: 3 };
+    });
+    const drawn = output.sample(draws);
+    deepEqual(drawn, sampleRows({ logits }, draws));
+    for (const [i, { row }] of draws.entries()) {
+      equal(drawn[i]?.top?.[0]?.id, output.best(row), `row ${row}`);
+    }
+    const none = new Float64Array(0);
+    throws(() => output.sample([{ ...sampling, row: 3, seed: 5n, index: 0, adjustments: none }]));
   });
 }
 

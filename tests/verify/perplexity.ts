@@ -11,7 +11,7 @@ const WINDOW_TOKENS = 512;
 
 /**
  * By how much our kernels may change a perplexity (issue 5), by the type of the KV cache: 4 bits
- * cost SmolLM2 some 5 % (decision 16).
+ * cost SmolLM2 some 5 % (decision 17).
  */
 export const PERPLEXITY_CHANGE_MAX: Readonly<Record<KvDtype, number>> = {
   float32: 0.001,
