@@ -46,7 +46,7 @@ export const LlamaArgs = z.object({
 ).refine(
   ({ layer_types, sliding_window }) =>
     Boolean(sliding_window) || !layer_types?.includes("sliding_attention"),
-  { path: ["sliding_window"], message: "the width of the layers with sliding_attention" },
+  { path: ["sliding_window"], message: "a number of positions" },
 ).transform((json) => ({
   ...json,
   kvHeads: json.num_key_value_heads ?? json.num_attention_heads,
