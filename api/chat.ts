@@ -1,30 +1,48 @@
-import type { Chunk } from "../core/chunk.ts";
 import { AppError } from "../core/errors.ts";
 import { readJson } from "./body.ts";
+import { type ChoiceChunk, generateChoices } from "./choices.ts";
+import { clientName } from "./client_name.ts";
 import { type Answer, decode, encode, encodeStream } from "./dialects/openai_chat.ts";
 import type { Gateway } from "./gateway.ts";
 import { findPlacedModel } from "./resolve.ts";
 import type { RouteOptions, Router } from "./routes.ts";
 import { sseResponse } from "./sse.ts";
 
-/** Names the generation on every reply, so that it can be found in a log. */
+/** Names the generation on every reply, so that it can be found in a log; of several, all. */
 export const COMMAND_ID_HEADER = "X-Exo-Command-Id";
 
-/** `POST /v1/chat/completions`: one answer, whole or as a stream. */
-export function chatRoutes(router: Router, { gateway, limits, streams }: RouteOptions): void {
+/** `POST /v1/chat/completions`: one answer or several, whole or as a stream. */
+export function chatRoutes(
+  router: Router,
+  { gateway, metrics, limits, streams }: RouteOptions,
+): void {
   router.post("/v1/chat/completions", async (c) => {
     const json = await readJson(c.req.raw, limits);
     const request = decode(json, () => gateway.newSeed());
     const modelId = findPlacedModel(gateway.state(), request.model);
+    const { remoteAddress } = c.env ?? {};
+    const name = clientName({ remoteAddress, user: request.user });
+    const payload = { ...request.payload, ...(name === undefined ? {} : { client: name }) };
     const client = new AbortController();
     const unlink = abortWith(c.req.raw.signal, client);
     try {
-      // The status of the reply is decided here: nothing is sent before the runner accepts.
-      const generation = await gateway.generate(modelId, request.payload, client.signal);
-      const answer = answerOf(gateway, generation.commandId, modelId);
-      const headers = { [COMMAND_ID_HEADER]: generation.commandId };
-      if (!request.stream) return c.json(await encode(generation.chunks, answer), 200, headers);
-      const chunks = endedBy(client.signal, generation.chunks);
+      // The status of the reply is decided here: nothing is sent before the runners accept.
+      const { choices: count } = request;
+      const asked = { modelId, payload, count, signal: client.signal };
+      const measured: Pick<Gateway, "generate"> = {
+        generate: (...ask) => metrics.generations.follow(modelId, () => gateway.generate(...ask)),
+      };
+      const { commandIds, chunks: made } = await generateChoices(measured, asked);
+      const headers = { [COMMAND_ID_HEADER]: commandIds.join(", ") };
+      const answer: Answer = {
+        id: commandIds[0] ?? "",
+        modelId,
+        createdAt: gateway.now(),
+        version: gateway.version,
+        choices: count,
+      };
+      if (!request.stream) return c.json(await encode(made, answer), 200, headers);
+      const chunks = endedBy(client.signal, made);
       return sseResponse(encodeStream(chunks, answer, request), {
         ...streams,
         headers,
@@ -43,23 +61,22 @@ export function chatRoutes(router: Router, { gateway, limits, streams }: RouteOp
 /** The chunks, ended by the error with which `signal` is aborted, if it is. */
 async function* endedBy(
   signal: AbortSignal,
-  chunks: AsyncIterable<Chunk>,
-): AsyncGenerator<Chunk> {
+  chunks: AsyncIterable<ChoiceChunk>,
+): AsyncGenerator<ChoiceChunk> {
   for await (const chunk of chunks) {
     if (signal.reason instanceof AppError) break;
     yield chunk;
   }
-  if (signal.reason instanceof AppError) yield { type: "Error", error: signal.reason.toInfo() };
+  const { reason } = signal;
+  if (reason instanceof AppError) {
+    yield { index: 0, chunk: { type: "Error", error: reason.toInfo() } };
+  }
 }
 
 /** What a client that reads again is told. */
 function stalled(): AppError {
   const message = "Cannot go on: the client left what it was sent unread for too long";
   return new AppError("client_too_slow", message, { hint: "read the stream as it comes" });
-}
-
-function answerOf(gateway: Gateway, id: Answer["id"], modelId: Answer["modelId"]): Answer {
-  return { id, modelId, createdAt: gateway.now(), version: gateway.version };
 }
 
 /** Aborts `controller` when `signal` is aborted, until the returned function is called. */

@@ -1,3 +1,4 @@
+import type { EngineStats } from "../core/engine_stats.ts";
 import { AppError } from "../core/errors.ts";
 import type { InstanceConfig } from "../core/instance.ts";
 import { chatBody, type ChatEvent, type ChatInput, readChat } from "./client_chat.ts";
@@ -46,6 +47,7 @@ export interface InstanceView {
     readonly modelId: string;
     readonly nodeToRunner: Readonly<Record<string, string>>;
   };
+  readonly config?: InstanceConfig;
 }
 
 type Table<T> = Readonly<Record<string, T>>;
@@ -57,6 +59,8 @@ export interface StateView {
   readonly session: { readonly masterNodeId: string; readonly epoch: number } | null;
   readonly instances: Table<TaggedInstance>;
   readonly instanceRetries: Table<{ readonly attempts: number; readonly lastError: string }>;
+  /** Only of instances whose runner has told of its engine. */
+  readonly instanceStats: Table<EngineStats>;
   readonly runners: Table<Tagged>;
   readonly tasks: Table<Tagged>;
   readonly downloads: Table<readonly Tagged[]>;

@@ -1,5 +1,6 @@
 import type { GenerationStats } from "../core/chunk.ts";
 import { AppError } from "../core/errors.ts";
+import type { SamplingParams } from "../core/sampling.ts";
 import { readError } from "./client_error.ts";
 import type { SseEvent } from "./client_sse.ts";
 
@@ -10,14 +11,14 @@ export interface Turn {
 }
 
 /** What to ask, and how to sample. */
-export interface ChatInput {
+export interface ChatInput extends Readonly<SamplingParams> {
   readonly model: string;
   readonly messages: readonly Turn[];
   readonly maxTokens?: number | undefined;
-  readonly temperature?: number | undefined;
-  readonly topP?: number | undefined;
   readonly seed?: number | undefined;
   readonly stop?: readonly string[] | undefined;
+  /** Goes on after tokens that end an answer; not every endpoint knows it. */
+  readonly ignoreEos?: boolean | undefined;
 }
 
 /** Tokens of one answer. */
@@ -54,8 +55,15 @@ export function chatBody(input: ChatInput): object {
     max_completion_tokens: input.maxTokens,
     temperature: input.temperature,
     top_p: input.topP,
+    top_k: input.topK,
+    min_p: input.minP,
+    repetition_penalty: input.repetitionPenalty,
+    repetition_context_size: input.repetitionContextTokens,
+    presence_penalty: input.presencePenalty,
+    frequency_penalty: input.frequencyPenalty,
     seed: input.seed,
     stop: input.stop?.length ? input.stop : undefined,
+    ignore_eos: input.ignoreEos,
   };
 }
 

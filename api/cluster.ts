@@ -4,8 +4,8 @@ import type { RouteOptions, Router } from "./routes.ts";
 
 const STATE_PREFIX = "/state/";
 
-/** `/node_id`, `/state` and the two probes. */
-export function clusterRoutes(router: Router, { gateway }: RouteOptions): void {
+/** `/node_id`, `/state`, `/metrics` and the two probes. */
+export function clusterRoutes(router: Router, { gateway, metrics }: RouteOptions): void {
   router.get("/node_id", (c) => c.json(gateway.nodeId));
   router.get("/state", (c) => {
     const tables = Object.entries(stateTables(gateway));
@@ -16,6 +16,10 @@ export function clusterRoutes(router: Router, { gateway }: RouteOptions): void {
     const keys = pathname.slice(STATE_PREFIX.length).split("/").filter((key) => key !== "");
     // Split before decoding: an encoded slash belongs to a key, such as a model id.
     return c.json(walk(stateTables(gateway), keys.map(decoded)));
+  });
+  router.get("/metrics", async (c) => {
+    const { text, contentType } = await metrics.render();
+    return c.body(text, 200, { "content-type": contentType });
   });
   router.get("/healthz", (c) => c.json({ status: "ok", version: gateway.version }));
   router.get("/readyz", (c) => {

@@ -1,4 +1,5 @@
 import type { DownloadStatus } from "../core/download.ts";
+import { instanceStats } from "../core/engine_stats.ts";
 import type { Instance } from "../core/instance.ts";
 import type { ModelId, NodeId } from "../core/ids.ts";
 import type { NodeMemory } from "../core/node_info.ts";
@@ -55,6 +56,11 @@ export function stateTables(gateway: Gateway): Readonly<Record<string, () => Jso
     },
     instances: () => externalTags(state.instances),
     instanceRetries: () => externalTags(state.instanceRetries),
+    instanceStats: () => {
+      const stats = gateway.engineStats();
+      const instances = [...state.instances];
+      return fromEntries(instances.map(([id, instance]) => [id, instanceStats(instance, stats)]));
+    },
     runners: () => fromEntries([...state.runners].map(([id, runner]) => [id, runnerOf(runner)])),
     tasks: () => externalTags(state.tasks),
     downloads: () =>

@@ -1,11 +1,13 @@
 import type { Chunk } from "../core/chunk.ts";
 import type { Command, CommandReply } from "../core/commands.ts";
+import type { EngineStats } from "../core/engine_stats.ts";
 import type { Epoch } from "../core/events.ts";
-import type { CommandId, ModelId, NodeId } from "../core/ids.ts";
+import type { CommandId, ModelId, NodeId, RunnerId, TaskId } from "../core/ids.ts";
 import type { ModelCard } from "../core/model_card.ts";
 import type { NodeMemory } from "../core/node_info.ts";
 import type { State } from "../core/state.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
+import type { Span, TraceEntry } from "../core/trace.ts";
 import type { Millis } from "../core/units.ts";
 
 /** A generation that its runner has accepted. */
@@ -19,6 +21,16 @@ export interface Generation {
   readonly chunks: AsyncIterable<Chunk>;
 }
 
+/** The traces of tasks that a node keeps. */
+export interface Traces {
+  /** Newest first. */
+  list(): Promise<readonly TraceEntry[]>;
+  /** Spans in the order of their starts; undefined when the task has none here. */
+  read(taskId: TaskId): Promise<readonly Span[] | undefined>;
+  /** False when there was none. */
+  remove(taskId: TaskId): Promise<boolean>;
+}
+
 /** Whether a node can serve, and if not, why. */
 export type Readiness = { readonly ready: true } | {
   readonly ready: false;
@@ -30,12 +42,15 @@ export type Readiness = { readonly ready: true } | {
 export interface Gateway {
   readonly nodeId: NodeId;
   readonly version: string;
+  readonly traces: Traces;
   /** The state as this node has applied it. */
   state(): State;
   /** The master's epoch; undefined while none is known. */
   epoch(): Epoch | undefined;
   /** Latest values, beside the log. */
   nodeMemory(): ReadonlyMap<NodeId, NodeMemory>;
+  /** How the engines of runners are doing: latest values, beside the log. */
+  engineStats(): ReadonlyMap<RunnerId, EngineStats>;
   /** Whether the node has joined and knows its master. */
   readiness(): Readiness;
   /** Calls `listener` after each change of state, until the returned function is called. */

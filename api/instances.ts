@@ -26,7 +26,7 @@ const PlaceRequest = z.strictObject({
   instance_meta: InstanceMeta.default("MlxRing"),
   min_nodes: PlacementRequest.shape.minNodes,
   node_ids: z.array(NodeId).max(1024).optional(),
-  config: z.preprocess(camelKeys, Config).optional(),
+  config: Config.optional(),
 });
 
 /** The kind of every instance of this version, as a tag around it or as its type. */
@@ -42,7 +42,12 @@ const CreateRequest = z.strictObject({
     .pipe(Instance),
 });
 
-const PLACE_EXAMPLES = { model_id: "MODEL", node_ids: ["NODE_ID"] };
+const PLACE_EXAMPLES = {
+  model_id: "MODEL",
+  node_ids: ["NODE_ID"],
+  config: { contextTokens: 4_096 },
+  "config.samplingDefaults": { temperature: 0 },
+};
 
 /** A whole instance is too much for an example, and a part of one would be refused again. */
 const CREATE_INSTEAD = 'send POST /place_instance {"model_id":"MODEL"} instead';
@@ -66,7 +71,8 @@ export function instanceRoutes(router: Router, options: RouteOptions): void {
   const { gateway, limits, streams } = options;
   router.post("/place_instance", async (c) => {
     const query = parse(PlaceQuery, c.req.query());
-    const body = parse(PlaceRequest, await readJson(c.req.raw, limits), PLACE_EXAMPLES);
+    const json = await readJson(c.req.raw, limits);
+    const body = parse(PlaceRequest, withCamelConfig(json), PLACE_EXAMPLES);
     return await place(c, gateway, body, query);
   });
   router.post("/instance", async (c) => {
@@ -180,7 +186,13 @@ async function* asData(messages: AsyncIterable<object>) {
   for await (const message of messages) yield { data: JSON.stringify(message) };
 }
 
-/** `snake_case` keys as camelCase, at every depth: `config` is read in both (spec §4). */
+/** `config` is read in both casings (spec §4); messages name its fields in ours. */
+function withCamelConfig(json: unknown): unknown {
+  if (typeof json !== "object" || json === null || !("config" in json)) return json;
+  return { ...json, config: camelKeys(json.config) };
+}
+
+/** `snake_case` keys as camelCase, at every depth. */
 function camelKeys(value: unknown): unknown {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
   return Object.fromEntries(

@@ -1,6 +1,7 @@
 import type { Context, Hono } from "hono";
 import type { BodyLimits } from "./body.ts";
 import type { Gateway } from "./gateway.ts";
+import type { Metrics } from "./metrics/metrics.ts";
 import type { SseOptions } from "./sse.ts";
 
 /** What the server knows of a request beside the request itself. */
@@ -22,6 +23,7 @@ export type RouteContext = Context<RouteEnv>;
 /** What every group of routes is given. */
 export interface RouteOptions {
   readonly gateway: Gateway;
+  readonly metrics: Metrics;
   readonly limits: BodyLimits;
   /** How streams are kept (`api/sse.ts`). */
   readonly streams: Pick<SseOptions, "keepAliveMs" | "stallMs">;

@@ -1,4 +1,5 @@
 import { Hono } from "hono";
+import { matchedRoutes } from "hono/route";
 import { AppError } from "../core/errors.ts";
 import { BODY_BYTES_MAX, BODY_TIMEOUT_MS } from "./body.ts";
 import { chatRoutes } from "./chat.ts";
@@ -7,9 +8,11 @@ import { errorResponse } from "./errors.ts";
 import type { Gateway } from "./gateway.ts";
 import { guard, type GuardOptions, requireUsableKey } from "./guard.ts";
 import { instanceRoutes } from "./instances.ts";
+import { Metrics } from "./metrics/metrics.ts";
 import { modelRoutes } from "./models.ts";
 import { type ConnectionLimits, connectionLimits, HttpListener, type OnCrowded } from "./listen.ts";
-import type { RouteEnv, Router } from "./routes.ts";
+import type { RouteContext, RouteEnv, Router } from "./routes.ts";
+import { traceRoutes } from "./traces.ts";
 
 /** How the API is guarded and limited. */
 export interface ApiOptions extends GuardOptions {
@@ -21,6 +24,8 @@ export interface ApiOptions extends GuardOptions {
   readonly onRequest?: ((record: RequestRecord) => void) | undefined;
   /** Told of every defect of ours, with its stack; the client gets a 500 without one. */
   readonly onDefect?: ((error: unknown, route: string) => void) | undefined;
+  /** What `/metrics` shows; absent: what this server counts from now on. */
+  readonly metrics?: Metrics | undefined;
 }
 
 /** One request, for a log. */
@@ -43,13 +48,16 @@ const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"];
 export function createApp(gateway: Gateway, options: ApiOptions = {}): Router {
   if (options.apiKey !== undefined) requireUsableKey(options.apiKey);
   const app: Router = new Hono<RouteEnv>();
+  const metrics = options.metrics ?? new Metrics(gateway);
   app.use(async (c, next) => {
+    metrics.requests.began();
     const requestId = gateway.newId();
     // A steady clock: the node's may be set while the request is answered.
     const startedAt = performance.now();
     await next();
     c.res.headers.set(REQUEST_ID_HEADER, requestId);
     const { method, path } = c.req;
+    metrics.requests.answered({ method, route: routeOf(c), status: c.res.status });
     const ms = Math.round(performance.now() - startedAt);
     options.onRequest?.({ requestId, method, path, status: c.res.status, ms });
   });
@@ -59,7 +67,7 @@ export function createApp(gateway: Gateway, options: ApiOptions = {}): Router {
     // Clients poll; one that caches what it polls fills a disk (spec §1, caching headers).
     if (!c.res.headers.has("cache-control")) c.res.headers.set("cache-control", "no-store");
   });
-  const routes = routesOver(gateway, options);
+  const routes = routesOver(gateway, { ...options, metrics });
   app.route("/", routes);
   app.notFound((c) => unknownRoute(routes, c.req.method, c.req.path));
   app.onError((error, c) => {
@@ -69,10 +77,19 @@ export function createApp(gateway: Gateway, options: ApiOptions = {}): Router {
   return app;
 }
 
-function routesOver(gateway: Gateway, options: ApiOptions): Router {
+/** The pattern of the route that answers: the first, but for what every request passes. */
+function routeOf(c: RouteContext): string | undefined {
+  return matchedRoutes(c).find(({ path }) => path !== "/*")?.path;
+}
+
+function routesOver(
+  gateway: Gateway,
+  { metrics, ...options }: ApiOptions & { readonly metrics: Metrics },
+): Router {
   const routes: Router = new Hono<RouteEnv>();
   const shared = {
     gateway,
+    metrics,
     limits: {
       bytesMax: options.bodyBytesMax ?? BODY_BYTES_MAX,
       timeoutMs: options.bodyTimeoutMs ?? BODY_TIMEOUT_MS,
@@ -84,6 +101,7 @@ function routesOver(gateway: Gateway, options: ApiOptions): Router {
   modelRoutes(routes, shared);
   instanceRoutes(routes, shared);
   chatRoutes(routes, shared);
+  traceRoutes(routes, shared);
   return routes;
 }
 
@@ -131,12 +149,17 @@ export interface ListenOptions extends ApiOptions {
  * @throws {AppError} `conflict` when the port is taken, `usage` when the address is not ours.
  */
 export async function serveApi(gateway: Gateway, options: ListenOptions): Promise<ApiServer> {
-  const app = createApp(gateway, options);
+  const metrics = options.metrics ?? new Metrics(gateway);
+  const app = createApp(gateway, { ...options, metrics });
   const { hostname, signal, onCrowded = () => {} } = options;
   const limits = { ...await connectionLimits(), ...options.connections };
   const listener = listenOn(hostname, options.port);
   const server = new HttpListener(app, listener, { limits, onCrowded });
-  const close = () => server.close();
+  const unwatch = metrics.process.watchEventLoop();
+  const close = () => {
+    unwatch();
+    server.close();
+  };
   signal.addEventListener("abort", close, { once: true });
   if (signal.aborted) close();
   const { port } = listener.addr as Deno.NetAddr;

@@ -9,9 +9,7 @@
  * One JSON object on stdout (`engine_report.ts`), progress and a table of ratios on stderr. `--write`
  * also keeps the object in `bench/results/` and writes `docs/performance.md` anew.
  */
-import { basename, join } from "node:path";
-import { modelCardFromGguf } from "../core/gguf.ts";
-import { ModelId } from "../core/ids.ts";
+import { join } from "node:path";
 import { RUNNER_V8_FLAGS } from "../core/runner_heap.ts";
 import type { BoundModel } from "../engines/engine.ts";
 import { readGgufHeader } from "../engines/text/gguf_file.ts";
@@ -27,17 +25,17 @@ import {
   weightSizes,
 } from "./engine_report.ts";
 import { thisMachine } from "./machine.ts";
+import { bindModel } from "./open_model.ts";
 import { llamaBatchedBench, llamaBench, type LlamaBenchOptions } from "./peers/llama_bench.ts";
 import { llamaCpp } from "./peers/llama_cpp.ts";
 import { ENGINE_PATHS, keepReport } from "./performance_page.ts";
-import { busyPercent, QUIET_PERCENT_MAX } from "./process_usage.ts";
 import { compileReadLoop, type ReadLoop } from "./read_loop.ts";
 import { alternate } from "./rounds.ts";
 import {
   defaultModel,
-  LOOK_MS,
   modelReport,
   note,
+  quietMoment,
   ROOT,
   runBenchmark,
   type Setting,
@@ -48,9 +46,6 @@ import { SYNTHETIC_500M, writeSyntheticModel } from "./synthetic_model.ts";
 
 /** Tokens of a short prompt, yet enough to ask for an answer that runs on until it is cut. */
 const SHORT_PROMPT_TOKENS = 64;
-
-/** Looks at a busy machine before a turn begins all the same: a minute. */
-const LOOKS_MAX = 60_000 / LOOK_MS;
 
 /** What the turns need. */
 interface Rig {
@@ -75,7 +70,7 @@ async function engineBench(options: EngineOptions, setting: Setting): Promise<En
   const readLoop = await compileReadLoop({ run, folder: scratch, logPath: join(logs, "loop.log") });
   const path = await modelPath(options, setting);
   const model = { ...await modelReport(path), ...weightSizes(readGgufHeader(path)) };
-  const rig = { options, setting, model, bound: bind(path, model.bytes), program, readLoop };
+  const rig = { options, setting, model, bound: bindModel(path, model.bytes), program, readLoop };
   const rounds = await play(rig);
   const { pp, tg, concurrency, threads } = options;
   return {
@@ -102,20 +97,6 @@ async function modelPath({ model }: EngineOptions, setting: Setting): Promise<st
   return path;
 }
 
-/** The whole model, as a node binds it to a runner. */
-function bind(path: string, fileBytes: number): BoundModel {
-  const file = basename(path);
-  const modelId = ModelId.parse(`local/${file}`);
-  const modelCard = modelCardFromGguf(readGgufHeader(path), { modelId, file, fileBytes });
-  const { nLayers } = modelCard;
-  const ranks = { deviceRank: 0, worldSize: 1, startLayer: 0, endLayer: nLayers, nLayers };
-  return {
-    shard: { type: "PipelineShardMetadata", modelCard, ...ranks },
-    modelPath: path,
-    config: {},
-  };
-}
-
 /** All turns, round by round. */
 async function play(rig: Rig): Promise<EngineRound[]> {
   const { options, setting, model, readLoop } = rig;
@@ -137,15 +118,6 @@ async function play(rig: Rig): Promise<EngineRound[]> {
     });
   });
   return rounds;
-}
-
-/** Waits until others leave the machine alone; gives what they use of it in the end, in percent. */
-async function quietMoment(signal: AbortSignal): Promise<number | null> {
-  let busy = await busyPercent(LOOK_MS, signal);
-  for (let look = 1; look < LOOKS_MAX && busy !== null && busy > QUIET_PERCENT_MAX; look++) {
-    busy = await busyPercent(LOOK_MS, signal);
-  }
-  return busy;
 }
 
 /** Sequences at once are measured with the most threads. */

@@ -1,8 +1,7 @@
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
-import { AppError } from "../core/errors.ts";
+import { choiceFlag, numberFlag, numberListFlag, readFlags } from "./flags.ts";
 import { INSTRUCTIONS, type Instructions } from "./peers/llama_cpp.ts";
-import { numberFlag, numberListFlag } from "./suite_options.ts";
 import { SYNTHETIC_500M } from "./synthetic_model.ts";
 
 /** What `deno task bench:engine` was asked for. */
@@ -54,17 +53,13 @@ export function commandOf(options: EngineOptions): string {
 }
 
 function instructionsOf(wanted: string): Instructions {
-  const found = INSTRUCTIONS.find((one) => one === wanted);
-  if (found) return found;
-  const needed = `${INSTRUCTIONS.join(" or ")} needed`;
-  throw new AppError("usage", `Cannot use --instructions "${wanted}": ${needed}`, {
-    hint: "as in --instructions avx2",
-  });
+  const hint = "as in --instructions avx2";
+  return choiceFlag("instructions", wanted, { choices: INSTRUCTIONS, hint });
 }
 
 function valuesOf(args: readonly string[], cores: number) {
-  try {
-    return parseArgs({
+  const parse = () =>
+    parseArgs({
       args: [...args],
       options: {
         model: { type: "string" },
@@ -78,11 +73,6 @@ function valuesOf(args: readonly string[], cores: number) {
         write: { type: "boolean", default: false },
       },
     }).values;
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new AppError("usage", `Cannot read the flags: ${reason}`, {
-      hint: `as in --model ${SYNTHETIC_500M.name} --rounds 3 --threads 1,2 --concurrency 4,8`,
-      cause,
-    });
-  }
+  const { name } = SYNTHETIC_500M;
+  return readFlags(parse, `as in --model ${name} --rounds 3 --threads 1,2 --concurrency 4,8`);
 }

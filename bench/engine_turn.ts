@@ -6,13 +6,11 @@
 import type { GenerationStats } from "../core/chunk.ts";
 import { AppError, toAppError } from "../core/errors.ts";
 import { TaskId } from "../core/ids.ts";
-import { type Decoder, decoderOf, usesCpuKernels } from "../engines/decoder.ts";
+import { usesCpuKernels } from "../engines/decoder.ts";
 import type { BoundModel, Engine, EngineResponse, GenerationTask } from "../engines/engine.ts";
-import { openCheckpoint } from "../engines/mlx/checkpoint.ts";
-import { loadWeights } from "../engines/mlx/loader.ts";
-import { buildModel } from "../engines/models/mod.ts";
 import { TextBuilder } from "../engines/text_builder.ts";
 import type { EngineFigures, EngineTask, LoadFigures } from "./engine_report.ts";
+import { anyIds, type OpenModel, openModel } from "./open_model.ts";
 import { usageOf } from "./process_usage.ts";
 import { promptText, sizePrompt } from "./prompt.ts";
 
@@ -138,29 +136,23 @@ function notMeasured(found: string): AppError {
 /** Several sequences in each step, which the decoder can do and the engine does not yet. */
 async function measureAtOnce({ model, concurrency, tg, shortPp }: EngineTask) {
   if (concurrency.length === 0) return [];
-  const checkpoint = openCheckpoint(model.modelPath);
-  const loading = loadWeights(checkpoint, model.shard.nLayers);
-  let part = loading.next();
-  while (!part.done) part = loading.next();
-  using weights = part.value;
-  const built = buildModel(checkpoint.config, weights);
-  using decoder = decoderOf(built, weights.isPacked);
+  using opened = openModel(model);
   const figures: EngineFigures["atOnce"][number][] = [];
   for (const count of concurrency) {
-    const options = { count, tg, shortPp, vocabSize: built.vocabSize };
-    figures.push({ concurrency: count, tokensPerSecond: await decodeAtOnce(decoder, options) });
+    const tokensPerSecond = await decodeAtOnce(opened, { count, tg, shortPp });
+    figures.push({ concurrency: count, tokensPerSecond });
   }
   return figures;
 }
 
 async function decodeAtOnce(
-  decoder: Decoder,
-  { count, tg, shortPp, vocabSize }: Record<"count" | "tg" | "shortPp" | "vocabSize", number>,
+  { decoder, vocabSize }: OpenModel,
+  { count, tg, shortPp }: Record<"count" | "tg" | "shortPp", number>,
 ): Promise<number> {
   using caches = new DisposableStack();
   const sequences = Array.from({ length: count }, (_, sequence) => ({
     cache: caches.use(decoder.makeCache()),
-    ids: Array.from({ length: shortPp }, (_, at) => (sequence * 7919 + at) % vocabSize),
+    ids: anyIds(shortPp, { serial: sequence, vocabSize }),
   }));
   let last: number[] = [];
   for (const sequence of sequences) {

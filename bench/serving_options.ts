@@ -1,7 +1,7 @@
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
 import { AppError } from "../core/errors.ts";
-import { numberFlag, numberListFlag } from "./suite_options.ts";
+import { numberFlag, numberListFlag } from "./flags.ts";
 
 /** What `deno task bench:serving` was asked for. */
 export interface ServingOptions {

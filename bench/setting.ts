@@ -3,6 +3,7 @@ import { basename, join } from "node:path";
 import { directories } from "../core/directories.ts";
 import { AppError, ERRORS, toAppError } from "../core/errors.ts";
 import config from "../deno.json" with { type: "json" };
+import { busyPercent, QUIET_PERCENT_MAX } from "./process_usage.ts";
 import { Processes } from "./processes.ts";
 import type { ModelReport, SuiteReport } from "./suite_report.ts";
 
@@ -28,6 +29,18 @@ export function note(line: string): void {
 
 /** For how long the machine is looked at before a turn. */
 export const LOOK_MS = 500;
+
+/** Looks at a busy machine before a turn begins all the same: a minute. */
+const LOOKS_MAX = 60_000 / LOOK_MS;
+
+/** Waits until others leave the machine alone; gives what they use of it in the end, in percent. */
+export async function quietMoment(signal: AbortSignal): Promise<number | null> {
+  let busy = await busyPercent(LOOK_MS, signal);
+  for (let look = 1; look < LOOKS_MAX && busy !== null && busy > QUIET_PERCENT_MAX; look++) {
+    busy = await busyPercent(LOOK_MS, signal);
+  }
+  return busy;
+}
 
 /**
  * Runs a benchmark and ends this process with the exit code that it gives, or with that of its

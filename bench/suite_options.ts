@@ -1,6 +1,6 @@
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
-import { AppError } from "../core/errors.ts";
+import { choiceFlag, numberFlag, numberListFlag, readFlags } from "./flags.ts";
 import { PEER_NAMES, type PeerName } from "./peers/peer.ts";
 
 /** What `deno task bench` was asked for. */
@@ -22,8 +22,6 @@ export interface SuiteOptions {
   /** Whether the result is kept and the page written. */
   readonly write: boolean;
 }
-
-const NUMBER_MAX = 1_000_000;
 
 /** Defaults that a CPU without fast kernels gets through in some minutes. */
 const DEFAULTS = { rounds: 3, warmup: 1, pp: 64, tg: 16, starts: 7, idle: 20 } as const;
@@ -64,8 +62,8 @@ export function commandOf(options: SuiteOptions): string {
 }
 
 function valuesOf(args: readonly string[], cores: number) {
-  try {
-    return parseArgs({
+  const parse = () =>
+    parseArgs({
       args: [...args],
       options: {
         peer: { type: "string", multiple: true, default: [] },
@@ -82,34 +80,10 @@ function valuesOf(args: readonly string[], cores: number) {
         write: { type: "boolean", default: false },
       },
     }).values;
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new AppError("usage", `Cannot read the flags: ${reason}`, {
-      hint: "docs/performance.md shows a command with its flags",
-      cause,
-    });
-  }
+  return readFlags(parse, "docs/performance.md shows a command with its flags");
 }
 
 function peerNamed(name: string): PeerName {
-  const found = PEER_NAMES.find((one) => one === name);
-  if (found) return found;
-  throw new AppError("usage", `Cannot use --peer "${name}": ${PEER_NAMES.join(" or ")} needed`, {
-    hint: "give --peer once for each: --peer mlx-lm --peer llama.cpp",
-  });
-}
-
-/** The numbers from 1 on of a flag such as `1,4`, each once. @throws {AppError} `usage`. */
-export function numberListFlag(flag: string, words: string): number[] {
-  return [...new Set(words.split(",").map((one) => numberFlag(flag, one, 1)))];
-}
-
-/** The whole number of a flag, `min` at least. @throws {AppError} `usage`. */
-export function numberFlag(flag: string, word: string, min: number): number {
-  const value = /^\d+$/.test(word) ? Number(word) : NaN;
-  if (value >= min && value <= NUMBER_MAX) return value;
-  const needed = `a whole number from ${min} to ${NUMBER_MAX} needed`;
-  throw new AppError("usage", `Cannot use --${flag} "${word}": ${needed}`, {
-    hint: `as in --${flag} ${Math.max(min, 4)}`,
-  });
+  const hint = "give --peer once for each: --peer mlx-lm --peer llama.cpp";
+  return choiceFlag("peer", name, { choices: PEER_NAMES, hint });
 }

@@ -1,4 +1,5 @@
 import type { GgufHeader, GgufValue } from "../core/gguf.ts";
+import { GgufStrings } from "../core/gguf_strings.ts";
 import {
   aligned,
   ggufHead,
@@ -64,7 +65,7 @@ async function writeAll(file: Deno.FsFile, bytes: Uint8Array): Promise<void> {
 
 function vocabularySize({ metadata }: GgufHeader): number {
   const tokens = metadata.get("tokenizer.ggml.tokens");
-  return Array.isArray(tokens) ? tokens.length : 0;
+  return tokens instanceof GgufStrings ? tokens.length : 0;
 }
 
 /** Source of the keys: ggml's gguf.md, and llama.cpp's llama-arch.cpp (2026-06). */
@@ -99,7 +100,7 @@ function written(key: string, value: GgufValue): GgufWritten {
   if (typeof value === "string") return { string: value };
   if (typeof value === "boolean") return { bool: value };
   if (typeof value === "number") return { u32: value };
-  if (value.every((one) => typeof one === "string")) return { strings: value };
+  if (value instanceof GgufStrings) return { strings: value.toArray() };
   const numbers = value.map(Number);
   return key.endsWith(".scores") ? { f32s: numbers } : { i32s: numbers };
 }

@@ -9,6 +9,7 @@ import {
   stepTable,
 } from "../bench/report.ts";
 import { AppError, type ErrorCode, toAppError } from "../core/errors.ts";
+import { benchAsk } from "./bench_ask.ts";
 import { BenchJson } from "./bench_json.ts";
 import { defineCommand } from "./command.ts";
 import { type BenchTarget, benchTarget } from "./bench_target.ts";
@@ -83,10 +84,12 @@ export const bench = defineCommand({
     const { model } = target;
     const timeoutMs = args.timeout * 1_000;
     const measured = await measure(settings, {
-      ask: ({ prompt, maxTokens }) => {
-        const messages = [{ role: "user" as const, content: prompt }];
-        return client.chat({ model, messages, maxTokens, temperature: 0 }, { timeoutMs });
-      },
+      ask: benchAsk(client, {
+        model,
+        timeoutMs,
+        isExo: target.nodes !== null,
+        onRefused: () => out.note("The endpoint refuses ignore_eos: answers may end before --tg"),
+      }),
       clock: performance,
       recover: () => target.recover(),
       onProgress: (progress) => out.progress(progress),

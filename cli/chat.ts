@@ -19,7 +19,7 @@ const HELP = [
 export interface ChatOptions {
   readonly model: string;
   readonly system: string | undefined;
-  readonly sampling: Omit<ChatInput, "model" | "messages">;
+  readonly options: Omit<ChatInput, "model" | "messages">;
   /** The API under a signal of its own, so that one answer can be stopped. */
   readonly connect: (signal: AbortSignal) => ApiClient;
 }
@@ -77,14 +77,14 @@ class Conversation {
    * @throws {AppError} when the node is gone or the user ends the command.
    */
   async say(content: string, keyboard: Keyboard): Promise<void> {
-    const { model, sampling, connect } = this.#options;
+    const { model, options, connect } = this.#options;
     const messages: readonly Turn[] = [...this.#turns, { role: "user", content }];
     const stop = new AbortController();
     using _ctrlC = keyboard.onInterrupt(() => stop.abort());
     const client = connect(AbortSignal.any([this.#io.signal, stop.signal]));
     const heard = { text: "" };
     try {
-      await showAnswer(overheard(client.chat({ model, messages, ...sampling }), heard), this.#out);
+      await showAnswer(overheard(client.chat({ model, messages, ...options }), heard), this.#out);
     } catch (error) {
       this.#recover(error, stop.signal, heard.text);
     }

@@ -33,6 +33,7 @@ A node, however it is started, also reads these variables; one that it cannot us
 | \`EXO_PREFIX_CACHE_BYTES\` | Most of them that are kept for requests to come; 0: none (default: what no request needs) |
 | \`EXO_MAX_CONCURRENT_REQUESTS\` | Requests that an engine computes at once, unless the instance says otherwise (default: 16) |
 | \`EXO_MODEL_LOAD_TIMEOUT\` | Seconds until a model that does not load is ended; 0: never (default: by its size) |
+| \`EXO_TRACING_ENABLED\` | \`true\`: the node keeps a trace of each task, \`GET /v1/traces\` (default: none) |
 | \`OVERRIDE_MEMORY_MB\` | MiB of memory that this machine is said to have (default: what it has) |
 `;
 
@@ -53,15 +54,20 @@ function sectionsOf(entry: Command | CommandGroup): string[] {
 function sectionOf(command: Command, prefix: string): string {
   const { name, summary, description, examples, flags, positionals } = command;
   const places = positionals.map(placeholder).map((place) => ` ${place}`).join("");
-  const own = flags.map((flag) => [flagText(flag), helpOf(flag)] as const);
+  const grouped = Map.groupBy(flags, ({ group }) => group);
+  const rowsOf = (group: string | undefined) =>
+    (grouped.get(group) ?? []).map((flag) => [flagText(flag), helpOf(flag)] as const);
+  const groups = [...grouped.keys()].flatMap((group) => group ?? []);
   const common = commonFlags(command).map(({ flags, description }) =>
     [flags, description] as const
   );
   const rows = [
     ...positionals.map((place) => [placeholder(place), helpOf(place)] as const),
-    ...own,
+    ...rowsOf(undefined),
     ...common,
   ];
+  const row = ([left, right]: readonly [string, string]) =>
+    `| \`${cell(left)}\` | ${cell(right)} |`;
   return [
     `## exo ${prefix}${name}`,
     "",
@@ -73,7 +79,8 @@ function sectionOf(command: Command, prefix: string): string {
     "",
     "| Argument | Meaning |",
     "|---|---|",
-    ...rows.map(([left, right]) => `| \`${cell(left)}\` | ${cell(right)} |`),
+    ...rows.map(row),
+    ...groups.flatMap((group) => [`| **${group}** | |`, ...rowsOf(group).map(row)]),
     "",
     "Examples:",
     "",

@@ -1,5 +1,6 @@
 import { engineLimits } from "../core/engine_limits.ts";
 import { AppError } from "../core/errors.ts";
+import { asksForTraces } from "../core/trace.ts";
 import { MIB } from "../core/units.ts";
 import type { Io } from "./io.ts";
 
@@ -21,6 +22,7 @@ export interface NodeEnvironment {
 export function nodeEnvironment(env: Io["env"]): NodeEnvironment {
   // Read by its runners; what they could not use is said before there are any.
   engineLimits((name) => env[name]);
+  requireTracing(env);
   return { loadTimeoutMs: loadTimeoutMs(env), memoryBytes: memoryBytes(env) };
 }
 
@@ -34,6 +36,15 @@ function loadTimeoutMs({ EXO_MODEL_LOAD_TIMEOUT: seconds }: Io["env"]): number |
   const needed = `seconds from 0 (no limit) to ${LOAD_TIMEOUT_SECONDS_MAX} needed`;
   throw new AppError("usage", `Cannot use EXO_MODEL_LOAD_TIMEOUT="${seconds}": ${needed}`, {
     hint: "unset it for a limit by the size of the model",
+  });
+}
+
+/** `EXO_TRACING_ENABLED`, which runners read: here is somebody who hears of a slip. */
+function requireTracing({ EXO_TRACING_ENABLED: value }: Io["env"]): void {
+  if (asksForTraces(value) !== undefined) return;
+  const message = `Cannot use EXO_TRACING_ENABLED="${value}": true or false needed`;
+  throw new AppError("usage", message, {
+    hint: "set EXO_TRACING_ENABLED=true for a trace of each task, or unset it for none",
   });
 }
 

@@ -9,6 +9,8 @@ declare module "zod" {
     value?: string;
     /** Environment variable that counts when the flag is absent. */
     env?: string;
+    /** Heading in the help under which the flag stands. */
+    group?: string;
   }
 }
 
@@ -27,6 +29,8 @@ export interface Flag {
   readonly short: string | undefined;
   readonly value: string;
   readonly env: string | undefined;
+  /** Heading in the help; undefined for the flags that need none. */
+  readonly group: string | undefined;
 }
 
 interface Property {
@@ -38,6 +42,7 @@ interface Property {
   short?: string;
   value?: string;
   env?: string;
+  group?: string;
 }
 
 /** The arguments that a schema describes, in its order. */
@@ -70,6 +75,7 @@ function flagOf(key: string, property: Property, isRequired: boolean): Flag {
     short: property.short,
     value: property.value ?? (kind === "number" ? "N" : choices.join("|") || kebab.toUpperCase()),
     env: property.env,
+    group: property.group,
   };
 }
 

@@ -1,4 +1,5 @@
 import { rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { type ApiServer, checkAddress, type RequestRecord, serveApi } from "../api/server.ts";
 import { isLoopback } from "../api/guard.ts";
@@ -60,6 +61,8 @@ export async function startHost(options: HostOptions, io: Io): Promise<Host> {
     name: options.name,
     deviceFile: libraryPath === undefined ? undefined : deviceFileOf(libraryPath),
     launch: runnerLaunch(io.env, libraryPath),
+    // A node on a data directory of its own keeps them there, as its log.
+    tracesDir: join(options.dataDir ?? homes.cache, "traces"),
     ...environment,
   });
   const closing = new AbortController();

@@ -1,6 +1,13 @@
 import { z } from "zod";
 import { defineCommand, defineGroup } from "./command.ts";
 import {
+  CONFIG_FLAGS,
+  ConfigJson,
+  configOf,
+  configWords,
+  samplingWords,
+} from "./instance_config.ts";
+import {
   follow,
   InstanceSummary,
   statusWords,
@@ -8,6 +15,7 @@ import {
   summarize,
   untagged,
 } from "./instance_view.ts";
+import { statsLines } from "./instance_stats.ts";
 import { table } from "./output.ts";
 import { suggesting } from "./suggest.ts";
 
@@ -32,14 +40,13 @@ const create = defineCommand({
   example: [
     "instance create smollm2 --wait",
     "instance create smollm2 --context 4096 --json",
+    "instance create smollm2 --temperature 0 --max-concurrent-requests 4",
   ],
   positionals: ["model"],
   args: z.object({
     model: z.string().min(1).describe("Model id, or a prefix that no other model shares"),
     wait: z.boolean().default(false).describe("Wait until the instance is ready"),
     timeout,
-    context: z.number().int().min(1).optional()
-      .describe("Longest prompt plus answer, in tokens").meta({ value: "TOKENS" }),
     node: z.array(z.string().min(1)).default([])
       .describe("Node that the instance must contain; may be repeated").meta({ value: "ID" }),
     minNodes: z.number().int().min(1).default(1).describe("Fewest nodes to use"),
@@ -47,6 +54,7 @@ const create = defineCommand({
       .describe("How layers are divided over nodes"),
     transport: z.enum(["ring", "jaccl"]).default("ring")
       .describe("How the ranks talk to each other"),
+    ...CONFIG_FLAGS,
   }),
   json: z.strictObject({ instanceId: INSTANCE_ID }),
   async run({ args, client, out }) {
@@ -56,7 +64,7 @@ const create = defineCommand({
       instanceMeta: TRANSPORT[args.transport],
       minNodes: args.minNodes,
       nodeIds: args.node.length > 0 ? args.node : undefined,
-      config: args.context === undefined ? undefined : { contextTokens: args.context },
+      config: configOf(args),
     });
     const { instanceId, modelId } = await suggesting(client, args.model, placed);
     if (args.wait) {
@@ -95,6 +103,7 @@ const show = defineCommand({
   positionals: ["id"],
   args: z.object({ id }),
   json: InstanceSummary.extend({
+    config: ConfigJson.optional().describe("What it was told when it was created"),
     instance: z.record(z.string(), z.unknown()).readonly()
       .describe("All of it, as `GET /instance/ID` of the API shows it"),
   }),
@@ -103,14 +112,20 @@ const show = defineCommand({
     const instance = untagged(tagged);
     if (!instance) return 1;
     const summary = summarize(instance, await client.state());
+    const { config = {} } = instance;
+    const [told, sampling] = [configWords(config), samplingWords(config)];
     const lines = [
       `instance  ${summary.instanceId}`,
       `model     ${summary.modelId}`,
       `status    ${statusWords(summary)}`,
       `nodes     ${summary.nodeIds.join(", ")}`,
+      ...(told === "" ? [] : [`config    ${told}`]),
+      ...(sampling === "" ? [] : [`sampling  ${sampling}`]),
       ...(summary.lastError === undefined ? [] : [`error     ${summary.lastError}`]),
+      ...statsLines(summary.stats),
     ];
-    out.result({ ...summary, instance: tagged }, lines.join("\n"));
+    const json = { ...summary, ...(instance.config ? { config } : {}), instance: tagged };
+    out.result(json, lines.join("\n"));
     return 0;
   },
 });

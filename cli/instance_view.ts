@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { InstanceView, StateView, TaggedInstance } from "../api/client.ts";
 import type { WaitMessage, WaitPhase } from "../api/instance_wait.ts";
+import { StatsView, statsView } from "./instance_stats.ts";
 import type { Output } from "./output.ts";
 
 /** How far a runner is, by its tag; the instance is as far as the last of its runners. */
@@ -32,6 +33,7 @@ export const InstanceSummary = z.strictObject({
   totalLayers: z.number().int().optional().describe("Layers in all, while it loads"),
   nodeIds: z.array(z.string()).readonly().describe("Nodes that it spans"),
   lastError: z.string().optional().describe("Why its last attempt failed, while it is tried again"),
+  stats: StatsView.optional().describe("How its engine is doing, once it has told"),
 });
 export type InstanceSummary = z.infer<typeof InstanceSummary>;
 
@@ -48,12 +50,14 @@ export function summarize(instance: InstanceView, state: StateView): InstanceSum
   const { status } = standing;
   // Once it serves again, why it failed is history.
   const isServing = status === "ready" || status === "running";
+  const stats = state.instanceStats[instance.instanceId];
   return {
     instanceId: instance.instanceId,
     modelId,
     ...standing,
     nodeIds: Object.keys(nodeToRunner),
     ...(retry && !isServing ? { lastError: retry.lastError } : {}),
+    ...(stats && isServing ? { stats: statsView(stats) } : {}),
   };
 }
 

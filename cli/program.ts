@@ -177,6 +177,7 @@ function optionOf(flag: Flag): Option {
   const value = flag.kind === "boolean" ? "" : ` <${flag.value}>`;
   const option = new Option(`${short}${spelled(flag)}${value}`, helpOf(flag));
   if (flag.isRequired) option.makeOptionMandatory();
+  if (flag.group) option.helpGroup(flag.group);
   if (!flag.isList) return option;
   return option.argParser((value: string, before: string[] = []) => [...before, value]);
 }

@@ -8,6 +8,7 @@ import type { Io } from "./io.ts";
 import type { Output } from "./output.ts";
 import { reachNode } from "./reach_node.ts";
 import { readyModel } from "./ready_model.ts";
+import { SAMPLING_FLAGS, samplingOf } from "./sampling_flags.ts";
 
 /** Silence of a piped stdin after which people are told what is waited for. */
 const STDIN_NOTE_MS = 2_000;
@@ -36,14 +37,11 @@ export const run = defineCommand({
       value: "TEXT",
     }),
     maxTokens: z.number().int().min(1).optional().describe("Most tokens of the answer"),
-    temperature: z.number().min(0).max(2).optional()
-      .describe("0 takes the most likely token, higher values vary more"),
-    topP: z.number().min(0).max(1).optional()
-      .describe("Share of the probability that tokens are drawn from"),
     seed: z.number().int().optional().describe("Makes an answer repeatable"),
     stop: z.array(z.string().min(1)).default([])
       .describe("Text that ends the answer; may be repeated").meta({ value: "TEXT" }),
     start: z.boolean().default(true).describe("Start no node when none runs"),
+    ...SAMPLING_FLAGS,
   }),
   json: Answer,
   async run(context) {
@@ -52,14 +50,14 @@ export const run = defineCommand({
     const prompt = isChat ? "" : await promptOf(args.prompt, io, out);
     await using node = await reachNode(context, { mayStart: args.start });
     const model = await readyModel(node, args.model, context);
-    const { system, maxTokens, temperature, topP, seed, stop } = args;
-    const sampling = { maxTokens, temperature, topP, seed, stop };
-    if (isChat) return await chat({ model, system, sampling, connect: node.connect }, context);
+    const { system, maxTokens, seed, stop } = args;
+    const options = { maxTokens, seed, stop, ...samplingOf(args) };
+    if (isChat) return await chat({ model, system, options, connect: node.connect }, context);
     const messages: Turn[] = [
       ...(system ? [{ role: "system" as const, content: system }] : []),
       { role: "user", content: prompt },
     ];
-    const answer = await showAnswer(node.client.chat({ model, messages, ...sampling }), out);
+    const answer = await showAnswer(node.client.chat({ model, messages, ...options }), out);
     const { ttftMs, tokensPerSecond } = answer;
     const speed = tokensPerSecond === null ? "" : `, then ${tokensPerSecond.toFixed(1)} tok/s`;
     const first = ttftMs === null ? "No text" : `First token after ${Math.round(ttftMs)} ms`;

@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { StateView } from "../api/client.ts";
 import { formatBytes } from "../core/units.ts";
 import { defineCommand } from "./command.ts";
+import { STATS_HEAD, statsCells } from "./instance_stats.ts";
 import { InstanceSummary, statusWords, summaries } from "./instance_view.ts";
 import { table } from "./output.ts";
 
@@ -85,14 +86,21 @@ function words({ nodes, instances, tasks }: View): string {
       : `${formatBytes(node.ramAvailableBytes)} free of ${formatBytes(node.ramTotalBytes)}`,
   ]);
   const instanceRows = instances.map((instance) => {
-    const { instanceId, modelId, lastError } = instance;
-    const status = statusWords(instance);
-    return [instanceId, modelId, lastError === undefined ? status : `${status}: ${lastError}`];
+    const { instanceId, modelId, lastError, stats } = instance;
+    return [instanceId, modelId, statusWords(instance), ...statsCells(stats), lastError ?? ""];
   });
+  const instanceHead = ["INSTANCE", "MODEL", "STATUS", ...STATS_HEAD, "LAST ERROR"];
+  // The widest of all, for which there is mostly nothing to say.
+  const hasError = instances.some(({ lastError }) => lastError !== undefined);
+  const columns = hasError ? instanceHead.length : instanceHead.length - 1;
   const taskRows = tasks.map(({ taskId, modelId, status }) => [taskId, modelId, status]);
   return [
     section(["NODE", "NAME", "BACKENDS", "MEMORY"], nodeRows, "No nodes"),
-    section(["INSTANCE", "MODEL", "STATUS"], instanceRows, "No instances"),
+    section(
+      instanceHead.slice(0, columns),
+      instanceRows.map((row) => row.slice(0, columns)),
+      "No instances",
+    ),
     section(["TASK", "MODEL", "STATUS"], taskRows, "No tasks"),
   ].join("\n\n");
 }

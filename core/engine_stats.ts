@@ -1,9 +1,12 @@
 import { z } from "zod";
+import type { RunnerId } from "./ids.ts";
+import { type Instance, runnersOf } from "./instance.ts";
 
 const count = z.number().int().min(0);
+const rate = z.number().min(0);
 
-/** How the engine of a runner is doing: a latest value, never in the log. Totals are since its start. */
-export const EngineStats = z.object({
+/** What an engine counts; totals are since its start, without the warm-up. */
+export const EngineCounters = z.object({
   /** Generations that are computed. */
   running: count,
   /** Generations that wait, and how long the first of them has. */
@@ -13,14 +16,12 @@ export const EngineStats = z.object({
   batchSize: count,
   requests: count,
   preemptions: count,
+  /** Prompt tokens that were dealt with so far, computed or found in the prefix cache. */
   promptTokens: count,
   /** Of the prompt tokens, those that were found in the prefix cache. */
   cachedTokens: count,
   generatedTokens: count,
   steps: count,
-  /** Over the time since the stats before these. */
-  promptTokensPerSecond: z.number().min(0),
-  generationTokensPerSecond: z.number().min(0),
   memory: z.object({
     weightBytes: count,
     /** Keys and values of generations that run. */
@@ -31,4 +32,65 @@ export const EngineStats = z.object({
     kvBudgetBytes: count,
   }),
 });
+export type EngineCounters = z.infer<typeof EngineCounters>;
+
+/** How the engine of a runner is doing: a latest value, never in the log. */
+export const EngineStats = EngineCounters.extend({
+  /** Prompt tokens that were computed, over the time since the stats before; 0 at rest. */
+  promptTokensPerSecond: rate,
+  /** Tokens that were generated, over the time since the stats before; 0 at rest. */
+  generationTokensPerSecond: rate,
+});
 export type EngineStats = z.infer<typeof EngineStats>;
+
+/** The stats of an engine at work: rates of what it did in the last `milliseconds`. */
+export function statsAtWork(
+  before: EngineCounters,
+  now: EngineCounters,
+  milliseconds: number,
+): EngineStats {
+  const perSecond = (tokens: number) =>
+    milliseconds > 0 ? Math.max(0, tokens) * 1000 / milliseconds : 0;
+  return {
+    ...now,
+    promptTokensPerSecond: perSecond(computedTokens(now) - computedTokens(before)),
+    generationTokensPerSecond: perSecond(now.generatedTokens - before.generatedTokens),
+  };
+}
+
+/** The stats of an engine that has nothing to do. */
+export function statsAtRest(counters: EngineCounters): EngineStats {
+  return { ...counters, batchSize: 0, promptTokensPerSecond: 0, generationTokensPerSecond: 0 };
+}
+
+function computedTokens({ promptTokens, cachedTokens }: EngineCounters): number {
+  return promptTokens - cachedTokens;
+}
+
+/**
+ * The stats of an instance: what its first rank counts, and the memory of all ranks that have told.
+ * Undefined until the first rank has.
+ */
+export function instanceStats(
+  instance: Instance,
+  stats: ReadonlyMap<RunnerId, EngineStats>,
+): EngineStats | undefined {
+  const told = runnersOf(instance).map((runnerId) => stats.get(runnerId));
+  const [first] = told;
+  if (!first) return undefined;
+  const memory = { weightBytes: 0, kvBytes: 0, prefixCacheBytes: 0, kvBudgetBytes: 0 };
+  for (const one of told) {
+    memory.weightBytes += one?.memory.weightBytes ?? 0;
+    memory.kvBytes += one?.memory.kvBytes ?? 0;
+    memory.prefixCacheBytes += one?.memory.prefixCacheBytes ?? 0;
+    memory.kvBudgetBytes += one?.memory.kvBudgetBytes ?? 0;
+  }
+  return { ...first, memory };
+}
+
+/** Part of the prompt tokens that were found in the prefix cache; undefined before the first. */
+export function cacheHitRatio(
+  { promptTokens, cachedTokens }: Pick<EngineCounters, "promptTokens" | "cachedTokens">,
+): number | undefined {
+  return promptTokens > 0 ? cachedTokens / promptTokens : undefined;
+}

@@ -1,9 +1,11 @@
 import { z } from "zod";
 import { Chunk } from "./chunk.ts";
+import { EngineStats } from "./engine_stats.ts";
 import { TaskId } from "./ids.ts";
 import { InstanceConfig, Shard } from "./instance.ts";
 import { RunnerStatus } from "./runner_status.ts";
 import { TaskStatus, TextGenerationPayload } from "./task.ts";
+import { Span, SPANS_MAX } from "./trace.ts";
 
 /** Largest frame between node and runner, header and body together. */
 export const FRAME_BYTES_MAX = 64 * 1024 * 1024;
@@ -48,6 +50,15 @@ export const RunnerReport = z.discriminatedUnion("type", [
     taskStatus: TaskStatus,
   }),
   z.object({ type: z.literal("ChunkGenerated"), incarnation, taskId: TaskId, chunk: Chunk }),
+  /** Once a second while the engine works, and before each Ready. */
+  z.object({ type: z.literal("StatsUpdated"), incarnation, stats: EngineStats }),
+  /** Where a task's time went, before the end of the task; only where tracing is on. */
+  z.object({
+    type: z.literal("TaskTraced"),
+    incarnation,
+    taskId: TaskId,
+    spans: z.array(Span).max(SPANS_MAX),
+  }),
   /** The last words of a runner that cannot go on. */
   z.object({ type: z.literal("RunnerError"), incarnation, reason: z.string() }),
 ]);

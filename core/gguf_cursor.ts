@@ -1,12 +1,16 @@
 import { corrupt } from "./corrupt_file.ts";
+import { GgufStrings } from "./gguf_strings.ts";
 
 /** A value of a GGUF's metadata; 64-bit integers become the nearest number. */
-export type GgufValue = number | string | boolean | readonly GgufValue[];
+export type GgufValue = number | string | boolean | GgufStrings | readonly GgufValue[];
 
 /** Limits on what a value may ask us to hold. */
 const ARRAY_LENGTH_MAX = 16_777_216;
 const STRING_BYTES_MAX = 16_777_216;
 const NESTING_MAX = 3;
+
+/** The number of the type of strings. */
+const STRING = 8;
 
 /** The numbers of the types that `value` reads. */
 const VALUE_TYPES = "0 to 12";
@@ -47,9 +51,13 @@ export class GgufCursor {
   }
 
   string(): string {
-    const bytes = this.size(STRING_BYTES_MAX, "the length of a string");
-    const start = this.skip(bytes);
-    return this.#text.decode(this.bytes.subarray(start, start + bytes));
+    const start = this.#skipString();
+    return this.#text.decode(this.bytes.subarray(start, this.at));
+  }
+
+  /** Moves over a string; returns where its bytes begin. */
+  #skipString(): number {
+    return this.skip(this.size(STRING_BYTES_MAX, "the length of a string"));
   }
 
   value(type: number, depth = 0): GgufValue {
@@ -71,7 +79,7 @@ export class GgufCursor {
         return view.getFloat32(this.skip(4), true);
       case 7:
         return view.getUint8(this.skip(1)) !== 0;
-      case 8:
+      case STRING:
         return this.string();
       case 9:
         return this.array(depth);
@@ -93,9 +101,21 @@ export class GgufCursor {
     }
     const type = this.u32();
     const length = this.size(ARRAY_LENGTH_MAX, "the length of a metadata array");
+    if (type === STRING) return this.#strings(length);
     // One at a time: a short read must not first reserve what the length claims.
     const values: GgufValue[] = [];
     for (let i = 0; i < length; i++) values.push(this.value(type, depth + 1));
     return values;
+  }
+
+  /** So many strings, which are not decoded yet. */
+  #strings(length: number): GgufStrings {
+    // Each has its own length at least: nothing is reserved for more than the bytes can hold.
+    if (length * 8 > this.bytes.length - this.at) throw new ShortRead();
+    const begin = this.at;
+    const starts = new Float64Array(length + 1);
+    for (let i = 0; i < length; i++) starts[i] = this.#skipString() - begin;
+    starts[length] = this.at + 8 - begin;
+    return new GgufStrings(this.bytes.slice(begin, this.at), starts);
   }
 }

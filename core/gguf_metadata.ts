@@ -1,5 +1,6 @@
 import { corrupt } from "./corrupt_file.ts";
 import type { GgufHeader } from "./gguf.ts";
+import { GgufStrings } from "./gguf_strings.ts";
 
 /** Longest piece of a wrong value that a message repeats. */
 const VALUE_CHARS_MAX = 60;
@@ -28,9 +29,9 @@ export class GgufMetadata {
     return typeof value === "boolean" ? value : undefined;
   }
 
-  strings(key: string): readonly string[] | undefined {
+  strings(key: string): GgufStrings | undefined {
     const value = this.header.metadata.get(key);
-    return Array.isArray(value) && value.every((v) => typeof v === "string") ? value : undefined;
+    return value instanceof GgufStrings ? value : undefined;
   }
 
   numbers(key: string): readonly number[] | undefined {

@@ -124,7 +124,7 @@ function createInstance(
     misfit(state, memory, { nodeId: id as NodeId, card, config: instance.config })
   ).find((reason) => reason !== undefined);
   if (reason !== undefined) {
-    const needed = neededBytes(card, instance.config?.contextTokens);
+    const needed = neededBytes(card, instance.config);
     const hint = remedy(state, memory, { card, needed, nodeIds: nodes as NodeId[] });
     throw new AppError("placement_failed", `${wanted}: ${reason}`, { hint });
   }

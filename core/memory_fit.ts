@@ -1,5 +1,5 @@
 import type { NodeId } from "./ids.ts";
-import { type Instance, rankOn, runnersOf } from "./instance.ts";
+import { type Instance, type InstanceConfig, rankOn, runnersOf } from "./instance.ts";
 import type { ModelCard } from "./model_card.ts";
 import type { NodeMemory } from "./node_info.ts";
 import type { State } from "./state.ts";
@@ -7,16 +7,31 @@ import type { State } from "./state.ts";
 /** Tokens of KV that the fit reserves when nobody names a context (design, rulings). */
 export const CONTEXT_TOKENS_DEFAULT = 8_192;
 
+/** Bits that the scales of quantised keys and values add to each: 32 for a group of 32, at most. */
+const KV_SCALE_BITS = 1;
+
+/** Bits of a key or value by which `kvBytesPerToken` of a card counts. */
+const KV_CARD_BITS = 32;
+
+/** The part of an instance's configuration that memory depends on. */
+export type MemoryConfig = Pick<InstanceConfig, "contextTokens" | "kvBits">;
+
 /** Weights plus KV for the context that the instance is promised. */
-export function neededBytes(card: ModelCard, contextTokens?: number): number {
-  return card.storageSize.inBytes + kvBytes(card, contextTokens);
+export function neededBytes(card: ModelCard, config: MemoryConfig = {}): number {
+  return card.storageSize.inBytes + kvBytes(card, config);
 }
 
 /** KV for the context that the instance is promised. */
-export function kvBytes(card: ModelCard, contextTokens?: number): number {
-  const context = contextTokens ??
+export function kvBytes(card: ModelCard, config: MemoryConfig = {}): number {
+  const context = config.contextTokens ??
     Math.min(card.contextLength || CONTEXT_TOKENS_DEFAULT, CONTEXT_TOKENS_DEFAULT);
-  return context * (card.kvBytesPerToken ?? 0);
+  return Math.ceil(context * kvBytesOf(card, config));
+}
+
+/** KV of one token. */
+export function kvBytesOf({ kvBytesPerToken = 0 }: ModelCard, { kvBits }: MemoryConfig): number {
+  if (kvBits === undefined) return kvBytesPerToken;
+  return kvBytesPerToken * (kvBits + KV_SCALE_BITS) / KV_CARD_BITS;
 }
 
 /**
@@ -36,7 +51,7 @@ export function freeBytes(
     const rank = rankOn(instance, nodeId);
     if (!rank) continue;
     const bytes = isLoaded(state, instance) ? kvBytes : neededBytes;
-    promised += bytes(rank.shard.modelCard, instance.config?.contextTokens);
+    promised += bytes(rank.shard.modelCard, instance.config);
   }
   return Math.max(0, reported - promised);
 }

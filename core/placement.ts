@@ -51,7 +51,7 @@ export function place(
 ): Placement {
   const refused = refuse(state, card, request);
   if (refused) return { ok: false, code: "unsupported_parameter", ...refused, rejected: [] };
-  const needed = neededBytes(card, request.config?.contextTokens);
+  const needed = neededBytes(card, request.config);
   const rejected: Rejection[] = [];
   let best: { nodeId: NodeId; free: number } | undefined;
   for (const [nodeId, node] of state.nodes) {
@@ -65,7 +65,7 @@ export function place(
   if (!best) {
     const reasons = rejected.map(({ reason }) => reason).join("; ");
     const reason = `Cannot place "${card.modelId}": ${reasons || "the cluster has no nodes"}`;
-    const hint = remedy(state, memory, { card, needed, nodeIds: request.nodeIds });
+    const hint = remedy(state, memory, { ...request, card, needed });
     return { ok: false, code: "placement_failed", reason, hint, rejected };
   }
   const instance = singleNode(instanceId, best.nodeId, card, request);
@@ -123,7 +123,7 @@ export function misfit(
 ): string | undefined {
   const backends = state.nodes.get(nodeId)?.info.backends ?? [];
   const free = freeBytes(state, memory, nodeId);
-  return unfit({ nodeId, backends, free }, card, neededBytes(card, config?.contextTokens));
+  return unfit({ nodeId, backends, free }, card, neededBytes(card, config));
 }
 
 function unfit(

@@ -1,6 +1,12 @@
 import type { InstanceId, NodeId } from "./ids.ts";
 import { rankOn } from "./instance.ts";
-import { freeBytes, freeBytesWithout, neededBytes } from "./memory_fit.ts";
+import {
+  freeBytes,
+  freeBytesWithout,
+  kvBytesOf,
+  type MemoryConfig,
+  neededBytes,
+} from "./memory_fit.ts";
 import type { ModelCard } from "./model_card.ts";
 import type { NodeMemory } from "./node_info.ts";
 import type { State } from "./state.ts";
@@ -18,6 +24,7 @@ export interface Unplaced {
   readonly needed: number;
   /** The nodes that were asked for; undefined for any. */
   readonly nodeIds?: readonly NodeId[] | undefined;
+  readonly config?: MemoryConfig | undefined;
 }
 
 /**
@@ -29,7 +36,7 @@ export function remedy(
   memory: ReadonlyMap<NodeId, NodeMemory>,
   unplaced: Unplaced,
 ): string {
-  const { card, needed, nodeIds } = unplaced;
+  const { card, needed, nodeIds, config = {} } = unplaced;
   const nodes = [...state.nodes].filter(([id]) => nodeIds?.includes(id) ?? true);
   if (nodes.length === 0) return "start a node with exo serve";
   const fitting = nodes.filter(([, { info }]) =>
@@ -42,8 +49,11 @@ export function remedy(
   });
   const [most] = reports.sort((a, b) => b.free - a.free);
   if (!most) return "ask again in a second: a node reports its memory once it has started";
-  const shorter = contextThatFits(card, most.free);
-  if (shorter !== undefined) return `exo instance create ${card.modelId} --context ${shorter}`;
+  const shorter = contextThatFits(card, config, most.free);
+  if (shorter !== undefined) {
+    const bits = config.kvBits === undefined ? "" : ` --kv-bits ${config.kvBits}`;
+    return `exo instance create ${card.modelId} --context ${shorter}${bits}`;
+  }
   const freed = instanceInTheWay(state, memory, { nodeId: most.nodeId, needed });
   if (freed !== undefined) return `make room: exo instance delete ${freed}`;
   return `choose a smaller model, or one with fewer bits per weight, for the ${
@@ -52,8 +62,12 @@ export function remedy(
 }
 
 /** The longest context for which the memory suffices; undefined when it would be useless. */
-function contextThatFits(card: ModelCard, free: number): number | undefined {
-  const perToken = card.kvBytesPerToken ?? 0;
+function contextThatFits(
+  card: ModelCard,
+  config: MemoryConfig,
+  free: number,
+): number | undefined {
+  const perToken = kvBytesOf(card, config);
   if (perToken === 0) return undefined;
   const tokens = Math.floor((free - card.storageSize.inBytes) / perToken);
   if (tokens < CONTEXT_TOKENS_MIN) return undefined;
@@ -71,7 +85,7 @@ function instanceInTheWay(
     if (!rank) return [];
     // Recounted, not added up: what is promised beyond the memory is owed before anything is free.
     const free = freeBytesWithout(instance, { state, memory, nodeId }) ?? 0;
-    const bytes = neededBytes(rank.shard.modelCard, instance.config?.contextTokens);
+    const bytes = neededBytes(rank.shard.modelCard, instance.config);
     return free < needed ? [] : [{ instanceId: instance.instanceId, bytes }];
   });
   return candidates.sort((a, b) => a.bytes - b.bytes)[0]?.instanceId;

@@ -6,7 +6,7 @@ const HEAP_MIB_MAX = 1_024;
 
 /**
  * V8's flags for a runner. The first takes effect when something goes wrong; the others keep what is
- * garbage by then out of memory: building a tokenizer leaves 30 MB, and a step leaves little.
+ * garbage by then out of memory: the tokenizer of a folder leaves 30 MB, and a step leaves little.
  */
 export const RUNNER_V8_FLAGS: readonly string[] = [
   `--max-old-space-size=${HEAP_MIB_MAX}`,

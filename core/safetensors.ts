@@ -231,12 +231,19 @@ const GenerationConfig = z.object({
   top_p: z.number().gt(0).max(1).nullish().catch(undefined),
   top_k: z.number().int().min(0).nullish().catch(undefined),
   min_p: z.number().min(0).max(1).nullish().catch(undefined),
+  repetition_penalty: SamplingParams.shape.repetitionPenalty.nullish().catch(undefined),
 });
 
 /** The sampling that a `generation_config.json` asks for; values out of range are left out. */
 export function samplingFromGenerationConfig(json: unknown): SamplingParams {
-  const { temperature, top_p, top_k, min_p } = GenerationConfig.catch({}).parse(json);
-  const asked = Object.entries({ temperature, topP: top_p, topK: top_k, minP: min_p });
+  const { temperature, ...config } = GenerationConfig.catch({}).parse(json);
+  const asked = Object.entries({
+    temperature,
+    topP: config.top_p,
+    topK: config.top_k,
+    minP: config.min_p,
+    repetitionPenalty: config.repetition_penalty,
+  });
   return SamplingParams.parse(
     Object.fromEntries(asked.filter(([, value]) => typeof value === "number")),
   );

@@ -1,7 +1,9 @@
 import type { Chunk } from "../core/chunk.ts";
+import type { EngineCounters } from "../core/engine_stats.ts";
 import type { TaskId } from "../core/ids.ts";
 import type { InstanceConfig, Shard } from "../core/instance.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
+import type { Span } from "../core/trace.ts";
 
 /** A shard of a model and where its files lie on this machine. */
 export interface BoundModel {
@@ -23,9 +25,13 @@ export interface GenerationTask {
   readonly payload: TextGenerationPayload;
 }
 
-/** What one step yields: a chunk, or the mark that a task is done or dropped on this rank. */
+/**
+ * What one step yields: a chunk, or the mark that a task is done or dropped on this rank. `traced`
+ * comes just before that mark, where tracing is on.
+ */
 export type EngineResponse =
   | { readonly type: "chunk"; readonly chunk: Chunk }
+  | { readonly type: "traced"; readonly spans: readonly Span[] }
   | { readonly type: "finished" }
   | { readonly type: "cancelled" };
 
@@ -61,5 +67,7 @@ export interface Engine {
   step(): Iterable<TaskResponse>;
   /** Drops a task wherever it is; its `cancelled` comes with the next step. Unknown ids: no-op. */
   cancel(taskId: TaskId): void;
+  /** How it is doing now; cheap enough for once a second. */
+  stats(): EngineCounters;
   close(): void;
 }

@@ -1,4 +1,6 @@
 import { z } from "zod";
+import type { EngineCounters } from "../core/engine_stats.ts";
+import type { TokenLogprobs } from "../core/chunk.ts";
 import { AppError } from "../core/errors.ts";
 import type { TaskId } from "../core/ids.ts";
 import type {
@@ -80,11 +82,14 @@ interface FakeRun {
   cancelled: boolean;
 }
 
+/** Bytes of the weights that a fake engine says it has. */
+const FAKE_WEIGHT_BYTES = 1024;
+
 class FakeEngine implements Engine {
   readonly #script: FakeScript;
   readonly #write: Write;
   readonly #queue: FakeRun[] = [];
-  #submitted = 0;
+  readonly #totals = { requests: 0, promptTokens: 0, generatedTokens: 0, steps: 0 };
 
   constructor(script: FakeScript, write: Write) {
     this.#script = script;
@@ -105,7 +110,6 @@ class FakeEngine implements Engine {
     if (this.#queue.length >= queueMax) {
       throw queueFull(this.#queue.length, queueMax);
     }
-    this.#submitted++;
     const last = task.payload.messages.at(-1)?.content ?? "";
     const tokens = this.#script.tokens ?? last.split(/(?<=\s)/);
     this.#queue.push({
@@ -116,6 +120,7 @@ class FakeEngine implements Engine {
       emitted: 0,
       cancelled: false,
     });
+    this.#totals.requests++;
     return { promptTokens };
   }
 
@@ -129,7 +134,8 @@ class FakeEngine implements Engine {
       yield [run.task.taskId, { type: "cancelled" }];
     }
     const [run] = this.#queue;
-    if (!run || this.#submitted < this.#script.gatherRequests) return;
+    if (!run || this.#totals.requests < this.#script.gatherRequests) return;
+    this.#totals.steps++;
     const { taskId } = run.task;
     if (!run.prefilled) {
       strike(this.#script, "prefill", this.#write);
@@ -141,6 +147,7 @@ class FakeEngine implements Engine {
         return;
       }
       run.prefilled = true;
+      this.#totals.promptTokens += run.promptTokens;
       const { promptTokens } = run;
       const counts = { processedTokens: promptTokens, totalTokens: promptTokens };
       yield [taskId, { type: "chunk", chunk: { type: "PrefillProgress", ...counts } }];
@@ -153,6 +160,26 @@ class FakeEngine implements Engine {
     for (const run of this.#queue) if (run.task.taskId === taskId) run.cancelled = true;
   }
 
+  /** One at a time; without a clock nobody waits. */
+  stats(): EngineCounters {
+    const running = Math.min(this.#queue.length, 1);
+    return {
+      running,
+      queued: this.#queue.length - running,
+      longestWaitMilliseconds: 0,
+      batchSize: running,
+      preemptions: 0,
+      cachedTokens: 0,
+      ...this.#totals,
+      memory: {
+        weightBytes: FAKE_WEIGHT_BYTES,
+        kvBytes: 0,
+        prefixCacheBytes: 0,
+        kvBudgetBytes: 0,
+      },
+    };
+  }
+
   close(): void {
     this.#queue.length = 0;
   }
@@ -161,22 +188,36 @@ class FakeEngine implements Engine {
     if (run.emitted > 0) strike(this.#script, "decode", this.#write);
     block(this.#script.stepMs);
     const { taskId, payload } = run.task;
-    const { endless } = this.#script;
-    const limit = Math.min(payload.maxTokens ?? Infinity, endless ? Infinity : run.tokens.length);
+    const { endless, contextTokens } = this.#script;
+    const ends = endless ? Infinity : run.tokens.length;
+    const room = payload.ignoreEos ? contextTokens - run.promptTokens : ends;
+    const limit = Math.min(payload.maxTokens ?? Infinity, endless ? Infinity : room);
     if (run.emitted < limit) {
       const text = run.tokens[run.emitted % run.tokens.length] ?? "";
-      yield [taskId, { type: "chunk", chunk: { type: "Token", text, tokenId: run.emitted } }];
+      const { topLogprobs } = payload;
+      const logprobs = topLogprobs === undefined ? {} : { logprobs: [certain(run, topLogprobs)] };
+      const chunk = { type: "Token" as const, text, tokenId: run.emitted, ...logprobs };
+      yield [taskId, { type: "chunk", chunk }];
       run.emitted++;
+      this.#totals.generatedTokens++;
     }
     if (run.emitted < limit) return;
     this.#queue.splice(this.#queue.indexOf(run), 1);
-    const finishReason = run.emitted < run.tokens.length ? "length" : "stop";
+    const isLength = payload.ignoreEos || run.emitted < run.tokens.length;
+    const finishReason = isLength ? "length" : "stop";
     const completionTokens = run.emitted;
     const usage = { promptTokens: run.promptTokens, completionTokens, cachedTokens: 0 };
     const stats = { promptTokensPerSecond: 0, generationTokensPerSecond: 0, peakMemoryBytes: 0 };
     yield [taskId, { type: "chunk", chunk: { type: "Finish", finishReason, usage, stats } }];
     yield [taskId, { type: "finished" }];
   }
+}
+
+/** The next token, of which the engine has no doubt; there is no other to name beside it. */
+function certain({ tokens, emitted }: FakeRun, topLogprobs: number): TokenLogprobs {
+  const bytes = [...new TextEncoder().encode(tokens[emitted % tokens.length])];
+  const chosen = { tokenId: emitted, bytes, logprob: 0 };
+  return { ...chosen, top: topLogprobs > 0 ? [chosen] : [] };
 }
 
 /** Where in its life an engine is struck. */

@@ -1,3 +1,4 @@
+import { statsAtRest } from "../core/engine_stats.ts";
 import { AppError, toAppError } from "../core/errors.ts";
 import type { RunnerCommand, RunnerReport } from "../core/frames.ts";
 import type { TaskId } from "../core/ids.ts";
@@ -5,6 +6,7 @@ import { isServing, type RunnerStatus } from "../core/runner_status.ts";
 import type { TaskStatus } from "../core/task.ts";
 import type { CommandQueue } from "./command_queue.ts";
 import type { Builder, Engine, EngineResponse } from "./engine.ts";
+import { StatsPace } from "./stats_pace.ts";
 
 type CommandOf<T extends RunnerCommand["type"]> = Extract<RunnerCommand, { type: T }>;
 
@@ -39,6 +41,7 @@ export class Runner {
   readonly #active = new Set<TaskId>();
   /** Tasks whose last chunk was an error. */
   readonly #failed = new Set<TaskId>();
+  readonly #statsPace = new StatsPace();
 
   constructor(options: RunnerOptions) {
     this.#options = options;
@@ -126,7 +129,7 @@ export class Runner {
     this.#ack(command);
     this.#engine?.warmup();
     this.#task(command.taskId, "Complete");
-    this.#setStatus({ type: "RunnerReady" });
+    this.#ready();
   }
 
   #generate(command: CommandOf<"TextGeneration">): void {
@@ -159,15 +162,28 @@ export class Runner {
 
   #step(): void {
     if (!this.#engine?.hasWork()) return;
+    const stats = this.#statsPace.atWork(this.#engine, this.#options.now());
+    if (stats) this.#emit({ type: "StatsUpdated", stats });
     for (const [taskId, response] of this.#engine.step()) this.#respond(taskId, response);
     const idle = this.#active.size === 0 && this.#status.type === "RunnerRunning";
-    if (idle) this.#setStatus({ type: "RunnerReady" });
+    if (idle) this.#ready();
+  }
+
+  /** There is nothing to do: what the engine counted by then is told first. */
+  #ready(): void {
+    this.#statsPace.rest();
+    const counters = this.#engine?.stats();
+    if (counters) this.#emit({ type: "StatsUpdated", stats: statsAtRest(counters) });
+    this.#setStatus({ type: "RunnerReady" });
   }
 
   #respond(taskId: TaskId, response: EngineResponse): void {
     if (response.type === "chunk") {
       if (response.chunk.type === "Error") this.#failed.add(taskId);
       return this.#chunk(taskId, response.chunk);
+    }
+    if (response.type === "traced") {
+      return this.#emit({ type: "TaskTraced", taskId, spans: [...response.spans] });
     }
     this.#active.delete(taskId);
     const failed = this.#failed.delete(taskId);

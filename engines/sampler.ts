@@ -29,7 +29,7 @@ export interface Drawn {
 
 /**
  * Draws the tokens of one generation, one after the other. Number i depends on the logits, the seed
- * and i alone, whatever else is in the batch: a counter takes the place of a state (decision 12).
+ * and i alone, whatever else is in the batch: a counter takes the place of a state (decision 13).
  */
 export class Sampler {
   readonly #request: SamplerRequest;

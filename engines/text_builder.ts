@@ -16,12 +16,15 @@ import { SpareMemory } from "./spare_memory.ts";
 import { TextEngine, type TextEngineParts } from "./text_engine.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
 import { fileName } from "./text/files.ts";
+import type { Tracing } from "./text/task_trace.ts";
 import { TextTokenizer } from "./text/tokenizer.ts";
 
 /** What a {@linkcode TextBuilder} may be given. */
 export interface TextBuilderOptions {
   /** Milliseconds on a steady clock; tests bring their own. */
   readonly now?: () => number;
+  /** What `now` counts from, in milliseconds since 1970; given, tasks are traced. */
+  readonly traceOriginMs?: number | undefined;
   /** Environment variables; the process's own unless a test brings others. */
   readonly env?: (name: string) => string | undefined;
 }
@@ -42,10 +45,12 @@ const PREFILL_CHUNK_DEFAULT = 512;
 export class TextBuilder implements Builder {
   readonly #now: () => number;
   readonly #env: (name: string) => string | undefined;
+  readonly #traceOriginMs: number | undefined;
   #parts: TextEngineParts | undefined;
 
   constructor(options: TextBuilderOptions = {}) {
     this.#now = options.now ?? (() => performance.now());
+    this.#traceOriginMs = options.traceOriginMs;
     this.#env = options.env ?? ((name) => Deno.env.get(name));
   }
 
@@ -70,11 +75,13 @@ export class TextBuilder implements Builder {
       using opened = checkpoint.openWeights(isPacked);
       // While weights are read in the background; one that we cannot build makes them pointless.
       const tokenizer = new TextTokenizer(checkpoint.tokenizer);
+      const template = templateOf(tokenizer);
       const weights = yield* loadWeights(checkpoint, layers, { isPacked, opened });
-      this.#parts = assemble(model, {
-        ...{ checkpoint, tokenizer, weights, now: this.#now },
+      const parts = assemble(model, {
+        ...{ checkpoint, tokenizer, template, weights, now: this.#now },
         limits: engineLimits(this.#env),
       });
+      this.#parts = { ...parts, tracing: this.#tracing(model) };
     } catch (error) {
       if (error instanceof AppError) throw error;
       const found = error instanceof Error ? error.message : String(error);
@@ -83,6 +90,11 @@ export class TextBuilder implements Builder {
       const why = found.replace(/^Cannot run shim_\w+: /, "");
       throw new AppError("load_failed", `Cannot load "${file}": ${why}`, { hint, cause: error });
     }
+  }
+
+  #tracing({ shard }: BoundModel): Tracing | undefined {
+    if (this.#traceOriginMs === undefined) return undefined;
+    return { rank: shard.deviceRank, originMs: this.#traceOriginMs };
   }
 
   build(): Engine {
@@ -111,27 +123,32 @@ function requireWholeModel({ shard }: BoundModel, checkpoint: Checkpoint): numbe
   );
 }
 
+function templateOf(
+  { bosToken, eosToken, chatTemplate }: TextTokenizer,
+): ChatTemplate | undefined {
+  if (chatTemplate === undefined) return undefined;
+  return new ChatTemplate(chatTemplate, { bosToken, eosToken });
+}
+
 function assemble(
   { shard: { modelCard }, config }: BoundModel,
   loaded: {
     checkpoint: Checkpoint;
     tokenizer: TextTokenizer;
+    template: ChatTemplate | undefined;
     weights: Weights;
     now: () => number;
     limits: EngineLimits;
   },
 ): TextEngineParts {
-  const { checkpoint, tokenizer, weights, now, limits } = loaded;
+  const { checkpoint, tokenizer, template, weights, now, limits } = loaded;
   // Freed in this order, the decoder first, unless all of it is put together.
   using parts = new DisposableStack();
   parts.use(weights);
   const model = buildModel(checkpoint.config, weights);
   const decoder = parts.use(decoderOf(model, weights.isPacked));
-  const { bosToken, eosToken, chatTemplate } = tokenizer;
+  const { eosToken } = tokenizer;
   const eosId = eosToken === undefined ? undefined : tokenizer.idOf(eosToken);
-  const template = chatTemplate === undefined
-    ? undefined
-    : new ChatTemplate(chatTemplate, { bosToken, eosToken });
   const samplingDefaults = samplingLayers(config.samplingDefaults, modelCard, checkpoint);
   const spare = new SpareMemory({ now });
   const kvBudgetBytes = Math.min(limits.kvCacheBytes ?? Infinity, KV_SHARE * spare.bytes());

@@ -1,6 +1,6 @@
 import { type BatchRows, type BatchView, nextMove } from "../core/batch.ts";
 import type { Chunk } from "../core/chunk.ts";
-import type { EngineStats } from "../core/engine_stats.ts";
+import type { EngineCounters } from "../core/engine_stats.ts";
 import { AppError, assert, toAppError } from "../core/errors.ts";
 import { FairShare } from "../core/fair_share.ts";
 import type { TaskId } from "../core/ids.ts";
@@ -13,11 +13,12 @@ import type { Weights } from "./mlx/weights.ts";
 import { clientQueueFull, memoryExhausted, queueFull } from "./refusals.ts";
 import { type BatchOutcome, type BatchPart, runBatch } from "./text/batch_step.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
-import { EngineCounters } from "./text/engine_counters.ts";
+import { EngineTally } from "./text/engine_tally.ts";
 import { Generation, type GenerationRequest } from "./text/generation.ts";
 import { PrefillPace } from "./text/prefill_pace.ts";
 import { Run } from "./text/run.ts";
 import { requireKnownTokens, requireNearlyShort, requireRoom } from "./text/prompt_limits.ts";
+import { TaskTrace, type Tracing } from "./text/task_trace.ts";
 import type { TextTokenizer } from "./text/tokenizer.ts";
 
 /** What a {@linkcode TextEngine} is made of; `TextBuilder` puts it together. */
@@ -44,6 +45,8 @@ export interface TextEngineParts {
   /** Bytes that may be taken from the system now; absent: there is no need to look. */
   readonly spareBytes?: () => number;
   readonly now: () => number;
+  /** Whether tasks tell where their time went; absent: no. */
+  readonly tracing?: Tracing | undefined;
 }
 
 /** Generations that may wait for their turn. */
@@ -67,13 +70,12 @@ export class TextEngine implements Engine {
   readonly #fairShare = new FairShare();
   readonly #running: Run[] = [];
   readonly #waiting: Run[] = [];
-  readonly #counters: EngineCounters;
+  readonly #tally = new EngineTally();
   #arrivals = 0;
 
   constructor(parts: TextEngineParts) {
     this.#parts = parts;
     this.#memory = new KvMemory(parts);
-    this.#counters = new EngineCounters(parts.now());
   }
 
   /** Bytes of all keys and values, those of the prefix cache included. */
@@ -104,7 +106,7 @@ export class TextEngine implements Engine {
 
   submit(task: GenerationTask): { promptTokens: number } {
     const { payload } = task;
-    const { tokenizer, contextTokens, samplingDefaults, eosIds, decoder } = this.#parts;
+    const { tokenizer, contextTokens, samplingDefaults, eosIds, decoder, tracing } = this.#parts;
     const client = payload.client ?? "";
     this.#requirePlace(client);
     const prompt = this.#template.render(payload.messages);
@@ -113,6 +115,7 @@ export class TextEngine implements Engine {
     const promptTokens = promptIds.length;
     requireRoom(promptTokens, contextTokens);
     requireKnownTokens(promptIds, this.#parts.vocabSize);
+    const submittedAt = this.#parts.now();
     const request: GenerationRequest = {
       ...{ promptIds, eosIds, stop: payload.stop, seed: BigInt(payload.seed) },
       sampling: resolveSampling(payload.sampling, ...samplingDefaults),
@@ -120,15 +123,15 @@ export class TextEngine implements Engine {
       ignoreEos: payload.ignoreEos ?? false,
       logitBias: payload.logitBias,
       topLogprobs: payload.topLogprobs,
+      trace: tracing && new TaskTrace(tracing, submittedAt),
     };
-    const submittedAt = this.#parts.now();
     const generation = new Generation(request, { tokenizer, submittedAt });
     const prefixKey = promptIds.slice(0, decoder.blockPositions).join();
     const arrival = this.#arrivals++;
     if (!this.hasWork()) resetPeakMemory();
     this.#waiting.push(new Run(task, { arrival, prefixKey, generation, submittedAt }));
     this.#fairShare.arrive(client);
-    this.#counters.submitted(promptTokens);
+    this.#tally.submitted();
     return { promptTokens };
   }
 
@@ -158,7 +161,10 @@ export class TextEngine implements Engine {
   *step(): Generator<TaskResponse> {
     const cancelled = this.#all().filter(({ isCancelled }) => isCancelled);
     for (const run of cancelled) this.#drop(run);
-    for (const { taskId } of cancelled) yield [taskId, { type: "cancelled" }];
+    for (const run of cancelled) {
+      yield* this.#traced(run);
+      yield [run.taskId, { type: "cancelled" }];
+    }
     if (cancelled.length > 0) return;
     yield* this.#advance();
   }
@@ -205,9 +211,9 @@ export class TextEngine implements Engine {
   }
 
   #start({ generation, usesPrefixes }: Run): void {
-    const isFirst = generation.cachedTokens === 0 && generation.isPrefilling;
-    generation.start(this.#memory.begin(generation.ids, usesPrefixes), this.#parts.now());
-    if (isFirst) this.#counters.found(generation.cachedTokens);
+    const cache = this.#memory.begin(generation.ids, usesPrefixes);
+    this.#tally.found(cache.offset);
+    generation.start(cache, this.#parts.now());
   }
 
   /** What it has computed is kept as long as nobody needs the memory. */
@@ -215,7 +221,7 @@ export class TextEngine implements Engine {
     this.#keep(run);
     run.generation.suspend();
     transfer(run, this.#running, this.#waiting);
-    this.#counters.preempted();
+    this.#tally.preempted();
   }
 
   #run(rows: readonly BatchRows[]): TaskResponse[] {
@@ -250,13 +256,13 @@ export class TextEngine implements Engine {
       generated += work.generated;
     });
     if (read > 0) this.#pace.measured(read + generated, ms);
-    this.#counters.stepped(batch.length, read);
+    this.#tally.stepped(batch.length, read);
   }
 
   #respond(run: Run, result: readonly Chunk[] | AppError): TaskResponse[] {
     if (result instanceof AppError) return this.#fail(run, result);
     const { taskId, generation } = run;
-    this.#counters.generated(generation.ids.length - run.counted);
+    this.#tally.generated(generation.ids.length - run.counted);
     run.counted = generation.ids.length;
     const responses = result.map((chunk): TaskResponse => [taskId, { type: "chunk", chunk }]);
     if (!result.some(isFinish)) {
@@ -264,7 +270,7 @@ export class TextEngine implements Engine {
       return responses;
     }
     this.#drop(run);
-    return [...responses, [taskId, { type: "finished" }]];
+    return [...responses, ...this.#traced(run), [taskId, { type: "finished" }]];
   }
 
   /** A request's failure is its own, and the engine lives on. */
@@ -272,7 +278,16 @@ export class TextEngine implements Engine {
     run.usesPrefixes = false; // What it computed may be what is wrong.
     this.#drop(run);
     const chunk = { type: "Error" as const, error: error.toInfo() };
-    return [[run.taskId, { type: "chunk", chunk }], [run.taskId, { type: "finished" }]];
+    return [
+      [run.taskId, { type: "chunk", chunk }],
+      ...this.#traced(run),
+      [run.taskId, { type: "finished" }],
+    ];
+  }
+
+  /** Where a task's time went, if that is recorded. */
+  #traced({ taskId, generation: { trace } }: Run): TaskResponse[] {
+    return trace ? [[taskId, { type: "traced", spans: trace.spans(this.#parts.now()) }]] : [];
   }
 
   #drop(run: Run): void {
@@ -312,12 +327,12 @@ export class TextEngine implements Engine {
     this.#memory.clear();
   }
 
-  stats(): EngineStats {
+  stats(): EngineCounters {
     const prefixCacheBytes = this.#memory.prefixBytes;
     const kvBytes = this.cacheBytes - prefixCacheBytes;
     const kvBudgetBytes = this.#memory.budgetBytes;
     const weightBytes = memoryCounters().activeBytes - this.cacheBytes;
-    return this.#counters.stats({
+    return this.#tally.counters({
       at: this.#parts.now(),
       running: this.#running.length,
       waitingSince: this.#waiting.map(({ submittedAt }) => submittedAt),

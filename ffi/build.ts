@@ -1,9 +1,8 @@
 /** Compiles the shim against the unpacked wheels. */
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { installCommand, lastLines, run } from "./command.ts";
 import { SetupError } from "./errors.ts";
-import { kernelFlags } from "./kernels/flags.ts";
-import { exists, HEADERS, kernelFiles, type Layout, SOURCES, sourceText } from "./layout.ts";
+import { HEADERS, kernelFiles, type Layout, SOURCES, sourceText } from "./layout.ts";
 
 /** What of C++20 the headers of MLX use; a compiler that takes this takes them. */
 const PROBE_SOURCE = `#include <compare>
@@ -20,46 +19,17 @@ const JOBS_MAX = 8;
  * Compiles and links the shim into `folder`, which must be a sibling of the wheels' folder.
  * @throws {SetupError} if the compiler is missing, too old or fails.
  */
-export async function buildShim(layout: Layout, folder: string): Promise<void> {
+export async function buildShim({ commands }: Layout, folder: string): Promise<void> {
   const sources = join(folder, ".src");
   Deno.mkdirSync(join(sources, "kernels"), { recursive: true });
-  const kernels = kernelFiles();
   // Copied, since this program may be one file with its sources inside.
-  for (const name of [...SOURCES, ...HEADERS, ...kernels]) {
+  for (const name of [...SOURCES, ...HEADERS, ...kernelFiles()]) {
     Deno.writeTextFileSync(join(sources, name), sourceText(name));
   }
   await checkCompiler(sources);
-  const forward = exists(join(layout.wheelsDir, "scipy_openblas32"));
-  const flags = ["-std=c++20", "-O3", "-fPIC", `-I${join(layout.wheelsDir, "mlx", "include")}`];
-  if (forward) flags.push("-DSHIM_FORWARD_BLAS");
-  const programs = [...SOURCES, ...kernels.filter((name) => name.endsWith(".cpp"))];
-  await eachOf(programs, (name) => {
-    const own = name.startsWith("kernels/") ? [...kernelFlags(name), "-O3", "-fPIC"] : flags;
-    return compile(sources, [...own, "-c", name, "-o", `${name}.o`]);
-  });
-  await compile(sources, linkArguments(layout, folder, { programs, forward }));
+  await eachOf(commands.objects, (command) => compile(sources, command));
+  await compile(sources, commands.link);
   Deno.removeSync(sources, { recursive: true });
-}
-
-/** The libraries are found beside the shim, wherever the cache folder moves. */
-function linkArguments(
-  layout: Layout,
-  folder: string,
-  { programs, forward }: { readonly programs: readonly string[]; readonly forward: boolean },
-): string[] {
-  const here = Deno.build.os === "darwin" ? "@loader_path" : "$ORIGIN";
-  const folders = ["mlx/lib", ...(forward ? ["scipy_openblas32/lib"] : [])];
-  return [
-    "-shared",
-    "-o",
-    join(folder, basename(layout.libraryPath)),
-    ...programs.map((name) => `${name}.o`),
-    ...folders.map((each) => `-L${join(layout.wheelsDir, each)}`),
-    "-lmlx",
-    ...(forward ? ["-lscipy_openblas"] : []),
-    ...(Deno.build.os === "darwin" ? [] : ["-pthread"]),
-    ...folders.map((each) => `-Wl,-rpath,${here}/../${basename(layout.wheelsDir)}/${each}`),
-  ];
 }
 
 /** The compiler as a person names it, e.g. `ccache g++`. */

@@ -7,13 +7,15 @@
 import { createHash } from "node:crypto";
 import { homedir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import { kernelFlags } from "./kernels/flags.ts";
+import { type CompileCommands, compileCommands } from "./compile_commands.ts";
 import { chooseVariant, type Variant, type Wheel, WHEELS } from "./wheels.ts";
 
 /** The C++ files, each compiled by itself. */
 export const SOURCES = [
   "shim_memory.cpp",
   "shim_pack.cpp",
+  "shim_rows.cpp",
+  "shim_record.cpp",
   "shim_plan.cpp",
   "shim_sample.cpp",
   "shim_core.cpp",
@@ -27,7 +29,13 @@ export const SOURCES = [
 ] as const;
 
 /** The headers that they include. */
-export const HEADERS = ["shim.h", "shim_internal.h", "shim_native.h"] as const;
+export const HEADERS = [
+  "shim.h",
+  "shim_internal.h",
+  "shim_native.h",
+  "shim_rows.h",
+  "shim_plan.h",
+] as const;
 
 /** The sources of the CPU kernels, headers included; their tests lie in a folder of their own. */
 export function kernelFiles(): string[] {
@@ -50,6 +58,8 @@ export interface Layout {
   readonly libraryPath: string;
   /** Backends, versions and memory as the probe found them. */
   readonly devicePath: string;
+  /** What the compiler is told. */
+  readonly commands: CompileCommands;
   /** Changes with the wheels, the shim's sources and flags, the platform and the build of MLX. */
   readonly stamp: string;
 }
@@ -63,30 +73,36 @@ export function nativeLayout(): Layout {
   const variant = chooseVariant({ os, arch, wanted: Deno.env.get("EXO_MLX") });
   const wheels = WHEELS[variant];
   const wheelsStamp = digest([variant, os, arch, JSON.stringify(wheels)]);
-  const stamp = stampOf(wheelsStamp);
+  const wheelsName = `wheels-${wheelsStamp}`;
+  const libraryName = os === "darwin" ? "libmlx_shim.dylib" : "libmlx_shim.so";
+  const programs = [...SOURCES, ...kernelFiles().filter((name) => name.endsWith(".cpp"))];
+  const commands = compileCommands({ programs, wheels, wheelsName, libraryName, os, arch });
+  const stamp = stampOf(wheelsStamp, commands);
   const root = join(cacheDir(), "native");
   const libraryDir = join(root, `shim-${stamp}`);
   return {
     variant,
     wheels,
     root,
-    wheelsDir: join(root, `wheels-${wheelsStamp}`),
+    wheelsDir: join(root, wheelsName),
     libraryDir,
-    libraryPath: join(libraryDir, os === "darwin" ? "libmlx_shim.dylib" : "libmlx_shim.so"),
+    libraryPath: join(libraryDir, libraryName),
     devicePath: join(libraryDir, "device.json"),
+    commands,
     stamp,
   };
 }
 
-/** The stamp of what is compiled over these wheels: it changes with a source or a kernel's flags. */
-export function stampOf(
-  wheelsStamp: string,
-  flagsOf: (kernel: string) => readonly string[] = (kernel) => kernelFlags(kernel),
-): string {
+/**
+ * The stamp of what is compiled over these wheels: it changes with a source or a flag. Not with the
+ * compiler, which would have to be started to be asked.
+ */
+export function stampOf(wheelsStamp: string, { objects, link }: CompileCommands): string {
   return digest([
     wheelsStamp,
     ...[...SOURCES, ...HEADERS, ...kernelFiles()].map(sourceText),
-    ...kernelFiles().flatMap(flagsOf),
+    ...objects.flat(),
+    ...link,
   ]);
 }
 

@@ -168,16 +168,17 @@ std::shared_ptr<PackedMatrix> pack_gguf_matrix(
   const int rows = source.matrix.outputs();
   auto packed = std::make_shared<PackedMatrix>(source.bytes());
   pack_rows(rows, [&](int begin, int end) {
-    std::vector<uint8_t> read((end - begin) * source.row_bytes);
+    const size_t bytes = (end - begin) * source.row_bytes;
+    const auto read = std::make_unique_for_overwrite<uint8_t[]>(bytes);
     if (heads == 0) {
-      file.read(read.data(), read.size(), offset + begin * int64_t(source.row_bytes));
+      file.read(read.get(), bytes, offset + begin * int64_t(source.row_bytes));
     } else {
       for (int row = begin; row < end; row++) {
         const int64_t at = offset + source_row(row, rows, heads) * int64_t(source.row_bytes);
-        file.read(read.data() + (row - begin) * source.row_bytes, source.row_bytes, at);
+        file.read(read.get() + (row - begin) * source.row_bytes, source.row_bytes, at);
       }
     }
-    source.pack(read.data(), begin, end, packed->data);
+    source.pack(read.get(), begin, end, packed->data);
   });
   packed->matrix = source.matrix;
   packed->matrix.data = packed->data;

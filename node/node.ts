@@ -1,5 +1,7 @@
+import { join } from "node:path";
 import { getLogger } from "@logtape/logtape";
 import type { Command, CommandReply } from "../core/commands.ts";
+import type { EngineStats } from "../core/engine_stats.ts";
 import { AppError } from "../core/errors.ts";
 import type { Epoch } from "../core/events.ts";
 import { CommandId, type ModelId, type NodeId, type RunnerId } from "../core/ids.ts";
@@ -21,6 +23,7 @@ import { Replica } from "./replica.ts";
 import { Reporter } from "./reporter.ts";
 import type { RunnerLaunch } from "./runner_process.ts";
 import { systemReason } from "./system_error.ts";
+import { TraceStore } from "./trace_store.ts";
 import { Worker } from "./worker.ts";
 
 const log = getLogger(["exo", "node"]);
@@ -44,6 +47,8 @@ export interface NodeOptions {
   readonly loadTimeoutMs?: number | undefined;
   /** Memory that this machine is said to have; absent: what it has. */
   readonly memoryBytes?: number | undefined;
+  /** Where the traces of tasks are kept; absent: in the data directory. */
+  readonly tracesDir?: string | undefined;
 }
 
 /** What the parts of a node share. */
@@ -59,6 +64,7 @@ interface Parts {
   readonly gateway: Gateway;
   readonly reporter: Reporter;
   readonly models: ModelStore;
+  readonly traces: TraceStore;
   readonly worker: Worker;
 }
 
@@ -108,6 +114,15 @@ export class Node {
 
   nodeMemory(): ReadonlyMap<NodeId, NodeMemory> {
     return this.#parts.memory();
+  }
+
+  engineStats(): ReadonlyMap<RunnerId, EngineStats> {
+    return this.#parts.worker.engineStats();
+  }
+
+  /** The traces that tasks of this node have left. */
+  get traces(): Pick<TraceStore, "list" | "read" | "remove"> {
+    return this.#parts.traces;
   }
 
   readiness(): { ready: true } | { ready: false; reason: string; hint: string } {
@@ -194,9 +209,10 @@ export class Node {
 
   async #stop(): Promise<void> {
     this.#ready = false;
-    const { gateway, worker, reporter, master, transport, eventLog } = this.#parts;
+    const { gateway, worker, reporter, master, transport, eventLog, traces } = this.#parts;
     gateway.stop();
     await worker.stop();
+    await traces.flush();
     reporter.stop();
     master.stop();
     transport.close();
@@ -235,6 +251,7 @@ function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Par
   const gateway = new Gateway({ nodeId, replica, transport, clock, master: () => nodeId });
   const reporter = new Reporter(transport, () => nodeId);
   const models = new ModelStore(eventLog);
+  const traces = new TraceStore(options.tracesDir ?? join(options.dataDir, "traces"));
   const worker = new Worker({
     nodeId,
     replica,
@@ -245,6 +262,7 @@ function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Par
     launch: options.launch,
     loadTimeoutMs: options.loadTimeoutMs,
     nextIncarnation: () => eventLog.nextCounter(INCARNATION),
+    traces,
   });
   return {
     nodeId,
@@ -258,6 +276,7 @@ function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Par
     gateway,
     reporter,
     models,
+    traces,
     worker,
   };
 }

@@ -1,4 +1,5 @@
 import type { Chunk } from "../core/chunk.ts";
+import type { EngineStats } from "../core/engine_stats.ts";
 import type { ErrorInfo } from "../core/errors.ts";
 import type { RunnerCommand } from "../core/frames.ts";
 import type { InstanceId, ModelId, NodeId, TaskId } from "../core/ids.ts";
@@ -34,6 +35,8 @@ export class Rank implements LocalRunner {
   readonly dispatched = new Set<TaskId>();
   readonly cancelled = new Set<TaskId>();
   stopping = false;
+  /** How its engine is doing, as it told last. */
+  stats: EngineStats | undefined;
   readonly #instance: Instance;
   readonly #loadTimeoutMs: number | undefined;
   readonly #relays = new Map<TaskId, GenerationRelay>();

@@ -1,4 +1,5 @@
 import { getLogger } from "@logtape/logtape";
+import type { EngineStats } from "../core/engine_stats.ts";
 import type { RunnerCommand, RunnerReport } from "../core/frames.ts";
 import { type ModelId, type NodeId, type RunnerId, TaskId } from "../core/ids.ts";
 import type { Instance } from "../core/instance.ts";
@@ -17,6 +18,7 @@ import {
   type RunnerLaunch,
   RunnerProcess,
 } from "./runner_process.ts";
+import type { TraceStore } from "./trace_store.ts";
 
 const log = getLogger(["exo", "worker"]);
 
@@ -36,6 +38,7 @@ export interface WorkerDeps {
   readonly clock: Clock;
   readonly launch: RunnerLaunch;
   readonly nextIncarnation: () => number;
+  readonly traces: Pick<TraceStore, "save">;
   /** Limit on the loading of a layer; absent: by the size of the model, 0: none. */
   readonly loadTimeoutMs?: number | undefined;
 }
@@ -77,6 +80,13 @@ export class Worker {
       [...this.#ranks].flatMap(([id, { process: { pid } }]) =>
         pid === undefined ? [] : [[id, pid] as const]
       ),
+    );
+  }
+
+  /** How the engines of this node's runners are doing; gone with their processes. */
+  engineStats(): ReadonlyMap<RunnerId, EngineStats> {
+    return new Map(
+      [...this.#ranks].flatMap(([id, { stats }]) => stats === undefined ? [] : [[id, stats]]),
     );
   }
 
@@ -273,6 +283,12 @@ export class Worker {
         if (!rank.chunk(report.taskId, report.chunk)) {
           rank.cancel(report.taskId, this.#commandId());
         }
+        break;
+      case "StatsUpdated":
+        rank.stats = report.stats;
+        break;
+      case "TaskTraced":
+        this.#deps.traces.save(report.taskId, report.spans);
         break;
       case "RunnerError":
         break;

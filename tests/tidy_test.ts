@@ -15,7 +15,7 @@ const ROOMS: Readonly<Record<string, { rooms: readonly string[]; libraries: RegE
   api: {
     rooms: ["core"],
     libraries:
-      /^(zod|node:.*|hono(\/.*)?|@hono\/node-server|eventsource-parser(\/.*)?|fastest-levenshtein)$/,
+      /^(zod|node:.*|hono(\/.*)?|@hono\/node-server|eventsource-parser(\/.*)?|fastest-levenshtein|prom-client)$/,
   },
   bench: { rooms: ["core", "api", "engines"], libraries: /./ },
   cli: {

@@ -1,20 +1,27 @@
-import type { Chunk, FinishReason, GenerationStats, Usage } from "../../core/chunk.ts";
+import type { Chunk, FinishReason, TokenLogprobs } from "../../core/chunk.ts";
 import { AppError, type ErrorInfo, toAppError } from "../../core/errors.ts";
 import type { ModelId } from "../../core/ids.ts";
 import type { Millis } from "../../core/units.ts";
+import type { ChoiceChunk } from "../choices.ts";
 import { streamErrorBody } from "../errors.ts";
 import type { SseMessage } from "../sse.ts";
+import { encodeLogprobs } from "./openai_logprobs.ts";
+import { countsOf, encodeStats, encodeUsage, type Finish } from "./openai_usage.ts";
 
 export { type ChatRequest, decode } from "./openai_chat_request.ts";
 
-/** What every piece of one answer repeats. */
+/** What every piece of one reply repeats. */
 export interface Answer {
   readonly id: string;
   readonly modelId: ModelId;
   readonly createdAt: Millis;
   /** Version of exo; a client sees that answers may differ when it changes. */
   readonly version: string;
+  /** Answers that were asked for. */
+  readonly choices: number;
 }
+
+type Chunks = AsyncIterable<ChoiceChunk>;
 
 const DONE: SseMessage = { data: "[DONE]" };
 
@@ -23,24 +30,33 @@ const DONE: SseMessage = { data: "[DONE]" };
  * Usage comes once: in the last chunk, or in one of its own for those who asked for that.
  */
 export async function* encodeStream(
-  chunks: AsyncIterable<Chunk>,
+  chunks: Chunks,
   answer: Answer,
   { includeUsage }: { includeUsage: boolean },
 ): AsyncGenerator<SseMessage> {
-  yield piece(answer, { delta: { role: "assistant" } });
+  for (let index = 0; index < answer.choices; index++) {
+    yield piece(answer, { index, delta: { role: "assistant" } });
+  }
+  const ends: Finish[] = [];
   try {
-    for await (const chunk of chunks) {
-      if (chunk.type === "PrefillProgress") yield prefillProgress(answer.modelId, chunk);
-      if (chunk.type === "Token" && chunk.text !== "") {
-        yield piece(answer, { delta: { content: chunk.text } });
+    for await (const { index, chunk } of chunks) {
+      // The prompt is the same for all: the first one tells how far it is read.
+      if (chunk.type === "PrefillProgress" && index === 0) {
+        yield prefillProgress(answer.modelId, chunk);
+      }
+      if (chunk.type === "Token" && (chunk.text !== "" || chunk.logprobs?.length)) {
+        yield piece(answer, { index, delta: { content: chunk.text }, ...likely(chunk.logprobs) });
       }
       if (chunk.type === "Error") return yield* failure(chunk.error);
       if (chunk.type !== "Finish") continue;
-      const usage = { usage: usageOf(chunk.usage) };
-      const end = { delta: {}, ...finishOf(chunk.finishReason) };
-      yield piece(answer, end, includeUsage ? {} : usage);
+      const counts = countsOf([chunk, ...ends]);
+      const usage = { usage: encodeUsage(counts.usage) };
+      const isLast = ends.push(chunk) === answer.choices;
+      const end = { index, delta: {}, ...finishOf(chunk.finishReason) };
+      yield piece(answer, end, isLast && !includeUsage ? usage : {});
+      if (!isLast) continue;
       if (includeUsage) yield json({ ...headOf(answer, "chunk"), choices: [], ...usage });
-      yield { comment: `generation_stats ${JSON.stringify(statsOf(chunk.usage, chunk.stats))}` };
+      yield { comment: `generation_stats ${JSON.stringify(encodeStats(counts))}` };
       return yield DONE;
     }
     yield* failure(endedEarly().toInfo());
@@ -50,25 +66,57 @@ export async function* encodeStream(
   }
 }
 
+/** One answer as far as it has come. */
+interface Choice {
+  content: string;
+  logprobs: TokenLogprobs[] | undefined;
+  end: Finish | undefined;
+}
+
 /**
  * Chunks as one reply.
- * @throws {AppError} the error that the generation ended with; nothing has been sent then.
+ * @throws {AppError} the error that a generation ended with; nothing has been sent then.
  */
-export async function encode(chunks: AsyncIterable<Chunk>, answer: Answer): Promise<object> {
-  let content = "";
-  for await (const chunk of chunks) {
-    if (chunk.type === "Token") content += chunk.text;
+export async function encode(chunks: Chunks, answer: Answer): Promise<object> {
+  const choices = Array.from(
+    { length: answer.choices },
+    (): Choice => ({ content: "", logprobs: undefined, end: undefined }),
+  );
+  for await (const { index, chunk } of chunks) {
+    const choice = choices[index];
+    if (choice === undefined) continue;
+    if (chunk.type === "Token") {
+      choice.content += chunk.text;
+      if (chunk.logprobs) (choice.logprobs ??= []).push(...chunk.logprobs);
+    }
     if (chunk.type === "Error") throw AppError.from(chunk.error);
     if (chunk.type !== "Finish") continue;
-    const message = { role: "assistant", content };
-    return {
-      ...headOf(answer, "whole"),
-      choices: [{ index: 0, message, ...finishOf(chunk.finishReason) }],
-      usage: usageOf(chunk.usage),
-      generation_stats: statsOf(chunk.usage, chunk.stats),
-    };
+    choice.end = chunk;
+    const [first, ...rest] = choices.flatMap(({ end }) => end ?? []);
+    if (first && rest.length + 1 === choices.length) {
+      return wholeOf(choices, answer, [first, ...rest]);
+    }
   }
   throw endedEarly();
+}
+
+function wholeOf(choices: readonly Choice[], answer: Answer, ends: [Finish, ...Finish[]]): object {
+  const counts = countsOf(ends);
+  return {
+    ...headOf(answer, "whole"),
+    choices: choices.map(({ content, logprobs, end }, index) => ({
+      index,
+      message: { role: "assistant", content },
+      ...likely(logprobs),
+      ...(end ? finishOf(end.finishReason) : {}),
+    })),
+    usage: encodeUsage(counts.usage),
+    generation_stats: encodeStats(counts),
+  };
+}
+
+function likely(logprobs: readonly TokenLogprobs[] | undefined): object {
+  return logprobs === undefined ? {} : { logprobs: encodeLogprobs(logprobs) };
 }
 
 function headOf({ id, modelId, createdAt, version }: Answer, kind: "chunk" | "whole") {
@@ -82,11 +130,7 @@ function headOf({ id, modelId, createdAt, version }: Answer, kind: "chunk" | "wh
 }
 
 function piece(answer: Answer, choice: object, extra: object = {}): SseMessage {
-  return json({
-    ...headOf(answer, "chunk"),
-    choices: [{ index: 0, ...choice }],
-    ...extra,
-  });
+  return json({ ...headOf(answer, "chunk"), choices: [choice], ...extra });
 }
 
 function json(value: object): SseMessage {
@@ -121,34 +165,4 @@ function prefillProgress(
     total_tokens: totalTokens,
   };
   return { comment: `prefill_progress ${JSON.stringify({ PrefillProgressChunk: progress })}` };
-}
-
-function usageOf({ promptTokens, completionTokens, cachedTokens }: Usage): object {
-  return {
-    prompt_tokens: promptTokens,
-    completion_tokens: completionTokens,
-    total_tokens: promptTokens + completionTokens,
-    prompt_tokens_details: { cached_tokens: cachedTokens, audio_tokens: 0 },
-    completion_tokens_details: {
-      reasoning_tokens: 0,
-      audio_tokens: 0,
-      accepted_prediction_tokens: 0,
-      rejected_prediction_tokens: 0,
-    },
-  };
-}
-
-function statsOf(usage: Usage, stats: GenerationStats): object {
-  const { promptTokens, cachedTokens } = usage;
-  // The last token of a prompt is always computed, since the first answer comes out of it.
-  const isExact = cachedTokens > 0 && cachedTokens >= promptTokens - 1;
-  return {
-    prompt_tps: stats.promptTokensPerSecond,
-    generation_tps: stats.generationTokensPerSecond,
-    prompt_tokens: promptTokens,
-    generation_tokens: usage.completionTokens,
-    peak_memory_usage: { inBytes: stats.peakMemoryBytes },
-    prefix_cache_hit: cachedTokens === 0 ? "none" : isExact ? "exact" : "partial",
-    ...(stats.decode ? { decode: stats.decode } : {}),
-  };
 }

@@ -1,22 +1,13 @@
 import { z } from "zod";
 import { AppError } from "../../core/errors.ts";
-import type { SamplingParams } from "../../core/sampling.ts";
-import {
-  type ChatMessage,
-  STOP_CHARS_MAX,
-  STOP_STRINGS_MAX,
-  type TextGenerationPayload,
-} from "../../core/task.ts";
-import { type Examples, parse, unsupported } from "../errors.ts";
 import { show } from "../../core/issues.ts";
+import type { ChatMessage, TextGenerationPayload } from "../../core/task.ts";
+import { CHOICES_MAX } from "../choices.ts";
+import { type Examples, parse, unsupported } from "../errors.ts";
+import { generationOf, optional, SAMPLING_FIELDS, seedOf } from "./openai_sampling.ts";
 
 /** Most messages of one request. */
 const MESSAGES_MAX = 10_000;
-
-/** Null means absent, as OpenAI's clients send it. */
-function optional<S extends z.ZodType>(schema: S) {
-  return schema.nullish().transform((value) => value ?? undefined);
-}
 
 const text = z.string();
 const Part = z.looseObject({ type: z.string() });
@@ -29,8 +20,6 @@ const Message = z.looseObject({
   function_call: z.unknown().optional(),
 });
 
-const stopString = text.min(1).max(STOP_CHARS_MAX);
-const tokens = optional(z.int().min(1));
 const anything = z.unknown().optional();
 
 /**
@@ -42,33 +31,21 @@ const Body = z.strictObject({
   messages: z.array(Message).min(1).max(MESSAGES_MAX),
   stream: optional(z.boolean()),
   stream_options: optional(z.looseObject({ include_usage: optional(z.boolean()) })),
-  max_tokens: tokens,
-  max_completion_tokens: tokens,
-  temperature: optional(z.number().min(0).max(2)),
-  top_p: optional(z.number().min(0).max(1)),
-  top_k: optional(z.int().min(-1)),
-  min_p: optional(z.number().min(0).max(1)),
-  seed: optional(z.int()),
-  stop: optional(z.union([stopString, z.array(stopString).max(STOP_STRINGS_MAX)])),
+  ...SAMPLING_FIELDS,
+  n: optional(z.int().min(1).max(CHOICES_MAX)),
+  user: optional(text),
+  safety_identifier: optional(text),
   // Refused when they ask for something that is not built; see `REFUSED`.
-  n: optional(z.int().min(1)),
   tools: optional(z.array(z.unknown())),
   functions: optional(z.array(z.unknown())),
   tool_choice: anything,
   function_call: anything,
-  logit_bias: optional(z.record(z.string(), z.unknown())),
-  logprobs: optional(z.boolean()),
-  top_logprobs: optional(z.int().min(0)),
-  frequency_penalty: optional(z.number().min(-2).max(2)),
-  presence_penalty: optional(z.number().min(-2).max(2)),
-  repetition_penalty: optional(z.number().min(0)),
   response_format: optional(z.looseObject({ type: text })),
   modalities: optional(z.array(text)),
   reasoning_effort: optional(text),
   enable_thinking: optional(z.boolean()),
   verbosity: optional(text),
   // Taken and without effect: they name, store or speed up, and change no answer.
-  user: anything,
   metadata: anything,
   store: anything,
   service_tier: anything,
@@ -76,9 +53,6 @@ const Body = z.strictObject({
   prediction: anything,
   prompt_cache_key: anything,
   prompt_cache_retention: anything,
-  safety_identifier: anything,
-  repetition_context_size: anything,
-  use_prefix_cache: anything,
 });
 type Body = z.output<typeof Body>;
 
@@ -91,11 +65,6 @@ interface Limit {
 }
 
 const REFUSED: Readonly<Partial<Record<keyof Body, Limit>>> = {
-  n: {
-    allowed: (n: number) => n === 1,
-    needed: "1",
-    hint: "send the request once for each answer",
-  },
   tools: {
     allowed: (tools: unknown[], body) => tools.length === 0 || body.tool_choice === "none",
     needed: "an empty list",
@@ -104,15 +73,6 @@ const REFUSED: Readonly<Partial<Record<keyof Body, Limit>>> = {
   functions: { allowed: (list: unknown[]) => list.length === 0, needed: "an empty list" },
   tool_choice: { allowed: isNoTool, needed: '"none" or "auto"' },
   function_call: { allowed: isNoTool, needed: '"none" or "auto"' },
-  logit_bias: {
-    allowed: (bias: object) => Object.keys(bias).length === 0,
-    needed: "an empty object",
-  },
-  logprobs: { allowed: (wanted: boolean) => !wanted, needed: "false" },
-  top_logprobs: { allowed: (count: number) => count === 0, needed: "0" },
-  frequency_penalty: { allowed: (penalty: number) => penalty === 0, needed: "0" },
-  presence_penalty: { allowed: (penalty: number) => penalty === 0, needed: "0" },
-  repetition_penalty: { allowed: (penalty: number) => penalty === 1, needed: "1" },
   response_format: {
     allowed: (format: { type: string }) => format.type === "text",
     needed: '"text"',
@@ -139,10 +99,14 @@ const EXAMPLES: Examples = {
   "messages.*.role": "user",
   "messages.*.content": "hi",
   stop: "\n\n",
-  frequency_penalty: 0,
-  presence_penalty: 0,
-  repetition_penalty: 1,
-  top_logprobs: 0,
+  n: 2,
+  frequency_penalty: 0.5,
+  presence_penalty: 0.5,
+  repetition_penalty: 1.1,
+  repetition_context_size: 64,
+  logit_bias: { "50256": -100 },
+  "logit_bias.*": -100,
+  top_logprobs: 5,
   response_format: { type: "text" },
   modalities: ["text"],
   reasoning_effort: "none",
@@ -154,6 +118,10 @@ export interface ChatRequest {
   readonly model: string;
   readonly stream: boolean;
   readonly includeUsage: boolean;
+  /** Answers that are wanted. */
+  readonly choices: number;
+  /** For whom a program asks, by a name of its own. */
+  readonly user?: string;
   readonly payload: TextGenerationPayload;
 }
 
@@ -164,17 +132,17 @@ export interface ChatRequest {
 export function decode(json: unknown, newSeed: () => string): ChatRequest {
   const body = parse(Body, json, EXAMPLES);
   refuse(body);
-  const maxTokens = body.max_completion_tokens ?? body.max_tokens;
+  const user = body.safety_identifier ?? body.user;
   return {
     model: body.model,
     stream: body.stream ?? false,
     includeUsage: body.stream_options?.include_usage ?? false,
+    choices: body.n ?? 1,
+    ...(user === undefined ? {} : { user }),
     payload: {
       messages: messagesOf(body.messages),
-      sampling: samplingOf(body),
-      ...(maxTokens === undefined ? {} : { maxTokens }),
-      stop: body.stop === undefined ? [] : [body.stop].flat(),
       seed: body.seed === undefined ? newSeed() : seedOf(body.seed),
+      ...generationOf(body),
     },
   };
 }
@@ -200,22 +168,6 @@ function found(value: unknown): string {
   if (typeof value !== "object" || value === null || Array.isArray(value)) return show(value);
   const type = (value as { type?: unknown }).type;
   return typeof type === "string" ? show(type) : "an object";
-}
-
-function samplingOf({ temperature, top_p, top_k, min_p }: Body): SamplingParams {
-  return {
-    ...(temperature === undefined ? {} : { temperature }),
-    // A share of 0 keeps the most likely token alone, which top-k says without a limit case.
-    ...(top_p === 0 ? { topK: 1 } : top_p === undefined ? {} : { topP: top_p }),
-    // −1 is how other servers say that all tokens are kept.
-    ...(top_k === undefined || top_p === 0 ? {} : { topK: Math.max(0, top_k) }),
-    ...(min_p === undefined ? {} : { minP: min_p }),
-  };
-}
-
-/** A negative seed is read as the 64 bits that it is in two's complement. */
-function seedOf(seed: number): string {
-  return BigInt.asUintN(64, BigInt(seed)).toString();
 }
 
 /** Messages whose content is null say nothing; where all are such, one empty turn is left. */

@@ -43,11 +43,11 @@ export function runBatch(
   const endedAt = now();
   const kernelTimes = decoder.kernelTimes();
   const ms = endedAt - startedAt;
-  const results = parts.map(({ generation }) => {
+  const results = parts.map(({ generation, tokens }) => {
     const token = drawn[drawing.indexOf(generation)];
     return token instanceof AppError
       ? token
-      : generation.ran({ drawn: token, ms, endedAt, kernelTimes });
+      : generation.ran({ tokens, drawn: token, ms, endedAt, kernelTimes });
   });
   return { results, ms };
 }

@@ -3,6 +3,7 @@ import type { ResolvedSampling } from "../../core/sampling.ts";
 import { clearCache, memoryCounters } from "../../ffi/mod.ts";
 import type { KernelTimes, SequenceCache } from "../decoder.ts";
 import { type Drawn, Sampler } from "../sampler.ts";
+import type { TaskTrace } from "./task_trace.ts";
 import { Answer, type AnswerTokenizer } from "./answer.ts";
 
 /** What one generation is asked for. */
@@ -18,10 +19,14 @@ export interface GenerationRequest {
   readonly ignoreEos?: boolean;
   readonly logitBias?: readonly (readonly [number, number])[] | undefined;
   readonly topLogprobs?: number | undefined;
+  /** Is told of each step, where tracing is on. */
+  readonly trace?: TaskTrace | undefined;
 }
 
 /** What a step did for a generation. */
 export interface StepResult {
+  /** Tokens that were run through the model. */
+  readonly tokens: number;
   /** The next token; undefined: more of the prompt is to come. */
   readonly drawn: Drawn | undefined;
   /** Milliseconds that the step took, and when it ended. */
@@ -63,6 +68,11 @@ export class Generation implements Disposable {
       ...request,
       eosIds: ignoreEos ? new Set() : eosIds,
     });
+  }
+
+  /** Where its time went, where tracing is on. */
+  get trace(): TaskTrace | undefined {
+    return this.#request.trace;
   }
 
   /** Tokens whose keys and values are in no cache yet. */
@@ -117,7 +127,11 @@ export class Generation implements Disposable {
   /** What a step means for the client; the last chunk is a `Finish`. */
   ran(step: StepResult): Chunk[] {
     const isPrefill = this.#first === undefined;
-    if (isPrefill) this.#prefillMs += step.ms;
+    const { ms, endedAt, tokens } = step;
+    const time = { from: endedAt - ms, to: endedAt };
+    if (isPrefill) this.#prefillMs += ms;
+    if (isPrefill) this.trace?.prefilled(tokens, time);
+    else this.trace?.decoded(time);
     const chunks: Chunk[] = isPrefill ? [this.#progress()] : [];
     return step.drawn ? [...chunks, ...this.#take(step.drawn, step)] : chunks;
   }

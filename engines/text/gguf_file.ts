@@ -10,7 +10,7 @@ import { fileName, readStart } from "./files.ts";
 
 /**
  * The header of a GGUF file, with its tensors checked against the file's size. Reads some megabytes
- * (1.8 MB and 50 ms for a vocabulary of 49,152 tokens), never the weights.
+ * (1.8 MB and 10 ms for a vocabulary of 49,152 tokens), never the weights.
  * @throws {AppError} `corrupt_model`, `unsupported_model`, or `load_failed` when it cannot be read.
  */
 export function readGgufHeader(path: string): GgufHeader {

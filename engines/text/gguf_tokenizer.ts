@@ -1,5 +1,6 @@
 import { AppError } from "../../core/errors.ts";
 import type { GgufMetadata } from "../../core/gguf_metadata.ts";
+import type { GgufStrings } from "../../core/gguf_strings.ts";
 import type { TokenizerSource } from "./tokenizer.ts";
 
 /** llama.cpp's kinds of tokens, as `tokenizer.ggml.token_type` numbers them. */
@@ -60,21 +61,21 @@ const PRE_TOKENIZERS: Readonly<Record<string, PreTokenizer>> = {
  */
 export function tokenizerFromGguf(metadata: GgufMetadata): TokenizerSource {
   const tokens = need(metadata.strings("tokenizer.ggml.tokens"), metadata, "tokens");
-  const types = metadata.numbers("tokenizer.ggml.token_type") ?? [];
   const kind = metadata.string("tokenizer.ggml.model") ?? "none";
   const parts = kind === "gpt2"
     ? byteLevel(metadata, tokens)
     : kind === "llama"
-    ? sentencePiece(metadata, tokens, types)
+    ? sentencePiece(metadata, tokens.toArray())
     : refuse(metadata, `tokenizer "${kind}"`, "gpt2, llama");
-  const added = tokens.flatMap((content, id) => {
-    const type = types[id] ?? 0;
-    if (type !== CONTROL && type !== USER_DEFINED) return [];
-    return [{ id, content, special: type === CONTROL, normalized: false }];
-  });
-  const word = (name: string) => tokens[metadata.number(`tokenizer.ggml.${name}_token_id`) ?? -1];
+  const word = (name: string) =>
+    tokens.at(metadata.number(`tokenizer.ggml.${name}_token_id`) ?? -1);
+  const { tables, ...others } = parts;
   return {
-    tokenizer: { version: "1.0", added_tokens: added, post_processor: null, ...parts },
+    tokenizer: {
+      ...{ version: "1.0", added_tokens: addedTokens(metadata), post_processor: null },
+      ...others,
+    },
+    tables,
     config: {
       bos_token: word("bos"),
       eos_token: word("eos"),
@@ -85,19 +86,29 @@ export function tokenizerFromGguf(metadata: GgufMetadata): TokenizerSource {
   };
 }
 
+/** The tokens that are found in a text before it is split. */
+function addedTokens(metadata: GgufMetadata) {
+  const tokens = metadata.strings("tokenizer.ggml.tokens");
+  return (metadata.numbers("tokenizer.ggml.token_type") ?? []).flatMap((type, id) => {
+    if (type !== CONTROL && type !== USER_DEFINED) return [];
+    const content = tokens?.at(id);
+    return content === undefined
+      ? []
+      : [{ id, content, special: type === CONTROL, normalized: false }];
+  });
+}
+
 /** Ids that end a GGUF's answer: eos, eot and eom, and ends of turns by their text. */
 export function eosIdsFromGguf(metadata: GgufMetadata): number[] {
   const named = ["eos", "eot", "eom"]
     .map((name) => metadata.number(`tokenizer.ggml.${name}_token_id`))
     .filter((id) => id !== undefined);
-  const types = metadata.numbers("tokenizer.ggml.token_type") ?? [];
-  const tokens = metadata.strings("tokenizer.ggml.tokens") ?? [];
-  const known = END_OF_TURN.map((text) => tokens.indexOf(text))
-    .filter((id) => id >= 0 && types[id] === CONTROL);
-  return [...new Set([...named, ...known])];
+  const known = addedTokens(metadata)
+    .filter(({ special, content }) => special && END_OF_TURN.includes(content));
+  return [...new Set([...named, ...known.map(({ id }) => id)])];
 }
 
-function byteLevel(metadata: GgufMetadata, tokens: readonly string[]) {
+function byteLevel(metadata: GgufMetadata, tokens: GgufStrings) {
   const name = metadata.string("tokenizer.ggml.pre") ?? "default";
   const pre = PRE_TOKENIZERS[name] ??
     refuse(metadata, `pre-tokenizer "${name}"`, Object.keys(PRE_TOKENIZERS).join(", "));
@@ -124,17 +135,12 @@ function byteLevel(metadata: GgufMetadata, tokens: readonly string[]) {
     decoder: { type: "ByteLevel", add_prefix_space: false, trim_offsets: true, use_regex: true },
     model: {
       type: "BPE",
-      vocab: vocabOf(tokens),
-      merges: merges.map((merge) => splitPair(merge)),
+      vocab: {}, // Like the merges, in the tables.
+      merges: [],
       ignore_merges: pre.ignoreMerges ?? false,
     },
+    tables: { tokens, merges },
   };
-}
-
-/** `Ġ t` into its two tokens; neither begins with a space. */
-function splitPair(merge: string): [string, string] {
-  const at = merge.indexOf(" ", 1);
-  return [merge.slice(0, at), merge.slice(at + 1)];
 }
 
 function vocabOf(tokens: readonly string[]): Record<string, number> {
@@ -142,11 +148,8 @@ function vocabOf(tokens: readonly string[]): Record<string, number> {
 }
 
 /** A SentencePiece BPE vocabulary: scores become merges, unknown characters become byte tokens. */
-function sentencePiece(
-  metadata: GgufMetadata,
-  tokens: readonly string[],
-  types: readonly number[],
-) {
+function sentencePiece(metadata: GgufMetadata, tokens: readonly string[]) {
+  const types = metadata.numbers("tokenizer.ggml.token_type") ?? [];
   const scores = need(metadata.numbers("tokenizer.ggml.scores"), metadata, "scores");
   const prefix = metadata.boolean("tokenizer.ggml.add_space_prefix") ?? true;
   const toMeta = { type: "Replace", pattern: { String: " " }, content: "▁" };
@@ -174,6 +177,7 @@ function sentencePiece(
       byte_fallback: true,
       ignore_merges: false,
     },
+    tables: undefined,
   };
 }
 

@@ -1,12 +1,15 @@
 import { Tokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
 import { AppError } from "../../core/errors.ts";
+import { type BpeTables, TableBpe } from "./bpe.ts";
 import { tokenBytesOf } from "./token_bytes.ts";
 
 /** A `tokenizer.json` and a `tokenizer_config.json`, parsed. */
 export interface TokenizerSource {
   readonly tokenizer: Readonly<Record<string, unknown>>;
   readonly config: Readonly<Record<string, unknown>>;
+  /** The vocabulary and merges of a BPE whose `tokenizer.json` has none. */
+  readonly tables?: BpeTables | undefined;
 }
 
 /** A special token of a `tokenizer_config.json`: its text, or an object around it. */
@@ -31,6 +34,7 @@ const TokenizerConfig = z.object({
 /** Text to token ids and back. */
 export class TextTokenizer {
   readonly #tokenizer: Tokenizer;
+  readonly #tokenOf: (id: number) => string | undefined;
   readonly #bytesOf: (token: string, isAdded: boolean) => Uint8Array;
   readonly #added: ReadonlySet<number>;
   /** Whether the decoder drops the space that the encoder put before the text. */
@@ -41,10 +45,11 @@ export class TextTokenizer {
   readonly chatTemplate: string | undefined;
 
   /** @throws {AppError} `unsupported_model` for a tokenizer that the library or we do not know. */
-  constructor({ tokenizer, config }: TokenizerSource) {
+  constructor({ tokenizer, config, tables }: TokenizerSource) {
     try {
       const pre_tokenizer = withUnicodeDigits(tokenizer["pre_tokenizer"]);
       this.#tokenizer = new Tokenizer({ ...tokenizer, pre_tokenizer }, config);
+      if (tables) this.#tokenizer.model = new TableBpe(tokenizer["model"], tables);
     } catch (error) {
       const found = error instanceof Error ? error.message : String(error);
       const needed = "BPE, Unigram or WordPiece needed";
@@ -56,6 +61,7 @@ export class TextTokenizer {
         cause: error,
       });
     }
+    this.#tokenOf = (id) => tables ? tables.tokens.at(id) : this.#tokenizer.id_to_token(id);
     const { bytesOf, trimsLeadingSpace } = tokenBytesOf(tokenizer.decoder);
     this.#bytesOf = bytesOf;
     this.trimsLeadingSpace = trimsLeadingSpace;
@@ -79,7 +85,7 @@ export class TextTokenizer {
 
   /** The bytes that a token stands for; none for an id outside of the vocabulary. */
   bytesOf(id: number): Uint8Array {
-    const token = this.#tokenizer.id_to_token(id);
+    const token = this.#tokenOf(id);
     return token === undefined ? new Uint8Array() : this.#bytesOf(token, this.#added.has(id));
   }
 }

@@ -25,7 +25,7 @@ struct Row {
   bool is_drawable() const { return largest() > -INFINITE; }
 };
 
-/** The row with 0 for +Inf and -Inf for all else, where there is +Inf: differences of them are NaN. */
+/** Where there is +Inf, the row with 0 in its place and -Inf for all else: Inf - Inf is NaN. */
 Row without_infinity(const RowKernels& kernels, const Row& row, std::vector<float>& memory) {
   if (row.largest() != INFINITE) return row;
   memory.resize(size_t(row.width));

@@ -25,7 +25,7 @@ struct SampleArgs {
   double temperature = 1;  // 0: the likeliest token.
   Filters filters;
   double repetition_penalty = 1;
-  const Adjustment* adjustments = nullptr;  // Ids are distinct; those beyond the row count for nothing.
+  const Adjustment* adjustments = nullptr;  // Of distinct ids; those beyond the row are left out.
   int adjustment_count = 0;
   uint64_t seed = 0;
   uint64_t index = 0;     // Of this draw among those with the seed.

@@ -191,7 +191,8 @@ double sum_of_weights(const RowKernels& kernels, const float* x, int width, floa
                       float scale) {
   double sum = 0;
   for (int at = 0; at < width; at += WEIGH_BLOCK) {
-    sum += double(kernels.weigh(x + at, std::min(WEIGH_BLOCK, width - at), largest, scale, nullptr));
+    const int count = std::min(WEIGH_BLOCK, width - at);
+    sum += double(kernels.weigh(x + at, count, largest, scale, nullptr));
   }
   return sum;
 }

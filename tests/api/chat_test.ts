@@ -211,3 +211,87 @@ Deno.test("A client that stops reading slows its own generation only", async () 
   client.abort();
   await close();
 });
+
+Deno.test("A generation knows who asks: the address, and a user that cannot be read", async () => {
+  const { gateway, post } = appOver();
+  gateway.placeModel();
+  const users = [{}, { user: "ada" }, { user: "ada" }, { safety_identifier: "bob" }];
+  for (const user of users) await (await post(PATH, chatOf(user))).body?.cancel();
+  const [plain, ada, again, bob] = gateway.asked.map(({ payload }) => payload.client);
+  equal(plain, "127.0.0.1");
+  match(ada ?? "", /^127\.0\.0\.1 user [0-9a-f]{16}$/);
+  equal(again, ada);
+  equal(bob === ada, false);
+});
+
+Deno.test("Several answers come in one reply, with the ids of all in the header", async () => {
+  const { gateway, post } = appOver();
+  gateway.placeModel();
+  gateway.answer = ({ payload }) => [token(`seed ${payload.seed}`), FINISH];
+  const response = await post(PATH, chatOf({ n: 3, seed: 7 }));
+  const reply = await response.json();
+  const texts = reply.choices.map((choice: { message: { content: string } }) =>
+    choice.message.content
+  );
+  deepEqual(texts, ["seed 7", "seed 8", "seed 9"]);
+  const ids = response.headers.get("x-exo-command-id")?.split(", ") ?? [];
+  equal(new Set(ids).size, 3);
+  equal(ids[0], reply.id);
+  deepEqual([reply.usage.prompt_tokens, reply.usage.completion_tokens], [5, 6]);
+});
+
+Deno.test("A client that leaves cancels all of its answers, streamed or not", async () => {
+  const { gateway, post, close } = await served();
+  for (const stream of [true, false]) {
+    gateway.asked.length = 0;
+    const begun = Promise.withResolvers<void>();
+    gateway.answer = async function* (asked) {
+      yield token("word ");
+      if (gateway.asked.length === 3) begun.resolve();
+      await aborted(asked);
+      yield { ...FINISH, finishReason: "cancelled" };
+    };
+    const client = new AbortController();
+    const reply = post({ stream, n: 3 }, client.signal).then(
+      async (response) => {
+        for await (const _ of response.body ?? []);
+      },
+    ).catch(() => "gone");
+    await begun.promise;
+    client.abort();
+    await Promise.all(gateway.asked.map(aborted));
+    equal(await reply, "gone");
+  }
+  await close();
+});
+
+Deno.test("A client that stops reading holds all of its answers, and ends none of them", async () => {
+  const { gateway, post, close } = await served();
+  const made = new Map<string, number>();
+  const filler = "x".repeat(10_000);
+  gateway.answer = async function* ({ payload: { seed }, signal }) {
+    for (let count = 1; !signal.aborted && count < 100_000; count++) {
+      made.set(seed, count);
+      yield token(filler);
+    }
+    yield FINISH;
+  };
+  const client = new AbortController();
+  const slow = await post({ stream: true, n: 4, seed: 0 }, client.signal);
+  const reader = slow.body?.getReader();
+  await reader?.read();
+  gateway.answer = () => [token("Hello"), FINISH];
+  const sum = () => [...made.values()].reduce((total, count) => total + count, 0);
+  let before = -1;
+  while (before !== sum()) {
+    before = sum();
+    for (let i = 0; i < 20; i++) await (await post({})).body?.cancel();
+  }
+  ok(before < 5_000, `${before} chunks were made for a client that reads nothing`);
+  // It reads again, and all of them go on.
+  const held = new Map(made);
+  while ([...held].some(([seed, count]) => made.get(seed) === count)) await reader?.read();
+  equal(made.size, 4);
+  client.abort();
+  await close();
+});

@@ -1,6 +1,8 @@
 import { deepEqual, equal, match } from "node:assert/strict";
 import { internalTags } from "../../api/encode_state.ts";
 import { Instance } from "../../core/instance.ts";
+import { runnerIdOf } from "../../core/ids.ts";
+import { engineStats } from "../support/engine_stats.ts";
 import { TINY } from "../support/fake_gateway.ts";
 import { appOver, errorOf } from "./requests.ts";
 
@@ -18,6 +20,7 @@ Deno.test("GET /state has external tags, camelCase and the latest values", async
     "session",
     "instances",
     "instanceRetries",
+    "instanceStats",
     "runners",
     "tasks",
     "downloads",
@@ -52,6 +55,19 @@ Deno.test("GET /state/{path} walks keys and indices, with encoded slashes in key
   equal(await value(`customModelCards/${encodeURIComponent(TINY)}/nLayers`), 30);
   equal(await value("downloads/node-1/0/DownloadCompleted/readOnly"), true);
   equal(await value("topology//nodes/0/"), "node-1");
+});
+
+Deno.test("GET /state has the stats of instances whose runner has told", async () => {
+  const { gateway, get } = appOver();
+  const [told, silent] = [gateway.placeModel(), gateway.placeModel("local/other-0123abcd")];
+  gateway.stats.set(runnerIdOf(told, 0), engineStats({ running: 2, queued: 1 }));
+  // Of a runner that nobody places any more.
+  gateway.stats.set(runnerIdOf(gateway.newId() as typeof told, 0), engineStats());
+  const { instanceStats } = await (await get("/state")).json();
+  deepEqual(Object.keys(instanceStats), [told]);
+  deepEqual(instanceStats[told], engineStats({ running: 2, queued: 1 }));
+  equal(await (await get(`/state/instanceStats/${told}/queued`)).json(), 1);
+  equal((await get(`/state/instanceStats/${silent}`)).status, 404);
 });
 
 Deno.test("GET /state/{path} is a 404 where nothing is, also below a scalar", async () => {

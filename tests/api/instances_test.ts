@@ -28,8 +28,20 @@ Deno.test("POST /place_instance answers once the instance exists", async () => {
 Deno.test("POST /place_instance reads config in both casings", async () => {
   const { gateway, post } = appOver();
   gateway.addCard(cardOf());
-  const snake = { context_tokens: 100, sampling_defaults: { top_p: 0.5 } };
-  const camel = { contextTokens: 100, samplingDefaults: { topP: 0.5 } };
+  const snake = {
+    context_tokens: 100,
+    kv_bits: 4,
+    max_concurrent_requests: 2,
+    prefill_chunk_tokens: 64,
+    sampling_defaults: { top_p: 0.5, repetition_penalty: 1.1, repetition_context_tokens: 9 },
+  };
+  const camel = {
+    contextTokens: 100,
+    kvBits: 4,
+    maxConcurrentRequests: 2,
+    prefillChunkTokens: 64,
+    samplingDefaults: { topP: 0.5, repetitionPenalty: 1.1, repetitionContextTokens: 9 },
+  };
   for (const config of [snake, camel]) {
     equal((await post("/place_instance", { model_id: TINY, config })).status, 200);
   }
@@ -43,7 +55,7 @@ Deno.test("POST /place_instance says why it cannot", async () => {
   equal((await error({ model_id: "nope" })).exo_code, "model_not_found");
   equal((await error({ model_id: TINY, min_nodes: 2 })).exo_code, "unsupported_parameter");
   equal((await error({ model_id: TINY, sharding: "pipeline" })).param, "sharding");
-  equal((await error({ model_id: TINY, config: { kvBits: 4 } })).param, "config.kvBits");
+  equal((await error({ model_id: TINY, config: { kvBits: 5 } })).param, "config.kvBits");
   equal((await error({ model_id: TINY, modelid: 1 })).param, "modelid");
   equal((await error({})).param, "model_id");
 });

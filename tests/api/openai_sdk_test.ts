@@ -1,6 +1,7 @@
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import OpenAI from "openai";
 import { type ApiOptions, serveApi } from "../../api/server.ts";
+import type { Chunk } from "../../core/chunk.ts";
 import { AppError } from "../../core/errors.ts";
 import { type Asked, FakeGateway, FINISH, TINY, token } from "../support/fake_gateway.ts";
 
@@ -215,4 +216,99 @@ Deno.test("The openai client skips keep-alives, before the first token and betwe
     equal(whole.choices[0]?.message.content, "Hello world");
     ok(count >= 5, `${count} keep-alives`);
   }, { keepAliveMs: 5 });
+});
+
+/** A token of which the model was nearly sure, with one that it might have said instead. */
+function likely(text: string): Chunk {
+  const bytes = [...new TextEncoder().encode(text)];
+  const other = { tokenId: 2, bytes: [0xe2, 0x82], logprob: -3 };
+  const chosen = { tokenId: 1, bytes, logprob: -0.125 };
+  return { type: "Token", text, tokenId: 1, logprobs: [{ ...chosen, top: [chosen, other] }] };
+}
+
+Deno.test("The openai client reads log-probabilities, whole and streamed", async () => {
+  await withClient(async (client, gateway) => {
+    gateway.answer = () => [likely("Hel"), likely("lo"), FINISH];
+    const request = { model: "tiny", messages: MESSAGES, logprobs: true, top_logprobs: 2 };
+    const reply = await client.chat.completions.create(request);
+    const streamed = await client.chat.completions.stream(request).finalChatCompletion();
+    for (const { choices } of [reply, streamed]) {
+      const content = choices[0]?.logprobs?.content ?? [];
+      deepEqual(content.map(({ token, logprob }) => [token, logprob]), [
+        ["Hel", -0.125],
+        ["lo", -0.125],
+      ]);
+      deepEqual(content[0]?.top_logprobs, [
+        { token: "Hel", logprob: -0.125, bytes: [72, 101, 108] },
+        { token: "\ufffd", logprob: -3, bytes: [0xe2, 0x82] },
+      ]);
+    }
+    deepEqual(gateway.asked.map(({ payload }) => payload.topLogprobs), [2, 2]);
+    const bare = await client.chat.completions.create({ ...request, top_logprobs: null });
+    equal(bare.choices[0]?.message.content, "Hello");
+    equal(gateway.asked.at(-1)?.payload.topLogprobs, 0);
+  });
+});
+
+Deno.test("The openai client reads several answers, whole and streamed", async () => {
+  await withClient(async (client, gateway) => {
+    gateway.answer = ({ payload }) => [token(`seed `), token(payload.seed), FINISH];
+    const request = { model: "tiny", messages: MESSAGES, n: 3, seed: 40 };
+    const texts = ["seed 40", "seed 41", "seed 42"];
+    const reply = await client.chat.completions.create(request);
+    const streamed = await client.chat.completions.stream({
+      ...request,
+      stream_options: { include_usage: true },
+    }).finalChatCompletion();
+    for (const { choices, usage } of [reply, streamed]) {
+      deepEqual(choices.map(({ index }) => index), [0, 1, 2]);
+      deepEqual(choices.map(({ message }) => message.content), texts);
+      deepEqual(choices.map((choice) => choice.finish_reason), ["stop", "stop", "stop"]);
+      deepEqual([usage?.prompt_tokens, usage?.completion_tokens, usage?.total_tokens], [5, 6, 11]);
+    }
+  });
+});
+
+Deno.test("The openai client throws the error of one answer among several", async () => {
+  await withClient(async (client, gateway) => {
+    const error = { code: "runner_failed", message: "Runner died" } as const;
+    gateway.answer = ({ payload }) =>
+      payload.seed === "1" ? [{ type: "Error", error }] : [token("Hi"), FINISH];
+    const request = { model: "tiny", messages: MESSAGES, n: 2, seed: 0 };
+    await rejects(client.chat.completions.create(request), OpenAI.InternalServerError);
+    const helper = client.chat.completions.stream(request);
+    await rejects(helper.finalChatCompletion(), /Runner died/);
+  });
+});
+
+Deno.test("The openai client sends penalties, biases and its user; usage tells cached tokens", async () => {
+  await withClient(async (client, gateway) => {
+    const usage = { promptTokens: 5, completionTokens: 2, cachedTokens: 4 };
+    gateway.answer = () => [token("Hi"), { ...FINISH, usage } as Chunk];
+    const reply = await client.chat.completions.create({
+      model: "tiny",
+      messages: MESSAGES,
+      presence_penalty: 0.5,
+      frequency_penalty: -0.5,
+      logit_bias: { "7": -100 },
+      user: "ada",
+    });
+    equal(reply.usage?.prompt_tokens_details?.cached_tokens, 4);
+    const { sampling, logitBias, client: name } = gateway.asked[0]?.payload ?? {};
+    deepEqual(sampling, { presencePenalty: 0.5, frequencyPenalty: -0.5 });
+    deepEqual(logitBias, [[7, -100]]);
+    match(name ?? "", /^127\.0\.0\.1 user /);
+  });
+});
+
+Deno.test("The openai client is refused what does not go together", async () => {
+  await withClient(async (client) => {
+    const request = { model: "tiny", messages: MESSAGES, top_logprobs: 3 };
+    await rejects(client.chat.completions.create(request), (error: unknown) => {
+      ok(error instanceof OpenAI.BadRequestError);
+      equal(error.param, "top_logprobs");
+      match(error.message, /"logprobs": true beside it needed/);
+      return true;
+    });
+  });
 });

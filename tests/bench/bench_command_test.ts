@@ -93,9 +93,13 @@ Deno.test("bench --json prints one object with machine, settings, runs and cells
 Deno.test("bench asks at temperature 0 for answers of just the length", async () => {
   await using node = await readyNode();
   await run(["tiny", ...QUICK], at(node));
-  const asked = node.gateway.asked.map(({ payload }) => [payload.maxTokens, payload.sampling]);
-  deepEqual(asked.at(0), [1, { temperature: 0 }]);
-  deepEqual(asked.at(-1), [3, { temperature: 0 }]);
+  const asked = node.gateway.asked.map(({ payload }) => [
+    payload.maxTokens,
+    payload.ignoreEos,
+    payload.sampling,
+  ]);
+  deepEqual(asked.at(0), [1, true, { temperature: 0 }]);
+  deepEqual(asked.at(-1), [3, true, { temperature: 0 }]);
 });
 
 Deno.test("bench pairs lists of equal length, unless it is told to combine them", async () => {
@@ -125,10 +129,7 @@ Deno.test("bench places a known model that has no instance, and deletes what it 
   const { gateway } = node;
   gateway.addCard(cardOf());
   gateway.answer = answerOf;
-  gateway.afterCommand = (command) => {
-    if (command.type !== "PlaceInstance") return;
-    gateway.setRunners(command.instanceId, { type: "RunnerReady" });
-  };
+  gateway.readyWhatIsPlaced();
   const { code, stderr } = await run(["tiny", ...QUICK], at(node));
   equal(code, 0);
   match(stderr, /^Creating an instance of local\/tiny-0123abcd for this bench\n/);
@@ -266,6 +267,22 @@ Deno.test("bench measures any endpoint of the dialect, with its key", async () =
   deepEqual([code, report.model, report.nodes], [0, "some/model", null]);
   deepEqual([report.runs[0]?.promptTokens, report.runs[0]?.completionTokens], [20, 3]);
   deepEqual([...keys], ["Bearer secret"]);
+});
+
+Deno.test("bench does without ignore_eos where that is refused, asks once, and says so", async () => {
+  const asked: unknown[] = [];
+  await using server = serve(async (request, path) => {
+    if (path !== "/v1/chat/completions") return new Response("nothing here", { status: 404 });
+    const { ignore_eos } = await request.clone().json();
+    asked.push(ignore_eos);
+    if (ignore_eos === undefined) return await foreignAnswer(request);
+    return Response.json({ detail: "extra fields not permitted" }, { status: 422 });
+  });
+  const { code, stderr } = await run(["some/model", ...QUICK, "--url", server.url]);
+  equal(code, 0, stderr);
+  deepEqual(asked.slice(0, 2), [true, undefined]);
+  ok(asked.slice(1).every((field) => field === undefined));
+  equal(stderr.match(/The endpoint refuses ignore_eos: answers may end before --tg/g)?.length, 1);
 });
 
 Deno.test("bench exits with 7 where no usage is reported", async () => {

@@ -1,5 +1,5 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { type Asked, FINISH, token } from "../support/fake_gateway.ts";
+import { type Asked, token } from "../support/fake_gateway.ts";
 import { FakeKeyboard, FakeNode } from "./fake_io.ts";
 
 const CHAT = ["run", "tiny"];
@@ -46,19 +46,11 @@ Deno.test("Ctrl-C at an empty prompt ends a chat with 130, Ctrl-D with 0", async
 Deno.test("Ctrl-C stops an answer, not its chat; what was said is remembered", async () => {
   await using node = await FakeNode.start();
   node.gateway.placeModel();
-  const cancelled = Promise.withResolvers<void>();
-  const usual = node.gateway.answer;
-  node.gateway.answer = async function* ({ signal }: Asked) {
-    node.gateway.answer = usual;
-    signal.addEventListener("abort", () => cancelled.resolve());
-    yield token("Hel");
-    await cancelled.promise;
-    yield FINISH;
-  };
+  const cancelled = node.gateway.hangAfter("Hel");
   const keyboard = new FakeKeyboard("one", "two");
   const onStdout = () => keyboard.pressCtrlC();
   const { code, stdout, stderr } = await node.run(CHAT, { keyboard, onStdout });
-  await cancelled.promise;
+  await cancelled;
   // The second answer is stopped too, at its first piece; the chat ends by Ctrl-D.
   deepEqual([code, stdout.startsWith("Hel\n")], [0, true]);
   match(stderr, /\nStopped\n/);

@@ -22,3 +22,13 @@ Deno.test("OVERRIDE_MEMORY_MB that is no whole number of MiB is told, with what 
     }, OVERRIDE_MEMORY_MB);
   }
 });
+
+Deno.test("EXO_TRACING_ENABLED that says neither yes nor no is told", () => {
+  for (const EXO_TRACING_ENABLED of ["", "true", "false", "1", "0"]) {
+    nodeEnvironment({ EXO_TRACING_ENABLED });
+  }
+  throws(() => nodeEnvironment({ EXO_TRACING_ENABLED: "yes" }), {
+    code: "usage",
+    message: 'Cannot use EXO_TRACING_ENABLED="yes": true or false needed',
+  });
+});

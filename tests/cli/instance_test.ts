@@ -28,6 +28,50 @@ Deno.test("instance create answers once the instance exists", async () => {
   match(words.stdout, /^Instance \S+ of local\/tiny-0123abcd is created\n$/);
 });
 
+Deno.test("instance create takes a configuration, and instance show tells it", async () => {
+  await using node = await FakeNode.start();
+  node.gateway.addCard(cardOf());
+  const flags = "--context 512 --kv-bits 4 --max-concurrent-requests 2 --prefill-chunk 64 " +
+    "--temperature 0.2 --top-p 0.9 --top-k 40 --min-p 0.1 --repetition-penalty 1.1 " +
+    "--repetition-context 64 --presence-penalty -0.5 --frequency-penalty 0.25";
+  const argv = ["instance", "create", "tiny", ...flags.split(" ")];
+  const { instanceId } = await node.json(argv) as { instanceId: string };
+  const config = {
+    contextTokens: 512,
+    kvBits: 4,
+    maxConcurrentRequests: 2,
+    prefillChunkTokens: 64,
+    samplingDefaults: {
+      temperature: 0.2,
+      topP: 0.9,
+      topK: 40,
+      minP: 0.1,
+      repetitionPenalty: 1.1,
+      repetitionContextTokens: 64,
+      presencePenalty: -0.5,
+      frequencyPenalty: 0.25,
+    },
+  };
+  const [instance] = node.gateway.state().instances.values();
+  deepEqual(instance?.config, config);
+  const shown = await node.json(["instance", "show", instanceId]) as { config: object };
+  deepEqual(shown.config, config);
+  const { stdout } = await node.run(["instance", "show", instanceId]);
+  match(
+    stdout,
+    /^config {4}context 512 tokens, KV of 4 bits, 2 at once, 64 prompt tokens a step$/m,
+  );
+  match(stdout, /^sampling {2}temperature 0\.2, top-p 0\.9, .*, frequency-penalty 0\.25$/m);
+});
+
+Deno.test("instance show says nothing of a configuration that nobody made", async () => {
+  await using node = await FakeNode.start();
+  const instanceId = node.gateway.placeModel();
+  const { stdout } = await node.run(["instance", "show", instanceId]);
+  equal(/config|sampling/.test(stdout), false, stdout);
+  equal("config" in (await node.json(["instance", "show", instanceId]) as object), false);
+});
+
 Deno.test("instance create --wait shows progress on stderr and ends when it is ready", async () => {
   await using node = await FakeNode.start();
   node.gateway.addCard(cardOf());

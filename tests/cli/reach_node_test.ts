@@ -89,10 +89,7 @@ Deno.test("readyModel() leaves no instance of its own in a node that it started"
   await using node = await FakeNode.start();
   const { gateway } = node;
   gateway.addCard(cardOf());
-  gateway.afterCommand = (command) => {
-    if (command.type !== "PlaceInstance") return;
-    gateway.setRunners(command.instanceId, { type: "RunnerReady" });
-  };
+  gateway.readyWhatIsPlaced();
   const { start } = starterOf(node);
   const context = contextOf(NOWHERE, false);
   {

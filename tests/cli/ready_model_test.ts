@@ -28,10 +28,7 @@ Deno.test("run adds a model that is named by its path, then asks it", async () =
   await using node = await FakeNode.start();
   const { gateway } = node;
   gateway.files.set("/work/here/tiny.gguf", cardOf());
-  gateway.afterCommand = (command) => {
-    if (command.type !== "PlaceInstance") return;
-    gateway.setRunners(command.instanceId, { type: "RunnerReady" });
-  };
+  gateway.readyWhatIsPlaced();
   for (const _ of ["first", "again"]) {
     const { code, stdout, stderr } = await node.run(["run", "tiny.gguf", "hi"]);
     equal(code, 0, stderr);

@@ -28,14 +28,27 @@ Deno.test("run --json prints one object", async () => {
 Deno.test("run sends instructions, sampling and stop strings", async () => {
   await using node = await FakeNode.start();
   node.gateway.placeModel();
-  const flags = "--system s --max-tokens 9 --temperature 0 --top-p 0.5 --seed -1 --stop a --stop b";
+  const flags =
+    "--system s --max-tokens 9 --temperature 0 --top-p 0.5 --seed -1 --stop a --stop b " +
+    "--top-k 40 --min-p 0.1 --repetition-penalty 1.1 --repetition-context 64 " +
+    "--presence-penalty -0.5 --frequency-penalty 0.25";
   equal((await node.run(["run", "tiny", "hi", ...flags.split(" ")])).code, 0);
   deepEqual(node.gateway.asked[0]?.payload, {
     messages: [{ role: "system", content: "s" }, { role: "user", content: "hi" }],
-    sampling: { temperature: 0, topP: 0.5 },
+    sampling: {
+      temperature: 0,
+      topP: 0.5,
+      topK: 40,
+      minP: 0.1,
+      repetitionPenalty: 1.1,
+      repetitionContextTokens: 64,
+      presencePenalty: -0.5,
+      frequencyPenalty: 0.25,
+    },
     maxTokens: 9,
     stop: ["a", "b"],
     seed: "18446744073709551615",
+    client: "127.0.0.1",
   });
 });
 
@@ -62,10 +75,7 @@ Deno.test("run places a known model that has no instance, then asks it", async (
   await using node = await FakeNode.start();
   const { gateway } = node;
   gateway.addCard(cardOf());
-  gateway.afterCommand = (command) => {
-    if (command.type !== "PlaceInstance") return;
-    gateway.setRunners(command.instanceId, { type: "RunnerReady" });
-  };
+  gateway.readyWhatIsPlaced();
   const { code, stdout, stderr } = await node.run(["run", "tiny", "hi"]);
   deepEqual([code, stdout], [0, "Hello world\n"]);
   match(stderr, /^Creating an instance of local\/tiny-0123abcd\n/);

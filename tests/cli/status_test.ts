@@ -1,5 +1,7 @@
-import { deepEqual, match } from "node:assert/strict";
-import { CommandId, TaskId } from "../../core/ids.ts";
+import { deepEqual, doesNotMatch, match } from "node:assert/strict";
+import { CommandId, runnerIdOf, TaskId } from "../../core/ids.ts";
+import { MIB } from "../../core/units.ts";
+import { engineStats } from "../support/engine_stats.ts";
 import { NODE, TINY } from "../support/fake_gateway.ts";
 import { FakeNode } from "./fake_io.ts";
 
@@ -39,4 +41,80 @@ Deno.test("status shows nodes, memory, instances and tasks", async () => {
   const { stdout } = await node.run(["status"]);
   match(stdout, /test machine \(master\) +MlxCpu +8\.0 GiB free of 16\.0 GiB/);
   match(stdout, /t-1 +local\/tiny-0123abcd +Running/);
+});
+
+Deno.test("status shows how each instance's engine is doing", async () => {
+  await using node = await FakeNode.start();
+  const { gateway } = node;
+  const instanceId = gateway.placeModel();
+  const { stdout: before } = await node.run(["status"]);
+  match(before, /INSTANCE +MODEL +STATUS +TOKENS\/S +RUNNING +QUEUED +BATCH +CACHED +KV/);
+  doesNotMatch(before, /tiny-0123abcd +ready +\d/);
+  gateway.stats.set(
+    runnerIdOf(instanceId, 0),
+    engineStats({
+      running: 3,
+      queued: 2,
+      longestWaitMilliseconds: 1_250,
+      batchSize: 3,
+      promptTokens: 400,
+      cachedTokens: 100,
+      generatedTokens: 500,
+      generationTokensPerSecond: 151.44,
+      memory: {
+        weightBytes: 90 * MIB,
+        kvBytes: 24 * MIB,
+        prefixCacheBytes: 8 * MIB,
+        kvBudgetBytes: 256 * MIB,
+      },
+    }),
+  );
+  const { stdout } = await node.run(["status"]);
+  match(stdout, /ready +151\.4 +3 +2 \(1\.3 s\) +3 +25 % +32\.0 MiB of 256\.0 MiB/);
+  const { instances } = await node.json(["status"]) as { instances: { stats: object }[] };
+  deepEqual(instances[0]?.stats, {
+    running: 3,
+    queued: 2,
+    longestWaitMs: 1_250,
+    batchSize: 3,
+    cacheHitRatio: 0.25,
+    requests: 0,
+    preemptions: 0,
+    promptTokens: 400,
+    cachedTokens: 100,
+    generatedTokens: 500,
+    generationTokensPerSecond: 151.44,
+    promptTokensPerSecond: 0,
+    weightBytes: 90 * MIB,
+    kvBytes: 24 * MIB,
+    prefixCacheBytes: 8 * MIB,
+    kvBudgetBytes: 256 * MIB,
+  });
+  const shown = (await node.run(["instance", "show", instanceId])).stdout;
+  match(shown, /^tokens\/s {2}151\.4 generated, 0\.0 of prompts$/m);
+  match(shown, /^queued {4}2 \(1\.3 s\)$/m);
+  match(shown, /^kv {8}32\.0 MiB of 256\.0 MiB, of it 8\.0 MiB kept for later requests$/m);
+});
+
+Deno.test("status shows no figures of an instance that does not serve", async () => {
+  await using node = await FakeNode.start();
+  const { gateway } = node;
+  const instanceId = gateway.placeModel();
+  gateway.stats.set(runnerIdOf(instanceId, 0), engineStats({ running: 7 }));
+  gateway.setRunners(instanceId, { type: "RunnerShuttingDown" });
+  const { instances } = await node.json(["status"]) as { instances: object[] };
+  deepEqual(instances, [
+    { instanceId, modelId: TINY, status: "stopping", nodeIds: ["node-1"] },
+  ]);
+});
+
+Deno.test("status says why an instance failed, after all that has columns", async () => {
+  await using node = await FakeNode.start();
+  const { gateway } = node;
+  const instanceId = gateway.placeModel();
+  doesNotMatch((await node.run(["status"])).stdout, /LAST ERROR/);
+  gateway.emit({ type: "InstanceRetrying", instanceId, failureError: "no luck", notBefore: 9_000 });
+  const { stdout } = await node.run(["status"]);
+  match(stdout, /STATUS +TOKENS\/S .* KV +LAST ERROR\n/);
+  match(stdout, /tiny-0123abcd +retrying +no luck\n/);
 });

@@ -1,5 +1,4 @@
 import { equal, match, ok } from "node:assert/strict";
-import { type Asked, FINISH, token } from "../support/fake_gateway.ts";
 import { PROMPT, Terminal } from "../support/terminal.ts";
 import { FakeNode } from "./fake_io.ts";
 
@@ -13,21 +12,13 @@ function exo(...args: readonly string[]): Terminal {
 Deno.test("On a terminal Ctrl-C stops the answer, then ends the chat with 130", async () => {
   await using node = await FakeNode.start();
   node.gateway.placeModel();
-  const cancelled = Promise.withResolvers<void>();
-  const usual = node.gateway.answer;
-  node.gateway.answer = async function* ({ signal }: Asked) {
-    node.gateway.answer = usual;
-    signal.addEventListener("abort", () => cancelled.resolve());
-    yield token("Once upon");
-    await cancelled.promise;
-    yield FINISH;
-  };
+  const cancelled = node.gateway.hangAfter("Once upon");
   await using terminal = exo("run", "tiny", "--url", node.url);
   match(await terminal.until(PROMPT), /Chat with local\/tiny-0123abcd/);
   await terminal.press("tell me\r");
   await terminal.until("Once upon");
   await terminal.press("\x03");
-  await cancelled.promise;
+  await cancelled;
   match(await terminal.until(PROMPT), /Stopped/);
   await terminal.press("again\r");
   match(await terminal.until(PROMPT), /Hello world/);

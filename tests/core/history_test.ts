@@ -23,6 +23,7 @@ import {
   memoryOf,
   MODEL,
   nodeStarted,
+  placementOf,
   reported,
   taskId,
 } from "../support/cluster.ts";
@@ -43,7 +44,7 @@ const anyPlacement = instance.map((instanceId): Command => ({
   type: "PlaceInstance",
   ...c,
   instanceId,
-  request: { modelId: MODEL, sharding: "Pipeline", instanceMeta: "MlxRing", minNodes: 1 },
+  request: placementOf(),
 }));
 
 const anyGeneration = fc.record({ commandId: task, apiNodeId: fc.constantFrom(A, B) })

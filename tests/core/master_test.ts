@@ -19,6 +19,7 @@ import {
   memoryOf,
   MODEL,
   nodeStarted,
+  placementOf,
   reported,
   runnerId,
   taskCreated,
@@ -44,17 +45,11 @@ const remove = (id: string): Command => ({
   commandId: commandId("c"),
   instanceId: instanceId(id),
 });
-const placing = (fields: Record<string, unknown> = {}): Command => ({
+const placing = (fields: Parameters<typeof placementOf>[0] = {}): Command => ({
   type: "PlaceInstance",
   commandId: commandId("c"),
   instanceId: instanceId("i"),
-  request: {
-    modelId: MODEL,
-    sharding: "Pipeline",
-    instanceMeta: "MlxRing",
-    minNodes: 1,
-    ...fields,
-  },
+  request: placementOf(fields),
 });
 const creating = (instance = instanceOf("i")): Command => ({
   type: "CreateInstance",

@@ -16,6 +16,7 @@ import {
   memoryOf,
   MODEL,
   nodeStarted,
+  placementOf,
   reported,
 } from "../support/cluster.ts";
 
@@ -49,13 +50,7 @@ function isTaken(
     contextTokens?: number;
   },
 ): boolean {
-  const request = {
-    modelId: MODEL,
-    sharding: "Pipeline",
-    instanceMeta: "MlxRing",
-    minNodes: 1,
-    ...(contextTokens === undefined ? {} : { config: { contextTokens } }),
-  } as const;
+  const request = placementOf(contextTokens === undefined ? {} : { config: { contextTokens } });
   const asked = { instanceId: instanceId("new"), card, request };
   return place(state, memoryOf(freeMib * MIB, [A]), asked).ok;
 }
@@ -65,6 +60,12 @@ Deno.test("remedy() proposes a context that place() then takes", () => {
   const contextTokens = Number(/--context (\d+)$/.exec(hint)?.[1]);
   equal(hint, `exo instance create ${MODEL} --context 4096`);
   ok(isTaken(card(100), { freeMib: 104, contextTokens }));
+});
+
+Deno.test("remedy() keeps the bits of the cache that were asked for", () => {
+  const asked = { card: card(100), needed: 200 * MIB, config: { kvBits: 8 as const } };
+  const hint = remedy(nodes, memoryOf(104 * MIB, [A]), asked);
+  equal(hint, `exo instance create ${MODEL} --context 14336 --kv-bits 8`);
 });
 
 /** Instances on {@linkcode A} by their weights in MiB, some of them loaded. */

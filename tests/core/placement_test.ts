@@ -19,20 +19,16 @@ import {
   instanceId,
   instanceOf,
   memoryOf,
-  MODEL,
   nodeStarted,
+  placementOf,
   reported,
 } from "../support/cluster.ts";
 
 const nodes = fold([nodeStarted(A), nodeStarted(B)]);
 
-function asked(fields: Partial<PlacementRequest> = {}): PlacementRequest {
-  return { modelId: MODEL, sharding: "Pipeline", instanceMeta: "MlxRing", minNodes: 1, ...fields };
-}
-
 function placeOn(
   memory: ReadonlyMap<NodeId, { ramTotalBytes: number; ramAvailableBytes: number }>,
-  { card = cardOf(), request = asked(), state = nodes, id = "i" }: {
+  { card = cardOf(), request = placementOf(), state = nodes, id = "i" }: {
     card?: ModelCard;
     request?: PlacementRequest;
     state?: State;
@@ -64,7 +60,7 @@ Deno.test("a tie goes to the node that the cluster has known longer", () => {
 
 Deno.test("a model that fits to the byte is placed, one byte more is not", () => {
   const card = cardOf({ storageSize: { inBytes: MIB }, kvBytesPerToken: 1_024 });
-  const request = asked({ config: { contextTokens: 1_024 } });
+  const request = placementOf({ config: { contextTokens: 1_024 } });
   assert.ok(placeOn(memoryOf(2 * MIB), { card, request }).ok);
   assert.match(
     refusal(memoryOf(2 * MIB - 1), { card, request }),
@@ -78,8 +74,16 @@ Deno.test("KV is reserved for the context asked for, else min(the card's, 8,192)
   assert.equal(neededBytes(card(2_048)), 2_048);
   assert.equal(neededBytes(card(131_072)), CONTEXT_TOKENS_DEFAULT);
   assert.equal(neededBytes(card(0)), CONTEXT_TOKENS_DEFAULT, "unknown");
-  assert.equal(neededBytes(card(131_072), 100_000), 100_000);
+  assert.equal(neededBytes(card(131_072), { contextTokens: 100_000 }), 100_000);
   assert.equal(neededBytes(cardOf({ storageSize: { inBytes: 7 } })), 7, "no KV known");
+});
+
+Deno.test("KV of fewer bits takes less room, with its scales", () => {
+  const card = cardOf({ storageSize: { inBytes: 7 }, kvBytesPerToken: 32 });
+  const contextTokens = 100;
+  assert.equal(neededBytes(card, { contextTokens }), 7 + 3_200);
+  assert.equal(neededBytes(card, { contextTokens, kvBits: 8 }), 7 + 900);
+  assert.equal(neededBytes(card, { contextTokens, kvBits: 4 }), 7 + 500);
 });
 
 Deno.test("memory promised to an instance that is not loaded yet is not free", () => {
@@ -138,10 +142,10 @@ Deno.test("a node without a usable backend is not taken", () => {
 
 Deno.test("a given node is taken although another has more memory", () => {
   const memory = new Map([...memoryOf(GIB, [A]), ...memoryOf(2 * GIB, [B])]);
-  const placed = placeOn(memory, { request: asked({ nodeIds: [A] }) });
+  const placed = placeOn(memory, { request: placementOf({ nodeIds: [A] }) });
   assert.ok(placed.ok && rankOn(placed.instance, A));
   assert.match(
-    refusal(memory, { request: asked({ nodeIds: [C] }) }),
+    refusal(memory, { request: placementOf({ nodeIds: [C] }) }),
     /on node node-c: it is not known/,
   );
 });
@@ -155,7 +159,7 @@ Deno.test("each thing that no choice of nodes could mend is refused by name", ()
     [{ config: { contextTokens: 4_096 } }, /a context of 4096 tokens: 2048 at most possible/],
   ];
   for (const [fields, message] of cases) {
-    assert.match(refusal(memoryOf(GIB), { request: asked(fields) }), message);
+    assert.match(refusal(memoryOf(GIB), { request: placementOf(fields) }), message);
   }
 });
 
@@ -180,7 +184,7 @@ Deno.test("placement never books the same memory twice, however placements come 
     const booked = new Map<NodeId, number>();
     wishes.forEach(({ weights, kv, context }, n) => {
       const card = cardOf({ storageSize: { inBytes: weights }, kvBytesPerToken: kv });
-      const request = asked({ config: { contextTokens: context } });
+      const request = placementOf({ config: { contextTokens: context } });
       const placed = placeOn(memory, { card, request, state, id: `i${n}` });
       if (!placed.ok) return;
       state = fold([created(placed.instance)], state);

@@ -132,4 +132,7 @@ Deno.test("modelCardFromConfig() refuses unknown architectures and broken config
 Deno.test("samplingFromGenerationConfig() leaves out what is absent or out of range", () => {
   deepEqual(samplingFromGenerationConfig({ temperature: -1, top_k: 5, min_p: null }), { topK: 5 });
   deepEqual(samplingFromGenerationConfig(undefined), {});
+  const penalty = (repetition_penalty: number) =>
+    samplingFromGenerationConfig({ repetition_penalty });
+  deepEqual([penalty(1.05), penalty(0)], [{ repetitionPenalty: 1.05 }, {}]);
 });

@@ -130,3 +130,14 @@ Deno.test("a script that is none is refused", () => {
   assert.throws(() => new FakeBuilder({ queueMax: 0 }));
   assert.throws(() => new FakeBuilder({ failIn: "lunch" as never }));
 });
+
+Deno.test("a fake engine counts what it pretends to do", async () => {
+  const engine = engineOf();
+  submit(engine, "t", "one two");
+  submit(engine, "u", "three");
+  assert.deepEqual([engine.stats().running, engine.stats().queued], [1, 1]);
+  await drain(engine);
+  const { running, queued, requests, promptTokens, generatedTokens, steps } = engine.stats();
+  assert.deepEqual([running, queued, requests], [0, 0, 2]);
+  assert.deepEqual([promptTokens, generatedTokens, steps], [3, 3, 5]);
+});

@@ -2,6 +2,7 @@ import { fileURLToPath } from "node:url";
 import { gunzipSync } from "node:zlib";
 import type { GgufHeader, GgufValue } from "../../core/gguf.ts";
 import { GgufMetadata } from "../../core/gguf_metadata.ts";
+import { GgufStrings } from "../../core/gguf_strings.ts";
 import { ModelId, TaskId } from "../../core/ids.ts";
 import type { ModelCard } from "../../core/model_card.ts";
 import { modelCardFromConfig } from "../../core/safetensors.ts";
@@ -68,15 +69,22 @@ export function parityCases(name: string): ParityCase[] {
 
 /** The tokenizer that GGUF metadata describe. */
 export function tokenizerOf(metadata: Record<string, unknown>): TextTokenizer {
-  const entries = Object.entries(metadata).filter(([, value]) => value !== undefined);
+  const entries = Object.entries(metadata).filter(([, value]) => value !== undefined)
+    .map(([key, value]): [string, GgufValue] => [key, asInHeader(value)]);
   const header: GgufHeader = {
     version: 3,
-    metadata: new Map(entries as [string, GgufValue][]),
+    metadata: new Map(entries),
     tensors: [],
     dataOffset: 0,
     alignment: 32,
   };
   return new TextTokenizer(tokenizerFromGguf(new GgufMetadata(header, "fixture")));
+}
+
+/** A value as a header has it, where lists of strings are not decoded yet. */
+function asInHeader(value: unknown): GgufValue {
+  const isStrings = Array.isArray(value) && value.every((one) => typeof one === "string");
+  return isStrings ? GgufStrings.of(value) : value as GgufValue;
 }
 
 /** The tokenizer of a GGUF file. */

@@ -8,7 +8,7 @@ import type { z } from "zod";
 import type { RunnerCommand, RunnerReport } from "../../core/frames.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
 import { CommandQueue } from "../../engines/command_queue.ts";
-import type { Builder, Engine } from "../../engines/engine.ts";
+import type { Builder, Engine, TaskResponse } from "../../engines/engine.ts";
 import { FakeBuilder, type FakeScript } from "../../engines/fake.ts";
 import { Runner } from "../../engines/runner.ts";
 import { cardOf, instanceOf, taskId } from "../support/cluster.ts";
@@ -61,6 +61,10 @@ function line(report: RunnerReport): string {
       return `${report.taskId}: ${
         report.chunk.type === "Token" ? `"${report.chunk.text}"` : report.chunk.type
       }`;
+    case "StatsUpdated":
+      return `stats: ${report.stats.running} running`;
+    case "TaskTraced":
+      return `${report.taskId} traced`;
     case "RunnerError":
       return report.reason;
   }
@@ -91,6 +95,8 @@ async function run(
   const lines: string[] = [];
   const emit = (report: RunnerReport) => {
     reports.push(report);
+    // How the engine is doing is told by the clock, of which most tests know nothing.
+    if (report.type === "StatsUpdated") return;
     const said = line(report);
     if (!lines.includes(said)) { for (const next of [then[said] ?? []].flat()) queue.push(next); }
     lines.push(said);
@@ -306,6 +312,7 @@ class CountingBuilder extends FakeBuilder {
       hasWork: () => engine.hasWork(),
       step: () => engine.step(),
       cancel: (taskId) => engine.cancel(taskId),
+      stats: () => engine.stats(),
       close: () => this.closed.push("engine"),
     };
   }
@@ -359,6 +366,86 @@ Deno.test("an error of a step is one of the device: it ends the runner", async (
   assert.match(String(error), /the device is gone/);
   assert.equal(lines.at(-1), "t: Accepted");
   assert.deepEqual(builder.closed, ["engine", "builder"]);
+});
+
+/** What each report of the engine's stats says, and what was told next. */
+function statsOf({ reports }: Run) {
+  return reports.flatMap((report, i) => {
+    if (report.type !== "StatsUpdated") return [];
+    const next = reports[i + 1];
+    return [{ stats: report.stats, after: next && line(next) }];
+  });
+}
+
+Deno.test("stats are told before each Ready, at rest", async () => {
+  const told = statsOf(await run([load, warmUp, chat("t")], { turnMs: 1 }));
+  assert.deepEqual(told.map(({ after }) => after), ["Ready", "Ready"]);
+  const [warm, over] = told.map(({ stats }) => stats);
+  assert.deepEqual([warm?.requests, warm?.generatedTokens], [0, 0]);
+  assert.deepEqual([over?.requests, over?.promptTokens, over?.generatedTokens], [1, 1, 1]);
+  assert.deepEqual([over?.running, over?.batchSize, over?.generationTokensPerSecond], [0, 0, 0]);
+});
+
+Deno.test("stats are told once a second of work, with the rates of that second", async () => {
+  const tokens = Array.from({ length: 40 }, (_, n) => `${n} `);
+  // One look at the clock in each step: four steps make a second.
+  const told = statsOf(await run([load, warmUp, chat("t")], { script: { tokens }, turnMs: 250 }));
+  const working = told.map(({ stats }) => stats).filter(({ running }) => running > 0);
+  assert.equal(working.length, 10);
+  const [first, ...later] = working;
+  assert.equal(first?.promptTokensPerSecond, 1, "the prompt was read in the first second");
+  assert.equal(first?.generationTokensPerSecond, 3);
+  for (const { generationTokensPerSecond, promptTokensPerSecond } of later) {
+    assert.deepEqual([generationTokensPerSecond, promptTokensPerSecond], [4, 0]);
+  }
+  assert.equal(told.at(-1)?.stats.generatedTokens, 40);
+});
+
+Deno.test("stats show who waits, and count nothing of the time at rest", async () => {
+  const script = { tokens: ["a", "b", "c", "d", "e", "f", "g", "h"] };
+  const told = statsOf(
+    await run([load, warmUp, chat("t"), chat("u")], {
+      script,
+      turnMs: 500,
+      then: { "u Complete": chat("v") },
+    }),
+  );
+  const queued = told.map(({ stats }) => stats.queued);
+  assert.equal(Math.max(...queued), 1);
+  assert.equal(queued.at(-1), 0);
+  for (const { stats } of told) assert.ok(stats.generationTokensPerSecond <= 2);
+});
+
+Deno.test("a task's spans are told before its end", async () => {
+  const span = { name: "queue", startUs: 1, durationUs: 2, rank: 0, category: "queue" };
+  class TracingBuilder extends FakeBuilder {
+    override build(): Engine {
+      const engine = super.build();
+      const step = function* (): Iterable<TaskResponse> {
+        for (const [taskId, response] of engine.step()) {
+          if (response.type === "finished") yield [taskId, { type: "traced", spans: [span] }];
+          yield [taskId, response];
+        }
+      };
+      return {
+        warmup: () => engine.warmup(),
+        submit: (task) => engine.submit(task),
+        hasWork: () => engine.hasWork(),
+        step,
+        cancel: (taskId) => engine.cancel(taskId),
+        stats: () => engine.stats(),
+        close: () => engine.close(),
+      };
+    }
+  }
+  const { lines, reports } = await run([load, warmUp, chat("t")], {
+    builder: new TracingBuilder(HI),
+  });
+  const at = lines.indexOf("t traced");
+  assert.deepEqual(lines.slice(at - 1, at + 2), ["t: Finish", "t traced", "t Complete"]);
+  const traced = reports.find(({ type }) => type === "TaskTraced");
+  assert.ok(traced?.type === "TaskTraced");
+  assert.deepEqual(traced.spans, [span]);
 });
 
 Deno.test("the end of the node ends the runner without a word", async () => {

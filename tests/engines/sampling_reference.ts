@@ -51,8 +51,8 @@ export function keptIds(
       return isKept;
     });
   }
-  const best = kept[0]?.logprob ?? 0;
-  if (minP > 0) kept = kept.filter(({ logprob }) => logprob >= best + Math.log(minP));
+  const best = kept[0]?.logit ?? 0;
+  if (minP > 0) kept = kept.filter(({ logit }) => logit >= best + Math.log(minP));
   if (topK > 0) kept = kept.slice(0, topK);
   return kept.map(({ id }) => id).sort((a, b) => a - b);
 }

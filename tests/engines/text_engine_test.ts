@@ -2,7 +2,7 @@ import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import type { Chunk } from "../../core/chunk.ts";
 import { TaskId } from "../../core/ids.ts";
 import { type Decoder, decoderOf } from "../../engines/decoder.ts";
-import type { Engine, EngineResponse, GenerationTask } from "../../engines/engine.ts";
+import type { Engine, EngineResponse, GenerationTask, TaskResponse } from "../../engines/engine.ts";
 import { openCheckpoint } from "../../engines/mlx/checkpoint.ts";
 import { buildModel } from "../../engines/models/mod.ts";
 import {
@@ -510,13 +510,82 @@ Deno.test("TextEngine tells how it is doing", async () => {
   for (let i = 0; i < 6; i++) await step(engine);
   const busy = engine.stats();
   deepEqual([busy.running, busy.queued, busy.batchSize, busy.requests], [2, 1, 2, 3]);
-  ok(busy.longestWaitMilliseconds > 0 && busy.generationTokensPerSecond > 0);
+  ok(busy.longestWaitMilliseconds > 0);
   ok(busy.memory.kvBytes > 0 && busy.memory.weightBytes > 0);
   await drain(engine);
   const idle = engine.stats();
   deepEqual([idle.running, idle.queued, idle.batchSize, idle.generatedTokens], [0, 0, 0, 27]);
   equal(idle.memory.kvBytes, 0);
   ok(idle.memory.prefixCacheBytes > 0 && idle.cachedTokens > 0);
+});
+
+Deno.test("TextEngine counts what it does, and nothing of the warm-up", async () => {
+  using engine = tinyEngine({ prefillChunkTokens: 4, runningMax: 1 });
+  engine.warmup();
+  const { memory, ...idle } = engine.stats();
+  deepEqual(idle, {
+    running: 0,
+    queued: 0,
+    longestWaitMilliseconds: 0,
+    batchSize: 0,
+    requests: 0,
+    preemptions: 0,
+    promptTokens: 0,
+    cachedTokens: 0,
+    generatedTokens: 0,
+    steps: 0,
+  });
+  ok(memory.weightBytes > 0);
+  equal(memory.kvBytes, 0);
+  const { promptTokens } = engine.submit(task("a", "hello", { maxTokens: 3 }));
+  engine.submit(task("b", "hello", { maxTokens: 1 }));
+  await step(engine);
+  const first = engine.stats();
+  deepEqual([first.running, first.queued, first.batchSize, first.steps], [1, 1, 1, 1]);
+  ok(first.promptTokens > 0 && first.promptTokens < promptTokens, "a chunk of it");
+  ok(first.longestWaitMilliseconds > 0);
+  ok(first.memory.kvBytes > 0);
+  await drain(engine);
+  const over = engine.stats();
+  deepEqual([over.running, over.queued, over.requests], [0, 0, 2]);
+  deepEqual([over.promptTokens, over.generatedTokens], [2 * promptTokens, 4]);
+  equal(over.memory.kvBytes, 0);
+});
+
+Deno.test("TextEngine tells where a task's time went just before its end, where tracing is on", async () => {
+  const tracing = { rank: 0, originMs: 0 };
+  using engine = tinyEngine({ tracing, prefillChunkTokens: 4 });
+  const { promptTokens } = engine.submit(task("a", "a secret", { maxTokens: 70 }));
+  engine.submit(task(CANCEL_ME, "hello"));
+  const responses: TaskResponse[] = [];
+  while (engine.hasWork()) {
+    responses.push(...await step(engine));
+    engine.cancel(CANCEL_ME);
+  }
+  const kinds = responses.map(([taskId, { type }]) => `${taskId} ${type}`);
+  deepEqual(kinds.slice(-2), ["a traced", "a finished"]);
+  const at = kinds.indexOf(`${CANCEL_ME} cancelled`);
+  equal(kinds[at - 1], `${CANCEL_ME} traced`);
+  const [, traced] = responses.at(-2) ?? [];
+  ok(traced?.type === "traced");
+  const chunks = traced.spans.filter(({ category }) => category === "prefill/chunk");
+  const count = (category: string) =>
+    traced.spans.filter((one) => one.category === category).length;
+  deepEqual(
+    ["queue", "prefill", "prefill/chunk", "decode", "decode/step"].map(count),
+    [1, 1, chunks.length, 1, 1],
+  );
+  const tokens = chunks.map(({ name }) => Number(/^chunk of (\d+) tokens$/.exec(name)?.[1]));
+  equal(tokens.reduce((sum, one) => sum + one), promptTokens);
+  ok(!JSON.stringify(traced.spans).includes("secret"));
+});
+
+Deno.test("TextEngine tells nothing of where time went unless it is asked", async () => {
+  using engine = tinyEngine();
+  engine.submit(task("a", "hello", { maxTokens: 2 }));
+  const responses: TaskResponse[] = [];
+  while (engine.hasWork()) responses.push(...await step(engine));
+  ok(responses.every(([, { type }]) => type !== "traced"));
 });
 
 function fail(): never {

@@ -21,6 +21,7 @@ const PROGRAMS: readonly Program[] = [
   { name: "linear_golden_test", args: [join(GOLDEN, "linear.bin")] },
   { name: "rows_test", args: [] },
   { name: "rows_activation_test", args: [] },
+  { name: "sample_test", args: [] },
   { name: "rows_golden_test", args: [join(GOLDEN, "rows.bin")] },
   { name: "attention_test", args: [], threads: true },
   { name: "linear_gguf_test", args: [join(GOLDEN, "linear_gguf.bin")] },

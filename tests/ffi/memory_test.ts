@@ -53,6 +53,7 @@ Deno.test("an update of a freed tensor writes in place; of a living one it copie
 });
 
 Deno.test("counters follow what is made, freed and cleared", () => {
+  using _scope = new mx.Scope();
   const before = mx.memoryCounters().activeBytes;
   const x = mx.ones([1024, 1024]).contiguous().add(1).eval();
   assert.ok(mx.memoryCounters().activeBytes >= before + 4 * 2 ** 20);

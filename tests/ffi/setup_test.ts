@@ -3,8 +3,7 @@ import { basename, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { DeviceFacts } from "../../ffi/probe.ts";
 import { ensureSetup } from "../../ffi/setup.ts";
-import { kernelFlags } from "../../ffi/kernels/flags.ts";
-import { kernelFiles, nativeLayout, stampOf } from "../../ffi/layout.ts";
+import { nativeLayout, stampOf } from "../../ffi/layout.ts";
 import "./support.ts";
 
 /** What `setup_child.ts` prints. */
@@ -90,15 +89,23 @@ Deno.test("setup in this process gives the library and its stamp, the same each 
   assert.match(first.stamp, /^[0-9a-f]{16}$/);
 });
 
-Deno.test("the stamp of the library changes with the flags of any kernel", () => {
-  const { stamp, wheelsDir } = nativeLayout();
+Deno.test("the stamp of the library changes with any flag of any source, and of linking", () => {
+  const { stamp, wheelsDir, commands } = nativeLayout();
   const wheelsStamp = basename(wheelsDir).replace("wheels-", "");
-  assert.equal(stampOf(wheelsStamp, (kernel) => kernelFlags(kernel)), stamp);
-  const sources = kernelFiles().filter((name) => name.endsWith(".cpp"));
-  const stamps = sources.map((changed) =>
-    stampOf(wheelsStamp, (name) => [...kernelFlags(name), ...(name === changed ? ["-g"] : [])])
+  assert.equal(stampOf(wheelsStamp, commands), stamp);
+  const without = (command: readonly string[], index: number) =>
+    command.filter((_, i) => i !== index);
+  const stamps = commands.objects.flatMap((command, at) =>
+    command.map((_, index) => {
+      const objects = commands.objects.map((each, i) => i === at ? without(each, index) : each);
+      return stampOf(wheelsStamp, { ...commands, objects });
+    })
   );
-  assert.equal(new Set([stamp, ...stamps]).size, sources.length + 1);
+  const linked = commands.link.map((_, index) =>
+    stampOf(wheelsStamp, { ...commands, link: without(commands.link, index) })
+  );
+  const all = [stamp, ...stamps, ...linked];
+  assert.equal(new Set(all).size, all.length);
 });
 
 Deno.test("setup leaves a library that EXO_MLX_LIBRARY names to whoever named it", async () => {
@@ -128,6 +135,19 @@ Deno.test("with the wheels there, setup compiles, probes and leaves one whole fo
     assert.deepEqual(names.filter((name) => !name.startsWith("wheels-")).length, 1);
     const again = await setUp(env, { probe });
     assert.deepEqual([again.lines, again.libraryPath], [[], libraryPath]);
+  });
+});
+
+Deno.test("the compiler is told what the stamp counts, and no more", async () => {
+  await inWorld(async (world) => {
+    linkWheels(world);
+    const told = join(world.home, "told.txt");
+    const cxx = program(world, "cxx", `echo "$*" >> "${told}"${COMPILER}`);
+    await setUp({ ...world.env, CXX: cxx }, { probe: program(world, "probe", "echo {}") });
+    const asked = Deno.readTextFileSync(told).trim().split("\n")
+      .filter((line) => !/--version|-fsyntax-only/.test(line)); // Nothing is made by these.
+    const { objects, link } = nativeLayout().commands;
+    assert.deepEqual(asked.sort(), [...objects, link].map((args) => args.join(" ")).sort());
   });
 });
 

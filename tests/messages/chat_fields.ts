@@ -1,8 +1,17 @@
-import { STOP_CHARS_MAX, STOP_STRINGS_MAX } from "../../core/task.ts";
+import { CHOICES_MAX } from "../../api/choices.ts";
+import { REPETITION_CONTEXT_MAX } from "../../core/sampling.ts";
+import {
+  LOGIT_BIAS_MAX,
+  STOP_CHARS_MAX,
+  STOP_STRINGS_MAX,
+  TOP_LOGPROBS_MAX,
+} from "../../core/task.ts";
 import { CONTEXT_TOKENS } from "./world.ts";
 
 const user = { role: "user", content: "hi" };
 const words = (count: number) => Array.from({ length: count }, () => "word").join(" ");
+const manyTokens = (count: number) =>
+  Object.fromEntries(Array.from({ length: count }, (_, id) => [id, 1]));
 const messages = (fields: object) => ({ messages: [{ ...user, ...fields }] });
 
 /** Fields of a chat request that are refused, each beside a request that is otherwise good. */
@@ -52,7 +61,8 @@ export const BAD_FIELDS: Readonly<Record<string, object>> = {
   "stop is too long": { stop: "x".repeat(STOP_CHARS_MAX + 1) },
   "too many stops": { stop: Array.from({ length: STOP_STRINGS_MAX + 1 }, (_, i) => `s${i}`) },
   "n is zero": { n: 0 },
-  "n is two": { n: 2 },
+  "n is too many": { n: CHOICES_MAX + 1 },
+  "n is a fraction": { n: 1.5 },
   "tools is text": { tools: "x" },
   "a tool": { tools: [{ type: "function" }] },
   "a function": { functions: [{ name: "f" }] },
@@ -60,17 +70,26 @@ export const BAD_FIELDS: Readonly<Record<string, object>> = {
   "function_call names one": { function_call: { name: "f" } },
   "logit_bias is a number": { logit_bias: 5 },
   "logit_bias holds text": { logit_bias: { "1": "a" } },
-  "logit_bias": { logit_bias: { "50256": -100 } },
+  "logit_bias is too strong": { logit_bias: { "50256": -101 } },
+  "logit_bias names a word": { logit_bias: { hello: 1 } },
+  "logit_bias names a negative token": { logit_bias: { "-1": 1 } },
+  "logit_bias names too many": { logit_bias: manyTokens(LOGIT_BIAS_MAX + 1) },
   "logprobs is text": { logprobs: "yes" },
-  "logprobs": { logprobs: true },
   "top_logprobs is negative": { top_logprobs: -1 },
-  "top_logprobs": { top_logprobs: 3 },
+  "top_logprobs is too many": { logprobs: true, top_logprobs: TOP_LOGPROBS_MAX + 1 },
+  "top_logprobs without logprobs": { top_logprobs: 3 },
   "frequency_penalty is too high": { frequency_penalty: 3 },
-  "frequency_penalty": { frequency_penalty: 1 },
+  "frequency_penalty is text": { frequency_penalty: "much" },
   "presence_penalty is too low": { presence_penalty: -3 },
-  "presence_penalty": { presence_penalty: 1 },
   "repetition_penalty is negative": { repetition_penalty: -1 },
-  "repetition_penalty": { repetition_penalty: 1.2 },
+  "repetition_penalty is zero": { repetition_penalty: 0 },
+  "repetition_penalty is too high": { repetition_penalty: 101 },
+  "repetition_context_size is negative": { repetition_context_size: -1 },
+  "repetition_context_size is too long": { repetition_context_size: REPETITION_CONTEXT_MAX + 1 },
+  "ignore_eos is a number": { ignore_eos: 1 },
+  "use_prefix_cache is text": { use_prefix_cache: "no" },
+  "user is a number": { user: 5 },
+  "safety_identifier is an object": { safety_identifier: {} },
   "response_format is a number": { response_format: 5 },
   "response_format has no type": { response_format: {} },
   "response_format is JSON": { response_format: { type: "json_object" } },
@@ -95,6 +114,11 @@ export const TAKEN_FIELDS: Readonly<Record<string, object>> = {
   "fields without effect": { user: "me", metadata: { a: "b" }, store: true },
   "fields that are null": { temperature: null, stop: null, tools: null, stream: null },
   "a penalty that is none": { frequency_penalty: 0, repetition_penalty: 1, n: 1 },
+  "penalties": { frequency_penalty: 1, presence_penalty: -1, repetition_penalty: 1.2 },
+  "biases of tokens": { logit_bias: { "50256": -100, "7": 5 } },
+  "log-probabilities": { logprobs: true, top_logprobs: 3 },
+  "no alternatives, and no log-probabilities": { top_logprobs: 0 },
+  "an answer that goes on": { ignore_eos: true, max_tokens: 5, use_prefix_cache: false },
 };
 
 /** A chat request that is good but for `fields`. */

@@ -51,6 +51,8 @@ export function toldOnStderr(
   return { ...case_, outcome: `exit ${code} ${error.code}`, message, hint, param };
 }
 
+const CREATE = ["instance", "create", "tiny"];
+
 /** Words that are no command, and arguments that no command takes. */
 const USAGE: readonly Typed[] = [
   { name: "an unknown command", argv: ["frobnicate"] },
@@ -68,6 +70,13 @@ const USAGE: readonly Typed[] = [
   { name: "a fraction where none may be", argv: ["run", "tiny", "hi", "--max-tokens", "1.5"] },
   { name: "an empty argument", argv: ["models", "show", ""] },
   { name: "an unknown choice", argv: ["instance", "create", "tiny", "--sharding", "diagonal"] },
+  { name: "bits of a cache that no engine has", argv: [...CREATE, "--kv-bits", "16"] },
+  { name: "no requests at once", argv: [...CREATE, "--max-concurrent-requests", "0"] },
+  { name: "too long a chunk", argv: [...CREATE, "--prefill-chunk", "100000"] },
+  { name: "a default that is too hot", argv: [...CREATE, "--temperature", "3"] },
+  { name: "a default that is none", argv: [...CREATE, "--top-k", "some"] },
+  { name: "a penalty of zero", argv: ["run", "tiny", "hi", "--repetition-penalty", "0"] },
+  { name: "a penalty that is too high", argv: ["run", "tiny", "hi", "--presence-penalty", "3"] },
   { name: "a port that is none", argv: ["serve", "--port", "99999"] },
   { name: "an unknown form of the log", argv: ["serve", "--log-format", "xml"] },
   { name: "a flag of clients", argv: ["serve", "--url", "http://127.0.0.1:1"] },
@@ -174,6 +183,11 @@ async function nodesThatCannotStart(world: World): Promise<Told[]> {
     memory("lots"),
     memory("-5"),
     memory("0"),
+    {
+      name: "EXO_TRACING_ENABLED that is neither",
+      argv: ["serve", ...free],
+      env: { EXO_TRACING_ENABLED: "yes" },
+    },
   ];
   const told: Told[] = [];
   for (const one of cases) told.push(await tellTyped(one, { env: { EXO_HOME: dir.path } }));

@@ -17,8 +17,8 @@ import {
   commandId,
   instanceId,
   memoryOf,
-  MODEL,
   nodeStarted,
+  placementOf,
   reported,
 } from "../support/cluster.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -68,7 +68,7 @@ const place: Command = {
   type: "PlaceInstance",
   commandId: commandId("p"),
   instanceId: instanceId("i"),
-  request: { modelId: MODEL, sharding: "Pipeline", instanceMeta: "MlxRing", minNodes: 1 },
+  request: placementOf(),
 };
 
 Deno.test("T7: reports and commands get consecutive places; all copies agree", async () => {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { AppError } from "../../core/errors.ts";
+import { runnerIdOf, taskIdOf } from "../../core/ids.ts";
 import { EMPTY_STATE, encodeState } from "../../core/state.ts";
 import {
   addTinyModel,
@@ -7,11 +8,13 @@ import {
   collect,
   commandId,
   createInstance,
+  REAL_ENGINE,
   startTestNode,
   textOf,
   until,
   untilReady,
 } from "../support/test_node.ts";
+import { goldenPath } from "../engines/golden.ts";
 import { eventually } from "../support/eventually.ts";
 import { TempDir } from "../support/temp_dir.ts";
 
@@ -142,4 +145,51 @@ Deno.test("a second node on the same data directory is refused", async () => {
     (error) => error instanceof AppError && error.code === "conflict",
   );
   await node.stop();
+});
+
+Deno.test("a node knows how its engines are doing, and forgets it with their processes", async () => {
+  await using dir = await TempDir.make();
+  const node = await startTestNode(`${dir.path}/data`);
+  const { modelId } = await addTinyModel(node, `${dir.path}/model`);
+  const instanceId = await createInstance(node, modelId);
+  const stats = () => node.engineStats().get(runnerIdOf(instanceId, 0));
+  assert.equal(stats()?.requests, 0, "told before it was ready");
+  const { chunks } = await node.generate(modelId, ask("one two three"), never);
+  await collect(chunks);
+  await until(node, "the runner is at rest", ({ runners }) => {
+    return runners.get(runnerIdOf(instanceId, 0))?.status.type === "RunnerReady";
+  });
+  const { requests, promptTokens, generatedTokens, running } = stats() ?? {};
+  assert.deepEqual([requests, promptTokens, generatedTokens, running], [1, 3, 3, 0]);
+  const written = JSON.stringify([...node.state().runners]);
+  assert.ok(!written.includes("generatedTokens"), "a latest value is never in the log");
+  await node.submit({ type: "DeleteInstance", commandId: commandId(node), instanceId });
+  await eventually("the runner is gone", () => node.runnerPids().size === 0);
+  assert.equal(node.engineStats().size, 0);
+  await node.stop();
+});
+
+Deno.test("a task of the real engine leaves a trace where tracing is on", async () => {
+  await using dir = await TempDir.make();
+  const { runner } = REAL_ENGINE;
+  assert.ok(runner);
+  const env = { ...runner.env, EXO_TRACING_ENABLED: "true" };
+  const node = await startTestNode(`${dir.path}/data`, {}, { runner: { ...runner, env } });
+  const { modelId } = await node.addModel(goldenPath("models/tiny-tied"));
+  await createInstance(node, modelId);
+  const startedAtUs = Date.now() * 1000;
+  const answer = await node.generate(modelId, ask("a secret", { maxTokens: 3 }), never);
+  await collect(answer.chunks);
+  await node.stop(); // Which waits until it is written.
+  const taskId = taskIdOf(answer.commandId);
+  const spans = await node.traces.read(taskId) ?? [];
+  assert.deepEqual(
+    spans.map(({ category }) => category),
+    ["queue", "prefill", "prefill/chunk", "decode"],
+  );
+  const [first] = spans;
+  assert.ok(Math.abs((first?.startUs ?? 0) - startedAtUs) < 3_600e6, "microseconds since 1970");
+  assert.deepEqual((await node.traces.list()).map((one) => one.taskId), [taskId]);
+  const file = await Deno.readTextFile(`${dir.path}/data/traces/trace_${taskId}.json`);
+  assert.ok(!file.includes("secret"));
 });

@@ -205,6 +205,7 @@ Deno.test("an action that cannot be started, as on a full disk, is tried again",
       secondTry.resolve();
       return tries;
     },
+    traces: { save: () => {} },
   });
   worker.start();
   await secondTry.promise;

@@ -1,5 +1,6 @@
 import type { z } from "zod";
 import { apply } from "../../core/apply.ts";
+import type { PlacementRequest } from "../../core/commands.ts";
 import type { Event } from "../../core/events.ts";
 import { CommandId, InstanceId, ModelId, NodeId, RunnerId, TaskId } from "../../core/ids.ts";
 import type { Instance, InstanceConfig } from "../../core/instance.ts";
@@ -33,6 +34,11 @@ export function cardOf(fields: Partial<z.input<typeof ModelCard>> = {}): ModelCa
     contextLength: 2_048,
     ...fields,
   });
+}
+
+/** What is asked of {@linkcode MODEL}'s placement, with what a test does not care about filled in. */
+export function placementOf(fields: Partial<PlacementRequest> = {}): PlacementRequest {
+  return { modelId: MODEL, sharding: "Pipeline", instanceMeta: "MlxRing", minNodes: 1, ...fields };
 }
 
 /** An instance with one rank on each of `nodeIds`; its runners are `<id>:0`, `<id>:1`, … */

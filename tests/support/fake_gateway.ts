@@ -1,16 +1,25 @@
-import type { Gateway, Generation, Readiness } from "../../api/gateway.ts";
+import type { Gateway, Generation, Readiness, Traces } from "../../api/gateway.ts";
 import { apply } from "../../core/apply.ts";
 import type { Chunk, Usage } from "../../core/chunk.ts";
 import type { Command } from "../../core/commands.ts";
 import { AppError } from "../../core/errors.ts";
+import type { EngineStats } from "../../core/engine_stats.ts";
 import type { Event } from "../../core/events.ts";
-import { CommandId, InstanceId, ModelId, NodeId } from "../../core/ids.ts";
+import {
+  CommandId,
+  InstanceId,
+  ModelId,
+  NodeId,
+  type RunnerId,
+  type TaskId,
+} from "../../core/ids.ts";
 import { runnersOf } from "../../core/instance.ts";
 import { decide } from "../../core/master.ts";
 import { ModelCard } from "../../core/model_card.ts";
 import type { RunnerStatus } from "../../core/runner_status.ts";
 import { EMPTY_STATE, type State } from "../../core/state.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
+import type { Span } from "../../core/trace.ts";
 import { GIB, MIB } from "../../core/units.ts";
 
 /** The one model that most tests know. */
@@ -75,6 +84,20 @@ export class FakeGateway implements Gateway {
   onWatched: () => void = () => {};
   /** What `addModel` finds at a path. */
   readonly files = new Map<string, ModelCard>();
+  /** What runners have told of their engines. */
+  readonly stats = new Map<RunnerId, EngineStats>();
+  /** The traces that it has, oldest first. */
+  readonly spans = new Map<TaskId, readonly Span[]>();
+  readonly traces: Traces = {
+    list: () => {
+      const entries = [...this.spans].map(([taskId, spans]) => {
+        return { taskId, createdAt: 1_750_000_000_000, bytes: spans.length };
+      });
+      return Promise.resolve(entries.reverse());
+    },
+    read: (taskId) => Promise.resolve(this.spans.get(taskId)),
+    remove: (taskId) => Promise.resolve(this.spans.delete(taskId)),
+  };
   #state: State = EMPTY_STATE;
   readonly #listeners = new Set<() => void>();
   #ids = 0;
@@ -98,6 +121,29 @@ export class FakeGateway implements Gateway {
       this.#state = apply(this.#state, { idx, epoch, event });
     }
     for (const listener of this.#listeners) listener();
+  }
+
+  /** Lets every instance be ready as soon as it is placed. */
+  readyWhatIsPlaced(): void {
+    this.afterCommand = (command) => {
+      if (command.type !== "PlaceInstance") return;
+      this.setRunners(command.instanceId, { type: "RunnerReady" });
+    };
+  }
+
+  /** Lets the next answer say `text` and wait until it is cancelled, which the promise tells. */
+  hangAfter(text: string): Promise<void> {
+    const cancelled = Promise.withResolvers<void>();
+    const usual = this.answer;
+    const becomeUsual = () => void (this.answer = usual);
+    this.answer = async function* ({ signal }: Asked) {
+      becomeUsual();
+      signal.addEventListener("abort", () => cancelled.resolve());
+      yield token(text);
+      await cancelled.promise;
+      yield FINISH;
+    };
+    return cancelled.promise;
   }
 
   /** Registers a model whose files this node has. */
@@ -152,6 +198,10 @@ export class FakeGateway implements Gateway {
 
   nodeMemory() {
     return new Map([[NODE, { ramTotalBytes: 16 * GIB, ramAvailableBytes: 8 * GIB }]]);
+  }
+
+  engineStats() {
+    return this.stats;
   }
 
   readiness(): Readiness {

@@ -33,7 +33,7 @@ const SEEDS: readonly Seed[] = [
     instance_meta: "MlxRing",
     min_nodes: 1,
     node_ids: ["node-1"],
-    config: { contextTokens: 100, samplingDefaults: { temperature: 0.5 } },
+    config: { context_tokens: 100, kvBits: 8, samplingDefaults: { temperature: 0.5 } },
   }],
   ["POST", "/v1/chat/completions", {
     model: "$MODEL",
@@ -48,6 +48,18 @@ const SEEDS: readonly Seed[] = [
     seed: 1,
     stream: true,
     stream_options: { include_usage: true },
+  }],
+  ["POST", "/v1/chat/completions", {
+    model: "$MODEL",
+    messages: [{ role: "user", content: "hi" }],
+    max_tokens: 5,
+    n: 2,
+    logprobs: true,
+    top_logprobs: 2,
+    logit_bias: { "7": -100 },
+    presence_penalty: 0.5,
+    repetition_penalty: 1.1,
+    user: "ada",
   }],
 ];
 

@@ -1,0 +1,55 @@
+/**
+ * One of several runners of a machine, as a program: waits until all have loaded the model, then
+ * decodes one sequence after another. Takes a {@linkcode RunnersTask} as JSON, prints a
+ * {@linkcode RunnerFigures}.
+ */
+import { join } from "node:path";
+import { anyIds, bindModel, type OpenModel, openModel } from "./open_model.ts";
+import type { RunnerFigures, RunnersTask } from "./runners_report.ts";
+
+/** Sequences are no longer than this, so that a turn is not about attention. */
+const POSITIONS_MAX = 512;
+
+const PROMPT_TOKENS = 64;
+
+/** Tokens before anything counts. */
+const WARMUP_TOKENS = 32;
+
+const LOOK_MS = 2;
+
+/** Says that this runner has loaded, and waits until all have. */
+async function meet({ folder, count }: RunnersTask): Promise<void> {
+  await Deno.writeTextFile(join(folder, String(Deno.pid)), "");
+  while ([...Deno.readDirSync(folder)].length < count) {
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  }
+}
+
+/** Tokens for ever, of one sequence after another. */
+async function* decode({ decoder, vocabSize }: OpenModel): AsyncGenerator<number> {
+  for (let serial = 0;; serial++) {
+    using cache = decoder.makeCache();
+    const ids = anyIds(PROMPT_TOKENS, { serial, vocabSize });
+    let id = (await decoder.run([{ cache, ids, logitsCount: 1 }])).best(0);
+    for (let at = PROMPT_TOKENS; at < POSITIONS_MAX; at++) {
+      id = (await decoder.run([{ cache, ids: [id], logitsCount: 1 }])).best(0);
+      yield id;
+    }
+  }
+}
+
+const task: RunnersTask = JSON.parse(Deno.args[0] ?? "");
+using model = openModel(bindModel(task.path, (await Deno.stat(task.path)).size));
+const tokens = decode(model);
+for (let i = 0; i < WARMUP_TOKENS; i++) await tokens.next();
+await meet(task);
+const gapsMs: number[] = [];
+const startedAt = performance.now();
+for (let last = startedAt; last - startedAt < task.seconds * 1_000;) {
+  await tokens.next();
+  const now = performance.now();
+  gapsMs.push(now - last);
+  last = now;
+}
+const figures: RunnerFigures = { gapsMs };
+Deno.stdout.writeSync(new TextEncoder().encode(JSON.stringify(figures)));

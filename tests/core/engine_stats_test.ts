@@ -1,0 +1,52 @@
+import { deepEqual, equal } from "node:assert/strict";
+import { cacheHitRatio, instanceStats, statsAtRest, statsAtWork } from "../../core/engine_stats.ts";
+import { A, B, instanceOf, runnerId } from "../support/cluster.ts";
+import { engineStats } from "../support/engine_stats.ts";
+
+Deno.test("statsAtWork() counts as prompt tokens a second those that were computed", () => {
+  const before = engineStats({ promptTokens: 100, cachedTokens: 40, generatedTokens: 10 });
+  const now = engineStats({ promptTokens: 700, cachedTokens: 440, generatedTokens: 60 });
+  const stats = statsAtWork(before, now, 500);
+  equal(stats.promptTokensPerSecond, 400);
+  equal(stats.generationTokensPerSecond, 100);
+  equal(stats.promptTokens, 700);
+});
+
+Deno.test("statsAtWork() has no rate of no time, and none below zero", () => {
+  const before = engineStats({ promptTokens: 9, generatedTokens: 9 });
+  const { promptTokensPerSecond, generationTokensPerSecond } = statsAtWork(
+    before,
+    engineStats(),
+    1000,
+  );
+  deepEqual([promptTokensPerSecond, generationTokensPerSecond], [0, 0]);
+  equal(statsAtWork(engineStats(), before, 0).generationTokensPerSecond, 0);
+});
+
+Deno.test("statsAtRest() keeps the totals and says that nothing is done", () => {
+  const counters = engineStats({ batchSize: 4, generatedTokens: 9, generationTokensPerSecond: 8 });
+  deepEqual(statsAtRest(counters), engineStats({ generatedTokens: 9 }));
+});
+
+Deno.test("instanceStats() has the counts of rank 0 and the memory of all ranks", () => {
+  const instance = instanceOf("i", [A, B]);
+  const memory = { weightBytes: 1, kvBytes: 10, prefixCacheBytes: 100, kvBudgetBytes: 1000 };
+  const [first, second] = [
+    engineStats({ running: 2, memory }),
+    engineStats({ running: 9, memory: { ...memory, kvBytes: 20 } }),
+  ];
+  const both = new Map([[runnerId("i:1"), second], [runnerId("i:0"), first]]);
+  deepEqual(
+    instanceStats(instance, both),
+    engineStats({
+      running: 2,
+      memory: { weightBytes: 2, kvBytes: 30, prefixCacheBytes: 200, kvBudgetBytes: 2000 },
+    }),
+  );
+  equal(instanceStats(instance, new Map([[runnerId("i:1"), second]])), undefined);
+});
+
+Deno.test("cacheHitRatio() is not known before the first prompt", () => {
+  equal(cacheHitRatio({ promptTokens: 0, cachedTokens: 0 }), undefined);
+  equal(cacheHitRatio({ promptTokens: 8, cachedTokens: 2 }), 0.25);
+});
