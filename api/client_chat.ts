@@ -19,6 +19,8 @@ export interface ChatInput extends Readonly<SamplingParams> {
   readonly stop?: readonly string[] | undefined;
   /** Goes on after tokens that end an answer; not every endpoint knows it. */
   readonly ignoreEos?: boolean | undefined;
+  /** False: nothing of the prompt comes from earlier requests. */
+  readonly usePrefixCache?: boolean | undefined;
 }
 
 /** Tokens of one answer. */
@@ -64,6 +66,7 @@ export function chatBody(input: ChatInput): object {
     seed: input.seed,
     stop: input.stop?.length ? input.stop : undefined,
     ignore_eos: input.ignoreEos,
+    use_prefix_cache: input.usePrefixCache,
   };
 }
 

@@ -66,6 +66,8 @@ export const bench = defineCommand({
       .describe("Seconds that one answer may take"),
     stream: z.boolean().default(false)
       .describe("Show percentiles of the first token and of the time between tokens"),
+    usePrefixCache: z.boolean().default(false)
+      .describe("Let an exo read what prompts share from its cache, which it else may not"),
     profile: z.boolean().default(false)
       .describe("Show where a step of decoding goes: kernels by kind, and all else"),
   }),
@@ -88,6 +90,7 @@ export const bench = defineCommand({
         model,
         timeoutMs,
         isExo: target.nodes !== null,
+        usePrefixCache: args.usePrefixCache,
         onRefused: () => out.note("The endpoint refuses ignore_eos: answers may end before --tg"),
       }),
       clock: performance,

@@ -18,6 +18,8 @@ export interface AskOptions {
   readonly timeoutMs: number;
   /** An exo names the field that it refuses; any other refusal is about something else. */
   readonly isExo: boolean;
+  /** Whether prompts may be read from the cache of an exo, which makes them look fast. */
+  readonly usePrefixCache: boolean;
   /** Called once, when an answer came without the field and none with it. */
   readonly onRefused: () => void;
 }
@@ -28,11 +30,12 @@ export interface AskOptions {
  * then on never with it.
  */
 export function benchAsk(client: Pick<ApiClient, "chat">, options: AskOptions): Ask {
-  const { model, timeoutMs, isExo, onRefused } = options;
+  const { model, timeoutMs, isExo, usePrefixCache, onRefused } = options;
+  const cache = isExo ? { usePrefixCache } : {};
   let isTaken: boolean | undefined;
   const ask = ({ prompt, maxTokens }: Question, ignoreEos?: true): AsyncIterable<ChatEvent> => {
     const messages = [{ role: "user" as const, content: prompt }];
-    const input = { model, messages, maxTokens, temperature: 0, ignoreEos };
+    const input = { model, messages, maxTokens, temperature: 0, ignoreEos, ...cache };
     return client.chat(input, { timeoutMs });
   };
   return async function* (question) {

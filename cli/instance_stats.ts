@@ -30,7 +30,7 @@ export type StatsView = z.infer<typeof StatsView>;
 
 /** Stats as commands print them. */
 export function statsView(stats: EngineStats): StatsView {
-  const { longestWaitMilliseconds, steps: _, memory, ...rest } = stats;
+  const { longestWaitMilliseconds, prefillTokens: _, steps: __, memory, ...rest } = stats;
   const ratio = cacheHitRatio(stats) ?? null;
   return { ...rest, longestWaitMs: longestWaitMilliseconds, cacheHitRatio: ratio, ...memory };
 }

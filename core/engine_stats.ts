@@ -6,7 +6,7 @@ const count = z.number().int().min(0);
 const rate = z.number().min(0);
 
 /** What an engine counts; totals are since its start, without the warm-up. */
-export const EngineCounters = z.object({
+export const EngineCounts = z.object({
   /** Generations that are computed. */
   running: count,
   /** Generations that wait, and how long the first of them has. */
@@ -16,10 +16,12 @@ export const EngineCounters = z.object({
   batchSize: count,
   requests: count,
   preemptions: count,
-  /** Prompt tokens that were dealt with so far, computed or found in the prefix cache. */
+  /** Prompt tokens of generations that have begun, computed or found in the prefix cache. */
   promptTokens: count,
   /** Of the prompt tokens, those that were found in the prefix cache. */
   cachedTokens: count,
+  /** Tokens read in prefill: prompts less what was cached, and all again after a preemption. */
+  prefillTokens: count,
   generatedTokens: count,
   steps: count,
   memory: z.object({
@@ -32,11 +34,11 @@ export const EngineCounters = z.object({
     kvBudgetBytes: count,
   }),
 });
-export type EngineCounters = z.infer<typeof EngineCounters>;
+export type EngineCounts = z.infer<typeof EngineCounts>;
 
 /** How the engine of a runner is doing: a latest value, never in the log. */
-export const EngineStats = EngineCounters.extend({
-  /** Prompt tokens that were computed, over the time since the stats before; 0 at rest. */
+export const EngineStats = EngineCounts.extend({
+  /** Tokens read in prefill, over the time since the stats before; 0 at rest. */
   promptTokensPerSecond: rate,
   /** Tokens that were generated, over the time since the stats before; 0 at rest. */
   generationTokensPerSecond: rate,
@@ -45,26 +47,22 @@ export type EngineStats = z.infer<typeof EngineStats>;
 
 /** The stats of an engine at work: rates of what it did in the last `milliseconds`. */
 export function statsAtWork(
-  before: EngineCounters,
-  now: EngineCounters,
+  before: EngineCounts,
+  now: EngineCounts,
   milliseconds: number,
 ): EngineStats {
   const perSecond = (tokens: number) =>
     milliseconds > 0 ? Math.max(0, tokens) * 1000 / milliseconds : 0;
   return {
     ...now,
-    promptTokensPerSecond: perSecond(computedTokens(now) - computedTokens(before)),
+    promptTokensPerSecond: perSecond(now.prefillTokens - before.prefillTokens),
     generationTokensPerSecond: perSecond(now.generatedTokens - before.generatedTokens),
   };
 }
 
 /** The stats of an engine that has nothing to do. */
-export function statsAtRest(counters: EngineCounters): EngineStats {
-  return { ...counters, batchSize: 0, promptTokensPerSecond: 0, generationTokensPerSecond: 0 };
-}
-
-function computedTokens({ promptTokens, cachedTokens }: EngineCounters): number {
-  return promptTokens - cachedTokens;
+export function statsAtRest(counts: EngineCounts): EngineStats {
+  return { ...counts, batchSize: 0, promptTokensPerSecond: 0, generationTokensPerSecond: 0 };
 }
 
 /**
@@ -90,7 +88,7 @@ export function instanceStats(
 
 /** Part of the prompt tokens that were found in the prefix cache; undefined before the first. */
 export function cacheHitRatio(
-  { promptTokens, cachedTokens }: Pick<EngineCounters, "promptTokens" | "cachedTokens">,
+  { promptTokens, cachedTokens }: Pick<EngineCounts, "promptTokens" | "cachedTokens">,
 ): number | undefined {
   return promptTokens > 0 ? cachedTokens / promptTokens : undefined;
 }

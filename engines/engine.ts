@@ -1,5 +1,5 @@
 import type { Chunk } from "../core/chunk.ts";
-import type { EngineCounters } from "../core/engine_stats.ts";
+import type { EngineCounts } from "../core/engine_stats.ts";
 import type { TaskId } from "../core/ids.ts";
 import type { InstanceConfig, Shard } from "../core/instance.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
@@ -68,6 +68,6 @@ export interface Engine {
   /** Drops a task wherever it is; its `cancelled` comes with the next step. Unknown ids: no-op. */
   cancel(taskId: TaskId): void;
   /** How it is doing now; cheap enough for once a second. */
-  stats(): EngineCounters;
+  stats(): EngineCounts;
   close(): void;
 }

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { EngineCounters } from "../core/engine_stats.ts";
+import type { EngineCounts } from "../core/engine_stats.ts";
 import type { TokenLogprobs } from "../core/chunk.ts";
 import { AppError } from "../core/errors.ts";
 import type { TaskId } from "../core/ids.ts";
@@ -89,7 +89,9 @@ class FakeEngine implements Engine {
   readonly #script: FakeScript;
   readonly #write: Write;
   readonly #queue: FakeRun[] = [];
-  readonly #totals = { requests: 0, promptTokens: 0, generatedTokens: 0, steps: 0 };
+  readonly #totals = {
+    ...{ requests: 0, promptTokens: 0, prefillTokens: 0, generatedTokens: 0, steps: 0 },
+  };
 
   constructor(script: FakeScript, write: Write) {
     this.#script = script;
@@ -148,6 +150,7 @@ class FakeEngine implements Engine {
       }
       run.prefilled = true;
       this.#totals.promptTokens += run.promptTokens;
+      this.#totals.prefillTokens += run.promptTokens;
       const { promptTokens } = run;
       const counts = { processedTokens: promptTokens, totalTokens: promptTokens };
       yield [taskId, { type: "chunk", chunk: { type: "PrefillProgress", ...counts } }];
@@ -161,7 +164,7 @@ class FakeEngine implements Engine {
   }
 
   /** One at a time; without a clock nobody waits. */
-  stats(): EngineCounters {
+  stats(): EngineCounts {
     const running = Math.min(this.#queue.length, 1);
     return {
       running,

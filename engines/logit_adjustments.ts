@@ -36,8 +36,10 @@ export class LogitAdjustments {
 
   constructor({ sampling, promptIds, logitBias = [], bannedIds = new Set() }: Changes) {
     this.#sampling = sampling;
-    for (const [id, bias] of logitBias) this.#add(id, bannedIds.has(id) ? -Infinity : bias);
-    for (const id of bannedIds) if (!this.#entries.has(id)) this.#add(id, -Infinity);
+    const biases = new Map<number, number>();
+    for (const [id, bias] of logitBias) biases.set(id, bias + (biases.get(id) ?? 0));
+    for (const id of bannedIds) biases.set(id, -Infinity);
+    for (const [id, bias] of biases) this.#add(id, bias);
     const { repetitionContextTokens } = sampling;
     this.#history = this.#repeats() ? promptIds.slice(-repetitionContextTokens) : [];
     for (const id of this.#history) this.#count(id, "inWindow", 1);

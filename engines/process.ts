@@ -1,5 +1,4 @@
 import { AppError, toAppError } from "../core/errors.ts";
-import { asksForTraces } from "../core/trace.ts";
 import { CommandQueue } from "./command_queue.ts";
 import type { Builder } from "./engine.ts";
 import type { FakeScript } from "./fake.ts";
@@ -76,6 +75,5 @@ export async function chooseBuilder(write: (bytes: Uint8Array) => void): Promise
   // From a native thread, since a step blocks this one: no runner outlives its node.
   watchParent(COMMANDS_FD);
   const { TextBuilder } = await import("./text_builder.ts");
-  const isTracing = asksForTraces(Deno.env.get("EXO_TRACING_ENABLED")) === true;
-  return new TextBuilder({ traceOriginMs: isTracing ? performance.timeOrigin : undefined });
+  return new TextBuilder();
 }

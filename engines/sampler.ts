@@ -109,8 +109,8 @@ export class Sampler {
     throw new AppError(
       "internal",
       `Cannot draw token ${this.#drawn + 1} of the answer: ` +
-        "all logits are NaN, -Infinity or banned, one number needed",
-      { hint: "if each prompt fails, fetch the model's files again; else relax logit_bias" },
+        "none of the model's logits is a number, one needed",
+      { hint: "ask something else; if that fails too, fetch the model's files again" },
     );
   }
 

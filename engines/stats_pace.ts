@@ -1,4 +1,4 @@
-import { type EngineCounters, type EngineStats, statsAtWork } from "../core/engine_stats.ts";
+import { type EngineCounts, type EngineStats, statsAtWork } from "../core/engine_stats.ts";
 import type { Engine } from "./engine.ts";
 
 /** Least time between two reports of how an engine at work is doing. */
@@ -6,7 +6,7 @@ export const STATS_MS = 1_000;
 
 /** Says when a runner tells how its engine is doing: once a second from when work began. */
 export class StatsPace {
-  #last: { readonly counters: EngineCounters; readonly at: number } | undefined;
+  #last: { readonly counters: EngineCounts; readonly at: number } | undefined;
 
   /** To be called before each step; `now` in milliseconds on a steady clock. */
   atWork(engine: Pick<Engine, "stats">, now: number): EngineStats | undefined {

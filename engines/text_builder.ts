@@ -1,6 +1,7 @@
 import { type EngineLimits, engineLimits } from "../core/engine_limits.ts";
 import { AppError, assert } from "../core/errors.ts";
 import type { ModelCard } from "../core/model_card.ts";
+import { asksForTraces } from "../core/trace.ts";
 import { formatBytes } from "../core/units.ts";
 import { samplingFromGenerationConfig } from "../core/safetensors.ts";
 import type { SamplingParams } from "../core/sampling.ts";
@@ -23,10 +24,10 @@ import { TextTokenizer } from "./text/tokenizer.ts";
 export interface TextBuilderOptions {
   /** Milliseconds on a steady clock; tests bring their own. */
   readonly now?: () => number;
-  /** What `now` counts from, in milliseconds since 1970; given, tasks are traced. */
-  readonly traceOriginMs?: number | undefined;
   /** Environment variables; the process's own unless a test brings others. */
   readonly env?: (name: string) => string | undefined;
+  /** What `now` counts from, in milliseconds since 1970: where tracing puts its spans. */
+  readonly originMs?: number;
 }
 
 /** Generations computed at once where neither the instance nor the environment says. */
@@ -45,12 +46,12 @@ const PREFILL_CHUNK_DEFAULT = 512;
 export class TextBuilder implements Builder {
   readonly #now: () => number;
   readonly #env: (name: string) => string | undefined;
-  readonly #traceOriginMs: number | undefined;
+  readonly #originMs: number;
   #parts: TextEngineParts | undefined;
 
   constructor(options: TextBuilderOptions = {}) {
     this.#now = options.now ?? (() => performance.now());
-    this.#traceOriginMs = options.traceOriginMs;
+    this.#originMs = options.originMs ?? performance.timeOrigin;
     this.#env = options.env ?? ((name) => Deno.env.get(name));
   }
 
@@ -93,8 +94,8 @@ export class TextBuilder implements Builder {
   }
 
   #tracing({ shard }: BoundModel): Tracing | undefined {
-    if (this.#traceOriginMs === undefined) return undefined;
-    return { rank: shard.deviceRank, originMs: this.#traceOriginMs };
+    if (asksForTraces(this.#env("EXO_TRACING_ENABLED")) !== true) return undefined;
+    return { rank: shard.deviceRank, originMs: this.#originMs };
   }
 
   build(): Engine {
@@ -151,7 +152,10 @@ function assemble(
   const eosId = eosToken === undefined ? undefined : tokenizer.idOf(eosToken);
   const samplingDefaults = samplingLayers(config.samplingDefaults, modelCard, checkpoint);
   const spare = new SpareMemory({ now });
-  const kvBudgetBytes = Math.min(limits.kvCacheBytes ?? Infinity, KV_SHARE * spare.bytes());
+  const kvBudgetBytes = Math.min(
+    limits.kvCacheBytes ?? Infinity,
+    Math.floor(KV_SHARE * spare.bytes()),
+  );
   const wanted = Math.min(model.contextTokens, config.contextTokens ?? Infinity);
   const contextTokens = contextWithin(kvBudgetBytes, { wanted, decoder });
   parts.move();

@@ -1,6 +1,6 @@
 import { type BatchRows, type BatchView, nextMove } from "../core/batch.ts";
 import type { Chunk } from "../core/chunk.ts";
-import type { EngineCounters } from "../core/engine_stats.ts";
+import type { EngineCounts } from "../core/engine_stats.ts";
 import { AppError, assert, toAppError } from "../core/errors.ts";
 import { FairShare } from "../core/fair_share.ts";
 import type { TaskId } from "../core/ids.ts";
@@ -13,11 +13,16 @@ import type { Weights } from "./mlx/weights.ts";
 import { clientQueueFull, memoryExhausted, queueFull } from "./refusals.ts";
 import { type BatchOutcome, type BatchPart, runBatch } from "./text/batch_step.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
-import { EngineTally } from "./text/engine_tally.ts";
+import { EngineCounters } from "./text/engine_counters.ts";
 import { Generation, type GenerationRequest } from "./text/generation.ts";
 import { PrefillPace } from "./text/prefill_pace.ts";
 import { Run } from "./text/run.ts";
-import { requireKnownTokens, requireNearlyShort, requireRoom } from "./text/prompt_limits.ts";
+import {
+  requireKnownBiases,
+  requireKnownTokens,
+  requireNearlyShort,
+  requireRoom,
+} from "./text/prompt_limits.ts";
 import { TaskTrace, type Tracing } from "./text/task_trace.ts";
 import type { TextTokenizer } from "./text/tokenizer.ts";
 
@@ -70,7 +75,7 @@ export class TextEngine implements Engine {
   readonly #fairShare = new FairShare();
   readonly #running: Run[] = [];
   readonly #waiting: Run[] = [];
-  readonly #tally = new EngineTally();
+  readonly #counters = new EngineCounters();
   #arrivals = 0;
 
   constructor(parts: TextEngineParts) {
@@ -115,7 +120,7 @@ export class TextEngine implements Engine {
     const promptTokens = promptIds.length;
     requireRoom(promptTokens, contextTokens);
     requireKnownTokens(promptIds, this.#parts.vocabSize);
-    const submittedAt = this.#parts.now();
+    requireKnownBiases(payload.logitBias ?? [], this.#parts.vocabSize);
     const request: GenerationRequest = {
       ...{ promptIds, eosIds, stop: payload.stop, seed: BigInt(payload.seed) },
       sampling: resolveSampling(payload.sampling, ...samplingDefaults),
@@ -123,15 +128,16 @@ export class TextEngine implements Engine {
       ignoreEos: payload.ignoreEos ?? false,
       logitBias: payload.logitBias,
       topLogprobs: payload.topLogprobs,
-      trace: tracing && new TaskTrace(tracing, submittedAt),
     };
+    const submittedAt = this.#parts.now();
     const generation = new Generation(request, { tokenizer, submittedAt });
     const prefixKey = promptIds.slice(0, decoder.blockPositions).join();
     const arrival = this.#arrivals++;
     if (!this.hasWork()) resetPeakMemory();
-    this.#waiting.push(new Run(task, { arrival, prefixKey, generation, submittedAt }));
+    const trace = tracing && new TaskTrace(tracing, submittedAt);
+    this.#waiting.push(new Run(task, { arrival, prefixKey, generation, submittedAt, trace }));
     this.#fairShare.arrive(client);
-    this.#tally.submitted();
+    this.#counters.submitted();
     return { promptTokens };
   }
 
@@ -161,10 +167,7 @@ export class TextEngine implements Engine {
   *step(): Generator<TaskResponse> {
     const cancelled = this.#all().filter(({ isCancelled }) => isCancelled);
     for (const run of cancelled) this.#drop(run);
-    for (const run of cancelled) {
-      yield* this.#traced(run);
-      yield [run.taskId, { type: "cancelled" }];
-    }
+    for (const run of cancelled) yield* this.#over(run, "cancelled");
     if (cancelled.length > 0) return;
     yield* this.#advance();
   }
@@ -212,8 +215,8 @@ export class TextEngine implements Engine {
 
   #start({ generation, usesPrefixes }: Run): void {
     const cache = this.#memory.begin(generation.ids, usesPrefixes);
-    this.#tally.found(cache.offset);
-    generation.start(cache, this.#parts.now());
+    if (!generation.start(cache, this.#parts.now())) return;
+    this.#counters.begun(generation.ids.length, generation.cachedTokens);
   }
 
   /** What it has computed is kept as long as nobody needs the memory. */
@@ -221,7 +224,7 @@ export class TextEngine implements Engine {
     this.#keep(run);
     run.generation.suspend();
     transfer(run, this.#running, this.#waiting);
-    this.#tally.preempted();
+    this.#counters.preempted();
   }
 
   #run(rows: readonly BatchRows[]): TaskResponse[] {
@@ -239,30 +242,33 @@ export class TextEngine implements Engine {
       // Whose fault it was shows when each is alone.
       return rows.flatMap((row) => this.#run([row]));
     }
-    this.#count(batch, wasPrefilling, outcome.ms);
+    this.#count(batch, wasPrefilling, outcome);
     return batch.flatMap(({ run }, i) => this.#respond(run, outcome.results[i] ?? []));
   }
 
   #count(
     batch: readonly { run: Run; tokens: number }[],
     wasPrefilling: readonly boolean[],
-    ms: number,
+    { startedAt, ms }: BatchOutcome,
   ): void {
+    const stretch = { from: startedAt, to: startedAt + ms };
     let [read, generated] = [0, 0];
-    batch.forEach(({ run: { client }, tokens }, i) => {
+    batch.forEach(({ run: { client, trace }, tokens }, i) => {
+      if (wasPrefilling[i]) trace?.prefilled(tokens, stretch);
+      else trace?.decoded(stretch);
       const work = wasPrefilling[i] ? { read: tokens, generated: 0 } : { read: 0, generated: 1 };
       this.#fairShare.charge(client, work);
       read += work.read;
       generated += work.generated;
     });
     if (read > 0) this.#pace.measured(read + generated, ms);
-    this.#tally.stepped(batch.length, read);
+    this.#counters.stepped(batch.length, read);
   }
 
   #respond(run: Run, result: readonly Chunk[] | AppError): TaskResponse[] {
     if (result instanceof AppError) return this.#fail(run, result);
     const { taskId, generation } = run;
-    this.#tally.generated(generation.ids.length - run.counted);
+    this.#counters.generated(generation.ids.length - run.counted);
     run.counted = generation.ids.length;
     const responses = result.map((chunk): TaskResponse => [taskId, { type: "chunk", chunk }]);
     if (!result.some(isFinish)) {
@@ -270,7 +276,7 @@ export class TextEngine implements Engine {
       return responses;
     }
     this.#drop(run);
-    return [...responses, ...this.#traced(run), [taskId, { type: "finished" }]];
+    return [...responses, ...this.#over(run, "finished")];
   }
 
   /** A request's failure is its own, and the engine lives on. */
@@ -278,16 +284,13 @@ export class TextEngine implements Engine {
     run.usesPrefixes = false; // What it computed may be what is wrong.
     this.#drop(run);
     const chunk = { type: "Error" as const, error: error.toInfo() };
-    return [
-      [run.taskId, { type: "chunk", chunk }],
-      ...this.#traced(run),
-      [run.taskId, { type: "finished" }],
-    ];
+    return [[run.taskId, { type: "chunk", chunk }], ...this.#over(run, "finished")];
   }
 
-  /** Where a task's time went, if that is recorded. */
-  #traced({ taskId, generation: { trace } }: Run): TaskResponse[] {
-    return trace ? [[taskId, { type: "traced", spans: trace.spans(this.#parts.now()) }]] : [];
+  /** The mark that a request is over, after where its time went if that is recorded. */
+  #over({ taskId, trace }: Run, type: "finished" | "cancelled"): TaskResponse[] {
+    const spans = trace?.spans(this.#parts.now());
+    return [...spans ? [[taskId, { type: "traced", spans }] as const] : [], [taskId, { type }]];
   }
 
   #drop(run: Run): void {
@@ -327,12 +330,13 @@ export class TextEngine implements Engine {
     this.#memory.clear();
   }
 
-  stats(): EngineCounters {
+  stats(): EngineCounts {
     const prefixCacheBytes = this.#memory.prefixBytes;
     const kvBytes = this.cacheBytes - prefixCacheBytes;
-    const kvBudgetBytes = this.#memory.budgetBytes;
+    // A share of what was free, which is seldom whole.
+    const kvBudgetBytes = Math.floor(this.#memory.budgetBytes);
     const weightBytes = memoryCounters().activeBytes - this.cacheBytes;
-    return this.#tally.counters({
+    return this.#counters.counts({
       at: this.#parts.now(),
       running: this.#running.length,
       waitingSince: this.#waiting.map(({ submittedAt }) => submittedAt),

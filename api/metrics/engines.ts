@@ -19,6 +19,11 @@ const COUNTERS: readonly (readonly [name: string, help: string, read: Read])[] =
     "Prompt tokens that were found in the prefix cache",
     (s) => s.cachedTokens,
   ],
+  [
+    "exo_prefill_tokens_total",
+    "Tokens read in prefill: prompts less what was cached, and all again after a preemption",
+    (s) => s.prefillTokens,
+  ],
   ["exo_generated_tokens_total", "Tokens that were generated", (s) => s.generatedTokens],
 ];
 

@@ -22,11 +22,11 @@ export const LlamaArgs = z.object({
   vocab_size: count,
   rms_norm_eps: z.number().gt(0),
   max_position_embeddings: count.nullish(),
-  /** Mistral's: attention is full within it, so that it is the context that we offer. */
+  /** Last positions that a row sees, its own included, in all layers or those of that type. */
   sliding_window: count.nullish(),
   tie_word_embeddings: z.boolean().default(false),
   hidden_act: z.literal("silu").default("silu"),
-  layer_types: z.array(z.literal("full_attention")).nullish(),
+  layer_types: z.array(z.enum(["full_attention", "sliding_attention"])).nullish(),
   rope_theta: z.number().gt(0).nullish(),
   rope_scaling: RopeScaling.optional(),
   rope_parameters: RopeScaling.and(z.object({ rope_theta: z.number().gt(0).optional() }))
@@ -40,20 +40,33 @@ export const LlamaArgs = z.object({
     return headDim % 2 === 0 && headDim <= HEAD_DIM_MAX; // Its features turn in pairs.
   },
   { path: ["head_dim"], message: `an even number up to ${HEAD_DIM_MAX}` },
+).refine(
+  ({ layer_types, num_hidden_layers }) => !layer_types || layer_types.length === num_hidden_layers,
+  { path: ["layer_types"], message: "a type for each of num_hidden_layers" },
+).refine(
+  ({ layer_types, sliding_window }) =>
+    Boolean(sliding_window) || !layer_types?.includes("sliding_attention"),
+  { path: ["sliding_window"], message: "the width of the layers with sliding_attention" },
 ).transform((json) => ({
   ...json,
   kvHeads: json.num_key_value_heads ?? json.num_attention_heads,
   headDim: json.head_dim ?? json.hidden_size / json.num_attention_heads,
   theta: json.rope_theta ?? json.rope_parameters?.rope_theta ?? 10_000,
   scaling: json.rope_scaling ?? json.rope_parameters ?? { rope_type: "default" as const },
-  contextTokens: Math.min(json.max_position_embeddings ?? 2048, json.sliding_window ?? Infinity),
+  contextTokens: json.max_position_embeddings ?? 2048,
 }));
 type Args = z.infer<typeof LlamaArgs>;
 
 /** One part of a block: rows [M, D] to [M, D]. */
 type Part = (x: Tensor, attend: Attend) => Tensor;
 
-/** Grouped-query attention. Source: arXiv:2305.13245. */
+/** What a layer's rows see: without types of layers, the window is that of all of them. */
+function windowOf(layer: number, { sliding_window, layer_types }: Args): { window?: number } {
+  const slides = layer_types?.[layer] !== "full_attention";
+  return sliding_window && slides ? { window: sliding_window } : {};
+}
+
+/** Grouped-query attention, within a window where there is one. Source: arXiv:2305.13245. */
 function attention(weights: Weights, layer: number, args: Args, rotary: Rotary): Part {
   const { num_attention_heads: heads, hidden_size: D, kvHeads, headDim } = args;
   const part = (name: string, outputs: number, inputs: number) =>
@@ -62,7 +75,8 @@ function attention(weights: Weights, layer: number, args: Args, rotary: Rotary):
   const k = part("k_proj", kvHeads * headDim, D);
   const v = part("v_proj", kvHeads * headDim, D);
   const o = part("o_proj", D, heads * headDim);
-  const options = { layer, heads, kvHeads, headDim, scale: headDim ** -0.5, rotary };
+  const window = windowOf(layer, args);
+  const options = { layer, heads, kvHeads, headDim, scale: headDim ** -0.5, rotary, ...window };
   return (x, attend) => o(attend({ queries: q(x), keys: k(x), values: v(x) }, options));
 }
 
@@ -107,7 +121,10 @@ export function llama(args: Args, weights: Weights): TextModel {
     : linear(weights, "lm_head", { outputs: vocabSize, inputs: dims });
   const { kvHeads, headDim } = args;
   return {
-    kvLayers: blocks.map(() => ({ kvHeads, keyDim: headDim, valueDim: headDim })),
+    kvLayers: blocks.map((_, layer) => ({
+      ...{ kvHeads, keyDim: headDim, valueDim: headDim },
+      ...windowOf(layer, args),
+    })),
     vocabSize,
     contextTokens: args.contextTokens,
     hidden: (ids, attend) => blocks.reduce((x, run) => run(x, attend), embed(ids)),

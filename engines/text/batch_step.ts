@@ -14,6 +14,7 @@ export interface BatchPart {
 /** What a step gave each of its parts: chunks, or the error that one of them ends with. */
 export interface BatchOutcome {
   readonly results: readonly (readonly Chunk[] | AppError)[];
+  readonly startedAt: number;
   readonly ms: number;
 }
 
@@ -43,11 +44,11 @@ export function runBatch(
   const endedAt = now();
   const kernelTimes = decoder.kernelTimes();
   const ms = endedAt - startedAt;
-  const results = parts.map(({ generation, tokens }) => {
+  const results = parts.map(({ generation }) => {
     const token = drawn[drawing.indexOf(generation)];
     return token instanceof AppError
       ? token
-      : generation.ran({ tokens, drawn: token, ms, endedAt, kernelTimes });
+      : generation.ran({ drawn: token, ms, endedAt, kernelTimes });
   });
-  return { results, ms };
+  return { results, startedAt, ms };
 }

@@ -3,7 +3,6 @@ import type { ResolvedSampling } from "../../core/sampling.ts";
 import { clearCache, memoryCounters } from "../../ffi/mod.ts";
 import type { KernelTimes, SequenceCache } from "../decoder.ts";
 import { type Drawn, Sampler } from "../sampler.ts";
-import type { TaskTrace } from "./task_trace.ts";
 import { Answer, type AnswerTokenizer } from "./answer.ts";
 
 /** What one generation is asked for. */
@@ -19,14 +18,10 @@ export interface GenerationRequest {
   readonly ignoreEos?: boolean;
   readonly logitBias?: readonly (readonly [number, number])[] | undefined;
   readonly topLogprobs?: number | undefined;
-  /** Is told of each step, where tracing is on. */
-  readonly trace?: TaskTrace | undefined;
 }
 
 /** What a step did for a generation. */
 export interface StepResult {
-  /** Tokens that were run through the model. */
-  readonly tokens: number;
   /** The next token; undefined: more of the prompt is to come. */
   readonly drawn: Drawn | undefined;
   /** Milliseconds that the step took, and when it ended. */
@@ -70,11 +65,6 @@ export class Generation implements Disposable {
     });
   }
 
-  /** Where its time went, where tracing is on. */
-  get trace(): TaskTrace | undefined {
-    return this.#request.trace;
-  }
-
   /** Tokens whose keys and values are in no cache yet. */
   get pendingTokens(): number {
     return this.#ids.length - (this.#cache?.offset ?? 0);
@@ -99,12 +89,16 @@ export class Generation implements Disposable {
     return this.#ids;
   }
 
-  /** Begins, or goes on after a preemption, with a cache that may hold a part of its tokens. */
-  start(cache: SequenceCache, at: number): void {
+  /**
+   * Begins, or goes on after a preemption, with a cache that may hold a part of its tokens. Whether
+   * it begins.
+   */
+  start(cache: SequenceCache, at: number): boolean {
     this.#cache = cache;
-    if (this.#cachedTokens !== undefined) return;
+    if (this.#cachedTokens !== undefined) return false;
     this.#cachedTokens = cache.offset;
     this.#queueMs = at - this.#submittedAt;
+    return true;
   }
 
   /** Prompt tokens that came from the prefix cache. */
@@ -127,11 +121,7 @@ export class Generation implements Disposable {
   /** What a step means for the client; the last chunk is a `Finish`. */
   ran(step: StepResult): Chunk[] {
     const isPrefill = this.#first === undefined;
-    const { ms, endedAt, tokens } = step;
-    const time = { from: endedAt - ms, to: endedAt };
-    if (isPrefill) this.#prefillMs += ms;
-    if (isPrefill) this.trace?.prefilled(tokens, time);
-    else this.trace?.decoded(time);
+    if (isPrefill) this.#prefillMs += step.ms;
     const chunks: Chunk[] = isPrefill ? [this.#progress()] : [];
     return step.drawn ? [...chunks, ...this.#take(step.drawn, step)] : chunks;
   }

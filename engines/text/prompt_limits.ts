@@ -47,3 +47,17 @@ export function requireKnownTokens(ids: readonly number[], vocabSize: number): v
     { hint: "the tokenizer belongs to another model; fetch the model's files again" },
   );
 }
+
+/** @throws {AppError} `invalid_request` for a bias of a token that the model does not have. */
+export function requireKnownBiases(
+  biases: readonly (readonly [id: number, bias: number])[],
+  vocabSize: number,
+): void {
+  const unknown = biases.find(([id]) => id >= vocabSize);
+  if (unknown === undefined) return;
+  const found = `found the token ${unknown[0]}, one below ${vocabSize} needed`;
+  throw new AppError("invalid_request", `Cannot honour "logit_bias": ${found}`, {
+    hint: "name tokens by their ids in this model's own vocabulary",
+    param: "logit_bias",
+  });
+}

@@ -2,6 +2,7 @@ import type { BatchRequest } from "../../core/batch.ts";
 import type { TaskId } from "../../core/ids.ts";
 import type { GenerationTask } from "../engine.ts";
 import type { Generation } from "./generation.ts";
+import type { TaskTrace } from "./task_trace.ts";
 
 /** A request from its submission to its end, as the scheduler sees it. */
 export class Run implements BatchRequest {
@@ -11,6 +12,8 @@ export class Run implements BatchRequest {
   readonly prefixKey: string;
   readonly generation: Generation;
   readonly submittedAt: number;
+  /** Is told of its steps, where tracing is on. */
+  readonly trace: TaskTrace | undefined;
   usesPrefixes: boolean;
   isCancelled = false;
   /** Whole blocks that the prefix cache was given, and whether it has the prompt to its end. */
@@ -21,7 +24,13 @@ export class Run implements BatchRequest {
 
   constructor(
     task: GenerationTask,
-    made: { arrival: number; prefixKey: string; generation: Generation; submittedAt: number },
+    made: {
+      arrival: number;
+      prefixKey: string;
+      generation: Generation;
+      submittedAt: number;
+      trace?: TaskTrace | undefined;
+    },
   ) {
     this.taskId = task.taskId;
     this.client = task.payload.client ?? "";
@@ -31,6 +40,7 @@ export class Run implements BatchRequest {
     this.prefixKey = this.usesPrefixes ? made.prefixKey : String(task.taskId);
     this.generation = made.generation;
     this.submittedAt = made.submittedAt;
+    this.trace = made.trace;
     this.counted = made.generation.ids.length;
   }
 

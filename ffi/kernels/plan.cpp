@@ -223,57 +223,6 @@ void Plan::finish(const std::vector<int>& outputs) {
   own.is_finished = true;
 }
 
-namespace {
-
-void refuse(const std::string& what) { throw std::invalid_argument(what); }
-
-void check_sequences(const Step& step) {
-  int next = 0;
-  for (const StepSequence& sequence : step.sequences) {
-    if (sequence.first_row != next || sequence.rows < 0 || sequence.position < 0) {
-      refuse("the sequences of a step must cover its rows in order");
-    }
-    next += sequence.rows;
-    const int64_t needed = int64_t(sequence.position) + sequence.rows;
-    if (int64_t(sequence.block_count) * KV_BLOCK < needed) {
-      refuse("a sequence of " + std::to_string(needed) + " positions has " +
-             std::to_string(sequence.block_count) + " KV blocks");
-    }
-    for (int i = 0; i < sequence.block_count; i++) {
-      const int32_t block = sequence.blocks[i];
-      if (block == GONE || (step.kv && step.kv->has(block))) continue;
-      refuse("a step names a KV block that is not in use");
-    }
-  }
-  if (next != step.rows()) refuse("the sequences of a step must cover its rows");
-}
-
-void check_layer(const Step& step, const Op& attention) {
-  const bool has_layer = step.kv && attention.layer >= 0 &&
-                         size_t(attention.layer) < step.kv->layers().size();
-  if (!has_layer) refuse("the KV pool lacks layer " + std::to_string(attention.layer));
-}
-
-/** Blocks may be gone that lie before the window of their sequence's first row. */
-void check_window(const Step& step, int window) {
-  for (const StepSequence& sequence : step.sequences) {
-    const int visible = window > 0 ? std::max(0, sequence.position + 1 - window) : 0;
-    for (int i = visible / KV_BLOCK; i < sequence.block_count; i++) {
-      if (sequence.blocks[i] != GONE) continue;
-      refuse("a sequence lacks its KV block " + std::to_string(i) + ", which the row at position " +
-             std::to_string(sequence.position) + " sees");
-    }
-  }
-}
-
-}  // namespace
-
-void check_attention(const Step& step, const Op& attention) {
-  check_sequences(step);
-  check_layer(step, attention);
-  check_window(step, attention.window);
-}
-
 void Plan::Impl::check(const Step& step) const {
   if (!is_finished) refuse("the plan is not finished");
   if (step.positions.size() != step.tokens.size()) refuse("a step needs a position for each row");
@@ -281,10 +230,11 @@ void Plan::Impl::check(const Step& step) const {
   for (int row : step.selected) {
     if (row < 0 || row >= step.rows()) refuse("a selected row is none of the step");
   }
+  int widest = 1;  // Window of all layers; 0: one of them sees everything.
   for (const Instruction& one : instructions) {
     if (one.op.kind == OpKind::attention) {
       check_layer(step, one.op);
-      check_window(step, one.op.window);
+      widest = one.op.window <= 0 || widest == 0 ? 0 : std::max(widest, one.op.window);
     }
     if (one.op.kind != OpKind::embed) continue;
     for (int token : step.tokens) {
@@ -293,6 +243,7 @@ void Plan::Impl::check(const Step& step) const {
              std::to_string(one.op.matrix.outputs()));
     }
   }
+  check_window(step, widest);
 }
 
 void Plan::Impl::run(const Instruction& one, const Workbench& bench) {

@@ -1,4 +1,4 @@
-// How the operations of a plan run. Internal to plan.cpp and plan_ops.cpp.
+// How the operations of a plan run. Internal to the plan_*.cpp.
 #pragma once
 #include "plan.h"
 
@@ -48,5 +48,20 @@ void run_other(const Workbench& bench, const Op& op, const float* const* inputs,
 
 /** Whether products of both can be computed of the same arranged rows. */
 bool same_rows(const Matrix& a, const Matrix& b);
+
+/** @throws std::invalid_argument, always: the step asks for what is not there. */
+[[noreturn]] void refuse(const std::string& what);
+
+/** @throws std::invalid_argument when sequences do not cover the rows, or lack room or blocks. */
+void check_sequences(const Step& step);
+
+/** @throws std::invalid_argument when the pool lacks the layer of an attention. */
+void check_layer(const Step& step, const Op& attention);
+
+/**
+ * Blocks may be gone that lie before the window of their sequence's first row.
+ * @throws std::invalid_argument when one is that the row sees, or that is written.
+ */
+void check_window(const Step& step, int window);
 
 }  // namespace exo::kernels

@@ -13,7 +13,7 @@ namespace {
 constexpr float INFINITE = std::numeric_limits<float>::infinity();
 
 /** How far below the largest logit the first look is taken for where to cut. */
-constexpr float STEPS[RUNGS] = {0.7f, 1.5f, 2.5f, 4, 6, 8.5f, 12, INFINITE};
+constexpr float STEPS[RUNGS] = {1, 2, 3.5f, 6, 9, 13, 20, INFINITE};
 
 /** Looks after the first one; each leaves an eighth of the range. */
 constexpr int CLOSER_LOOKS = 3;

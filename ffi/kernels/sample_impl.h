@@ -24,16 +24,16 @@ static float weigh(const float* x, int count, float largest, float scale, float*
 }
 
 /** The sums are arguments, each with an index known at compile time, to stay in registers. */
-template <bool WEIGHTED, size_t... I>
+template <bool WEIGHTED, size_t... AT>
 static void rungs_of(const float* x, int count, float largest, const float* limits, double* sums,
-                     std::index_sequence<I...>) {
-  Lanes sum[RUNGS] = {(static_cast<void>(I), lanes(0))...};
+                     std::index_sequence<AT...>) {
+  Lanes sum[RUNGS] = {(static_cast<void>(AT), lanes(0))...};
   for (int k = 0; k < count; k += LANES) {
     const Lanes v = load_some(x + k, count - k, -__builtin_inff());
     const Lanes weight = WEIGHTED ? weight_of(v - lanes(largest)) : lanes(1);
-    ((sum[I] = sum[I] + select(v > lanes(limits[I]), weight, lanes(0))), ...);
+    ((sum[AT] = sum[AT] + select(v > lanes(limits[AT]), weight, lanes(0))), ...);
   }
-  ((sums[I] += double(sum_lanes(sum[I]))), ...);
+  ((sums[AT] += double(sum_lanes(sum[AT]))), ...);
 }
 
 static void rungs(const float* x, int count, float largest, const float* limits, bool is_weighted,

@@ -96,10 +96,13 @@ Deno.test("bench asks at temperature 0 for answers of just the length", async ()
   const asked = node.gateway.asked.map(({ payload }) => [
     payload.maxTokens,
     payload.ignoreEos,
+    payload.usePrefixCache,
     payload.sampling,
   ]);
-  deepEqual(asked.at(0), [1, true, { temperature: 0 }]);
-  deepEqual(asked.at(-1), [3, true, { temperature: 0 }]);
+  deepEqual(asked.at(0), [1, true, false, { temperature: 0 }]);
+  deepEqual(asked.at(-1), [3, true, false, { temperature: 0 }]);
+  await run(["tiny", ...QUICK, "--use-prefix-cache"], at(node));
+  equal(node.gateway.asked.at(-1)?.payload.usePrefixCache, true);
 });
 
 Deno.test("bench pairs lists of equal length, unless it is told to combine them", async () => {

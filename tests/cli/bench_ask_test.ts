@@ -9,17 +9,25 @@ const TEXT: ChatEvent = { type: "text", text: "x" };
 /** An endpoint that answers each question as `answer` says, and what it was asked. */
 function endpoint(answer: (input: ChatInput) => Iterable<ChatEvent>, isExo = false) {
   const sent: (boolean | undefined)[] = [];
+  const caches = new Set<boolean | undefined>();
   let told = 0;
   const client = {
     async *chat(input: ChatInput) {
       sent.push(input.ignoreEos);
+      caches.add(input.usePrefixCache);
       await Promise.resolve();
       yield* answer(input);
     },
   };
   const onRefused = () => void told++;
-  const ask = benchAsk(client, { model: "m", timeoutMs: 1_000, isExo, onRefused });
-  return { ask: () => Array.fromAsync(ask(QUESTION)), sent, told: () => told };
+  const ask = benchAsk(client, {
+    model: "m",
+    timeoutMs: 1_000,
+    isExo,
+    usePrefixCache: false,
+    onRefused,
+  });
+  return { ask: () => Array.fromAsync(ask(QUESTION)), sent, caches, told: () => told };
 }
 
 function refusal(code: ErrorCode, param?: string): AppError {
@@ -96,5 +104,13 @@ Deno.test("Who interrupts or runs out of time is not asked again", async () => {
     });
     await rejects(ask(), { code });
     deepEqual(sent, [true]);
+  }
+});
+
+Deno.test("An exo is told to leave its cache alone; others are not asked what they do not know", async () => {
+  for (const [isExo, cache] of [[true, false], [false, undefined]] as const) {
+    const { ask, caches } = endpoint(() => [TEXT], isExo);
+    await ask();
+    deepEqual([...caches], [cache]);
   }
 });

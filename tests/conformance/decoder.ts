@@ -5,8 +5,9 @@
  */
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import fc from "fast-check";
+import { resolveSampling } from "../../core/sampling.ts";
 import type { Decoder, KvBlock, SequenceCache } from "../../engines/decoder.ts";
-import { memoryCounters, Scope } from "../../ffi/mod.ts";
+import { memoryCounters, sampleRows, Scope, stack } from "../../ffi/mod.ts";
 
 /** A decoder for a test, with a model of few words. */
 export interface DecoderUnderTest extends Disposable {
@@ -44,6 +45,23 @@ export function feed(
   return bits;
 }
 
+/** The bits of logits after 50 tokens of each sequence, one by one and all in the same steps. */
+function generated(
+  decoder: Decoder,
+  sequences: readonly { readonly cache: SequenceCache; readonly seed: number }[],
+  vocabSize: number,
+): string[] {
+  let rows: string[] = [];
+  for (let i = 0; i < 50; i++) {
+    using _scope = new Scope();
+    const output = decoder.run(sequences.map(({ cache, seed }) => {
+      return { cache, ids: [(i * seed + seed) % vocabSize], logitsCount: 1 };
+    }));
+    rows = sequences.map((_, row) => output.logits(row).toFloat32Array().join());
+  }
+  return rows;
+}
+
 /** Shares of all blocks that hold the first `positions`; the caller disposes of them. */
 export function sharesOf(decoder: Decoder, cache: SequenceCache, positions: number) {
   const count = Math.ceil(positions / decoder.blockPositions);
@@ -67,8 +85,8 @@ export function testDecoder(
   test("resumes to the bits of the run that filled the blocks, and of a fresh one", (under) => {
     const { decoder, vocabSize } = under;
     const B = decoder.blockPositions;
-    const ids = idsOf(2 * B + 44, 3, vocabSize);
-    for (const at of [1, B - 1, B, B + 1, 2 * B, 2 * B + 43]) {
+    const ids = idsOf(2 * B + 9, 3, vocabSize);
+    for (const at of [1, B - 1, B, B + 1, 2 * B + 8]) {
       using filled = decoder.makeCache();
       feed(decoder, filled, ids.slice(0, at));
       using prefix = sharesOf(decoder, filled, at);
@@ -106,6 +124,33 @@ export function testDecoder(
     const populating = feed(decoder, filled, first);
     using again = decoder.makeCache(whole);
     equal(feed(decoder, again, first), populating);
+  });
+
+  test("keeps shared blocks as they are while tokens are generated behind them", (under) => {
+    const { decoder, vocabSize } = under;
+    const B = decoder.blockPositions;
+    const at = B - 10; // Within a block, and over its end.
+    const ids = idsOf(at + 1, 3, vocabSize);
+    using filled = decoder.makeCache();
+    feed(decoder, filled, ids.slice(0, at));
+    using prefix = sharesOf(decoder, filled, at);
+    using first = decoder.makeCache(prefix);
+    using second = decoder.makeCache(prefix);
+    const expected = [3, 5, 8].map((seed) => {
+      using alone = decoder.makeCache(prefix);
+      const bits = feed(decoder, alone, ids);
+      return [bits, ...generated(decoder, [{ cache: alone, seed }], vocabSize)].join();
+    });
+    // All of them at once, the owner of the blocks too.
+    const caches = [filled, first, second];
+    const bits = caches.map((cache) => feed(decoder, cache, ids));
+    const seeds = [3, 5, 8].map((seed, i) => ({ cache: caches[i] ?? filled, seed }));
+    const together = generated(decoder, seeds, vocabSize).map((row, i) => [bits[i], row].join());
+    together.forEach((row, i) =>
+      isExact ? equal(row, expected[i]) : ok(near(row, expected[i] ?? ""))
+    );
+    using again = decoder.makeCache(prefix);
+    equal(feed(decoder, again, ids), bits[0]);
   });
 
   if (isExact) {
@@ -182,11 +227,17 @@ export function testDecoder(
           const sum = caches.reduce((bytes, one) => bytes + one.bytes, 0);
           ok(sharesMemory || sum <= decoder.cacheBytes);
         }
+        // A share tells what goes with it.
+        for (const block of prefixes.flatMap(({ blocks }) => blocks)) {
+          const [was, own] = [decoder.cacheBytes, block?.ownBytes ?? 0];
+          block?.[Symbol.dispose]();
+          equal(was - decoder.cacheBytes, own);
+        }
         held.dispose();
         equal(decoder.cacheBytes, 0);
         equal(memoryCounters().activeBytes, before);
       }),
-      { numRuns: 100, seed: 2 },
+      { numRuns: isExact ? 100 : 12, seed: 2 },
     );
   });
 
@@ -213,6 +264,65 @@ export function testDecoder(
     refused([first], B);
     ok(decoder.cacheBytes <= before);
     deepEqual([cache.offset, cache.bytesFor(0)], [B + 5, 0]);
+  });
+
+  test("draws from the rows of its last step what it shows of them", ({ decoder, vocabSize }) => {
+    using first = decoder.makeCache();
+    using second = decoder.makeCache();
+    using _scope = new Scope();
+    const output = decoder.run([
+      { cache: first, ids: idsOf(5, 2, vocabSize), logitsCount: 2 },
+      { cache: second, ids: idsOf(3, 4, vocabSize), logitsCount: 1 },
+    ]);
+    const logits = stack([0, 1, 2].map((row) => output.logits(row)));
+    const sampling = resolveSampling({ topP: 0.9 });
+    const draws = [2, 0, 1, 2].map((row, index) => {
+      const adjustments = Float64Array.of(row, 0, 1);
+      return { ...sampling, row, seed: 5n, index, adjustments, topLogprobs: 3 };
+    });
+    const drawn = output.sample(draws);
+    deepEqual(drawn, sampleRows({ logits }, draws));
+    for (const [i, { row }] of draws.entries()) {
+      equal(drawn[i]?.top?.[0]?.id, output.best(row), `row ${row}`);
+    }
+    const none = new Float64Array(0);
+    throws(() => output.sample([{ ...sampling, row: 3, seed: 5n, index: 0, adjustments: none }]));
+  });
+}
+
+/** The part for decoders whose rows see a window in every layer. */
+export function testWindow(name: string, make: () => DecoderUnderTest): void {
+  Deno.test(`${name} gives back what the window has left behind`, () => {
+    using under = make();
+    const { decoder, vocabSize } = under;
+    const { window = Infinity, blockPositions: B } = decoder;
+    const ids = idsOf(window + 5 * B, 3, vocabSize);
+    using cache = decoder.makeCache();
+    using kept = new DisposableStack();
+    const blocks: (KvBlock | undefined)[] = [];
+    using empty = decoder.makeCache();
+    // What a row sees and a step of a block adds, and what of the first block no row sees.
+    const most = (Math.ceil(window / B) + 1) * empty.bytesFor(B);
+    for (let to = B; to <= ids.length; to += B) {
+      feed(decoder, cache, ids.slice(0, to));
+      ok(cache.bytes <= most, `${cache.bytes} at ${to}, at most ${most}`);
+      const block = cache.share(to / B - 1);
+      if (block) blocks.push(kept.use(block));
+    }
+    equal(cache.share(0), undefined);
+
+    // Blocks that no later row sees may be missing, and are not held; one that is seen may not.
+    const positions = blocks.length * B;
+    const gone = Math.floor((positions + 1 - window) / B);
+    ok(gone > 0);
+    const seen = blocks.map((block, i) => i < gone ? undefined : block);
+    using resumed = decoder.makeCache({ blocks: seen, positions });
+    equal(resumed.share(gone - 1), undefined);
+    using whole = decoder.makeCache({ blocks, positions });
+    equal(whole.bytes, resumed.bytes);
+    equal(feed(decoder, resumed, ids), feed(decoder, whole, ids));
+    const lacking = blocks.map((block, i) => i <= gone ? undefined : block);
+    throws(() => decoder.makeCache({ blocks: lacking, positions }), /decoder's/);
   });
 }
 

@@ -4,8 +4,8 @@ import { A, B, instanceOf, runnerId } from "../support/cluster.ts";
 import { engineStats } from "../support/engine_stats.ts";
 
 Deno.test("statsAtWork() counts as prompt tokens a second those that were computed", () => {
-  const before = engineStats({ promptTokens: 100, cachedTokens: 40, generatedTokens: 10 });
-  const now = engineStats({ promptTokens: 700, cachedTokens: 440, generatedTokens: 60 });
+  const before = engineStats({ promptTokens: 100, prefillTokens: 60, generatedTokens: 10 });
+  const now = engineStats({ promptTokens: 700, prefillTokens: 260, generatedTokens: 60 });
   const stats = statsAtWork(before, now, 500);
   equal(stats.promptTokensPerSecond, 400);
   equal(stats.generationTokensPerSecond, 100);
@@ -13,7 +13,7 @@ Deno.test("statsAtWork() counts as prompt tokens a second those that were comput
 });
 
 Deno.test("statsAtWork() has no rate of no time, and none below zero", () => {
-  const before = engineStats({ promptTokens: 9, generatedTokens: 9 });
+  const before = engineStats({ prefillTokens: 9, generatedTokens: 9 });
   const { promptTokensPerSecond, generationTokensPerSecond } = statsAtWork(
     before,
     engineStats(),

@@ -102,7 +102,8 @@ Deno.test("an openai client that finds the queue full is told so, and served lat
   });
 });
 
-Deno.test("four openai clients in parallel get what one alone gets, from a real engine", async () => {
+/** The official client against a real engine with a tiny model. */
+async function withRealEngine(body: (client: OpenAI, model: string) => Promise<void>) {
   await using dir = await TempDir.make();
   await using serve = await ServeProcess.start(dir.path);
   const node = new ApiClient({ url: serve.url, apiKey: undefined });
@@ -110,16 +111,49 @@ Deno.test("four openai clients in parallel get what one alone gets, from a real 
   const { instanceId } = await node.placeInstance({ model });
   for await (const _ of node.awaitInstance({ instanceId }, { timeoutSeconds: 60 }));
   const client = new OpenAI({ baseURL: `${serve.url}/v1`, apiKey: "none", maxRetries: 0 });
-  const whole = async (content: string) => {
-    const messages = [{ role: "user" as const, content }];
-    const request = { model, messages, temperature: 0, max_completion_tokens: 24 };
-    return (await client.chat.completions.create(request)).choices[0]?.message.content;
-  };
-  const questions = ["one", "two", "three", "four"];
-  const alone = [];
-  for (const question of questions) alone.push(await whole(question));
-  ok(new Set(alone).size > 1, "answers differ, so that they could be mixed up");
-  deepEqual(await Promise.all(questions.map(whole)), alone);
+  await body(client, model);
+}
+
+Deno.test("several answers of a real engine are those of the next seeds, with all their tokens", async () => {
+  await withRealEngine(async (client, model) => {
+    const ask = (fields: object) =>
+      client.chat.completions.create({
+        ...{ model, messages: [{ role: "user", content: "hello" }], temperature: 1 },
+        // Not of the SDK's types: a field that exo shares with llama.cpp and vLLM.
+        ...{ max_completion_tokens: 12, logprobs: true, top_logprobs: 2, ignore_eos: true },
+        ...fields,
+      }) as Promise<OpenAI.ChatCompletion>;
+    const alone = [];
+    for (const seed of [5, 6, 7]) alone.push((await ask({ seed })).choices[0]);
+    const { choices, usage } = await ask({ seed: 5, n: 3 });
+    const said = (choice?: OpenAI.ChatCompletion.Choice) => [
+      choice?.message.content,
+      choice?.logprobs?.content?.map(({ bytes }) => bytes),
+    ];
+    deepEqual(choices.map(said), alone.map(said));
+    ok(new Set(choices.map(({ message }) => message.content)).size > 1, "seeds make a difference");
+    for (const { logprobs, finish_reason } of choices) {
+      equal(finish_reason, "length");
+      equal(logprobs?.content?.length, 12);
+      ok(logprobs?.content?.every(({ top_logprobs }) => top_logprobs.length === 2));
+    }
+    equal(usage?.completion_tokens, 36);
+  });
+});
+
+Deno.test("four openai clients in parallel get what one alone gets, from a real engine", async () => {
+  await withRealEngine(async (client, model) => {
+    const whole = async (content: string) => {
+      const messages = [{ role: "user" as const, content }];
+      const request = { model, messages, temperature: 0, max_completion_tokens: 24 };
+      return (await client.chat.completions.create(request)).choices[0]?.message.content;
+    };
+    const questions = ["one", "two", "three", "four"];
+    const alone = [];
+    for (const question of questions) alone.push(await whole(question));
+    ok(new Set(alone).size > 1, "answers differ, so that they could be mixed up");
+    deepEqual(await Promise.all(questions.map(whole)), alone);
+  });
 });
 
 /** A client that asks for a stream and never reads a byte of it. */

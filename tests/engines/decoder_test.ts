@@ -30,9 +30,13 @@ async function generate(decoder: Decoder, together: boolean): Promise<number[][]
   return answers;
 }
 
-for (const isPacked of [true, false]) {
-  Deno.test(`decoderOf() runs sequences in one step as it runs each alone, packed: ${isPacked}`, async () => {
-    const { model, weights } = loadModel(goldenPath("models/tiny-tied"), { isPacked });
+const EACH = ["tiny-tied", "tiny-window"].flatMap((name) =>
+  [true, false].map((isPacked) => ({ name, isPacked }))
+);
+
+for (const { name, isPacked } of EACH) {
+  Deno.test(`decoderOf() runs sequences of ${name} in one step as each alone, packed: ${isPacked}`, async () => {
+    const { model, weights } = loadModel(goldenPath(`models/${name}`), { isPacked });
     using _weights = weights;
     using decoder = decoderOf(model, weights.isPacked);
     ok(decoder instanceof (isPacked ? CpuDecoder : MlxDecoder));

@@ -29,6 +29,8 @@ export const TINY_FOLDERS: readonly string[] = [
   "tiny-sharded",
   "tiny-bf16",
   "tiny-quantized",
+  "tiny-window",
+  "tiny-mixed-window",
 ];
 export const TINY_GGUFS: readonly string[] = ["tiny-gguf", "tiny-gguf-llama3"];
 

@@ -257,6 +257,8 @@ Deno.test("logit_bias adds to logits; banned tokens are never drawn, whatever th
   const bias = (id: number, by: number) => ({ params, logitBias: [[id, by]] as const });
   deepEqual(drawIds([5, 4, 3], samplerOf(bias(2, 100)), 1), [2]);
   deepEqual(drawIds([5, 4, 3], samplerOf(bias(0, -100)), 1), [1]);
+  const twice = { params, logitBias: [[1, 0.6], [1, 0.6], [2, 1]] as const };
+  deepEqual(drawIds([5, 4, 3], samplerOf(twice), 1), [1]);
   const both = { ...bias(2, 100), bannedIds: new Set([2, 0, 77]) };
   deepEqual(drawIds([5, 4, 3], samplerOf(both), 2), [1, 1]);
   const hot = samplerOf({ params: { temperature: 100 }, bannedIds: new Set([1]) });
@@ -309,7 +311,7 @@ Deno.test("A row of which nothing can be drawn costs its own request an error, n
       throws(() => drawIds(logits, samplerOf({ params, topLogprobs: 2 }), 1), {
         name: "AppError",
         code: "internal",
-        message: /Cannot draw token 1 of the answer: all logits are NaN.*one number needed/,
+        message: /Cannot draw token 1 of the answer: none of .* is a number, one needed/,
       });
       throws(() => drawIds(logits, samplerOf({ params }), 1), /Cannot draw token 1/);
     }

@@ -1,5 +1,6 @@
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import type { Chunk } from "../../core/chunk.ts";
+import { EngineCounts } from "../../core/engine_stats.ts";
 import { TaskId } from "../../core/ids.ts";
 import { type Decoder, decoderOf } from "../../engines/decoder.ts";
 import type { Engine, EngineResponse, GenerationTask, TaskResponse } from "../../engines/engine.ts";
@@ -454,7 +455,7 @@ Deno.test("TextEngine keeps within its budget, and gives the same answers", asyn
     const kvBudgetBytes = 16 * blockBytes;
     using engine = tinyEngine({ kvBudgetBytes, prefixCacheBytes, contextTokens: 512 });
     const before = memoryCounters().activeBytes;
-    for (const request of requests) engine.submit(request);
+    const given = requests.map((request) => engine.submit(request).promptTokens);
     const texts = new Map<string, string>();
     while (engine.hasWork()) {
       for (const [taskId, response] of engine.step()) {
@@ -466,7 +467,10 @@ Deno.test("TextEngine keeps within its budget, and gives the same answers", asyn
     }
     deepEqual(texts, new Map([...texts.keys()].map((id) => [id, alone.get(id)])));
     equal(texts.size, requests.length);
-    ok(engine.stats().preemptions > 0, "memory was short");
+    const { preemptions, promptTokens, cachedTokens, prefillTokens } = engine.stats();
+    ok(preemptions > 0, "memory was short");
+    equal(promptTokens, given.reduce((sum, one) => sum + one), "each is counted once");
+    if (prefixCacheBytes === 0) ok(prefillTokens > promptTokens - cachedTokens, "and read again");
     engine.clearPrefixCache();
     equal(memoryCounters().activeBytes, before);
   }
@@ -510,7 +514,8 @@ Deno.test("TextEngine tells how it is doing", async () => {
   for (let i = 0; i < 6; i++) await step(engine);
   const busy = engine.stats();
   deepEqual([busy.running, busy.queued, busy.batchSize, busy.requests], [2, 1, 2, 3]);
-  ok(busy.longestWaitMilliseconds > 0);
+  ok(busy.longestWaitMilliseconds > 0 && busy.generatedTokens > 0);
+  equal(busy.prefillTokens, busy.promptTokens - busy.cachedTokens);
   ok(busy.memory.kvBytes > 0 && busy.memory.weightBytes > 0);
   await drain(engine);
   const idle = engine.stats();
@@ -519,37 +524,28 @@ Deno.test("TextEngine tells how it is doing", async () => {
   ok(idle.memory.prefixCacheBytes > 0 && idle.cachedTokens > 0);
 });
 
-Deno.test("TextEngine counts what it does, and nothing of the warm-up", async () => {
-  using engine = tinyEngine({ prefillChunkTokens: 4, runningMax: 1 });
+Deno.test("TextEngine counts a prompt when it begins, and nothing of the warm-up", async () => {
+  using engine = tinyEngine({ runningMax: 1, prefillChunkTokens: 4 });
   engine.warmup();
   const { memory, ...idle } = engine.stats();
-  deepEqual(idle, {
-    running: 0,
-    queued: 0,
-    longestWaitMilliseconds: 0,
-    batchSize: 0,
-    requests: 0,
-    preemptions: 0,
-    promptTokens: 0,
-    cachedTokens: 0,
-    generatedTokens: 0,
-    steps: 0,
-  });
-  ok(memory.weightBytes > 0);
-  equal(memory.kvBytes, 0);
+  ok(Object.values(idle).every((count) => count === 0));
+  deepEqual([memory.kvBytes, memory.kvBudgetBytes], [0, 2 ** 30]);
   const { promptTokens } = engine.submit(task("a", "hello", { maxTokens: 3 }));
   engine.submit(task("b", "hello", { maxTokens: 1 }));
   await step(engine);
   const first = engine.stats();
   deepEqual([first.running, first.queued, first.batchSize, first.steps], [1, 1, 1, 1]);
-  ok(first.promptTokens > 0 && first.promptTokens < promptTokens, "a chunk of it");
-  ok(first.longestWaitMilliseconds > 0);
-  ok(first.memory.kvBytes > 0);
+  equal(first.promptTokens, promptTokens);
+  ok(first.prefillTokens > 0 && first.prefillTokens < promptTokens, "a chunk of it");
   await drain(engine);
   const over = engine.stats();
-  deepEqual([over.running, over.queued, over.requests], [0, 0, 2]);
-  deepEqual([over.promptTokens, over.generatedTokens], [2 * promptTokens, 4]);
-  equal(over.memory.kvBytes, 0);
+  deepEqual([over.requests, over.promptTokens, over.generatedTokens], [2, 2 * promptTokens, 4]);
+});
+
+Deno.test("TextEngine's counts fit their frame, whatever its budget was made of", () => {
+  using engine = tinyEngine({ kvBudgetBytes: 0.8 * 1001, spareBytes: () => 700.4 });
+  const counts = engine.stats();
+  deepEqual(EngineCounts.parse(counts), counts);
 });
 
 Deno.test("TextEngine tells where a task's time went just before its end, where tracing is on", async () => {

@@ -94,6 +94,44 @@ scoped("A plan refuses steps that name what is not there", () => {
   dispose();
 });
 
+scoped(
+  "A plan does without blocks that none of its layers sees, and refuses to without others",
+  () => {
+    const matrix = mx.packDense(mx.fromArray(noise(20 * 16, 1), [20, 16]));
+    const layer = { kvHeads: 1, keyDim: 16, valueDim: 16 };
+    using pool = new mx.KvPool([layer, layer]);
+    const blocks = [pool.take(), pool.take(), pool.take()];
+    const planOf = (windows: readonly number[]) => {
+      const ids = mx.fromArray(Int32Array.of(0, 0));
+      mx.setStep(pool, mx.encodeStep([{ ...sequence([0, 0], [1], 0), blocks }]));
+      const attended = windows.reduce((x, window, layer) => {
+        const options = { layer, heads: 1, kvHeads: 1, scale: 0.25, window };
+        return mx.rowsAttention({ queries: x, keys: x, values: x }, options);
+      }, mx.packedRows(ids, matrix));
+      const logits = mx.packedLinear(mx.selectRows(attended), matrix);
+      mx.setStep();
+      return mx.Plan.record(ids, logits);
+    };
+    using narrow = planOf([33, 20]);
+    using wide = planOf([20, 34]);
+    using unlimited = planOf([20, 0]);
+    const run = (plan: mx.Plan, own: readonly number[], position = 64, count = 9) => {
+      const tokens = Array.from({ length: count }, (_, i) => (position + i) % 20);
+      const one = { tokens, position, blocks: own, selected: [count - 1] };
+      plan.replay(pool, mx.encodeStep([one]), new Int32Array(1));
+      return plan.output(0).toNumbers();
+    };
+    const gone = [mx.KV_BLOCK_GONE, ...blocks.slice(1)];
+    for (const plan of [unlimited, wide, narrow]) run(plan, blocks, 0, 64);
+    assert.deepEqual(run(narrow, gone), run(narrow, blocks)); // The row at 64 sees the keys from 32.
+    const seen = /lacks its KV block 0, which the row at position 64 sees/;
+    for (const plan of [wide, unlimited]) assert.throws(() => run(plan, gone), seen);
+    const last = [...blocks.slice(0, 2), mx.KV_BLOCK_GONE]; // The step writes there.
+    assert.throws(() => run(narrow, last), /lacks its KV block 2/);
+    matrix[Symbol.dispose]();
+  },
+);
+
 scoped("What a plan cannot hold is named", () => {
   const { graph, dispose } = tinyModel();
   using pool = new mx.KvPool([{ kvHeads: 1, keyDim: 16, valueDim: 16 }]);

@@ -110,6 +110,44 @@ scoped("rowsAttention() agrees with MLX over two sequences and two steps", () =>
   close(last, all.slice(35 * 64));
 });
 
+scoped(
+  "rowsAttention() does without blocks that no row sees, and refuses to without others",
+  () => {
+    using pool = new mx.KvPool([{ kvHeads: 1, keyDim: 16, valueDim: 16 }]);
+    const options = { layer: 0, heads: 1, kvHeads: 1, scale: 0.25 };
+    const x = mx.fromArray(noise(80 * 16), [80, 16]);
+    const run = (from: number, to: number, blocks: readonly number[], window?: number) => {
+      const tokens = Array(to - from).fill(0);
+      using _step = step(pool, [{ tokens, position: from, blocks, selected: [] }]);
+      const rows = x.slice([from, 0], [to, 16]);
+      const attended = mx.rowsAttention(
+        { queries: rows, keys: rows, values: rows },
+        window ? { ...options, window } : options,
+      );
+      return attended.toNumbers();
+    };
+    const gone = mx.KV_BLOCK_GONE;
+    const blocks = [pool.take(), pool.take(), pool.take()];
+    const [, second = -1, third = -1] = blocks;
+    run(0, 64, blocks);
+    const expected = run(64, 80, blocks, 33); // The row at 64 sees the keys from 32.
+    assert.deepEqual(run(64, 80, [gone, second, third], 33), expected);
+    const seen = /lacks its KV block 0, which the row at position 64 sees/;
+    assert.throws(() => run(64, 80, [gone, second, third], 34), seen);
+    assert.throws(() => run(64, 80, [gone, second, third]), seen);
+    assert.throws(() => run(64, 80, [gone, gone, third], 33), /lacks its KV block 1/);
+    assert.throws(() => run(64, 80, [gone, second, gone], 33), /lacks its KV block 2/);
+    assert.throws(() => run(64, 80, [gone, second, 99], 33), /not in use/);
+    assert.throws(() => run(64, 80, [gone, second, -2], 33), /not in use/);
+    assert.throws(() => run(64, 80, [gone, second], 33), /80 positions has 2 KV blocks/);
+    const other = { ...options, layer: 1 };
+    using _step = step(pool, [{ tokens: [0], position: 0, blocks, selected: [] }]);
+    const row = x.slice([0, 0], [1, 16]);
+    const lacking = mx.rowsAttention({ queries: row, keys: row, values: row }, other);
+    assert.throws(() => lacking.eval(), /lacks layer 1/);
+  },
+);
+
 scoped("Operations that need a step say so", () => {
   using table = new mx.RopeTable([1, 0.5]);
   const x = mx.fromArray(noise(8), [1, 8]);

@@ -313,4 +313,8 @@ def make(out, scratch):
     )
     llama3 = {**untied, "rope_theta": 500000.0, "rope_scaling": LLAMA3}
     save_twin("tiny-gguf-llama3", llama3, {"mlp": Q.Q4_1, "lm_head": Q.Q8_0, "": Q.F16})
+    # After the others, whose seeds count the models before them.
+    save("tiny-window", {"model_type": "mistral", "sliding_window": 24})
+    mixed = ["sliding_attention", "full_attention"]
+    save("tiny-mixed-window", {"sliding_window": 24, "layer_types": mixed})
     return folders

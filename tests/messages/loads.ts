@@ -1,8 +1,12 @@
 import { join } from "node:path";
 import { AppError } from "../../core/errors.ts";
+import { resolveSampling } from "../../core/sampling.ts";
+import type { StepOutput } from "../../engines/decoder.ts";
 import type { BoundModel, Engine } from "../../engines/engine.ts";
+import { Sampler } from "../../engines/sampler.ts";
 import { QUEUED_MAX, QUEUED_PER_CLIENT_MAX } from "../../engines/text_engine.ts";
 import { TextBuilder } from "../../engines/text_builder.ts";
+import { fromArray, sampleRows } from "../../ffi/mod.ts";
 import { bind, goldenPath, task } from "../engines/golden.ts";
 import { GGUF, ggufBytes, type GgufEntry, type GgufParts, tinyGguf } from "../support/gguf.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -173,6 +177,10 @@ export async function refusedPrompts(): Promise<Told[]> {
   const told = [
     asking(engine, "a prompt longer than the context", "x".repeat(50)),
     asking(engine, "a prompt many times the context", "word ".repeat(100_000)),
+    toldBy(
+      { name: "a bias of a token that the model lacks", by: "a bias of the token 1000000" },
+      () => engine.submit(task("t", "hello", { logitBias: [[1_000_000, 1]] })),
+    ),
   ];
   for (let i = 0; i < QUEUED_PER_CLIENT_MAX; i++) engine.submit(task(`queued${i}`, "hello"));
   told.push(asking(engine, "a client that fills the queue", "hello"));
@@ -191,7 +199,24 @@ export async function refusedPrompts(): Promise<Told[]> {
     ),
     await templated(dir.path, "a template that says nothing", "{{ '' }}"),
     await templated(dir.path, "no chat template", undefined),
+    nothingToDraw(),
   ];
+}
+
+/** A step whose logits are no numbers, as of damaged weights. */
+function nothingToDraw(): Told {
+  const sampler = new Sampler({ sampling: resolveSampling({}), seed: 1n, promptIds: [] });
+  const logits = fromArray([NaN, -Infinity], [1, 2]);
+  const output: StepOutput = {
+    best: () => 0,
+    logits: () => logits,
+    sample: (draws) => sampleRows({ logits }, draws),
+  };
+  const told = toldBy({ name: "logits that are no numbers", by: "a step of two tokens" }, () => {
+    sampler.draw(output, 0);
+  });
+  logits[Symbol.dispose]();
+  return told;
 }
 
 /** A question to a model with another chat template. */

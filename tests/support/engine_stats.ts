@@ -11,6 +11,7 @@ export function engineStats(fields: Partial<EngineStats> = {}): EngineStats {
     preemptions: 0,
     promptTokens: 0,
     cachedTokens: 0,
+    prefillTokens: 0,
     generatedTokens: 0,
     steps: 0,
     promptTokensPerSecond: 0,

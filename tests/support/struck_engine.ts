@@ -7,7 +7,7 @@ import type {
 } from "../../engines/engine.ts";
 import type { Stage } from "../../engines/fake.ts";
 import type { GenerationTask } from "../../engines/engine.ts";
-import type { EngineCounters } from "../../core/engine_stats.ts";
+import type { EngineCounts } from "../../core/engine_stats.ts";
 import type { TaskId } from "../../core/ids.ts";
 
 /** Is told of each stage once a part of it has been computed, and may end or hold the process. */
@@ -92,7 +92,7 @@ class StruckEngine implements Engine {
     this.#inner.cancel(taskId);
   }
 
-  stats(): EngineCounters {
+  stats(): EngineCounts {
     return this.#inner.stats();
   }
 

@@ -194,7 +194,10 @@ Deno.test("buildModel() refuses what it would compute wrongly", () => {
   throws(building({ hidden_act: "gelu" }), refused(/hidden_act/));
   throws(building({ rope_scaling: { rope_type: "yarn", factor: 4 } }), refused(/rope_scaling/));
   throws(building({ num_key_value_heads: 3 }), refused(/num_key_value_heads/));
-  throws(building({ layer_types: ["sliding_attention"] }), refused(/layer_types/));
+  throws(building({ layer_types: ["chunked_attention"] }), refused(/layer_types/));
+  throws(building({ layer_types: ["full_attention"] }), refused(/layer_types/));
+  const layer_types = ["sliding_attention", "full_attention"];
+  throws(building({ layer_types }), refused(/"sliding_window"/));
   throws(building({}), { code: "corrupt_model", message: /no tensor "model.embed_tokens/ });
 });
 
@@ -242,11 +245,23 @@ for (const name of ["tiny-llama3", "tiny-sharded"]) {
   });
 }
 
-Deno.test("llama() offers Mistral's sliding window as its context", () => {
-  const path = goldenPath("models/tiny-bf16");
-  for (const [changes, tokens] of [[{}, 2048], [{ sliding_window: 512 }, 512]] as const) {
-    const { model, weights } = loadModel(path, { changes });
+for (const name of ["tiny-window", "tiny-mixed-window"]) {
+  Deno.test(`the recording of ${name} shows when the window is left out, or is another`, async () => {
+    for (const changes of [{ sliding_window: null, layer_types: null }, { sliding_window: 23 }]) {
+      const { model, weights } = loadModel(goldenPath(`models/${name}`), { changes });
+      using _weights = weights;
+      using decoder = decoderOf(model, weights.isPacked);
+      const recorded = parityCases(name).find(({ tokenIds }) => tokenIds.length === 40);
+      ok(recorded);
+      await rejects(compare(decoder, recorded, 0.01), /logits differ by/);
+    }
+  });
+}
+
+Deno.test("llama() offers the whole context where a window slides over it", () => {
+  for (const name of ["tiny-bf16", "tiny-window"]) {
+    const { model, weights } = loadModel(goldenPath(`models/${name}`));
     using _weights = weights;
-    equal(model.contextTokens, tokens);
+    equal(model.contextTokens, 2048);
   }
 });
