@@ -73,6 +73,8 @@ export class TextEngine implements Engine {
   readonly #memory: KvMemory;
   readonly #pace = new PrefillPace();
   readonly #fairShare = new FairShare();
+  /** All that are not over: those that run, and those that wait. */
+  readonly #runs = new Map<TaskId, Run>();
   readonly #running: Run[] = [];
   readonly #waiting: Run[] = [];
   readonly #counters = new EngineCounters();
@@ -135,7 +137,9 @@ export class TextEngine implements Engine {
     const arrival = this.#arrivals++;
     if (!this.hasWork()) resetPeakMemory();
     const trace = tracing && new TaskTrace(tracing, submittedAt);
-    this.#waiting.push(new Run(task, { arrival, prefixKey, generation, submittedAt, trace }));
+    const run = new Run(task, { arrival, prefixKey, generation, submittedAt, trace });
+    this.#runs.set(run.taskId, run);
+    this.#waiting.push(run);
     this.#fairShare.arrive(client);
     this.#counters.submitted();
     return { promptTokens };
@@ -161,11 +165,11 @@ export class TextEngine implements Engine {
   }
 
   hasWork(): boolean {
-    return this.#running.length + this.#waiting.length > 0;
+    return this.#runs.size > 0;
   }
 
   *step(): Generator<TaskResponse> {
-    const cancelled = this.#all().filter(({ isCancelled }) => isCancelled);
+    const cancelled = [...this.#runs.values()].filter(({ isCancelled }) => isCancelled);
     for (const run of cancelled) this.#drop(run);
     for (const run of cancelled) yield* this.#over(run, "cancelled");
     if (cancelled.length > 0) return;
@@ -204,13 +208,9 @@ export class TextEngine implements Engine {
   }
 
   #find(taskId: TaskId): Run {
-    const run = this.#all().find((run) => run.taskId === taskId);
+    const run = this.#runs.get(taskId);
     assert(run, `the scheduler names requests that it was shown, not ${taskId}`);
     return run;
-  }
-
-  #all(): Run[] {
-    return [...this.#running, ...this.#waiting];
   }
 
   #start({ generation, usesPrefixes }: Run): void {
@@ -296,6 +296,7 @@ export class TextEngine implements Engine {
   #drop(run: Run): void {
     this.#keep(run);
     run.generation[Symbol.dispose]();
+    this.#runs.delete(run.taskId);
     for (const list of [this.#running, this.#waiting]) {
       if (list.includes(run)) list.splice(list.indexOf(run), 1);
     }
@@ -322,7 +323,8 @@ export class TextEngine implements Engine {
   }
 
   cancel(taskId: TaskId): void {
-    for (const run of this.#all()) if (run.taskId === taskId) run.isCancelled = true;
+    const run = this.#runs.get(taskId);
+    if (run) run.isCancelled = true;
   }
 
   /** Lets go of the keys and values that are kept for requests to come. */
@@ -345,7 +347,7 @@ export class TextEngine implements Engine {
   }
 
   close(): void {
-    for (const run of this.#all()) this.#drop(run);
+    for (const run of [...this.#runs.values()]) this.#drop(run);
     this.#memory[Symbol.dispose]();
     this.#parts.decoder[Symbol.dispose]();
     this.#parts.weights[Symbol.dispose]();

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { z } from "zod";
+import { cgroupMemory } from "../core/cgroup_memory.ts";
 import { Backend } from "../core/model_card.ts";
 import type { NodeInfo, NodeMemory } from "../core/node_info.ts";
 
@@ -7,13 +8,24 @@ import type { NodeInfo, NodeMemory } from "../core/node_info.ts";
 const DeviceFile = z.object({ backends: z.array(Backend) });
 
 /**
- * Memory right now; cheap enough to be asked for at every placement. `memoryBytes`: as much as this
- * machine is said to have.
+ * Memory right now, within the limits of this process's control groups; cheap enough to be asked
+ * for at every placement. `memoryBytes`: as much as this machine is said to have.
  */
-export function probeMemory(memoryBytes?: number): NodeMemory {
-  const { total, available } = Deno.systemMemoryInfo();
+export function probeMemory(memoryBytes?: number, readFile = readText): NodeMemory {
+  const system = Deno.systemMemoryInfo();
+  const group = cgroupMemory(readFile);
+  const total = Math.min(system.total, group?.limitBytes ?? Infinity);
+  const available = Math.min(system.available, group?.availableBytes ?? Infinity);
   if (memoryBytes === undefined) return { ramTotalBytes: total, ramAvailableBytes: available };
   return { ramTotalBytes: memoryBytes, ramAvailableBytes: Math.min(memoryBytes, available) };
+}
+
+function readText(path: string): string | undefined {
+  try {
+    return Deno.readTextFileSync(path);
+  } catch {
+    return undefined; // Another system, or another version of control groups.
+  }
 }
 
 /** What this machine is, for the cluster to know. `deviceFile` absent: no library, no backends. */

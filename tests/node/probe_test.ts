@@ -16,6 +16,16 @@ Deno.test("memory that a machine is said to have is all that it has, and no more
   assert.ok(ramAvailableBytes < ramTotalBytes);
 });
 
+Deno.test("a control group's limit is all that a node has", () => {
+  const files: Record<string, string> = {
+    "/proc/self/cgroup": "0::/\n",
+    "/sys/fs/cgroup/memory.max": `${8 * MIB}`,
+    "/sys/fs/cgroup/memory.current": `${3 * MIB}`,
+  };
+  const memory = probeMemory(undefined, (path) => files[path]);
+  assert.deepEqual(memory, { ramTotalBytes: 8 * MIB, ramAvailableBytes: 5 * MIB });
+});
+
 Deno.test("a node says its name, its system and what its device file lists", async () => {
   await using dir = await TempDir.make();
   const deviceFile = `${dir.path}/device.json`;
