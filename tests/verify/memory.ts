@@ -167,7 +167,8 @@ export async function overAsk(options: OverAsked): Promise<OverAskReport> {
   assert.equal(group.oomKills(), 0, "nothing was killed for memory");
   assert.deepEqual(await Promise.all(pids.map(isAlive)), pids.map(() => true), "all live on");
   assert.deepEqual(await node.runnerPids(), pids.slice(1), "the runner is the same");
-  assert.equal((await ask(promptTokensMax / 2)).status, 200, "the node serves on");
+  const later = await ask(promptTokensMax / 2);
+  assert.equal(later.status, 200, `the node serves on: ${later.message}`);
   const { kvBytesPerToken = 0 } = bind(modelPath).shard.modelCard;
   const tokens = lengths.reduce((sum, length) => sum + length + ANSWER_TOKENS, 0);
   return {
@@ -200,7 +201,7 @@ async function answerOf(
   });
   const { usage, error } = await reply.json();
   if (reply.ok) assert.equal(usage.completion_tokens, ANSWER_TOKENS, "the answer is whole");
-  return { status: reply.status, code: error?.code ?? "", message: error?.message ?? "" };
+  return { status: reply.status, code: error?.exo_code ?? "", message: error?.message ?? "" };
 }
 
 function countsOf(words: readonly string[]): Record<string, number> {
