@@ -29,6 +29,9 @@ struct Slab {
   int pieces = 0;
 };
 
+/** Blocks from this size on are mapped, so that the system has them back when they are freed. */
+constexpr size_t MAPPED_BYTES_MIN = size_t(64) << 10;
+
 /** Before each piece, in a cache line of its own; a piece without a slab comes from malloc. */
 struct Header {
   Slab* slab;
@@ -37,6 +40,7 @@ struct Header {
 constexpr size_t HEADER_BYTES = ek::ALIGN;
 static_assert(sizeof(Header) <= HEADER_BYTES);
 
+Slab alone{nullptr, 0};        // Stands for the mapping that a block has to itself.
 std::mutex slabs;              // Held while a slab is changed.
 Slab* current_slab = nullptr;  // Where small pieces come from.
 
@@ -85,9 +89,15 @@ void count(size_t bytes) {
 
 void* allocate_block(size_t bytes) {
   const size_t whole = rounded(bytes, ek::ALIGN) + HEADER_BYTES;
-  uint8_t* at = static_cast<uint8_t*>(std::aligned_alloc(ek::ALIGN, whole));
-  if (!at) throw std::bad_alloc();
-  *reinterpret_cast<Header*>(at) = {nullptr, whole - HEADER_BYTES};
+  const bool is_mapped = whole >= MAPPED_BYTES_MIN;
+  // What malloc keeps of freed blocks cannot be told from what is in use: a process that is short
+  // of memory would stay so.
+  void* const range = is_mapped ? mmap(nullptr, whole, PROT_READ | PROT_WRITE,
+                                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                                : std::aligned_alloc(ek::ALIGN, whole);
+  if (!range || range == MAP_FAILED) throw std::bad_alloc();
+  uint8_t* const at = static_cast<uint8_t*>(range);
+  *reinterpret_cast<Header*>(at) = {is_mapped ? &alone : nullptr, whole - HEADER_BYTES};
   count(whole - HEADER_BYTES);
   return at + HEADER_BYTES;
 }
@@ -108,7 +118,12 @@ void release_counted(void* data) {
   if (!data) return;
   const Header header = *reinterpret_cast<Header*>(static_cast<uint8_t*>(data) - HEADER_BYTES);
   used.fetch_sub(header.bytes);
-  if (!header.slab) return std::free(static_cast<uint8_t*>(data) - HEADER_BYTES);
+  uint8_t* const at = static_cast<uint8_t*>(data) - HEADER_BYTES;
+  if (!header.slab) return std::free(at);
+  if (header.slab == &alone) {
+    munmap(at, header.bytes + HEADER_BYTES);
+    return;
+  }
   const std::lock_guard lock(slabs);
   Slab* slab = header.slab;
   if (--slab->pieces > 0) return;
