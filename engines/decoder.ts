@@ -73,6 +73,8 @@ export interface Decoder extends Disposable {
   readonly blockPositions: number;
   /** Last positions that a row sees, its own included, in every layer; all where undefined. */
   readonly window?: number | undefined;
+  /** Whether a share of a block is a copy, with memory of its own. */
+  readonly copiesBlocks: boolean;
   /** Bytes of all blocks that anyone holds, each once. */
   readonly cacheBytes: number;
   /**

@@ -8,7 +8,10 @@ export interface KvMemoryOptions {
   readonly kvBudgetBytes: number;
   /** Most of them for requests to come; 0: none are kept. Absent: what nobody else needs. */
   readonly prefixCacheBytes?: number;
-  /** Bytes that may be taken from the system now; absent: there is no need to look. */
+  /**
+   * Bytes that may be taken from the system now, below 0 as many as it is short of; absent: there is
+   * no need to look.
+   */
   readonly spareBytes?: () => number;
 }
 
@@ -29,7 +32,7 @@ export class KvMemory implements Disposable {
   get budgetBytes(): number {
     const { decoder, kvBudgetBytes, spareBytes } = this.#options;
     if (!spareBytes) return kvBudgetBytes;
-    return Math.min(kvBudgetBytes, decoder.cacheBytes + Math.max(0, spareBytes()));
+    return Math.max(0, Math.min(kvBudgetBytes, decoder.cacheBytes + spareBytes()));
   }
 
   /** Bytes that are kept for requests to come, and that no request has now. */
@@ -63,15 +66,30 @@ export class KvMemory implements Disposable {
   begin(ids: readonly number[], usesPrefixes: boolean): SequenceCache {
     const { decoder } = this.#options;
     if (!usesPrefixes) return decoder.makeCache();
-    const hit = this.#prefixes.lookup(ids, ids.length - 1);
+    let hit = this.#prefixes.lookup(ids, ids.length - 1);
+    if (decoder.copiesBlocks && hit.positions > 0) {
+      this.makeRoom(this.bytesOf(hit.positions));
+      // Some of it may have been let go; what does not fit twice is computed.
+      hit = this.#prefixes.lookup(ids, ids.length - 1);
+      if (!this.#isFree(this.bytesOf(hit.positions))) return decoder.makeCache();
+    }
     return hit.positions > 0 ? decoder.makeCache(hit) : decoder.makeCache();
   }
 
-  /** Keeps what a sequence has computed of these tokens for requests to come. */
+  /** Keeps what a sequence has computed of these tokens for requests to come, if there is room. */
   keep(ids: readonly number[], cache: SequenceCache): void {
     const { decoder, prefixCacheBytes = Infinity } = this.#options;
     if (prefixCacheBytes === 0) return;
-    this.#prefixes.insert(ids, (index) => cache.share(index));
+    if (decoder.copiesBlocks) {
+      this.makeRoom(this.bytesOf(ids.length));
+      if (!this.#isFree(this.bytesOf(ids.length))) return;
+    }
+    try {
+      this.#prefixes.insert(ids, (index) => cache.share(index));
+    } catch {
+      // Without memory for a copy. Nobody waits for it, and what is kept already can go.
+      this.clear();
+    }
     const blockBytes = this.bytesOf(decoder.blockPositions);
     while (this.#prefixes.size * blockBytes > prefixCacheBytes && this.#prefixes.evict());
   }
@@ -79,12 +97,20 @@ export class KvMemory implements Disposable {
   /** Lets go of what is kept until `bytes` more are within the budget. */
   makeRoom(bytes: number): void {
     const { decoder } = this.#options;
-    while (decoder.cacheBytes + bytes > this.budgetBytes && this.#prefixes.evict());
+    // Once: what the system has left is known as of a moment ago, and would not grow meanwhile.
+    const budgetBytes = this.budgetBytes;
+    while (decoder.cacheBytes + bytes > budgetBytes && this.#prefixes.evict());
   }
 
-  /** Lets go of all that is kept. */
-  clear(): void {
+  /** Lets go of all that is kept; false when there was nothing. */
+  clear(): boolean {
+    const isKept = this.#prefixes.size > 0;
     this.#prefixes.clear();
+    return isKept;
+  }
+
+  #isFree(bytes: number): boolean {
+    return this.#options.decoder.cacheBytes + bytes <= this.budgetBytes;
   }
 
   [Symbol.dispose](): void {

@@ -54,6 +54,7 @@ export class MlxDecoder implements Decoder {
   readonly #shared: KvShared;
   #steps = 0;
   readonly blockPositions = KV_BLOCK_TOKENS;
+  readonly copiesBlocks = true;
   readonly window: number | undefined;
 
   constructor(model: TextModel, { kvBits }: MlxDecoderOptions = {}) {

@@ -89,7 +89,7 @@ Deno.test("KvMemory takes no more than the system has left", () => {
   spare = 1;
   ok(world.memory.fits(3 * world.blockBytes) && !world.memory.fits(4 * world.blockBytes));
   spare = -1;
-  ok(world.memory.fits(2 * world.blockBytes) && !world.memory.fits(3 * world.blockBytes));
+  ok(world.memory.fits(world.blockBytes) && !world.memory.fits(2 * world.blockBytes));
 });
 
 Deno.test("KvMemory knows how long a context there is room for", () => {

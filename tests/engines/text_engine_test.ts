@@ -9,6 +9,7 @@ import { buildModel } from "../../engines/models/mod.ts";
 import {
   QUEUED_MAX,
   QUEUED_PER_CLIENT_MAX,
+  STARVE_MS_MAX,
   TextEngine,
   type TextEngineParts,
 } from "../../engines/text_engine.ts";
@@ -582,6 +583,93 @@ Deno.test("TextEngine tells nothing of where time went unless it is asked", asyn
   const responses: TaskResponse[] = [];
   while (engine.hasWork()) responses.push(...await step(engine));
   ok(responses.every(([, { type }]) => type !== "traced"));
+});
+
+/** Bytes of a block of the tiny model's keys and values. */
+async function blockBytesOf(engine: TextEngine): Promise<number> {
+  engine.submit(task("probe", "x", { maxTokens: 2, usePrefixCache: false }));
+  await step(engine);
+  const { cacheBytes } = engine;
+  await drain(engine);
+  return cacheBytes;
+}
+
+Deno.test("TextEngine answers a prompt again that fills its memory", async () => {
+  using probe = tinyEngine();
+  const kvBudgetBytes = 4 * await blockBytesOf(probe);
+  using engine = tinyEngine({ kvBudgetBytes, prefixCacheBytes: Infinity, contextTokens: 128 });
+  const long = task("a", "ab ".repeat(42));
+  const { promptTokens } = engine.submit(long);
+  ok(promptTokens > 96 && promptTokens < 128, `${promptTokens}`);
+  const first = (await drain(engine)).get("a") ?? fail();
+  const again = await answer(engine, { ...long, taskId: TaskId.parse("b") });
+  equal(again.text, first.text);
+  ok(finishOf(again).usage.cachedTokens > 0);
+});
+
+Deno.test("TextEngine gives up no more of what it keeps than it must", async () => {
+  let spare = 2 ** 30;
+  using engine = tinyEngine({ prefixCacheBytes: Infinity, spareBytes: () => spare });
+  for (const id of ["a", "b", "c"]) {
+    await answer(engine, task(id, `${id} `.repeat(90), { maxTokens: 2 }));
+  }
+  const kept = engine.cacheBytes;
+  spare = -1;
+  engine.relieve();
+  ok(engine.cacheBytes < kept && engine.cacheBytes > kept / 2, `${engine.cacheBytes} of ${kept}`);
+  spare = -kept;
+  engine.relieve();
+  equal(engine.cacheBytes, 0);
+});
+
+Deno.test("TextEngine waits for memory a while before it fails a request", async () => {
+  let [ms, spare] = [0, 2 ** 30];
+  using engine = tinyEngine({ spareBytes: () => spare, now: () => ms });
+  engine.submit(task("a", "hello", { maxTokens: 200 }));
+  for (let i = 0; i < 5; i++) await step(engine);
+  spare = -(2 ** 30);
+  for (; ms < STARVE_MS_MAX; ms += 100) {
+    ok((await step(engine)).every(([, r]) => r.type === "chunk"));
+  }
+  spare = 2 ** 30;
+  equal(finishOf((await drain(engine)).get("a") ?? fail()).finishReason, "length");
+});
+
+Deno.test("TextEngine computes again what a broken step left, and answers as if it had not been", async () => {
+  const requests = ["a", "b", "c"].map((id) => task(id, `hello ${id}`, { maxTokens: 40 }));
+  const alone = new Map<string, string>();
+  for (const request of requests) {
+    using engine = tinyEngine();
+    alone.set(request.taskId, (await answer(engine, request)).text);
+  }
+  let steps = 0;
+  using engine = tinyEngine(
+    { prefixCacheBytes: Infinity },
+    (decoder) =>
+      running(decoder, (inputs) => {
+        const output = decoder.run(inputs); // The caches have advanced.
+        if (++steps % 7 === 0 && inputs.length > 1) throw new Error("too late");
+        return output;
+      }),
+  );
+  for (const request of requests) engine.submit(request);
+  for (const [taskId, { text }] of await drain(engine)) equal(text, alone.get(taskId), taskId);
+  ok(steps > 30);
+});
+
+Deno.test("TextEngine keeps nothing of a request that failed", async () => {
+  using engine = tinyEngine(
+    { prefixCacheBytes: Infinity },
+    (decoder) =>
+      running(decoder, (inputs) => {
+        if (inputs.some(({ cache }) => cache.offset > 120)) throw new Error("out of luck");
+        return decoder.run(inputs);
+      }),
+  );
+  const prompt = "hello ".repeat(15);
+  equal((await answer(engine, task("a", prompt))).chunks.at(-1)?.type, "Error");
+  const { usage } = finishOf(await answer(engine, task("b", prompt, { maxTokens: 2 })));
+  equal(usage.cachedTokens, 0);
 });
 
 function fail(): never {
