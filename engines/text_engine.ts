@@ -16,13 +16,9 @@ import type { ChatTemplate } from "./text/chat_template.ts";
 import { EngineCounters } from "./text/engine_counters.ts";
 import { Generation, type GenerationRequest } from "./text/generation.ts";
 import { PrefillPace } from "./text/prefill_pace.ts";
+import { PromptEncoder } from "./text/prompt_encoder.ts";
 import { Run } from "./text/run.ts";
-import {
-  requireKnownBiases,
-  requireKnownTokens,
-  requireNearlyShort,
-  requireRoom,
-} from "./text/prompt_limits.ts";
+import { requireKnownBiases, requireKnownTokens, requireRoom } from "./text/prompt_limits.ts";
 import { TaskTrace, type Tracing } from "./text/task_trace.ts";
 import type { TextTokenizer } from "./text/tokenizer.ts";
 
@@ -74,6 +70,7 @@ const PACE_MS = 250;
 export class TextEngine implements Engine {
   readonly #parts: TextEngineParts;
   readonly #memory: KvMemory;
+  readonly #prompts: PromptEncoder;
   readonly #pace = new PrefillPace();
   readonly #fairShare = new FairShare();
   /** All that are not over: those that run, and those that wait. */
@@ -86,6 +83,7 @@ export class TextEngine implements Engine {
   constructor(parts: TextEngineParts) {
     this.#parts = parts;
     this.#memory = new KvMemory(parts);
+    this.#prompts = new PromptEncoder(parts.tokenizer, parts.contextTokens);
   }
 
   /** Bytes of all keys and values, those of the prefix cache included. */
@@ -119,9 +117,7 @@ export class TextEngine implements Engine {
     const { tokenizer, contextTokens, samplingDefaults, eosIds, decoder, tracing } = this.#parts;
     const client = payload.client ?? "";
     this.#requirePlace(client);
-    const prompt = this.#template.render(payload.messages);
-    requireNearlyShort(prompt, tokenizer, contextTokens);
-    const promptIds = tokenizer.encode(prompt);
+    const promptIds = this.#prompts.encode(this.#template.render(payload.messages));
     const promptTokens = promptIds.length;
     requireRoom(promptTokens, contextTokens);
     requireKnownTokens(promptIds, this.#parts.vocabSize);

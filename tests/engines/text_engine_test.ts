@@ -205,12 +205,33 @@ Deno.test("TextEngine stops at the context's end and refuses prompts that do not
     code: "context_length_exceeded",
     message: /it has \d+ tokens, and the context of 64/,
   });
-  // So long that its first part already says so; the rest is not read.
+  // So long that it is not read.
   throws(() => engine.submit(task("c", "x ".repeat(1_000_000))), {
     code: "context_length_exceeded",
-    message: /it has over 64 tokens, and the context of 64/,
+    message: /it has 20000\d\d characters, at most 1024 possible/,
   });
   equal(engine.hasWork(), false);
+});
+
+Deno.test("TextEngine encodes a prompt once, however many answers are asked for", async () => {
+  const checkpoint = openCheckpoint(goldenPath("models/tiny-tied"));
+  const tokenizer = new TextTokenizer(checkpoint.tokenizer);
+  const encode = tokenizer.encode.bind(tokenizer);
+  const read: string[] = [];
+  tokenizer.encode = (text) => {
+    read.push(text);
+    return encode(text);
+  };
+  using engine = tinyEngine({ tokenizer, template: new ChatTemplate("{{ messages[0].content }}") });
+  const ask = (id: string, prompt: string) => engine.submit(task(id, prompt, { maxTokens: 3 }));
+  const lines = "a line\n".repeat(2_000); // Longer than the context, not longer than is read.
+  const context = { code: "context_length_exceeded", message: /it has \d+ tokens/ };
+  for (let i = 0; i < 4; i++) throws(() => ask("long", lines), context);
+  for (let i = 0; i < 16; i++) ask(`${i}`, "hello");
+  deepEqual(read, [lines, "hello"]);
+  const outcomes = [...(await drain(engine)).values()];
+  equal(new Set(outcomes.map(({ text }) => text)).size, 1);
+  equal(outcomes.length, 16);
 });
 
 Deno.test("TextEngine refuses a request for which the queue has no place, then takes others", async () => {
