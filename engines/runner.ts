@@ -73,6 +73,11 @@ export class Runner {
     }
   }
 
+  /** Gives memory back that the system is short of; to be called now and then, between two steps. */
+  relieve(): void {
+    this.#engine?.relieve();
+  }
+
   /** What ends something first, then the others until their time is used; what ends the runner. */
   async #obeyWaiting(): Promise<CommandOf<"Shutdown"> | "closed" | undefined> {
     const { commands, now } = this.#options;

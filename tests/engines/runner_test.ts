@@ -380,6 +380,7 @@ class CountingBuilder extends FakeBuilder {
       hasWork: () => engine.hasWork(),
       step: () => engine.step(),
       cancel: (taskId) => engine.cancel(taskId),
+      relieve: () => engine.relieve(),
       stats: () => engine.stats(),
       close: () => this.closed.push("engine"),
     };
@@ -501,6 +502,7 @@ Deno.test("a task's spans are told before its end", async () => {
         hasWork: () => engine.hasWork(),
         step,
         cancel: (taskId) => engine.cancel(taskId),
+        relieve: () => engine.relieve(),
         stats: () => engine.stats(),
         close: () => engine.close(),
       };
