@@ -23,6 +23,11 @@ function blocksBehind(position: number, window: number): number {
   return Math.floor(Math.max(0, position + 1 - window) / KV_BLOCK_TOKENS);
 }
 
+/** Most positions of whole blocks in which a step's rows and what its first row sees may lie. */
+function capacityAtOnce(stepTokens: number, window = Infinity): number {
+  return (Math.ceil((window + stepTokens - 2) / KV_BLOCK_TOKENS) + 1) * KV_BLOCK_TOKENS;
+}
+
 /** The keys and values of one layer, [B, kvHeads, T, headDim] each, as a codec keeps them. */
 export class LayerCache implements Disposable {
   readonly #window: number;
@@ -228,11 +233,13 @@ export class KvCache implements SequenceCache {
     return this.layers.reduce((sum, layer) => sum + layer.bytes, 0);
   }
 
-  bytesFor(count: number): number {
+  bytesFor(count: number, stepTokens = count): number {
     const [layer] = this.layers;
     assert(layer, "a model has layers");
-    const more = layer.roomFor(count).capacity - layer.capacity;
-    return Math.max(0, more) * this.#shared.positionBytes;
+    const { window, positionBytes } = this.#shared;
+    const most = count > stepTokens ? capacityAtOnce(stepTokens, window) : Infinity;
+    const more = Math.min(layer.roomFor(count).capacity, most) - layer.capacity;
+    return Math.max(0, more) * positionBytes;
   }
 
   /** A copy of the block: MLX's arrays are in one piece for each sequence. */
