@@ -81,7 +81,11 @@ export interface Decoder extends Disposable {
    * its own.
    */
   makeCache(prefix?: CachePrefix): SequenceCache;
-  /** Runs one step and extends the caches. A sequence's outcome does not depend on the others. */
+  /**
+   * Runs one step and extends the caches. A sequence's outcome does not depend on the others.
+   * @throws when it could not be computed. The caches are as they were then, or, where that was
+   * lost, empty: `offset` tells.
+   */
   run(sequences: readonly SequenceInput[]): StepOutput;
   /** What the kernels took since the decoder was made; undefined where nobody measures it. */
   kernelTimes(): KernelTimes | undefined;

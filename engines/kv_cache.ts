@@ -18,6 +18,10 @@ export interface KeptKeysAndValues {
   readonly values: readonly Tensor[];
 }
 
+function tensorsOf({ keys, values }: KeptKeysAndValues): Tensor[] {
+  return [...keys, ...values];
+}
+
 /** Whole blocks that no row at `position` or later sees: each row sees `window` positions. */
 function blocksBehind(position: number, window: number): number {
   return Math.floor(Math.max(0, position + 1 - window) / KV_BLOCK_TOKENS);
@@ -38,6 +42,8 @@ export class LayerCache implements Disposable {
   #start = 0;
   #capacity = 0;
   #offset = 0;
+  /** What a step that is not computed yet makes of them. */
+  #written: (KeptKeysAndValues & { readonly offset: number }) | undefined;
 
   /** What no row sees that has `window` positions may be dropped: all is kept if left out. */
   constructor({ window = Infinity, codec = kvCodec(undefined) }: {
@@ -68,9 +74,9 @@ export class LayerCache implements Disposable {
     return this.arrays.reduce((sum, { nbytes }) => sum + nbytes, 0);
   }
 
-  /** Keys and values that wait to be computed. */
+  /** Keys and values; after {@linkcode release}, as they wait to be computed. */
   get arrays(): Tensor[] {
-    return [...this.#keys, ...this.#values];
+    return tensorsOf({ keys: this.#keys, values: this.#values });
   }
 
   /** Where the buffers begin and what they have room for once there are `count` positions more. */
@@ -82,25 +88,68 @@ export class LayerCache implements Disposable {
   }
 
   /**
-   * Adds the next positions' keys and values [B, kvHeads, L, headDim]; returns those of all that
-   * the first of them sees with `window` positions and the later ones, as views that live as long
-   * as the scope around the call.
+   * Writes the next positions' keys and values [B, kvHeads, L, headDim], which count once they are
+   * computed and {@linkcode commit} is called; returns those of all that the first of them sees with
+   * `window` positions and the later ones, as views that live as long as the scope around the call.
    */
   append(keys: Tensor, values: Tensor, window = Infinity): KeysAndValues {
     const count = keys.shape[2] ?? 0;
     const [from, to] = [this.#offset, this.#offset + count];
-    const { start, capacity } = this.roomFor(count);
-    const moved = { from: start - this.#start, to: from - this.#start, capacity };
-    const [at, end] = [from - start, to - start];
-    const added = (buffers: readonly Tensor[], x: Tensor) =>
-      this.#codec.encode(x).map((part, i) => write(grow(buffers[i], part, moved), part, at, end));
-    this.#keys = added(this.#keys, keys);
-    this.#values = added(this.#values, values);
-    [this.#start, this.#capacity, this.#offset] = [start, capacity, to];
-    const first = Math.max(0, from + 1 - window) - start;
+    assert(!this.#written, "a step is committed or rolled back before the next one writes");
+    const encoded = { keys: this.#codec.encode(keys), values: this.#codec.encode(values) };
+    this.#makeRoom(count, encoded);
+    const [at, end] = [from - this.#start, to - this.#start];
+    const added = (buffers: readonly Tensor[], parts: readonly Tensor[]) =>
+      parts.map((part, i) => {
+        const buffer = buffers[i];
+        assert(buffer, "room is made before it is written to");
+        return write(buffer, part, at, end);
+      });
+    const written = {
+      keys: added(this.#keys, encoded.keys),
+      values: added(this.#values, encoded.values),
+    };
+    this.#written = { ...written, offset: to };
+    const first = Math.max(0, from + 1 - window) - this.#start;
     const seen = (buffers: readonly Tensor[], { shape: [, , , headDim = 1] }: Tensor) =>
       this.#codec.decode(buffers.map((buffer) => slice(buffer, first, end)), headDim);
-    return { keys: seen(this.#keys, keys), values: seen(this.#values, values) };
+    return { keys: seen(written.keys, keys), values: seen(written.values, values) };
+  }
+
+  /** Lets go of the buffers as they were, so that what is written goes into them in place. */
+  release(): void {
+    if (!this.#written) return;
+    for (const before of this.arrays) before[Symbol.dispose]();
+    ({ keys: this.#keys, values: this.#values } = this.#written);
+  }
+
+  /** Counts what was written, and has been computed. */
+  commit(): void {
+    this.#offset = this.#written?.offset ?? this.#offset;
+    this.#written = undefined;
+  }
+
+  /** Forgets what was written. What it was to be written to is lost if that was released. */
+  rollBack(): void {
+    const written = this.#written;
+    this.#written = undefined;
+    if (written?.keys === this.#keys) this[Symbol.dispose]();
+    else if (written) { for (const tensor of tensorsOf(written)) tensor[Symbol.dispose](); }
+  }
+
+  /** Buffers with room for `count` more of such positions; only then the old ones go. */
+  #makeRoom(count: number, like: KeptKeysAndValues): void {
+    const { start, capacity } = this.roomFor(count);
+    if (start === this.#start && capacity === this.#capacity) return;
+    const moved = { from: start - this.#start, to: this.#offset - this.#start, capacity };
+    using made = new DisposableStack();
+    const grown = (buffers: readonly Tensor[], parts: readonly Tensor[]) =>
+      parts.map((part, i) => made.use(grow(buffers[i], part, moved)));
+    const [keys, values] = [grown(this.#keys, like.keys), grown(this.#values, like.values)];
+    made.move();
+    for (const old of this.arrays) old[Symbol.dispose]();
+    [this.#keys, this.#values] = [keys, values];
+    [this.#start, this.#capacity] = [start, capacity];
   }
 
   /** Takes over buffers that hold the positions from `start` to `offset`. */
@@ -118,6 +167,7 @@ export class LayerCache implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.rollBack();
     for (const tensor of this.arrays) tensor[Symbol.dispose]();
     this.#keys = this.#values = [];
     this.#start = this.#capacity = this.#offset = 0;
@@ -129,34 +179,29 @@ function copied(x: Tensor): Tensor {
   return x.multiply(1);
 }
 
-/**
- * The buffer with room for `capacity` positions, which begins with its positions [from, to); the
- * old one is freed if it was another.
- */
+/** A buffer with room for `capacity` positions, which begins with those of another, [from, to). */
 function grow(
   buffer: Tensor | undefined,
   like: Tensor,
   { from, to, capacity }: { readonly from: number; readonly to: number; readonly capacity: number },
 ): Tensor {
-  if (buffer && from === 0 && buffer.shape[2] === capacity) return buffer;
   const [B = 1, heads = 1, , headDim = 1] = like.shape;
   // From the system, now: MLX would hand out a larger buffer that it holds for reuse, if one is
   // there, and count all of it. Nothing is under way while a step's graph is built.
   clearCache();
   const room = zeros([B, heads, capacity, headDim], like.dtype).eval();
-  if (!buffer) return room.keep();
-  const held = slice(buffer, from, to);
-  const grown = room.sliceUpdate(held, [0, 0, 0, 0], [...held.shape]).keep();
-  for (const old of [room, held, buffer]) old[Symbol.dispose]();
-  return grown;
+  if (!buffer || from === to) return room.keep();
+  using held = slice(buffer, from, to);
+  const grown = room.sliceUpdate(held, [0, 0, 0, 0], [...held.shape]);
+  room[Symbol.dispose]();
+  // Now, so that the old buffer is gone before the next layer grows.
+  return grown.eval().keep();
 }
 
-/** The buffer with positions [from, to) written, in place: its own handle goes before it is run. */
+/** The buffer with positions [from, to) written: in place if its own handle goes before it is run. */
 function write(buffer: Tensor, update: Tensor, from: number, to: number): Tensor {
   const [B = 1, heads = 1, , headDim = 1] = buffer.shape;
-  const written = buffer.sliceUpdate(update, [0, 0, from, 0], [B, heads, to, headDim]).keep();
-  buffer[Symbol.dispose]();
-  return written;
+  return buffer.sliceUpdate(update, [0, 0, from, 0], [B, heads, to, headDim]).keep();
 }
 
 function slice(buffer: Tensor, from: number, to: number): Tensor {
@@ -205,9 +250,7 @@ class CopiedBlock implements KvBlock {
 
   [Symbol.dispose](): void {
     if (!this.shared.held.delete(this)) return;
-    for (const array of this.layers.flatMap(({ keys, values }) => [...keys, ...values])) {
-      array[Symbol.dispose]();
-    }
+    for (const array of this.layers.flatMap(tensorsOf)) array[Symbol.dispose]();
   }
 }
 
@@ -234,7 +277,8 @@ export class KvCache implements SequenceCache {
   }
 
   bytesFor(count: number, stepTokens = count): number {
-    const [layer] = this.layers;
+    // The last, since it has no more room than the others if a step failed while they grew.
+    const layer = this.layers.at(-1);
     assert(layer, "a model has layers");
     const { window, positionBytes } = this.#shared;
     const most = count > stepTokens ? capacityAtOnce(stepTokens, window) : Infinity;
@@ -254,9 +298,20 @@ export class KvCache implements SequenceCache {
     return new CopiedBlock(this.#shared, layers, { index, filled: to - from });
   }
 
-  /** Everything that waits to be computed. */
-  get arrays(): Tensor[] {
+  /** Lets go of what a step overwrites: what it has to compute for this cache. */
+  release(): Tensor[] {
+    for (const layer of this.layers) layer.release();
     return this.layers.flatMap((layer) => layer.arrays);
+  }
+
+  /** Counts what a step has computed. */
+  commit(): void {
+    for (const layer of this.layers) layer.commit();
+  }
+
+  /** Forgets a step that failed: it is as it was before, or empty if that was released. */
+  rollBack(): void {
+    for (const layer of this.layers) layer.rollBack();
   }
 
   [Symbol.dispose](): void {
@@ -314,7 +369,7 @@ function join(parts: readonly Tensor[]): Tensor {
 /** The arrays of each layer, computed and kept; in memory of just their size. */
 function computed(layers: readonly KeptKeysAndValues[]): KeptKeysAndValues[] {
   clearCache(); // As in grow().
-  evalAll(layers.flatMap(({ keys, values }) => [...keys, ...values]));
+  evalAll(layers.flatMap(tensorsOf));
   const kept = (arrays: readonly Tensor[]) => arrays.map((array) => array.keep());
   return layers.map(({ keys, values }) => ({ keys: kept(keys), values: kept(values) }));
 }

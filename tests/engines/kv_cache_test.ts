@@ -7,6 +7,7 @@ import {
   liveArrays,
   memoryCounters,
   ones,
+  resetPeakMemory,
   Scope,
 } from "../../ffi/mod.ts";
 import { kvCodec } from "../../engines/kv_codec.ts";
@@ -31,15 +32,24 @@ function positions(from: number, to: number) {
   return all.slice([0, 0, from, 0], [1, 2, to, 3]);
 }
 
+/** Computes what was written, as a step does. */
+function compute(cache: LayerCache): void {
+  cache.release();
+  evalAll(cache.arrays);
+  cache.commit();
+}
+
 Deno.test("LayerCache gives back all positions, however they came", () => {
   using cache = new LayerCache();
   using _scope = new Scope();
   for (const [from, to] of [[0, 5], [5, 6], [6, 300], [300, 301], [301, 700]] as const) {
     const update = positions(from, to);
     const past = cache.append(update, update.negative());
-    equal(cache.offset, to);
+    equal(cache.offset, from);
     deepEqual(past.keys.toNumbers(), positions(0, to).toNumbers());
     deepEqual(past.values.toNumbers(), positions(0, to).negative().toNumbers());
+    compute(cache);
+    equal(cache.offset, to);
   }
 });
 
@@ -49,10 +59,13 @@ Deno.test("LayerCache grows in blocks and counts its bytes", () => {
   using _scope = new Scope();
   const blockBytes = 2 * 2 * KV_BLOCK_TOKENS * 3 * 4; // Keys and values of 2 heads, f32.
   cache.append(positions(0, 1), positions(0, 1));
+  compute(cache);
   equal(cache.bytes, blockBytes);
   cache.append(positions(1, 256), positions(1, 256));
+  compute(cache);
   equal(cache.bytes, blockBytes);
   cache.append(positions(256, 257), positions(256, 257));
+  compute(cache);
   equal(cache.bytes, 2 * blockBytes);
 });
 
@@ -62,7 +75,7 @@ Deno.test("LayerCache writes in place between two blocks", () => {
   const append = () => {
     using _scope = new Scope();
     cache.append(wide(1), wide(1));
-    evalAll(cache.arrays);
+    compute(cache);
   };
   append();
   const before = memoryCounters().activeBytes;
@@ -80,7 +93,7 @@ Deno.test("LayerCache counts what MLX counts, whatever MLX holds for reuse", () 
   const append = (L: number) => {
     using _scope = new Scope();
     cache.append(ones([1, 2, L, 16]), ones([1, 2, L, 16]));
-    evalAll(cache.arrays);
+    compute(cache);
   };
   const bufferItems = 2 * KV_BLOCK_TOKENS * 16;
   for (const [L, blocks] of [[1, 1], [KV_BLOCK_TOKENS, 2]] as const) {
@@ -98,10 +111,67 @@ Deno.test("KvCache returns all of its memory", () => {
     using cache = new KvCache(sharedBy());
     using _scope = new Scope();
     for (const layer of cache.layers) layer.append(positions(0, 10), positions(0, 10));
-    evalAll(cache.arrays);
+    evalAll(cache.release());
+    cache.commit();
     equal(cache.offset, 10);
     ok(memoryCounters().activeBytes - activeBytes >= cache.bytes);
   }
   equal(liveArrays(), arrays);
   equal(memoryCounters().activeBytes, activeBytes);
+});
+
+Deno.test("KvCache grows layer by layer: one layer's old buffers at most are there beside the new", () => {
+  const layerCount = 16;
+  const perLayer = 2 * 2 * 64 * 4; // Keys and values of 2 heads with 64 features, f32.
+  using cache = new KvCache({
+    ...sharedBy(),
+    ...{ layerCount, positionBytes: layerCount * perLayer },
+  });
+  const append = (count: number) => {
+    using _scope = new Scope();
+    for (const layer of cache.layers) {
+      layer.append(ones([1, 2, count, 64]), ones([1, 2, count, 64]));
+    }
+    evalAll(cache.release());
+    cache.commit();
+  };
+  append(4 * KV_BLOCK_TOKENS);
+  clearCache();
+  const [told, held, { activeBytes }] = [cache.bytesFor(1), cache.bytes, memoryCounters()];
+  equal(told, KV_BLOCK_TOKENS * layerCount * perLayer);
+  resetPeakMemory();
+  append(1);
+  const peak = memoryCounters().peakBytes - activeBytes;
+  const oneLayer = held / layerCount;
+  ok(peak < told + 1.5 * oneLayer, `${peak} at the peak, ${told} told, ${oneLayer} of a layer`);
+});
+
+Deno.test("LayerCache forgets what was written and not computed", () => {
+  using cache = new LayerCache();
+  const append = (from: number, to: number) =>
+    cache.append(positions(from, to), positions(from, to));
+  {
+    using _scope = new Scope();
+    append(0, 300);
+    compute(cache);
+  }
+  for (const to of [301, 600]) { // Within the room that there is, and beyond it.
+    const before = liveArrays();
+    {
+      using _scope = new Scope();
+      append(400, to + 100);
+      cache.rollBack();
+    }
+    deepEqual([cache.offset, liveArrays()], [300, before]);
+  }
+  {
+    using _scope = new Scope();
+    const past = append(300, 310);
+    deepEqual(past.keys.toNumbers(), positions(0, 310).toNumbers());
+    // Its buffers are gone once they are overwritten: it begins again.
+    cache.release();
+    cache.rollBack();
+    deepEqual([cache.offset, cache.bytes], [0, 0]);
+    deepEqual(append(0, 5).keys.toNumbers(), positions(0, 5).toNumbers());
+  }
 });
