@@ -22,7 +22,8 @@ import {
   type StepOutput,
 } from "../decoder.ts";
 import { type KvBits, type KvCodec, kvCodec } from "../kv_codec.ts";
-import { KV_BLOCK_TOKENS, KvCache, type KvShared } from "../kv_cache.ts";
+import { KvCache, type KvShared } from "../kv_cache.ts";
+import { KV_BLOCK_TOKENS } from "../layer_cache.ts";
 import {
   type Attend,
   type AttentionOptions,

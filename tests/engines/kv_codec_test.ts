@@ -7,7 +7,7 @@ import {
   Scope,
   type Tensor,
 } from "../../ffi/mod.ts";
-import { KV_BLOCK_TOKENS, LayerCache } from "../../engines/kv_cache.ts";
+import { KV_BLOCK_TOKENS, LayerCache } from "../../engines/layer_cache.ts";
 import { kvCodec } from "../../engines/kv_codec.ts";
 
 await ensureSetup();
