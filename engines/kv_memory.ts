@@ -8,6 +8,8 @@ export interface KvMemoryOptions {
   readonly kvBudgetBytes: number;
   /** Most of them for requests to come; 0: none are kept. Absent: what nobody else needs. */
   readonly prefixCacheBytes?: number;
+  /** Most tokens of a sequence in one step; absent: a block's. */
+  readonly prefillChunkTokens?: number;
   /**
    * Bytes that may be taken from the system now, below 0 as many as it is short of; absent: there is
    * no need to look.
@@ -46,17 +48,19 @@ export class KvMemory implements Disposable {
     return bytes <= free || bytes <= free + this.#prefixes.ownBytes;
   }
 
-  /** Bytes of `tokens` of a sequence that shares nothing. */
+  /** Most bytes that a sequence which shares nothing holds until it has `tokens`. */
   bytesOf(tokens: number): number {
-    return this.#empty.bytesFor(tokens);
+    const { decoder, prefillChunkTokens = decoder.blockPositions } = this.#options;
+    return this.#empty.bytesFor(tokens, prefillChunkTokens);
   }
 
-  /** Most tokens, of `tokensMax`, that one sequence has room for. */
+  /** Most tokens, of `tokensMax`, that one sequence has room for, if its steps are a block's. */
   tokensOfOne(tokensMax: number): number {
+    const { decoder, kvBudgetBytes } = this.#options;
     let [fits, fitsNot] = [0, tokensMax + 1];
     while (fitsNot - fits > 1) {
       const tokens = Math.floor((fits + fitsNot) / 2);
-      if (this.bytesOf(tokens) <= this.#options.kvBudgetBytes) fits = tokens;
+      if (this.#empty.bytesFor(tokens, decoder.blockPositions) <= kvBudgetBytes) fits = tokens;
       else fitsNot = tokens;
     }
     return fits;

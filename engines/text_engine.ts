@@ -214,7 +214,7 @@ export class TextEngine implements Engine {
       fits: (bytes) => this.#memory.fits(bytes),
       bytesFor: ({ taskId }, tokens) => {
         const { cache } = this.#find(taskId).generation;
-        return cache?.bytesFor(tokens) ?? this.#memory.bytesOf(tokens);
+        return cache?.bytesFor(tokens, prefillChunkTokens) ?? this.#memory.bytesOf(tokens);
       },
       runningMax,
       chunkTokens: this.#pace.next(prefillChunkTokens),

@@ -24,8 +24,9 @@ await ensureSetup();
 function tinyEngine(
   changes: Partial<TextEngineParts> = {},
   wrap: (decoder: Decoder) => Decoder = (decoder) => decoder,
+  name = "tiny-tied",
 ): TextEngine & Disposable {
-  const checkpoint = openCheckpoint(goldenPath("models/tiny-tied"));
+  const checkpoint = openCheckpoint(goldenPath(`models/${name}`));
   const weights = readWeights(checkpoint);
   const model = buildModel(checkpoint.config, weights);
   const tokenizer = new TextTokenizer(checkpoint.tokenizer);
@@ -696,3 +697,25 @@ Deno.test("TextEngine keeps nothing of a request that failed", async () => {
 function fail(): never {
   throw new Error("it is there");
 }
+
+Deno.test("TextEngine admits a long prompt beside another where a window leaves room for both", async () => {
+  let blockBytes = 0;
+  const prefillChunkTokens = 32; // With a window of 24 positions they lie in 3 blocks.
+  const engineOf = (blocks: number) =>
+    tinyEngine({ prefillChunkTokens, kvBudgetBytes: blocks * blockBytes }, (decoder) => {
+      using probe = decoder.makeCache();
+      blockBytes = probe.bytesFor(1);
+      return decoder;
+    }, "tiny-window");
+  engineOf(0).close(); // To learn what a block takes.
+  const [prompt, options] = ["hello ".repeat(100), { maxTokens: 2 }];
+  using engine = engineOf(12);
+  const { promptTokens } = engine.submit(task("a", prompt, options));
+  ok(promptTokens > 12 * 32);
+  const step = () => [...engine.step()];
+  step();
+  engine.submit(task("b", prompt, options));
+  step();
+  equal(engine.stats().running, 2);
+  for (const { last } of (await drain(engine)).values()) equal(last, "finished");
+});
