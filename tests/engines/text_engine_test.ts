@@ -8,7 +8,8 @@ import { openCheckpoint } from "../../engines/mlx/checkpoint.ts";
 import { buildModel } from "../../engines/models/mod.ts";
 import {
   QUEUED_MAX,
-  QUEUED_PER_CLIENT_MAX,
+  QUEUED_PER_TENANT_MAX,
+  QUEUED_PER_USER_MAX,
   TextEngine,
   type TextEngineParts,
 } from "../../engines/text_engine.ts";
@@ -216,12 +217,12 @@ Deno.test("TextEngine refuses a request for which the queue has no place, then t
   using engine = tinyEngine();
   const ask = (id: string, client?: string) =>
     engine.submit(task(id, "hello", { maxTokens: 1, ...(client === undefined ? {} : { client }) }));
-  for (let i = 0; i < QUEUED_PER_CLIENT_MAX; i++) ask(`a${i}`);
+  for (let i = 0; i < QUEUED_PER_TENANT_MAX; i++) ask(`a${i}`);
   throws(() => ask("one-more"), {
     code: "queue_full",
     message: /the queue has 192 of this client, at most 192 possible/,
   });
-  for (let i = QUEUED_PER_CLIENT_MAX; i < QUEUED_MAX; i++) ask(`b${i}`, "other");
+  for (let i = QUEUED_PER_TENANT_MAX; i < QUEUED_MAX; i++) ask(`b${i}`, "other");
   throws(() => ask("one-more", "third"), {
     code: "queue_full",
     message: /the queue has 256, at most 256 possible/,
@@ -229,6 +230,17 @@ Deno.test("TextEngine refuses a request for which the queue has no place, then t
   equal((await drain(engine)).size, QUEUED_MAX);
   ask("c");
   equal((await drain(engine)).size, 1);
+});
+
+Deno.test("TextEngine counts the queue's places by tenant, then by user", () => {
+  using engine = tinyEngine();
+  let count = 0;
+  const ask = (client: string) => engine.submit(task(`${count++}`, "hello", { client }));
+  for (let i = 0; i < QUEUED_PER_USER_MAX; i++) ask("home/ada");
+  throws(() => ask("home/ada"), { code: "queue_full", message: /144 of this client/ });
+  for (let i = QUEUED_PER_USER_MAX; i < QUEUED_PER_TENANT_MAX; i++) ask(`home/${i}`);
+  throws(() => ask("home/new"), { code: "queue_full", message: /192 of this client/ });
+  ask("other");
 });
 
 Deno.test("TextEngine refuses messages that its template refuses, and lives on", () => {
