@@ -32,6 +32,11 @@ export class KvMemory implements Disposable {
     return Math.min(kvBudgetBytes, decoder.cacheBytes + Math.max(0, spareBytes()));
   }
 
+  /** Whether anything is kept for requests to come. */
+  get keepsPrefixes(): boolean {
+    return this.#options.prefixCacheBytes !== 0;
+  }
+
   /** Bytes that are kept for requests to come, and that no request has now. */
   get prefixBytes(): number {
     return this.#prefixes.ownBytes;
@@ -70,7 +75,7 @@ export class KvMemory implements Disposable {
   /** Keeps what a sequence has computed of these tokens for requests to come. */
   keep(ids: readonly number[], cache: SequenceCache): void {
     const { decoder, prefixCacheBytes = Infinity } = this.#options;
-    if (prefixCacheBytes === 0) return;
+    if (!this.keepsPrefixes) return;
     this.#prefixes.insert(ids, (index) => cache.share(index));
     const blockBytes = this.bytesOf(decoder.blockPositions);
     while (this.#prefixes.size * blockBytes > prefixCacheBytes && this.#prefixes.evict());

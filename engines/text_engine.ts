@@ -136,7 +136,9 @@ export class TextEngine implements Engine {
     };
     const submittedAt = this.#parts.now();
     const generation = new Generation(request, { tokenizer, submittedAt });
-    const prefixKey = promptIds.slice(0, decoder.blockPositions).join();
+    const prefixKey = this.#memory.keepsPrefixes
+      ? promptIds.slice(0, decoder.blockPositions).join()
+      : undefined;
     const arrival = this.#arrivals++;
     if (!this.hasWork()) resetPeakMemory();
     const trace = tracing && new TaskTrace(tracing, submittedAt);
@@ -240,6 +242,7 @@ export class TextEngine implements Engine {
     this.#keep(run);
     run.generation.suspend();
     transfer(run, this.#running, this.#waiting);
+    run.waitingSince = this.#parts.now();
     this.#counters.preempted();
   }
 
@@ -357,7 +360,7 @@ export class TextEngine implements Engine {
     return this.#counters.counts({
       at: this.#parts.now(),
       running: this.#running.length,
-      waitingSince: this.#waiting.map(({ submittedAt }) => submittedAt),
+      waitingSince: this.#waiting.map(({ waitingSince }) => waitingSince),
       memory: { weightBytes, kvBytes, prefixCacheBytes, kvBudgetBytes },
     });
   }

@@ -451,6 +451,31 @@ Deno.test("TextEngine reads a prompt once that comes several times at once", asy
   equal(rows, promptTokens + 3 + 4 * 29);
 });
 
+Deno.test("TextEngine reads prompts that begin alike at once where nothing is kept of them", async () => {
+  for (const [prefixCacheBytes, usePrefixCache] of [[0, true], [Infinity, false]] as const) {
+    const steps: number[][] = [];
+    using engine = tinyEngine({ prefixCacheBytes }, watching(steps));
+    const prompt = "the same words ".repeat(4);
+    for (const id of ["a", "b"]) engine.submit(task(id, prompt, { maxTokens: 2, usePrefixCache }));
+    await drain(engine);
+    ok(steps.some((rows) => rows.length === 2 && rows.every((tokens) => tokens > 1)));
+  }
+});
+
+Deno.test("TextEngine's longest wait leaves out the time for which the request ran", async () => {
+  using engine = tinyEngine({ runningMax: 2 });
+  for (const id of ["a", "b"]) {
+    engine.submit(task(id, "hello", { client: "busy", maxTokens: 90 }));
+  }
+  for (let i = 0; i < 40; i++) await step(engine);
+  engine.submit(task("c", "hello", { client: "rare", maxTokens: 90 }));
+  await step(engine);
+  const { preemptions, queued, longestWaitMilliseconds } = engine.stats();
+  deepEqual([preemptions, queued], [1, 1]);
+  // A step takes two milliseconds.
+  ok(longestWaitMilliseconds > 0 && longestWaitMilliseconds < 10, `${longestWaitMilliseconds}`);
+});
+
 Deno.test("TextEngine keeps within its budget, and gives the same answers", async () => {
   const requests = Array.from(
     { length: 12 },
