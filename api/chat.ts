@@ -30,7 +30,11 @@ export function chatRoutes(
       const { choices: count } = request;
       const asked = { modelId, payload, count, signal: client.signal };
       const measured: Pick<Gateway, "generate"> = {
-        generate: (...ask) => metrics.generations.follow(modelId, () => gateway.generate(...ask)),
+        generate: (modelId, payload, signal) =>
+          metrics.generations.follow(
+            { modelId, signal },
+            () => gateway.generate(modelId, payload, signal),
+          ),
       };
       const { commandIds, chunks: made } = await generateChoices(measured, asked);
       const headers = { [COMMAND_ID_HEADER]: commandIds.join(", ") };

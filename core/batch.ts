@@ -1,9 +1,10 @@
+import { type Standing, tenantOf } from "./fair_share.ts";
 import type { TaskId } from "./ids.ts";
 
 /** A generation as the scheduler sees it. */
 export interface BatchRequest {
   readonly taskId: TaskId;
-  /** Who asked; those named differently share the engine's time evenly. */
+  /** Who asked; tenants share the engine's time evenly, and the users of a tenant its share. */
   readonly client: string;
   /** Counts up with each request; kept through a preemption. */
   readonly arrival: number;
@@ -19,12 +20,14 @@ export interface BatchRequest {
 export interface BatchView {
   readonly running: readonly BatchRequest[];
   readonly waiting: readonly BatchRequest[];
-  /** Work that each client has had so far; see `FairShare`. */
-  readonly served: (client: string) => number;
+  /** Where each client stands; see `FairShare`. */
+  readonly standing: (client: string) => Standing;
   /** Whether so many bytes of KV cache are free, or kept for nobody in particular. */
   readonly fits: (bytes: number) => boolean;
   /** Bytes that `tokens` more of a request would take. */
   readonly bytesFor: (request: BatchRequest, tokens: number) => number;
+  /** Bytes that it holds, which others can have when it is preempted. */
+  readonly bytesHeld: (request: BatchRequest) => number;
   /** Most requests that run at once. */
   readonly runningMax: number;
   /** Most prompt tokens of a step in which nobody decodes. */
@@ -59,9 +62,16 @@ export type BatchMove =
 export const TOKENS_AHEAD = 64;
 
 /**
+ * Requests of others that are admitted before one's own although it waits: whoever was passed so
+ * often goes first. Without it, the first request of ever-new clients, who had no work yet, would
+ * pass that of an old one for ever. As many as can wait, so that it changes nothing otherwise.
+ */
+export const PASSED_MAX = 256;
+
+/**
  * Continuous batching: everyone who decodes is in every step, and prompts fill it up in chunks.
  * First come first served among the requests of a client; among clients, who had least goes first
- * (virtual token counters, arXiv:2401.00588). Source of batching and preemption by recompute:
+ * (virtual token counters, arXiv:2401.00588), or who was passed too often. Source of batching and preemption by recompute:
  * arXiv:2309.06180. Pure, so that the ranks of an instance come to the same moves.
  */
 export function nextMove(view: BatchView): BatchMove {
@@ -71,54 +81,126 @@ export function nextMove(view: BatchView): BatchMove {
 /** The next of the queue, if there is a place for it, and memory for all that it is to read. */
 function admission(view: BatchView): BatchMove | undefined {
   const { running, runningMax, fits } = view;
-  const [next] = inFairOrder(view.waiting, view);
-  if (!next || running.length >= runningMax) return undefined;
-  const promised = running.reduce((sum, request) => sum + roomFor(request, view), 0);
+  if (running.length >= runningMax) return undefined;
+  const [next] = inFairOrder(view.waiting, { view, overdue: passedBy(view) });
+  if (!next) return undefined;
+  const promised = promisedTo(running, view);
   // Alone, it fits: that was seen to when it was taken into the queue.
   const isRoom = running.length === 0 || fits(promised + roomFor(next, view));
   return isRoom ? { type: "admit", taskId: next.taskId } : undefined;
+}
+
+function promisedTo(requests: readonly BatchRequest[], view: BatchView): number {
+  return requests.reduce((sum, request) => sum + roomFor(request, view), 0);
 }
 
 function roomFor(request: BatchRequest, { bytesFor }: BatchView): number {
   return bytesFor(request, request.pendingTokens + TOKENS_AHEAD);
 }
 
-/** All places are taken, and a client has less than its share of them: another gives one back. */
+/**
+ * All places are taken, and the next has less than its share of them: one who has more gives one
+ * back, if there is memory for the next then.
+ */
 function displacement(view: BatchView): BatchMove | undefined {
   const { running, waiting, runningMax } = view;
-  if (running.length < runningMax) return undefined;
-  const share = placesOfEach(view);
-  const isShort = waiting.some(({ client }) => placesOf(client, running) < share);
-  if (!isShort) return undefined;
+  if (running.length < runningMax || waiting.length === 0) return undefined;
+  const [next] = inFairOrder(waiting, { view, overdue: passedBy(view) });
+  if (!next) return undefined;
+  const places = placesIn(view);
+  const takes = (one: BatchRequest) => {
+    const isSameTenant = tenantOf(one.client) === tenantOf(next.client);
+    const level = isSameTenant ? "user" : "tenant";
+    const [has, wants] = [places(one.client)[level], places(next.client)[level]];
+    return wants.taken < wants.share && has.taken > has.share;
+  };
+  const fitsAfter = (one: BatchRequest) => {
+    const promised = promisedTo(running.filter((other) => other !== one), view);
+    return view.fits(promised + roomFor(next, view) - view.bytesHeld(one));
+  };
   const newest = [...running].sort((a, b) => b.arrival - a.arrival)
-    .find(({ client }) => placesOf(client, running) > share);
+    .find((one) => takes(one) && fitsAfter(one));
   return newest && { type: "preempt", taskId: newest.taskId };
 }
 
-/** Places that each client can have while all have some, but one at least. */
-function placesOfEach({ running, waiting, runningMax }: BatchView): number {
+/** Places that one has, and those that it can have while all have some, but one at least. */
+interface Places {
+  readonly taken: number;
+  readonly share: number;
+}
+
+/** The places of each client's tenant, and of itself within them. */
+function placesIn(
+  { running, waiting, runningMax }: BatchView,
+): (client: string) => { tenant: Places; user: Places } {
   const clients = new Set([...running, ...waiting].map(({ client }) => client));
-  return Math.max(1, Math.floor(runningMax / clients.size));
+  const users = countBy([...clients], tenantOf);
+  const takenByUser = countBy(running, ({ client }) => client);
+  const takenByTenant = countBy(running, ({ client }) => tenantOf(client));
+  const share = Math.max(1, Math.floor(runningMax / users.size));
+  return (client) => {
+    const tenant = tenantOf(client);
+    const shareOfUser = Math.max(1, Math.floor(share / (users.get(tenant) ?? 1)));
+    return {
+      tenant: { taken: takenByTenant.get(tenant) ?? 0, share },
+      user: { taken: takenByUser.get(client) ?? 0, share: shareOfUser },
+    };
+  };
 }
 
-function placesOf(client: string, running: readonly BatchRequest[]): number {
-  return running.filter((request) => request.client === client).length;
+function countBy<T>(all: readonly T[], keyOf: (one: T) => string): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const one of all) counts.set(keyOf(one), (counts.get(keyOf(one)) ?? 0) + 1);
+  return counts;
 }
 
-/** Those who have less than their share of places, then those who had least work, then by arrival. */
-function inFairOrder(requests: readonly BatchRequest[], view: BatchView): BatchRequest[] {
-  const share = placesOfEach(view);
-  const rank = new Map<string, { isFull: number; served: number }>();
-  for (const { client } of requests) {
-    if (rank.has(client)) continue;
-    const isFull = placesOf(client, view.running) < share ? 0 : 1;
-    rank.set(client, { isFull, served: view.served(client) });
+/** How overdue a request is, at the level of its tenant and of its user; 0: it is not. */
+type Overdue = (request: BatchRequest) => { readonly tenant: number; readonly user: number };
+
+/** In the queue: those whose requests were passed too often. */
+function passedBy(view: BatchView): Overdue {
+  const beyond = (passed: number) => passed < PASSED_MAX ? 0 : passed;
+  return ({ client }) => {
+    const { tenant, user } = view.standing(client);
+    return { tenant: beyond(tenant.passed), user: beyond(user.passed) };
+  };
+}
+
+/**
+ * By tenant, then by client, then by arrival. Of two tenants, and of two clients of one: the more
+ * overdue, then the one that has less than its share of places, then the one that had less work,
+ * then the one whose request came first.
+ */
+function inFairOrder(
+  requests: readonly BatchRequest[],
+  { view, overdue }: { view: BatchView; overdue: Overdue },
+): BatchRequest[] {
+  if (requests.length < 2) return [...requests];
+  const places = placesIn(view);
+  const ranks = { tenant: new Map<string, number[]>(), user: new Map<string, number[]>() };
+  for (const request of [...requests].sort((a, b) => a.arrival - b.arrival)) {
+    const { client, arrival } = request;
+    for (const level of ["tenant", "user"] as const) {
+      const name = level === "tenant" ? tenantOf(client) : client;
+      if (ranks[level].has(name)) continue;
+      const { taken, share } = places(client)[level];
+      const { served } = view.standing(client)[level];
+      const isFull = taken < share ? 0 : 1;
+      ranks[level].set(name, [-overdue(request)[level], isFull, served, arrival]);
+    }
   }
-  return [...requests].sort((a, b) => {
-    const [one, other] = [rank.get(a.client), rank.get(b.client)];
-    if (!one || !other || a.client === b.client) return a.arrival - b.arrival;
-    return one.isFull - other.isFull || one.served - other.served || a.arrival - b.arrival;
-  });
+  const tenantRank = ({ client }: BatchRequest) => ranks.tenant.get(tenantOf(client)) ?? [];
+  const userRank = ({ client }: BatchRequest) => ranks.user.get(client) ?? [];
+  return [...requests].sort((a, b) =>
+    compare(tenantRank(a), tenantRank(b)) || compare(userRank(a), userRank(b)) ||
+    a.arrival - b.arrival
+  );
+}
+
+/** By the first number in which they differ. */
+function compare(a: readonly number[], b: readonly number[]): number {
+  const at = a.findIndex((value, i) => value !== b[i]);
+  return at < 0 ? 0 : (a[at] ?? 0) - (b[at] ?? 0);
 }
 
 /** The rows of the next step, or what must happen before it. */
@@ -156,7 +238,8 @@ function prefillRows(
   const begun = new Set<string>();
   let left = isBesideDecode ? view.chunkTokensBesideDecode : view.chunkTokens;
   let bytes = decodeBytes;
-  for (const request of inFairOrder(view.running.filter((one) => !isDecoding(one)), view)) {
+  const reading = view.running.filter((one) => !isDecoding(one));
+  for (const request of inFairOrder(reading, { view, overdue: agedAmong(reading) })) {
     if (left <= 0) break;
     // What the one before it computes now, it will find in the prefix cache.
     if (!request.isStarted && begun.has(request.prefixKey)) continue;
@@ -169,6 +252,15 @@ function prefillRows(
     left -= tokens;
   }
   return rows;
+}
+
+/** Among prompts that are read: those that came long before others, who could pass them for ever. */
+function agedAmong(requests: readonly BatchRequest[]): Overdue {
+  const newest = Math.max(...requests.map(({ arrival }) => arrival));
+  return ({ arrival }) => {
+    const age = newest - arrival < PASSED_MAX ? 0 : newest - arrival;
+    return { tenant: age, user: age };
+  };
 }
 
 /** As many of `tokens` as there is memory for beside `bytes`, to within a factor of two. */

@@ -37,6 +37,11 @@ export class KvMemory implements Disposable {
     return Math.max(0, Math.min(kvBudgetBytes, decoder.cacheBytes + spareBytes()));
   }
 
+  /** Whether anything is kept for requests to come. */
+  get keepsPrefixes(): boolean {
+    return this.#options.prefixCacheBytes !== 0;
+  }
+
   /** Bytes that are kept for requests to come, and that no request has now. */
   get prefixBytes(): number {
     return this.#prefixes.ownBytes;
@@ -83,7 +88,7 @@ export class KvMemory implements Disposable {
   /** Keeps what a sequence has computed of these tokens for requests to come, if there is room. */
   keep(ids: readonly number[], cache: SequenceCache): void {
     const { decoder, prefixCacheBytes = Infinity } = this.#options;
-    if (prefixCacheBytes === 0) return;
+    if (!this.keepsPrefixes) return;
     if (decoder.copiesBlocks) {
       this.makeRoom(this.bytesOf(ids.length));
       if (!this.#isFree(this.bytesOf(ids.length))) return;

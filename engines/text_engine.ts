@@ -2,7 +2,7 @@ import { type BatchRows, type BatchView, nextMove } from "../core/batch.ts";
 import type { Chunk } from "../core/chunk.ts";
 import type { EngineCounts } from "../core/engine_stats.ts";
 import { AppError, assert, toAppError } from "../core/errors.ts";
-import { FairShare } from "../core/fair_share.ts";
+import { FairShare, tenantOf } from "../core/fair_share.ts";
 import type { TaskId } from "../core/ids.ts";
 import { resolveSampling, type SamplingParams } from "../core/sampling.ts";
 import { memoryCounters, resetPeakMemory } from "../ffi/mod.ts";
@@ -53,8 +53,11 @@ export interface TextEngineParts {
 /** Generations that may wait for their turn. */
 export const QUEUED_MAX = 256;
 
-/** Of them, those of one client, so that there is always a place for others. */
-export const QUEUED_PER_CLIENT_MAX = 192;
+/** Of them, those of one tenant, so that there is always a place for others. */
+export const QUEUED_PER_TENANT_MAX = 192;
+
+/** Of those, the ones of a user whom the tenant names, so that its others have a place. */
+export const QUEUED_PER_USER_MAX = 144;
 
 /** How long a request that is alone waits for memory before it fails. */
 export const STARVE_MS_MAX = 5_000;
@@ -132,7 +135,9 @@ export class TextEngine implements Engine {
     };
     const submittedAt = this.#parts.now();
     const generation = new Generation(request, { tokenizer, submittedAt });
-    const prefixKey = promptIds.slice(0, decoder.blockPositions).join();
+    const prefixKey = this.#memory.keepsPrefixes
+      ? promptIds.slice(0, decoder.blockPositions).join()
+      : undefined;
     const arrival = this.#arrivals++;
     if (!this.hasWork()) resetPeakMemory();
     const trace = tracing && new TaskTrace(tracing, submittedAt);
@@ -147,8 +152,15 @@ export class TextEngine implements Engine {
   #requirePlace(client: string): void {
     const waiting = this.#waiting.length;
     if (waiting >= QUEUED_MAX) throw queueFull(waiting, QUEUED_MAX);
-    const own = this.#waiting.filter((run) => run.client === client).length;
-    if (own >= QUEUED_PER_CLIENT_MAX) throw clientQueueFull(own, QUEUED_PER_CLIENT_MAX);
+    const tenant = tenantOf(client);
+    const own = this.#waiting.filter((run) => tenantOf(run.client) === tenant);
+    const ofUser = own.filter((run) => run.client === client).length;
+    if (own.length >= QUEUED_PER_TENANT_MAX) {
+      throw clientQueueFull(own.length, QUEUED_PER_TENANT_MAX);
+    }
+    if (client !== tenant && ofUser >= QUEUED_PER_USER_MAX) {
+      throw clientQueueFull(ofUser, QUEUED_PER_USER_MAX);
+    }
   }
 
   get #template(): ChatTemplate {
@@ -186,7 +198,7 @@ export class TextEngine implements Engine {
       // A block that is kept for others is copied before it is written: without them it need not be.
       if (move.type === "fail" && this.#memory.clear()) continue;
       if (move.type === "fail") return this.#starve(run);
-      if (move.type === "admit") transfer(run, this.#waiting, this.#running);
+      if (move.type === "admit") this.#admit(run);
       if (move.type === "start") {
         try {
           this.#start(run);
@@ -210,12 +222,13 @@ export class TextEngine implements Engine {
     return {
       running: this.#running,
       waiting: this.#waiting,
-      served: (client) => this.#fairShare.served(client),
+      standing: (client) => this.#fairShare.standing(client),
       fits: (bytes) => this.#memory.fits(bytes),
       bytesFor: ({ taskId }, tokens) => {
         const { cache } = this.#find(taskId).generation;
         return cache?.bytesFor(tokens, prefillChunkTokens) ?? this.#memory.bytesOf(tokens);
       },
+      bytesHeld: ({ taskId }) => this.#find(taskId).generation.cache?.bytes ?? 0,
       runningMax,
       chunkTokens: this.#pace.next(prefillChunkTokens),
       chunkTokensBesideDecode: this.#pace.nextBesideDecode(prefillChunkTokens),
@@ -226,6 +239,11 @@ export class TextEngine implements Engine {
     const run = this.#runs.get(taskId);
     assert(run, `the scheduler names requests that it was shown, not ${taskId}`);
     return run;
+  }
+
+  #admit(run: Run): void {
+    transfer(run, this.#waiting, this.#running);
+    this.#fairShare.admitted(run.client, this.#waiting.map(({ client }) => client));
   }
 
   #start({ generation, usesPrefixes }: Run): void {
@@ -239,6 +257,7 @@ export class TextEngine implements Engine {
     this.#keep(run);
     run.generation.suspend();
     transfer(run, this.#running, this.#waiting);
+    run.waitingSince = this.#parts.now();
     this.#counters.preempted();
   }
 
@@ -379,7 +398,7 @@ export class TextEngine implements Engine {
     return this.#counters.counts({
       at: this.#parts.now(),
       running: this.#running.length,
-      waitingSince: this.#waiting.map(({ submittedAt }) => submittedAt),
+      waitingSince: this.#waiting.map(({ waitingSince }) => waitingSince),
       memory: { weightBytes, kvBytes, prefixCacheBytes, kvBudgetBytes },
     });
   }

@@ -14,6 +14,16 @@ const WAIT_BUCKETS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 
 /** Upper bounds in seconds: from a small model alone to a step held up by a long prompt. */
 const TOKEN_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.25, 0.5, 1, 2.5];
 
+/** A generation that is measured. */
+interface Followed {
+  readonly model: string;
+  readonly startedAt: number;
+  /** Its reader has come. */
+  readonly begin: () => void;
+  /** Counts it, once. */
+  readonly end: (outcome: string) => void;
+}
+
 /** Measures generations where their clients are: at the API, between request and reply. */
 export class GenerationMetrics {
   readonly #now: () => number;
@@ -79,23 +89,40 @@ export class GenerationMetrics {
     });
   }
 
-  /** The generation that `ask` asks for, measured while it is read. */
-  async follow(modelId: ModelId, ask: () => Promise<Generation>): Promise<Generation> {
+  /**
+   * The generation that `ask` asks for, measured while it is read. One that nobody has begun to read
+   * when `signal` aborts has ended then.
+   */
+  async follow(
+    { modelId, signal }: { readonly modelId: ModelId; readonly signal: AbortSignal },
+    ask: () => Promise<Generation>,
+  ): Promise<Generation> {
     const startedAt = this.#now();
     const model = this.#label(modelId);
+    let isEnded = false;
+    const end = (outcome: string) => {
+      if (!isEnded) this.#ended.inc({ model, outcome });
+      isEnded = true;
+    };
     try {
       const generation = await ask();
-      return { ...generation, chunks: this.#measure(generation.chunks, { model, startedAt }) };
+      const leave = () => end("cancelled");
+      if (signal.aborted) leave();
+      signal.addEventListener("abort", leave, { once: true });
+      const begin = () => signal.removeEventListener("abort", leave);
+      const followed = { model, startedAt, begin, end };
+      return { ...generation, chunks: this.#measure(generation.chunks, followed) };
     } catch (error) {
-      this.#end(model, error instanceof AppError ? error.code : "internal");
+      end(error instanceof AppError ? error.code : "internal");
       throw error;
     }
   }
 
   async *#measure(
     chunks: AsyncIterable<Chunk>,
-    { model, startedAt }: { readonly model: string; readonly startedAt: number },
+    { model, startedAt, begin, end }: Followed,
   ): AsyncGenerator<Chunk> {
+    begin();
     let lastAt: number | undefined;
     let outcome = "cancelled";
     try {
@@ -116,7 +143,7 @@ export class GenerationMetrics {
         yield chunk;
       }
     } finally {
-      this.#end(model, outcome);
+      end(outcome);
     }
   }
 
@@ -126,10 +153,6 @@ export class GenerationMetrics {
       this.#queueWait.observe({ model }, queueMilliseconds / 1000);
     }
     if (prefixCacheHit !== undefined) this.#lookups.inc({ model, result: prefixCacheHit });
-  }
-
-  #end(model: string, outcome: string): void {
-    this.#ended.inc({ model, outcome });
   }
 
   /** Nobody's models make the labels grow without end. */

@@ -43,6 +43,11 @@ export class Generation implements Disposable {
   #cachedTokens: number | undefined;
   #queueMs = 0;
   #prefillMs = 0;
+  /** Tokens computed in that time; after a preemption, some of them again. */
+  #prefillTokens = 0;
+  /** Positions of the cache after the last step, and the most of the prompt that ever were. */
+  #offset = 0;
+  #processedTokens = 0;
   #first: { at: number; kernelTimes: KernelTimes | undefined } | undefined;
 
   constructor(
@@ -95,6 +100,7 @@ export class Generation implements Disposable {
    */
   start(cache: SequenceCache, at: number): boolean {
     this.#cache = cache;
+    this.#offset = cache.offset;
     if (this.#cachedTokens !== undefined) return false;
     this.#cachedTokens = cache.offset;
     this.#queueMs = at - this.#submittedAt;
@@ -121,14 +127,21 @@ export class Generation implements Disposable {
   /** What a step means for the client; the last chunk is a `Finish`. */
   ran(step: StepResult): Chunk[] {
     const isPrefill = this.#first === undefined;
-    if (isPrefill) this.#prefillMs += step.ms;
+    const offset = this.#cache?.offset ?? 0;
+    if (isPrefill) {
+      this.#prefillMs += step.ms;
+      this.#prefillTokens += offset - this.#offset;
+    }
+    this.#offset = offset;
     const chunks: Chunk[] = isPrefill ? [this.#progress()] : [];
     return step.drawn ? [...chunks, ...this.#take(step.drawn, step)] : chunks;
   }
 
   #progress(): Chunk {
     const totalTokens = this.#request.promptIds.length;
-    const processedTokens = Math.min(totalTokens, this.#cache?.offset ?? 0);
+    // What is read again after a preemption is no news.
+    const processedTokens = Math.max(this.#processedTokens, Math.min(totalTokens, this.#offset));
+    this.#processedTokens = processedTokens;
     return { type: "PrefillProgress", processedTokens, totalTokens };
   }
 
@@ -149,7 +162,7 @@ export class Generation implements Disposable {
     const milliseconds = endedAt - (this.#first?.at ?? endedAt);
     const kernelMilliseconds = differences(this.#first?.kernelTimes, kernelTimes);
     return {
-      promptTokensPerSecond: perSecond(promptTokens, this.#prefillMs),
+      promptTokensPerSecond: perSecond(this.#prefillTokens, this.#prefillMs),
       generationTokensPerSecond: perSecond(steps, milliseconds),
       peakMemoryBytes: memoryCounters().peakBytes,
       queueMilliseconds: this.#queueMs,

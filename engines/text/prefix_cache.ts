@@ -12,21 +12,33 @@ interface Node {
   readonly parent: Node | undefined;
   keys: readonly number[];
   block: KvBlock;
-  /** By the first key. Only full blocks have children. */
-  readonly children: Map<number, Node[]>;
+  /** Only full blocks have children. */
+  readonly children: Siblings;
+  /** Its own bytes while nobody else holds it, as far as was looked. */
+  ownBytes: number;
 }
 
 /**
+ * Blocks that follow the same keys, in the order of their own. None is the beginning of another, so
+ * that the one which has most in common with a sequence stands next to where that would.
+ */
+type Siblings = Node[];
+
+/**
  * Keys and values of earlier requests, for later ones that begin alike. A tree of blocks, so that
- * what they share is there once, and looking up costs the length of the match. Source of the tree:
+ * what they share is there once, and looking up costs the length of the match, and little for what is beside it. Source of the tree:
  * arXiv:2312.07104; of the blocks: arXiv:2309.06180. A position's key is its token's id, or, within
  * an image, a number that no other image has.
  */
 export class PrefixCache {
   readonly #blockPositions: number;
-  readonly #roots = new Map<number, Node[]>();
+  readonly #roots: Siblings = [];
   /** Least recently used first; parents come after their children, so that leaves go first. */
   readonly #recent = new Set<Node>();
+  /** Nodes that others may hold: when they were inserted, or found, they got others' shares. */
+  readonly #lent = new Set<Node>();
+  /** Bytes of all other nodes. */
+  #ownBytes = 0;
 
   constructor(blockPositions: number) {
     this.#blockPositions = blockPositions;
@@ -39,9 +51,13 @@ export class PrefixCache {
 
   /** Bytes that would be freed if all of it went. */
   get ownBytes(): number {
-    let sum = 0;
-    for (const { block } of this.#recent) sum += block.ownBytes;
-    return sum;
+    for (const node of this.#lent) {
+      node.ownBytes = node.block.ownBytes;
+      if (node.ownBytes === 0) continue;
+      this.#ownBytes += node.ownBytes;
+      this.#lent.delete(node);
+    }
+    return this.#ownBytes;
   }
 
   /** The longest beginning of `keys` that is there and can be gone on from, `positionsMax` at most. */
@@ -58,6 +74,7 @@ export class PrefixCache {
       siblings = found.node.children;
     }
     while (path.length > 0 && !resumes(path.at(-1))) path.pop();
+    for (const { node } of path) this.#lend(node);
     this.#touch(path.at(-1)?.node);
     return {
       blocks: path.map(({ node }) => node.block),
@@ -75,7 +92,7 @@ export class PrefixCache {
     for (let index = 0; index * size < keys.length; index++) {
       const from = index * size;
       const to = Math.min(keys.length, from + size);
-      const siblings: Map<number, Node[]> = parent?.children ?? this.#roots;
+      const siblings: Siblings = parent?.children ?? this.#roots;
       const found = closest(siblings, keys, from, to);
       if (found?.positions === to - from) {
         parent = found.node;
@@ -86,12 +103,15 @@ export class PrefixCache {
       const own = keys.slice(from, to);
       // A block that goes on where another stopped takes its place.
       if (found && found.positions === found.node.keys.length) {
+        this.#lend(found.node);
         found.node.block[Symbol.dispose]();
         Object.assign(found.node, { keys: own, block });
         parent = found.node;
         continue;
       }
-      parent = addTo(siblings, { parent, keys: own, block, children: new Map() });
+      parent = { parent, keys: own, block, children: [], ownBytes: 0 };
+      siblings.splice(placeOf(siblings, own), 0, parent);
+      this.#lend(parent);
     }
     this.#touch(parent);
   }
@@ -101,11 +121,10 @@ export class PrefixCache {
     const [oldest] = this.#recent;
     if (!oldest) return false;
     const siblings = oldest.parent?.children ?? this.#roots;
-    const [first = 0] = oldest.keys;
-    const others = siblings.get(first)?.filter((node) => node !== oldest) ?? [];
-    if (others.length > 0) siblings.set(first, others);
-    else siblings.delete(first);
+    siblings.splice(placeOf(siblings, oldest.keys), 1);
     this.#recent.delete(oldest);
+    this.#lend(oldest);
+    this.#lent.delete(oldest);
     oldest.block[Symbol.dispose]();
     return true;
   }
@@ -113,6 +132,13 @@ export class PrefixCache {
   /** Lets everything go. */
   clear(): void {
     while (this.evict());
+  }
+
+  /** Others may hold it from now on. */
+  #lend(node: Node): void {
+    this.#ownBytes -= node.ownBytes;
+    node.ownBytes = 0;
+    this.#lent.add(node);
   }
 
   /** A node and its parents have been used, the root last. */
@@ -124,23 +150,38 @@ export class PrefixCache {
   }
 }
 
-function addTo(siblings: Map<number, Node[]>, node: Node): Node {
-  const [first = 0] = node.keys;
-  siblings.set(first, [...siblings.get(first) ?? [], node]);
-  return node;
+/** The index of the first sibling whose keys do not come before those in [from, to). */
+function placeOf(
+  siblings: Siblings,
+  keys: readonly number[],
+  from = 0,
+  to = keys.length,
+): number {
+  let [low, high] = [0, siblings.length];
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2);
+    const own = siblings[middle]?.keys ?? [];
+    const common = commonPrefixLength(own, keys, from, to);
+    // At the end of either, -Infinity comes before all keys.
+    const wanted = from + common < to ? keys[from + common] ?? -Infinity : -Infinity;
+    if ((own[common] ?? -Infinity) < wanted) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
-/** The node that shares most with the keys in [from, to). */
+/** The node that shares most with the keys in [from, to); undefined: none shares any. */
 function closest(
-  siblings: ReadonlyMap<number, readonly Node[]>,
+  siblings: Siblings,
   keys: readonly number[],
   from: number,
   to: number,
 ): { node: Node; positions: number } | undefined {
+  const place = placeOf(siblings, keys, from, to);
   let best: { node: Node; positions: number } | undefined;
-  for (const node of siblings.get(keys[from] ?? -1) ?? []) {
+  for (const node of siblings.slice(Math.max(0, place - 1), place + 1)) {
     const positions = commonPrefixLength(node.keys, keys, from, to);
-    if (!best || positions > best.positions) best = { node, positions };
+    if (positions > (best?.positions ?? 0)) best = { node, positions };
   }
   return best;
 }

@@ -11,7 +11,8 @@ export class Run implements BatchRequest {
   readonly arrival: number;
   readonly prefixKey: string;
   readonly generation: Generation;
-  readonly submittedAt: number;
+  /** When it came, or was put back into the queue. */
+  waitingSince: number;
   /** Is told of its steps, where tracing is on. */
   readonly trace: TaskTrace | undefined;
   usesPrefixes: boolean;
@@ -28,7 +29,8 @@ export class Run implements BatchRequest {
     task: GenerationTask,
     made: {
       arrival: number;
-      prefixKey: string;
+      /** Undefined: nothing is kept of prompts. */
+      prefixKey: string | undefined;
       generation: Generation;
       submittedAt: number;
       trace?: TaskTrace | undefined;
@@ -39,9 +41,9 @@ export class Run implements BatchRequest {
     this.usesPrefixes = task.payload.usePrefixCache ?? true;
     this.arrival = made.arrival;
     // Those who do not share have nothing to wait for.
-    this.prefixKey = this.usesPrefixes ? made.prefixKey : String(task.taskId);
+    this.prefixKey = (this.usesPrefixes ? made.prefixKey : undefined) ?? task.taskId;
     this.generation = made.generation;
-    this.submittedAt = made.submittedAt;
+    this.waitingSince = made.submittedAt;
     this.trace = made.trace;
     this.counted = made.generation.ids.length;
   }

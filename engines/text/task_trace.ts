@@ -35,7 +35,8 @@ export class TaskTrace {
 
   /** A step in which `tokens` of the prompt were computed. */
   prefilled(tokens: number, stretch: Stretch): void {
-    this.#prefill = joined(this.#prefill, stretch);
+    // What is read again after a preemption belongs to the decode that it interrupts.
+    if (!this.#decode) this.#prefill = joined(this.#prefill, stretch);
     this.#add(`chunk of ${tokens} tokens`, "prefill/chunk", stretch);
   }
 

@@ -219,7 +219,7 @@ Deno.test("A generation knows who asks: the address, and a user that cannot be r
   for (const user of users) await (await post(PATH, chatOf(user))).body?.cancel();
   const [plain, ada, again, bob] = gateway.asked.map(({ payload }) => payload.client);
   equal(plain, "127.0.0.1");
-  match(ada ?? "", /^127\.0\.0\.1 user [0-9a-f]{16}$/);
+  match(ada ?? "", /^127\.0\.0\.1\/[0-9a-f]{16}$/);
   equal(again, ada);
   equal(bob === ada, false);
 });

@@ -128,7 +128,10 @@ Deno.test("Generations are counted by how they end: refused, failed or left", as
   const error = { code: "runner_failed" as const, message: "gone" };
   gateway.answer = () => [token("a"), { type: "Error", error }];
   await (await post(chatOf({ stream: true }))).text();
-  const left = await metrics.generations.follow(TINY, () => gateway.generate(TINY, HI, never));
+  const left = await metrics.generations.follow(
+    { modelId: TINY, signal: never },
+    () => gateway.generate(TINY, HI, never),
+  );
   for await (const _ of left.chunks) break;
   const counts = await scrape();
   for (const outcome of ["queue_full", "runner_failed", "cancelled"]) {
@@ -136,12 +139,37 @@ Deno.test("Generations are counted by how they end: refused, failed or left", as
   }
 });
 
+Deno.test("Generations that nobody reads are counted: one of several was refused, or who asked left", async () => {
+  const { gateway, scrape, post, metrics } = measured();
+  gateway.placeModel();
+  let asked = 0;
+  gateway.accept = () => {
+    if (++asked === 3) throw new AppError("queue_full", "Cannot take the request: full");
+  };
+  equal((await post(chatOf({ n: 4 }))).status, 429);
+  const count = async (outcome: string) =>
+    (await scrape()).get(`exo_generations_total{model="${TINY}",outcome="${outcome}"}`);
+  deepEqual([await count("queue_full"), await count("cancelled")], [1, 3]);
+  const client = new AbortController();
+  const { signal } = client;
+  const follow = () =>
+    metrics.generations.follow({ modelId: TINY, signal }, () => gateway.generate(TINY, HI, never));
+  const [read, unread] = [await follow(), await follow()];
+  const reader = read.chunks[Symbol.asyncIterator]();
+  await reader.next();
+  client.abort();
+  equal(await count("cancelled"), 4, "the one that is read has not ended");
+  while (!(await reader.next()).done);
+  await Array.fromAsync(unread.chunks);
+  deepEqual([await count("stop"), await count("cancelled")], [1, 4], "each is counted once");
+});
+
 Deno.test("Models have a label each, up to a limit", async () => {
   const { gateway, scrape, metrics } = measured();
   for (let n = 0; n < MODEL_LABELS_MAX + 2; n++) {
     const modelId = ModelId.parse(`local/m${n}`);
     const { chunks } = await metrics.generations.follow(
-      modelId,
+      { modelId, signal: never },
       () => gateway.generate(modelId, HI, never),
     );
     await Array.fromAsync(chunks);

@@ -1,6 +1,13 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import fc from "fast-check";
-import { type BatchMove, type BatchRequest, type BatchView, nextMove } from "../../core/batch.ts";
+import {
+  type BatchMove,
+  type BatchRequest,
+  type BatchView,
+  nextMove,
+  PASSED_MAX,
+} from "../../core/batch.ts";
+import { FairShare, tenantOf } from "../../core/fair_share.ts";
 import { TaskId } from "../../core/ids.ts";
 
 /** A request that decodes, unless `changes` say otherwise. */
@@ -26,17 +33,22 @@ const begun = (id: string, tokens: number, changes: Partial<BatchRequest> = {}) 
 
 /** One byte for each token, and `free` of them. */
 function view(
-  { free = Infinity, served = {}, ...changes }: Partial<Omit<BatchView, "served">> & {
+  { free = Infinity, served = {}, passed = {}, ...changes }: Partial<BatchView> & {
     free?: number;
     served?: Record<string, number>;
+    passed?: Record<string, number>;
   },
 ): BatchView {
   return {
     running: [],
     waiting: [],
-    served: (client) => served[client] ?? 0,
+    standing: (client) => {
+      const turn = (name: string) => ({ served: served[name] ?? 0, passed: passed[name] ?? 0 });
+      return { tenant: turn(tenantOf(client)), user: turn(client) };
+    },
     fits: (bytes) => bytes <= free,
     bytesFor: (_, tokens) => tokens,
+    bytesHeld: () => 0,
     runningMax: 4,
     chunkTokens: 100,
     chunkTokensBesideDecode: 40,
@@ -143,6 +155,145 @@ Deno.test("nextMove() gives a client its share of the places", () => {
     next({ running: [...even, ...rare], waiting: back.slice(0, 1) }),
     "run r1:1 r2:1 a6:1 a7:1",
   );
+});
+
+Deno.test("nextMove() drives nobody out for a prompt that has no room then either", () => {
+  const running = ["r1", "r2", "r3", "r4"].map((id) => request(id, { client: "busy" }));
+  const waiting = [prompt("a5", 1000, { client: "rare" })];
+  // 3 × 65 for those who stay, 1064 for the one who comes; the one who goes gives 50 back.
+  const bytesHeld = () => 50;
+  equal(next({ running, waiting, bytesHeld, free: 300 }), "run r1:1 r2:1 r3:1 r4:1");
+  equal(next({ running, waiting, bytesHeld, free: 1208 }), "run r1:1 r2:1 r3:1 r4:1");
+  equal(next({ running, waiting, bytesHeld, free: 1209 }), "preempt r4");
+});
+
+Deno.test("nextMove() takes the place of one whose memory is enough", () => {
+  const running = ["r1", "r2", "r3", "r4"].map((id) => request(id, { client: "busy" }));
+  const waiting = [prompt("a5", 1000, { client: "rare" })];
+  const bytesHeld = ({ taskId }: BatchRequest) => taskId === "r2" ? 1000 : 50;
+  equal(next({ running, waiting, bytesHeld, free: 300 }), "preempt r2");
+});
+
+Deno.test("nextMove() gives a tenant no more for naming many users", () => {
+  const running = ["r1", "r2", "r3", "r4"].map((id) => request(id, { client: `many/${id}` }));
+  const waiting = [prompt("a5", 9, { client: "many/a5" }), prompt("a6", 9, { client: "rare" })];
+  equal(next({ running, waiting }), "preempt r4");
+  equal(next({ running: running.slice(0, 3), waiting, served: { rare: 10 } }), "admit a6");
+  // At their shares, the tenant that had less goes first, however little its user had.
+  const served = { many: 50, rare: 40, "many/a5": 0 };
+  const even = [
+    ...running.slice(0, 2),
+    request("b7", { client: "rare" }),
+    request("b8", { client: "rare" }),
+  ];
+  equal(next({ running: even, waiting, served, runningMax: 5 }), "admit a6");
+});
+
+Deno.test("nextMove() shares a tenant's places among its users", () => {
+  const running = ["r1", "r2", "r3", "r4"].map((id) => request(id, { client: "home/ada" }));
+  const waiting = [
+    prompt("a5", 9, { client: "home/ada" }),
+    prompt("a6", 9, { client: "home/bob" }),
+  ];
+  equal(next({ running, waiting }), "preempt r4");
+  equal(next({ running: running.slice(0, 3), waiting }), "admit a6");
+  const served = { "home/ada": 5, "home/bob": 9 };
+  equal(next({ waiting, served }), "admit a5");
+});
+
+Deno.test("nextMove() puts whom others passed too often first, the most often passed before all", () => {
+  const waiting = ["a1", "b2", "c3"].map((id) => prompt(id, 9, { client: id }));
+  const served = { a1: 10, b2: 20, c3: 0 };
+  const passed = (a1: number, b2: number) => ({ waiting, served, passed: { a1, b2 } });
+  equal(next(passed(PASSED_MAX - 1, PASSED_MAX - 1)), "admit c3");
+  equal(next(passed(PASSED_MAX, 0)), "admit a1");
+  equal(next(passed(PASSED_MAX, PASSED_MAX + 1)), "admit b2");
+});
+
+Deno.test("nextMove() reads a prompt first that came long before the others", () => {
+  const running = (arrival: number) => [
+    begun("p1", 80, { client: "busy", arrival: 1 }),
+    begun("p2", 80, { client: "rare", arrival }),
+  ];
+  const served = { busy: 100, rare: 0 };
+  equal(next({ running: running(PASSED_MAX), served }), "run p2:80 p1:20");
+  equal(next({ running: running(PASSED_MAX + 1), served }), "run p1:80 p2:20");
+});
+
+/** Most that wait at once. */
+const QUEUED = 256;
+
+/** Who is admitted, one after the other, while `arrivals(i)` of clients come before each. */
+function admissions(count: number, arrivals: (index: number) => readonly string[]) {
+  const share = new FairShare();
+  const admitted: { client: string; waited: number }[] = [];
+  let waiting: BatchRequest[] = [];
+  for (let i = 0, arrival = 0; i < count; i++) {
+    for (const client of arrivals(i)) {
+      if (waiting.length >= QUEUED) break;
+      waiting.push(prompt(`t${arrival}`, i, { client, arrival: arrival++ }));
+      share.arrive(client);
+    }
+    const move = nextMove(view({ waiting, standing: (client) => share.standing(client) }));
+    if (move.type !== "admit") continue;
+    const run = waiting.find(({ taskId }) => taskId === move.taskId);
+    ok(run);
+    waiting = without(waiting, run);
+    admitted.push({ client: run.client, waited: i - run.pendingTokens });
+    share.admitted(run.client, waiting.map(({ client }) => client));
+    share.charge(run.client, { read: 10, generated: 0 });
+    share.leave(run.client);
+  }
+  return admitted;
+}
+
+Deno.test("nextMove() lets no request starve behind ever-new clients and ever-new users", () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 3 }),
+      fc.constantFrom("new", "home/new"),
+      fc.constantFrom("old", "home/old"),
+      (perAdmission, newcomer, old) => {
+        const arrivals = (i: number) => [
+          // It had work while another was there, and asks again before its first is over.
+          ...(i === 0 ? [old, "other"] : i === 1 ? [old, old] : []),
+          ...Array.from({ length: perAdmission }, (_, n) => `${newcomer}${i}.${n}`),
+        ];
+        // Those who wait as long may go first, each once; then come the client's own, one by one.
+        const longest = 3 * (PASSED_MAX + QUEUED);
+        const admitted = admissions(longest + 2, arrivals);
+        const waits = admitted.filter(({ client }) => client === old).map(({ waited }) => waited);
+        equal(waits.length, 3, `all three, after ${waits}`);
+      },
+    ),
+    { numRuns: 8 },
+  );
+});
+
+Deno.test("nextMove() gives as much to who asks one by one as to who has many waiting", () => {
+  const share = new FairShare();
+  const had = new Map<string, number>();
+  let [waiting, arrival]: [BatchRequest[], number] = [[], 0];
+  const ask = (client: string, tokens: number) => {
+    waiting.push(prompt(`t${arrival}`, tokens, { client, arrival: arrival++ }));
+    share.arrive(client);
+  };
+  for (let i = 0; i < 50; i++) ask("many", 10);
+  ask("one by one", 500);
+  for (let i = 0; i < 1020; i++) {
+    const move = nextMove(view({ waiting, standing: (client) => share.standing(client) }));
+    const run = waiting.find((one) => move.type === "admit" && one.taskId === move.taskId);
+    ok(run);
+    const { client, pendingTokens } = run;
+    waiting = without(waiting, run);
+    share.admitted(client, waiting.map((one) => one.client));
+    share.charge(client, { read: pendingTokens, generated: 0 });
+    had.set(client, (had.get(client) ?? 0) + pendingTokens);
+    share.leave(client);
+    ask(client, pendingTokens);
+  }
+  const difference = (had.get("many") ?? 0) - (had.get("one by one") ?? 0);
+  ok(Math.abs(difference) <= 1000, `differ by ${difference} tokens`);
 });
 
 Deno.test("nextMove() gives single places away without driving anyone out", () => {

@@ -8,7 +8,8 @@ import { openCheckpoint } from "../../engines/mlx/checkpoint.ts";
 import { buildModel } from "../../engines/models/mod.ts";
 import {
   QUEUED_MAX,
-  QUEUED_PER_CLIENT_MAX,
+  QUEUED_PER_TENANT_MAX,
+  QUEUED_PER_USER_MAX,
   STARVE_MS_MAX,
   TextEngine,
   type TextEngineParts,
@@ -239,12 +240,12 @@ Deno.test("TextEngine refuses a request for which the queue has no place, then t
   using engine = tinyEngine();
   const ask = (id: string, client?: string) =>
     engine.submit(task(id, "hello", { maxTokens: 1, ...(client === undefined ? {} : { client }) }));
-  for (let i = 0; i < QUEUED_PER_CLIENT_MAX; i++) ask(`a${i}`);
+  for (let i = 0; i < QUEUED_PER_TENANT_MAX; i++) ask(`a${i}`);
   throws(() => ask("one-more"), {
     code: "queue_full",
     message: /the queue has 192 of this client, at most 192 possible/,
   });
-  for (let i = QUEUED_PER_CLIENT_MAX; i < QUEUED_MAX; i++) ask(`b${i}`, "other");
+  for (let i = QUEUED_PER_TENANT_MAX; i < QUEUED_MAX; i++) ask(`b${i}`, "other");
   throws(() => ask("one-more", "third"), {
     code: "queue_full",
     message: /the queue has 256, at most 256 possible/,
@@ -252,6 +253,17 @@ Deno.test("TextEngine refuses a request for which the queue has no place, then t
   equal((await drain(engine)).size, QUEUED_MAX);
   ask("c");
   equal((await drain(engine)).size, 1);
+});
+
+Deno.test("TextEngine counts the queue's places by tenant, then by user", () => {
+  using engine = tinyEngine();
+  let count = 0;
+  const ask = (client: string) => engine.submit(task(`${count++}`, "hello", { client }));
+  for (let i = 0; i < QUEUED_PER_USER_MAX; i++) ask("home/ada");
+  throws(() => ask("home/ada"), { code: "queue_full", message: /144 of this client/ });
+  for (let i = QUEUED_PER_USER_MAX; i < QUEUED_PER_TENANT_MAX; i++) ask(`home/${i}`);
+  throws(() => ask("home/new"), { code: "queue_full", message: /192 of this client/ });
+  ask("other");
 });
 
 Deno.test("TextEngine refuses messages that its template refuses, and lives on", () => {
@@ -460,6 +472,31 @@ Deno.test("TextEngine reads a prompt once that comes several times at once", asy
   const { promptTokens } = finishOf(outcomes[0] ?? fail()).usage;
   const rows = steps.flat().reduce((sum, count) => sum + count, 0);
   equal(rows, promptTokens + 3 + 4 * 29);
+});
+
+Deno.test("TextEngine reads prompts that begin alike at once where nothing is kept of them", async () => {
+  for (const [prefixCacheBytes, usePrefixCache] of [[0, true], [Infinity, false]] as const) {
+    const steps: number[][] = [];
+    using engine = tinyEngine({ prefixCacheBytes }, watching(steps));
+    const prompt = "the same words ".repeat(4);
+    for (const id of ["a", "b"]) engine.submit(task(id, prompt, { maxTokens: 2, usePrefixCache }));
+    await drain(engine);
+    ok(steps.some((rows) => rows.length === 2 && rows.every((tokens) => tokens > 1)));
+  }
+});
+
+Deno.test("TextEngine's longest wait leaves out the time for which the request ran", async () => {
+  using engine = tinyEngine({ runningMax: 2 });
+  for (const id of ["a", "b"]) {
+    engine.submit(task(id, "hello", { client: "busy", maxTokens: 90 }));
+  }
+  for (let i = 0; i < 40; i++) await step(engine);
+  engine.submit(task("c", "hello", { client: "rare", maxTokens: 90 }));
+  await step(engine);
+  const { preemptions, queued, longestWaitMilliseconds } = engine.stats();
+  deepEqual([preemptions, queued], [1, 1]);
+  // A step takes two milliseconds.
+  ok(longestWaitMilliseconds > 0 && longestWaitMilliseconds < 10, `${longestWaitMilliseconds}`);
 });
 
 Deno.test("TextEngine keeps within its budget, and gives the same answers", async () => {

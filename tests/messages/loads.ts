@@ -4,7 +4,7 @@ import { resolveSampling } from "../../core/sampling.ts";
 import type { StepOutput } from "../../engines/decoder.ts";
 import type { BoundModel, Engine } from "../../engines/engine.ts";
 import { Sampler } from "../../engines/sampler.ts";
-import { QUEUED_MAX, QUEUED_PER_CLIENT_MAX } from "../../engines/text_engine.ts";
+import { QUEUED_MAX, QUEUED_PER_TENANT_MAX } from "../../engines/text_engine.ts";
 import { TextBuilder } from "../../engines/text_builder.ts";
 import { fromArray, sampleRows } from "../../ffi/mod.ts";
 import { bind, goldenPath, task } from "../engines/golden.ts";
@@ -182,9 +182,9 @@ export async function refusedPrompts(): Promise<Told[]> {
       () => engine.submit(task("t", "hello", { logitBias: [[1_000_000, 1]] })),
     ),
   ];
-  for (let i = 0; i < QUEUED_PER_CLIENT_MAX; i++) engine.submit(task(`queued${i}`, "hello"));
+  for (let i = 0; i < QUEUED_PER_TENANT_MAX; i++) engine.submit(task(`queued${i}`, "hello"));
   told.push(asking(engine, "a client that fills the queue", "hello"));
-  for (let i = QUEUED_PER_CLIENT_MAX; i < QUEUED_MAX; i++) {
+  for (let i = QUEUED_PER_TENANT_MAX; i < QUEUED_MAX; i++) {
     engine.submit(task(`queued${i}`, "hello", { client: "other" }));
   }
   told.push(asking(engine, "a queue that is full", "hello"));

@@ -1,4 +1,4 @@
-import { equal, ok } from "node:assert/strict";
+import { deepEqual, equal, ok } from "node:assert/strict";
 import type { Chunk } from "../../../core/chunk.ts";
 import { AppError } from "../../../core/errors.ts";
 import { resolveSampling } from "../../../core/sampling.ts";
@@ -98,4 +98,36 @@ Deno.test("Generation says the text of the tokens that the reference generates",
     const bytes = greedy.slice(0, maxTokens).flatMap((id) => [...served.tokenizer.bytesOf(id)]);
     equal(text, new TextDecoder().decode(Uint8Array.from(bytes)));
   }
+});
+
+Deno.test("Generation's speed and progress count what is computed, whatever was cached or preempted", () => {
+  const { served: real, owned } = serve(goldenPath("models/tiny-gguf.gguf"));
+  using _owned = owned;
+  let ms = 0;
+  const served = { ...real, now: () => ms++ }; // A millisecond for each step.
+  const run = (generation: Generation, tokens: number) => {
+    const { results: [chunks] } = runBatch([{ generation, tokens }], served);
+    ok(chunks && !(chunks instanceof AppError));
+    return chunks;
+  };
+  const speed = (chunks: readonly Chunk[]) => {
+    const last = chunks.at(-1);
+    return last?.type === "Finish" && last.stats.promptTokensPerSecond;
+  };
+  const request = { ...REQUEST, maxTokens: 1 };
+  using generation = begin(served, request);
+  const first = run(generation, 3);
+  generation.suspend();
+  generation.start(served.decoder.makeCache(), ms);
+  const chunks = [...first, ...run(generation, 2), ...run(generation, 2)];
+  deepEqual(
+    chunks.flatMap((chunk) => chunk.type === "PrefillProgress" ? [chunk.processedTokens] : []),
+    [3, 3, 4],
+  );
+  equal(speed(chunks), 7 * 1000 / 3);
+  using block = generation.cache?.share(0);
+  ok(block);
+  using warm = new Generation(request, { tokenizer: served.tokenizer, submittedAt: ms });
+  warm.start(served.decoder.makeCache({ blocks: [block], positions: 3 }), ms);
+  equal(speed(run(warm, 1)), 1000);
 });

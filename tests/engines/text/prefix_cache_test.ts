@@ -142,6 +142,90 @@ Deno.test("PrefixCache stops where a sequence has let go of a block", () => {
   equal(found(cache, keys), 4);
 });
 
+Deno.test("PrefixCache tells what it alone holds, whoever holds what meanwhile", () => {
+  // Of each block, who else has a share: the sequence that computed it, and those that found it.
+  const others = new Map<KvBlock, number>();
+  const lend = (block: KvBlock, change: number) =>
+    others.set(block, (others.get(block) ?? 0) + change);
+  const prompt = fc.array(fc.nat(2), { minLength: 1, maxLength: 14 });
+  const action = fc.record({ type: fc.constantFrom("insert", "find", "end", "evict"), prompt });
+  fc.assert(
+    fc.property(fc.array(action, { maxLength: 40 }), (actions) => {
+      const [cache, blocks] = [new PrefixCache(SIZE), new Set<KvBlock>()];
+      const sequences: KvBlock[][] = [];
+      for (const { type, prompt } of actions) {
+        if (type === "insert") {
+          const held: KvBlock[] = [];
+          cache.insert(prompt, () => {
+            const block: KvBlock = {
+              get ownBytes() {
+                return others.get(block) ? 0 : 10;
+              },
+              [Symbol.dispose]: () => ok(blocks.delete(block)),
+            };
+            blocks.add(block);
+            held.push(block);
+            lend(block, 1);
+            return block;
+          });
+          sequences.push(held);
+        } else if (type === "find") {
+          const held = [...cache.lookup(prompt, prompt.length).blocks];
+          held.forEach((block) => lend(block, 1));
+          sequences.push(held);
+        } else if (type === "end") sequences.shift()?.forEach((block) => lend(block, -1));
+        else cache.evict();
+        const sum = [...blocks].reduce((sum, block) => sum + block.ownBytes, 0);
+        equal(cache.ownBytes, sum);
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
+
+/** Reads of keys while `use` runs on a cache of `count` prompts that begin with the same key. */
+function keysRead(count: number, use: (cache: PrefixCache, prompt: readonly number[]) => void) {
+  let reads = 0;
+  const read = {
+    get: (keys: number[], name: string | symbol) => (reads++, Reflect.get(keys, name)),
+  };
+  const cache = new PrefixCache(SIZE);
+  for (let i = 0; i < count; i++) {
+    cache.insert([0, i, 1, 2], () => ({ ownBytes: 10, [Symbol.dispose]: () => {} }));
+  }
+  reads = 0;
+  use(cache, new Proxy([0, count / 2, 1, 2, 3], read));
+  return reads;
+}
+
+Deno.test("PrefixCache looks at few of the prompts that begin alike", () => {
+  const lookup = (cache: PrefixCache, prompt: readonly number[]) => {
+    equal(cache.lookup(prompt, 4).positions, 4);
+  };
+  const [few, many] = [keysRead(64, lookup), keysRead(4096, lookup)];
+  ok(many < 3 * few, `${few} keys read among 64, ${many} among 4096`);
+});
+
+Deno.test("PrefixCache asks only those blocks for their bytes that others may have had", () => {
+  const cache = new PrefixCache(SIZE);
+  let asked = 0;
+  const block = () => ({
+    get ownBytes() {
+      asked++;
+      return 10;
+    },
+    [Symbol.dispose]: () => {},
+  });
+  for (let i = 0; i < 100; i++) cache.insert([i, 0, 0, 0], block);
+  equal(cache.ownBytes, 1000);
+  asked = 0;
+  equal(cache.ownBytes, 1000);
+  cache.lookup([7, 0, 0, 0], 4);
+  cache.evict();
+  equal(cache.ownBytes, 990);
+  equal(asked, 1);
+});
+
 Deno.test("PrefixCache finds the longest common beginning, whatever went before", () => {
   const keys = fc.array(fc.nat(2), { minLength: 1, maxLength: 14 });
   fc.assert(

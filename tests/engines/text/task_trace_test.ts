@@ -42,3 +42,18 @@ Deno.test("TaskTrace of an endless task has a bound, and the whole of it", () =>
   equal(spans.find(({ name }) => name === "prefill")?.durationUs, (SPANS_MAX + 10) * 1000);
   equal(spans.find(({ name }) => name === "decode")?.durationUs, 2_000);
 });
+
+Deno.test("TaskTrace keeps what is read again after a preemption out of the prefill", () => {
+  const trace = new TaskTrace({ rank: 0, originMs: 0 }, 0);
+  trace.prefilled(9, { from: 1, to: 2 });
+  trace.decoded({ from: 2, to: 3 });
+  trace.prefilled(10, { from: 7, to: 8 });
+  trace.decoded({ from: 8, to: 9 });
+  deepEqual(shown(trace.spans(9)), [
+    ["queue", "queue", 0, 1_000],
+    ["prefill", "prefill", 1_000, 1_000],
+    ["chunk of 9 tokens", "prefill/chunk", 1_000, 1_000],
+    ["decode", "decode", 2_000, 7_000],
+    ["chunk of 10 tokens", "prefill/chunk", 7_000, 1_000],
+  ]);
+});
