@@ -34,7 +34,7 @@ const CANCELLED_SHARE = 0.2;
 /** On what a mix is run. */
 interface Setup extends Omit<TestEngineOptions, "modelPath"> {
   readonly name: string;
-  readonly model: "tiny-tied" | "tiny-gguf.gguf" | "SmolLM2";
+  readonly model: "tiny-tied" | "tiny-window" | "tiny-gguf.gguf" | "SmolLM2";
   readonly longAnswerShare: number;
 }
 
@@ -62,6 +62,10 @@ const SETUPS: readonly Setup[] = [
   {
     ...{ ...USUAL, name: "8 bits, short of memory", ...SHORT_OF_MEMORY },
     config: { ...USUAL.config, kvBits: 8, prefillChunkTokens: 100 },
+  },
+  {
+    ...{ ...USUAL, name: "a sliding window", model: "tiny-window" },
+    config: { ...USUAL.config, prefillChunkTokens: 16 },
   },
   {
     ...{ ...USUAL, name: "SmolLM2, short of memory", model: "SmolLM2", ...SHORT_OF_MEMORY },
