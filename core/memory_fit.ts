@@ -7,6 +7,9 @@ import type { State } from "./state.ts";
 /** Tokens of KV that the fit reserves when nobody names a context (design, rulings). */
 export const CONTEXT_TOKENS_DEFAULT = 8_192;
 
+/** Tokens that a sequence holds beside its window: a step's, and those of blocks used in part. */
+const TOKENS_BESIDE_WINDOW = 1_024;
+
 /** Bits that the scales of quantised keys and values add to each: 32 for a group of 32, at most. */
 const KV_SCALE_BITS = 1;
 
@@ -25,7 +28,8 @@ export function neededBytes(card: ModelCard, config: MemoryConfig = {}): number 
 export function kvBytes(card: ModelCard, config: MemoryConfig = {}): number {
   const context = config.contextTokens ??
     Math.min(card.contextLength || CONTEXT_TOKENS_DEFAULT, CONTEXT_TOKENS_DEFAULT);
-  return Math.ceil(context * kvBytesOf(card, config));
+  const held = Math.min(context, (card.slidingWindow ?? Infinity) + TOKENS_BESIDE_WINDOW);
+  return Math.ceil(held * kvBytesOf(card, config));
 }
 
 /** KV of one token. */

@@ -26,6 +26,8 @@ export const ModelCard = z.object({
     .default("none"),
   /** Tokens; 0 when unknown. */
   contextLength: z.number().int().min(0).default(0),
+  /** Last tokens that each layer sees, where all have such a window: what is behind is not kept. */
+  slidingWindow: z.number().int().min(1).optional(),
   /** The checkpoint's `model_type`, such as `llama`. */
   architecture: z.string().optional(),
   /** Bytes that the KV cache takes for one token over all layers, unquantised. */

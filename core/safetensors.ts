@@ -222,6 +222,9 @@ const CheckpointConfig = z.object({
   num_key_value_heads: count.nullish(),
   head_dim: count.nullish(),
   max_position_embeddings: count.nullish(),
+  // What is wrong with these is told when the model is loaded.
+  sliding_window: count.nullish().catch(undefined),
+  layer_types: z.array(z.string()).nullish().catch(undefined),
   quantization: z.object({ bits: count }).nullish(),
   _name_or_path: z.string().nullish(),
 });
@@ -297,6 +300,7 @@ export function modelCardFromConfig(facts: CheckpointFacts): ModelCard {
   const kvHeads = c.num_key_value_heads ?? c.num_attention_heads;
   const headDim = c.head_dim ?? Math.floor(c.hidden_size / c.num_attention_heads);
   const sampling = samplingFromGenerationConfig(facts.generationConfig);
+  const slides = !c.layer_types?.includes("full_attention");
   return ModelCard.parse({
     modelId: facts.modelId,
     storageSize: { inBytes: facts.storageBytes },
@@ -310,6 +314,7 @@ export function modelCardFromConfig(facts: CheckpointFacts): ModelCard {
     quantization: c.quantization ? `${c.quantization.bits}bit` : "",
     baseModel: c._name_or_path ?? "",
     contextLength: c.max_position_embeddings ?? 0,
+    ...(c.sliding_window && slides ? { slidingWindow: c.sliding_window } : {}),
     architecture: c.model_type,
     kvBytesPerToken: kvBytesPerToken({ layers: c.num_hidden_layers, kvHeads, headDim }),
     ...(Object.keys(sampling).length > 0 ? { samplingDefaults: sampling } : {}),

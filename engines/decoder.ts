@@ -35,10 +35,11 @@ export interface SequenceCache extends Disposable {
   /** Bytes of the blocks that it holds, shared ones included. */
   readonly bytes: number;
   /**
-   * Bytes that the decoder would hold more if `count` positions were added; the copy of a shared,
-   * partly filled block is among them.
+   * Bytes that the decoder would hold more if `count` positions were added in one step; the copy of
+   * a shared, partly filled block is among them. In steps of `stepTokens` each: the most that it
+   * would hold more at any time, which a window limits.
    */
-  bytesFor(count: number): number;
+  bytesFor(count: number, stepTokens?: number): number;
   /**
    * A share of block `index`: positions [index × blockPositions, …) as far as they are filled; at
    * least one is. Undefined when the window has left it behind.
@@ -73,6 +74,8 @@ export interface Decoder extends Disposable {
   readonly blockPositions: number;
   /** Last positions that a row sees, its own included, in every layer; all where undefined. */
   readonly window?: number | undefined;
+  /** Whether a share of a block is a copy, with memory of its own. */
+  readonly copiesBlocks: boolean;
   /** Bytes of all blocks that anyone holds, each once. */
   readonly cacheBytes: number;
   /**
@@ -80,7 +83,11 @@ export interface Decoder extends Disposable {
    * its own.
    */
   makeCache(prefix?: CachePrefix): SequenceCache;
-  /** Runs one step and extends the caches. A sequence's outcome does not depend on the others. */
+  /**
+   * Runs one step and extends the caches. A sequence's outcome does not depend on the others.
+   * @throws when it could not be computed. The caches are as they were then, or, where that was
+   * lost, empty: `offset` tells.
+   */
   run(sequences: readonly SequenceInput[]): StepOutput;
   /** What the kernels took since the decoder was made; undefined where nobody measures it. */
   kernelTimes(): KernelTimes | undefined;

@@ -67,6 +67,8 @@ export interface Engine {
   step(): Iterable<TaskResponse>;
   /** Drops a task wherever it is; its `cancelled` comes with the next step. Unknown ids: no-op. */
   cancel(taskId: TaskId): void;
+  /** Gives back what is kept for requests to come, as far as the system is short of memory. */
+  relieve(): void;
   /** How it is doing now; cheap enough for once a second. */
   stats(): EngineCounts;
   close(): void;

@@ -163,6 +163,9 @@ class FakeEngine implements Engine {
     for (const run of this.#queue) if (run.task.taskId === taskId) run.cancelled = true;
   }
 
+  /** It keeps nothing. */
+  relieve(): void {}
+
   /** One at a time; without a clock nobody waits. */
   stats(): EngineCounts {
     const running = Math.min(this.#queue.length, 1);

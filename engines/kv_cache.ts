@@ -1,163 +1,17 @@
 import { clearCache, concatenate, evalAll, Scope, type Tensor, zeros } from "../ffi/mod.ts";
 import { assert } from "../core/errors.ts";
 import type { CachePrefix, KvBlock, SequenceCache } from "./decoder.ts";
-import { type KvCodec, kvCodec } from "./kv_codec.ts";
-
-/** Positions of a block, and by which a cache grows: a copy of what it holds once in so many. */
-export const KV_BLOCK_TOKENS = 256;
-
-/** Keys and values, [B, kvHeads, T, headDim] each. */
-export interface KeysAndValues {
-  readonly keys: Tensor;
-  readonly values: Tensor;
-}
-
-/** The same as a codec keeps them: arrays [B, kvHeads, T, …]. */
-export interface KeptKeysAndValues {
-  readonly keys: readonly Tensor[];
-  readonly values: readonly Tensor[];
-}
-
-/** Whole blocks that no row at `position` or later sees: each row sees `window` positions. */
-function blocksBehind(position: number, window: number): number {
-  return Math.floor(Math.max(0, position + 1 - window) / KV_BLOCK_TOKENS);
-}
-
-/** The keys and values of one layer, [B, kvHeads, T, headDim] each, as a codec keeps them. */
-export class LayerCache implements Disposable {
-  readonly #window: number;
-  readonly #codec: KvCodec;
-  #keys: readonly Tensor[] = [];
-  #values: readonly Tensor[] = [];
-  /** The buffers hold positions [start, start + capacity), filled up to the offset. */
-  #start = 0;
-  #capacity = 0;
-  #offset = 0;
-
-  /** What no row sees that has `window` positions may be dropped: all is kept if left out. */
-  constructor({ window = Infinity, codec = kvCodec(undefined) }: {
-    readonly window?: number | undefined;
-    readonly codec?: KvCodec;
-  } = {}) {
-    this.#window = window;
-    this.#codec = codec;
-  }
-
-  /** Positions filled so far. */
-  get offset(): number {
-    return this.#offset;
-  }
-
-  /** The first position that is still there: the first of a block. */
-  get start(): number {
-    return this.#start;
-  }
-
-  /** Positions that there is room for, filled or not. */
-  get capacity(): number {
-    return this.#capacity;
-  }
-
-  /** Bytes held, filled or not. */
-  get bytes(): number {
-    return this.arrays.reduce((sum, { nbytes }) => sum + nbytes, 0);
-  }
-
-  /** Keys and values that wait to be computed. */
-  get arrays(): Tensor[] {
-    return [...this.#keys, ...this.#values];
-  }
-
-  /** Where the buffers begin and what they have room for once there are `count` positions more. */
-  roomFor(count: number): { readonly start: number; readonly capacity: number } {
-    const to = this.#offset + count;
-    if (to <= this.#start + this.#capacity) return { start: this.#start, capacity: this.#capacity };
-    const start = blocksBehind(this.#offset, this.#window) * KV_BLOCK_TOKENS;
-    return { start, capacity: Math.ceil(to / KV_BLOCK_TOKENS) * KV_BLOCK_TOKENS - start };
-  }
-
-  /**
-   * Adds the next positions' keys and values [B, kvHeads, L, headDim]; returns those of all that
-   * the first of them sees with `window` positions and the later ones, as views that live as long
-   * as the scope around the call.
-   */
-  append(keys: Tensor, values: Tensor, window = Infinity): KeysAndValues {
-    const count = keys.shape[2] ?? 0;
-    const [from, to] = [this.#offset, this.#offset + count];
-    const { start, capacity } = this.roomFor(count);
-    const moved = { from: start - this.#start, to: from - this.#start, capacity };
-    const [at, end] = [from - start, to - start];
-    const added = (buffers: readonly Tensor[], x: Tensor) =>
-      this.#codec.encode(x).map((part, i) => write(grow(buffers[i], part, moved), part, at, end));
-    this.#keys = added(this.#keys, keys);
-    this.#values = added(this.#values, values);
-    [this.#start, this.#capacity, this.#offset] = [start, capacity, to];
-    const first = Math.max(0, from + 1 - window) - start;
-    const seen = (buffers: readonly Tensor[], { shape: [, , , headDim = 1] }: Tensor) =>
-      this.#codec.decode(buffers.map((buffer) => slice(buffer, first, end)), headDim);
-    return { keys: seen(this.#keys, keys), values: seen(this.#values, values) };
-  }
-
-  /** Takes over buffers that hold the positions from `start` to `offset`. */
-  adopt({ keys, values }: KeptKeysAndValues, { start, offset }: { start: number; offset: number }) {
-    [this.#keys, this.#values] = [keys, values];
-    [this.#start, this.#capacity, this.#offset] = [start, keys[0]?.shape[2] ?? 0, offset];
-  }
-
-  /** Positions [from, to) as arrays of their own, not computed yet, in the innermost scope. */
-  copy(from: number, to: number): KeptKeysAndValues {
-    const isFilled = from >= this.#start && to <= this.#offset;
-    assert(isFilled, "a layer is copied where it is filled");
-    const part = (x: Tensor) => copied(slice(x, from - this.#start, to - this.#start));
-    return { keys: this.#keys.map(part), values: this.#values.map(part) };
-  }
-
-  [Symbol.dispose](): void {
-    for (const tensor of this.arrays) tensor[Symbol.dispose]();
-    this.#keys = this.#values = [];
-    this.#start = this.#capacity = this.#offset = 0;
-  }
-}
-
-/** An array of its own: MLX would hand on the buffer that a slice or a single part lies in. */
-function copied(x: Tensor): Tensor {
-  return x.multiply(1);
-}
-
-/**
- * The buffer with room for `capacity` positions, which begins with its positions [from, to); the
- * old one is freed if it was another.
- */
-function grow(
-  buffer: Tensor | undefined,
-  like: Tensor,
-  { from, to, capacity }: { readonly from: number; readonly to: number; readonly capacity: number },
-): Tensor {
-  if (buffer && from === 0 && buffer.shape[2] === capacity) return buffer;
-  const [B = 1, heads = 1, , headDim = 1] = like.shape;
-  // From the system, now: MLX would hand out a larger buffer that it holds for reuse, if one is
-  // there, and count all of it. Nothing is under way while a step's graph is built.
-  clearCache();
-  const room = zeros([B, heads, capacity, headDim], like.dtype).eval();
-  if (!buffer) return room.keep();
-  const held = slice(buffer, from, to);
-  const grown = room.sliceUpdate(held, [0, 0, 0, 0], [...held.shape]).keep();
-  for (const old of [room, held, buffer]) old[Symbol.dispose]();
-  return grown;
-}
-
-/** The buffer with positions [from, to) written, in place: its own handle goes before it is run. */
-function write(buffer: Tensor, update: Tensor, from: number, to: number): Tensor {
-  const [B = 1, heads = 1, , headDim = 1] = buffer.shape;
-  const written = buffer.sliceUpdate(update, [0, 0, from, 0], [B, heads, to, headDim]).keep();
-  buffer[Symbol.dispose]();
-  return written;
-}
-
-function slice(buffer: Tensor, from: number, to: number): Tensor {
-  const [B = 1, heads = 1, , headDim = 1] = buffer.shape;
-  return buffer.slice([0, 0, from, 0], [B, heads, to, headDim]);
-}
+import type { KvCodec } from "./kv_codec.ts";
+import {
+  blocksBehind,
+  capacityAtOnce,
+  copied,
+  type KeptKeysAndValues,
+  KV_BLOCK_TOKENS,
+  LayerCache,
+  slice,
+  tensorsOf,
+} from "./layer_cache.ts";
 
 /** What caches and blocks of a decoder have in common. */
 export interface KvShared {
@@ -200,9 +54,7 @@ class CopiedBlock implements KvBlock {
 
   [Symbol.dispose](): void {
     if (!this.shared.held.delete(this)) return;
-    for (const array of this.layers.flatMap(({ keys, values }) => [...keys, ...values])) {
-      array[Symbol.dispose]();
-    }
+    for (const array of this.layers.flatMap(tensorsOf)) array[Symbol.dispose]();
   }
 }
 
@@ -228,11 +80,14 @@ export class KvCache implements SequenceCache {
     return this.layers.reduce((sum, layer) => sum + layer.bytes, 0);
   }
 
-  bytesFor(count: number): number {
-    const [layer] = this.layers;
+  bytesFor(count: number, stepTokens = count): number {
+    // The last, since it has no more room than the others if a step failed while they grew.
+    const layer = this.layers.at(-1);
     assert(layer, "a model has layers");
-    const more = layer.roomFor(count).capacity - layer.capacity;
-    return Math.max(0, more) * this.#shared.positionBytes;
+    const { window, positionBytes } = this.#shared;
+    const most = count > stepTokens ? capacityAtOnce(stepTokens, window) : Infinity;
+    const more = Math.min(layer.roomFor(count).capacity, most) - layer.capacity;
+    return Math.max(0, more) * positionBytes;
   }
 
   /** A copy of the block: MLX's arrays are in one piece for each sequence. */
@@ -247,9 +102,20 @@ export class KvCache implements SequenceCache {
     return new CopiedBlock(this.#shared, layers, { index, filled: to - from });
   }
 
-  /** Everything that waits to be computed. */
-  get arrays(): Tensor[] {
+  /** Lets go of what a step overwrites: what it has to compute for this cache. */
+  release(): Tensor[] {
+    for (const layer of this.layers) layer.release();
     return this.layers.flatMap((layer) => layer.arrays);
+  }
+
+  /** Counts what a step has computed. */
+  commit(): void {
+    for (const layer of this.layers) layer.commit();
+  }
+
+  /** Forgets a step that failed: it is as it was before, or empty if that was released. */
+  rollBack(): void {
+    for (const layer of this.layers) layer.rollBack();
   }
 
   [Symbol.dispose](): void {
@@ -307,7 +173,7 @@ function join(parts: readonly Tensor[]): Tensor {
 /** The arrays of each layer, computed and kept; in memory of just their size. */
 function computed(layers: readonly KeptKeysAndValues[]): KeptKeysAndValues[] {
   clearCache(); // As in grow().
-  evalAll(layers.flatMap(({ keys, values }) => [...keys, ...values]));
+  evalAll(layers.flatMap(tensorsOf));
   const kept = (arrays: readonly Tensor[]) => arrays.map((array) => array.keep());
   return layers.map(({ keys, values }) => ({ keys: kept(keys), values: kept(values) }));
 }

@@ -8,7 +8,12 @@ export interface KvMemoryOptions {
   readonly kvBudgetBytes: number;
   /** Most of them for requests to come; 0: none are kept. Absent: what nobody else needs. */
   readonly prefixCacheBytes?: number;
-  /** Bytes that may be taken from the system now; absent: there is no need to look. */
+  /** Most tokens of a sequence in one step; absent: a block's. */
+  readonly prefillChunkTokens?: number;
+  /**
+   * Bytes that may be taken from the system now, below 0 as many as it is short of; absent: there is
+   * no need to look.
+   */
   readonly spareBytes?: () => number;
 }
 
@@ -29,7 +34,7 @@ export class KvMemory implements Disposable {
   get budgetBytes(): number {
     const { decoder, kvBudgetBytes, spareBytes } = this.#options;
     if (!spareBytes) return kvBudgetBytes;
-    return Math.min(kvBudgetBytes, decoder.cacheBytes + Math.max(0, spareBytes()));
+    return Math.max(0, Math.min(kvBudgetBytes, decoder.cacheBytes + spareBytes()));
   }
 
   /** Whether anything is kept for requests to come. */
@@ -48,17 +53,19 @@ export class KvMemory implements Disposable {
     return bytes <= free || bytes <= free + this.#prefixes.ownBytes;
   }
 
-  /** Bytes of `tokens` of a sequence that shares nothing. */
+  /** Most bytes that a sequence which shares nothing holds until it has `tokens`. */
   bytesOf(tokens: number): number {
-    return this.#empty.bytesFor(tokens);
+    const { decoder, prefillChunkTokens = decoder.blockPositions } = this.#options;
+    return this.#empty.bytesFor(tokens, prefillChunkTokens);
   }
 
-  /** Most tokens, of `tokensMax`, that one sequence has room for. */
+  /** Most tokens, of `tokensMax`, that one sequence has room for, if its steps are a block's. */
   tokensOfOne(tokensMax: number): number {
+    const { decoder, kvBudgetBytes } = this.#options;
     let [fits, fitsNot] = [0, tokensMax + 1];
     while (fitsNot - fits > 1) {
       const tokens = Math.floor((fits + fitsNot) / 2);
-      if (this.bytesOf(tokens) <= this.#options.kvBudgetBytes) fits = tokens;
+      if (this.#empty.bytesFor(tokens, decoder.blockPositions) <= kvBudgetBytes) fits = tokens;
       else fitsNot = tokens;
     }
     return fits;
@@ -68,15 +75,30 @@ export class KvMemory implements Disposable {
   begin(ids: readonly number[], usesPrefixes: boolean): SequenceCache {
     const { decoder } = this.#options;
     if (!usesPrefixes) return decoder.makeCache();
-    const hit = this.#prefixes.lookup(ids, ids.length - 1);
+    let hit = this.#prefixes.lookup(ids, ids.length - 1);
+    if (decoder.copiesBlocks && hit.positions > 0) {
+      this.makeRoom(this.bytesOf(hit.positions));
+      // Some of it may have been let go; what does not fit twice is computed.
+      hit = this.#prefixes.lookup(ids, ids.length - 1);
+      if (!this.#isFree(this.bytesOf(hit.positions))) return decoder.makeCache();
+    }
     return hit.positions > 0 ? decoder.makeCache(hit) : decoder.makeCache();
   }
 
-  /** Keeps what a sequence has computed of these tokens for requests to come. */
+  /** Keeps what a sequence has computed of these tokens for requests to come, if there is room. */
   keep(ids: readonly number[], cache: SequenceCache): void {
     const { decoder, prefixCacheBytes = Infinity } = this.#options;
     if (!this.keepsPrefixes) return;
-    this.#prefixes.insert(ids, (index) => cache.share(index));
+    if (decoder.copiesBlocks) {
+      this.makeRoom(this.bytesOf(ids.length));
+      if (!this.#isFree(this.bytesOf(ids.length))) return;
+    }
+    try {
+      this.#prefixes.insert(ids, (index) => cache.share(index));
+    } catch {
+      // Without memory for a copy. Nobody waits for it, and what is kept already can go.
+      this.clear();
+    }
     const blockBytes = this.bytesOf(decoder.blockPositions);
     while (this.#prefixes.size * blockBytes > prefixCacheBytes && this.#prefixes.evict());
   }
@@ -84,12 +106,20 @@ export class KvMemory implements Disposable {
   /** Lets go of what is kept until `bytes` more are within the budget. */
   makeRoom(bytes: number): void {
     const { decoder } = this.#options;
-    while (decoder.cacheBytes + bytes > this.budgetBytes && this.#prefixes.evict());
+    // Once: what the system has left is known as of a moment ago, and would not grow meanwhile.
+    const budgetBytes = this.budgetBytes;
+    while (decoder.cacheBytes + bytes > budgetBytes && this.#prefixes.evict());
   }
 
-  /** Lets go of all that is kept. */
-  clear(): void {
+  /** Lets go of all that is kept; false when there was nothing. */
+  clear(): boolean {
+    const isKept = this.#prefixes.size > 0;
     this.#prefixes.clear();
+    return isKept;
+  }
+
+  #isFree(bytes: number): boolean {
+    return this.#options.decoder.cacheBytes + bytes <= this.budgetBytes;
   }
 
   [Symbol.dispose](): void {

@@ -23,7 +23,9 @@ export async function runRunnerProcess(
     readCommands(commands);
     const builder = await choose(write);
     const pace = { breathe: breather(builder), now: () => performance.now() };
-    await new Runner({ incarnation, builder, commands, emit, ...pace }).run();
+    const runner = new Runner({ incarnation, builder, commands, emit, ...pace });
+    const relief = setInterval(() => runner.relieve(), RELIEF_MS);
+    await runner.run().finally(() => clearInterval(relief));
     await flush();
     return 0;
   } catch (cause) {
@@ -34,6 +36,9 @@ export async function runRunnerProcess(
     return 1;
   }
 }
+
+/** How often a runner at rest looks whether the system is short of memory. */
+const RELIEF_MS = 5_000;
 
 /** Least time between two looks at the pipes: one costs some 25 µs, with a timer 2 ms. */
 const BREATHE_MS = 1;

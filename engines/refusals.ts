@@ -1,16 +1,32 @@
 import { AppError } from "../core/errors.ts";
 
+const SHORTEN = "shorten the messages, or make an instance for more if the model can: " +
+  "exo instance create MODEL --context TOKENS";
+
 /** The refusal of a prompt that leaves its answer no room. */
-export function promptTooLong(promptTokens: number | string, contextTokens: number): AppError {
+export function promptTooLong(promptTokens: number, contextTokens: number): AppError {
   return new AppError(
     "context_length_exceeded",
     `Cannot take the prompt: it has ${promptTokens} tokens, and the context of ${contextTokens} ` +
       `must hold it and the answer, ${contextTokens - 1} at most possible`,
     {
-      hint: "shorten the messages, or make an instance for more if the model can: " +
-        "exo instance create MODEL --context TOKENS",
+      hint: SHORTEN,
       param: "messages",
     },
+  );
+}
+
+/** The refusal of a prompt that is so long that it is not even read: all others would wait. */
+export function promptOfTooManyCharacters(
+  chars: number,
+  charsMax: number,
+  contextTokens: number,
+): AppError {
+  return new AppError(
+    "context_length_exceeded",
+    `Cannot take the prompt: it has ${chars} characters, at most ${charsMax} possible ` +
+      `with a context of ${contextTokens} tokens`,
+    { hint: SHORTEN, param: "messages" },
   );
 }
 

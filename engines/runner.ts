@@ -4,11 +4,9 @@ import type { RunnerCommand, RunnerReport } from "../core/frames.ts";
 import type { TaskId } from "../core/ids.ts";
 import { isServing, type RunnerStatus } from "../core/runner_status.ts";
 import type { TaskStatus } from "../core/task.ts";
-import type { CommandQueue } from "./command_queue.ts";
+import type { CommandOf, CommandQueue } from "./command_queue.ts";
 import type { Builder, Engine, EngineResponse } from "./engine.ts";
 import { StatsPace } from "./stats_pace.ts";
-
-type CommandOf<T extends RunnerCommand["type"]> = Extract<RunnerCommand, { type: T }>;
 
 /** A report before it is stamped with the incarnation. */
 type Unstamped = RunnerReport extends infer R ? R extends RunnerReport ? Omit<R, "incarnation">
@@ -29,6 +27,12 @@ export interface RunnerOptions {
 
 /** Least time between two reports of how far loading is: each becomes an event of the cluster. */
 const PROGRESS_MS = 100;
+
+/**
+ * Time for commands between two steps, after which no other is begun: so many as come at once are
+ * taken up in a few steps, and those that are served hardly wait for them.
+ */
+const COMMANDS_MS = 20;
 
 /**
  * Drives an engine by the commands of its node and reports all that happens, in a fixed order:
@@ -56,11 +60,10 @@ export class Runner {
     this.#setStatus({ type: "RunnerIdle" });
     try {
       while (true) {
-        // Between two steps at most one command, so that neither starves the other.
-        const command = this.#engine?.hasWork() ? commands.poll() : await commands.next();
-        if (command === "closed") return;
-        if (command?.type === "Shutdown") return this.#shutdown(command);
-        if (command) await this.#obey(command);
+        if (!this.#engine?.hasWork()) await commands.arrival();
+        const end = await this.#obeyWaiting();
+        if (end === "closed") return;
+        if (end) return this.#shutdown(end);
         this.#step();
         await breathe();
       }
@@ -68,6 +71,32 @@ export class Runner {
       this.#engine?.close();
       this.#options.builder.close();
     }
+  }
+
+  /** Gives memory back that the system is short of; to be called now and then, between two steps. */
+  relieve(): void {
+    this.#engine?.relieve();
+  }
+
+  /** What ends something first, then the others until their time is used; what ends the runner. */
+  async #obeyWaiting(): Promise<CommandOf<"Shutdown"> | "closed" | undefined> {
+    const { commands, now } = this.#options;
+    // Before there is a request, the order is that of the node.
+    while (isServing(this.#status)) {
+      const ending = commands.takeEnding();
+      if (ending === undefined) break;
+      if (ending.type === "Shutdown") return ending;
+      this.#cancel(ending);
+    }
+    const until = commands.size > 1 ? now() + COMMANDS_MS : 0;
+    do {
+      const command = commands.poll();
+      if (command === undefined || command === "closed" || command.type === "Shutdown") {
+        return command;
+      }
+      await this.#obey(command);
+    } while (commands.size > 0 && now() < until);
+    return undefined;
   }
 
   async #obey(command: Exclude<RunnerCommand, { type: "Shutdown" }>): Promise<void> {
@@ -81,8 +110,7 @@ export class Runner {
       case "TextGeneration":
         return this.#generate(command);
       case "CancelTask":
-        this.#ack(command);
-        return this.#engine?.cancel(command.cancelledTaskId);
+        return this.#cancel(command);
       default:
         return command satisfies never;
     }
@@ -148,6 +176,16 @@ export class Runner {
       this.#chunk(taskId, { type: "Error", error: toAppError(cause).toInfo() });
       this.#task(taskId, "Failed");
     }
+  }
+
+  /** Also of a task that still waits to be submitted: it is never begun. */
+  #cancel(command: CommandOf<"CancelTask">): void {
+    const { cancelledTaskId } = command;
+    const submits = this.#options.commands.takeSubmits(cancelledTaskId);
+    for (const submit of submits) this.#ack(submit);
+    this.#ack(command);
+    if (this.#active.has(cancelledTaskId)) this.#engine?.cancel(cancelledTaskId);
+    else if (submits.length > 0) this.#task(cancelledTaskId, "Cancelled");
   }
 
   #shutdown(command: CommandOf<"Shutdown">): void {

@@ -26,7 +26,7 @@ export class SpareMemory {
     this.#deps = { now, system, readFile };
   }
 
-  /** Bytes as of a moment ago; never negative. */
+  /** Bytes as of a moment ago; below 0 as many as the reserve is short of. */
   bytes(): number {
     const { now, system, readFile } = this.#deps;
     const at = now();
@@ -35,7 +35,7 @@ export class SpareMemory {
     const { total, available } = system();
     const group = cgroupMemory(readFile);
     const inGroup = group ? group.availableBytes - reserveOf(group.limitBytes) : Infinity;
-    return this.#bytes = Math.max(0, Math.min(available - reserveOf(total), inGroup));
+    return this.#bytes = Math.min(available - reserveOf(total), inGroup);
   }
 }
 

@@ -154,7 +154,7 @@ function assemble(
   const spare = new SpareMemory({ now });
   const kvBudgetBytes = Math.min(
     limits.kvCacheBytes ?? Infinity,
-    Math.floor(KV_SHARE * spare.bytes()),
+    Math.floor(KV_SHARE * Math.max(0, spare.bytes())),
   );
   const wanted = Math.min(model.contextTokens, config.contextTokens ?? Infinity);
   const contextTokens = contextWithin(kvBudgetBytes, { wanted, decoder });

@@ -16,13 +16,9 @@ import type { ChatTemplate } from "./text/chat_template.ts";
 import { EngineCounters } from "./text/engine_counters.ts";
 import { Generation, type GenerationRequest } from "./text/generation.ts";
 import { PrefillPace } from "./text/prefill_pace.ts";
+import { PromptEncoder } from "./text/prompt_encoder.ts";
 import { Run } from "./text/run.ts";
-import {
-  requireKnownBiases,
-  requireKnownTokens,
-  requireNearlyShort,
-  requireRoom,
-} from "./text/prompt_limits.ts";
+import { requireKnownBiases, requireKnownTokens, requireRoom } from "./text/prompt_limits.ts";
 import { TaskTrace, type Tracing } from "./text/task_trace.ts";
 import type { TextTokenizer } from "./text/tokenizer.ts";
 
@@ -63,6 +59,9 @@ export const QUEUED_PER_TENANT_MAX = 192;
 /** Of those, the ones of a user whom the tenant names, so that its others have a place. */
 export const QUEUED_PER_USER_MAX = 144;
 
+/** How long a request that is alone waits for memory before it fails. */
+export const STARVE_MS_MAX = 5_000;
+
 /** Tokens that the warm-up reads and generates. */
 const WARMUP_TOKENS = 2;
 
@@ -74,6 +73,7 @@ const PACE_MS = 250;
 export class TextEngine implements Engine {
   readonly #parts: TextEngineParts;
   readonly #memory: KvMemory;
+  readonly #prompts: PromptEncoder;
   readonly #pace = new PrefillPace();
   readonly #fairShare = new FairShare();
   /** All that are not over: those that run, and those that wait. */
@@ -86,6 +86,7 @@ export class TextEngine implements Engine {
   constructor(parts: TextEngineParts) {
     this.#parts = parts;
     this.#memory = new KvMemory(parts);
+    this.#prompts = new PromptEncoder(parts.tokenizer, parts.contextTokens);
   }
 
   /** Bytes of all keys and values, those of the prefix cache included. */
@@ -119,9 +120,7 @@ export class TextEngine implements Engine {
     const { tokenizer, contextTokens, samplingDefaults, eosIds, decoder, tracing } = this.#parts;
     const client = payload.client ?? "";
     this.#requirePlace(client);
-    const prompt = this.#template.render(payload.messages);
-    requireNearlyShort(prompt, tokenizer, contextTokens);
-    const promptIds = tokenizer.encode(prompt);
+    const promptIds = this.#prompts.encode(this.#template.render(payload.messages));
     const promptTokens = promptIds.length;
     requireRoom(promptTokens, contextTokens);
     requireKnownTokens(promptIds, this.#parts.vocabSize);
@@ -190,16 +189,32 @@ export class TextEngine implements Engine {
 
   /** Makes moves up to a step. */
   #advance(): TaskResponse[] {
+    this.#memory.makeRoom(0);
     while (true) {
       const move = nextMove(this.#view());
       if (move.type === "rest") return [];
       if (move.type === "run") return this.#run(move.rows);
       const run = this.#find(move.taskId);
-      if (move.type === "fail") return this.#fail(run, memoryExhausted());
+      // A block that is kept for others is copied before it is written: without them it need not be.
+      if (move.type === "fail" && this.#memory.clear()) continue;
+      if (move.type === "fail") return this.#starve(run);
       if (move.type === "admit") this.#admit(run);
-      if (move.type === "start") this.#start(run);
+      if (move.type === "start") {
+        try {
+          this.#start(run);
+        } catch (cause) {
+          return this.#fail(run, toAppError(cause, "internal"));
+        }
+      }
       if (move.type === "preempt") this.#preempt(run);
     }
+  }
+
+  /** A request that is alone waits a while for memory that others have taken. */
+  #starve(run: Run): TaskResponse[] {
+    const now = this.#parts.now();
+    run.starvesSince ??= now;
+    return now - run.starvesSince < STARVE_MS_MAX ? [] : this.#fail(run, memoryExhausted());
   }
 
   #view(): BatchView {
@@ -211,7 +226,7 @@ export class TextEngine implements Engine {
       fits: (bytes) => this.#memory.fits(bytes),
       bytesFor: ({ taskId }, tokens) => {
         const { cache } = this.#find(taskId).generation;
-        return cache?.bytesFor(tokens) ?? this.#memory.bytesOf(tokens);
+        return cache?.bytesFor(tokens, prefillChunkTokens) ?? this.#memory.bytesOf(tokens);
       },
       bytesHeld: ({ taskId }) => this.#find(taskId).generation.cache?.bytes ?? 0,
       runningMax,
@@ -248,6 +263,7 @@ export class TextEngine implements Engine {
 
   #run(rows: readonly BatchRows[]): TaskResponse[] {
     const batch = rows.map(({ taskId, tokens }) => ({ run: this.#find(taskId), tokens }));
+    for (const { run } of batch) run.starvesSince = undefined;
     const parts = batch.map(({ run, tokens }) => ({ generation: run.generation, tokens }));
     const bytes = ({ generation, tokens }: BatchPart) => generation.cache?.bytesFor(tokens) ?? 0;
     this.#memory.makeRoom(parts.reduce((sum, part) => sum + bytes(part), 0));
@@ -258,11 +274,26 @@ export class TextEngine implements Engine {
     } catch (cause) {
       const [only] = batch;
       if (batch.length === 1 && only) return this.#fail(only.run, toAppError(cause, "internal"));
-      // Whose fault it was shows when each is alone.
-      return rows.flatMap((row) => this.#run([row]));
+      return batch.flatMap(({ run }) => this.#runAlone(run));
     }
     this.#count(batch, wasPrefilling, outcome);
     return batch.flatMap(({ run }, i) => this.#respond(run, outcome.results[i] ?? []));
+  }
+
+  /**
+   * After a step that broke off: whose fault it was shows when each is alone. Nobody knows what is in
+   * their caches, so that they are computed again.
+   */
+  #runAlone(run: Run): TaskResponse[] {
+    run.generation.suspend();
+    this.#memory.clear();
+    try {
+      this.#start(run);
+    } catch (cause) {
+      return this.#fail(run, toAppError(cause, "internal"));
+    }
+    const tokens = Math.min(run.pendingTokens, this.#pace.next(this.#parts.prefillChunkTokens));
+    return this.#run([{ taskId: run.taskId, tokens }]);
   }
 
   #count(
@@ -300,7 +331,9 @@ export class TextEngine implements Engine {
 
   /** A request's failure is its own, and the engine lives on. */
   #fail(run: Run, error: AppError): TaskResponse[] {
-    run.usesPrefixes = false; // What it computed may be what is wrong.
+    // What it computed may be what is wrong.
+    run.usesPrefixes = false;
+    if (error.code === "internal") this.#memory.clear();
     this.#drop(run);
     const chunk = { type: "Error" as const, error: error.toInfo() };
     return [[run.taskId, { type: "chunk", chunk }], ...this.#over(run, "finished")];
@@ -344,6 +377,11 @@ export class TextEngine implements Engine {
   cancel(taskId: TaskId): void {
     const run = this.#runs.get(taskId);
     if (run) run.isCancelled = true;
+  }
+
+  /** Gives back what is kept for requests to come, as far as the system is short of it. */
+  relieve(): void {
+    this.#memory.makeRoom(0);
   }
 
   /** Lets go of the keys and values that are kept for requests to come. */

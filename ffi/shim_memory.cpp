@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <mutex>
 #include <new>
+#include <utility>
+#include <vector>
 
 #include "shim_native.h"
 
@@ -29,6 +31,15 @@ struct Slab {
   int pieces = 0;
 };
 
+/** Blocks from this size on are mapped, so that the system has them back when they are freed. */
+constexpr size_t MAPPED_BYTES_MIN = size_t(64) << 10;
+
+/**
+ * Bytes of freed blocks that are kept for others of their size: the kernel clears what it hands
+ * out, which would cost a prompt some 5 % of its time. Little enough for nobody to miss it.
+ */
+constexpr size_t REUSED_BYTES_MAX = size_t(32) << 20;
+
 /** Before each piece, in a cache line of its own; a piece without a slab comes from malloc. */
 struct Header {
   Slab* slab;
@@ -37,7 +48,10 @@ struct Header {
 constexpr size_t HEADER_BYTES = ek::ALIGN;
 static_assert(sizeof(Header) <= HEADER_BYTES);
 
-std::mutex slabs;              // Held while a slab is changed.
+Slab alone{nullptr, 0};        // Stands for the mapping that a block has to itself.
+std::mutex slabs;              // Held while a slab is changed, and for what is reused.
+auto& reused = *new std::vector<std::pair<void*, size_t>>;  // Never destroyed.
+size_t reused_bytes = 0;
 Slab* current_slab = nullptr;  // Where small pieces come from.
 
 size_t rounded(size_t bytes, size_t unit) { return (bytes + unit - 1) / unit * unit; }
@@ -75,6 +89,34 @@ Slab* slab_for(size_t bytes) {
   return current_slab;
 }
 
+/** A mapping of this size: one that was freed, or a new one; null when there is none. */
+void* map_block(size_t bytes) {
+  {
+    const std::lock_guard lock(slabs);
+    for (std::pair<void*, size_t>& block : reused) {
+      if (block.second != bytes) continue;
+      void* const at = block.first;
+      block = reused.back();
+      reused.pop_back();
+      reused_bytes -= bytes;
+      return at;
+    }
+  }
+  void* const range =
+      mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  return range == MAP_FAILED ? nullptr : range;
+}
+
+void unmap_block(void* at, size_t bytes) {
+  const std::lock_guard lock(slabs);
+  if (reused_bytes + bytes > REUSED_BYTES_MAX) {
+    munmap(at, bytes);
+    return;
+  }
+  reused.push_back({at, bytes});
+  reused_bytes += bytes;
+}
+
 void count(size_t bytes) {
   const size_t now = used.fetch_add(bytes) + bytes;
   size_t seen = peak.load();
@@ -85,9 +127,13 @@ void count(size_t bytes) {
 
 void* allocate_block(size_t bytes) {
   const size_t whole = rounded(bytes, ek::ALIGN) + HEADER_BYTES;
-  uint8_t* at = static_cast<uint8_t*>(std::aligned_alloc(ek::ALIGN, whole));
-  if (!at) throw std::bad_alloc();
-  *reinterpret_cast<Header*>(at) = {nullptr, whole - HEADER_BYTES};
+  const bool is_mapped = whole >= MAPPED_BYTES_MIN;
+  // What malloc keeps of freed blocks cannot be told from what is in use: a process that is short
+  // of memory would stay so.
+  void* const range = is_mapped ? map_block(whole) : std::aligned_alloc(ek::ALIGN, whole);
+  if (!range) throw std::bad_alloc();
+  uint8_t* const at = static_cast<uint8_t*>(range);
+  *reinterpret_cast<Header*>(at) = {is_mapped ? &alone : nullptr, whole - HEADER_BYTES};
   count(whole - HEADER_BYTES);
   return at + HEADER_BYTES;
 }
@@ -108,7 +154,12 @@ void release_counted(void* data) {
   if (!data) return;
   const Header header = *reinterpret_cast<Header*>(static_cast<uint8_t*>(data) - HEADER_BYTES);
   used.fetch_sub(header.bytes);
-  if (!header.slab) return std::free(static_cast<uint8_t*>(data) - HEADER_BYTES);
+  uint8_t* const at = static_cast<uint8_t*>(data) - HEADER_BYTES;
+  if (!header.slab) return std::free(at);
+  if (header.slab == &alone) {
+    unmap_block(at, header.bytes + HEADER_BYTES);
+    return;
+  }
   const std::lock_guard lock(slabs);
   Slab* slab = header.slab;
   if (--slab->pieces > 0) return;

@@ -46,6 +46,7 @@ export class CpuDecoder implements Decoder {
   readonly #store: BlockStore;
   readonly #plan: Plan | undefined;
   readonly blockPositions = KV_BLOCK_POSITIONS;
+  readonly copiesBlocks = false;
   readonly window: number | undefined;
 
   /** @throws {NativeError} when the model's layers or operations are none that the kernels know. */

@@ -35,10 +35,11 @@ export class PagedCache implements SequenceCache {
     return (this.#blocks.length - this.#gone) * this.#store.blockBytes;
   }
 
-  bytesFor(count: number): number {
+  bytesFor(count: number, stepTokens = count): number {
     if (count === 0) return 0;
     const blocks = this.#needed(count) - this.#blocks.length + (this.#mustCopy ? 1 : 0);
-    return Math.max(0, blocks) * this.#store.blockBytes;
+    const most = count > stepTokens ? this.#blocksAtOnce(stepTokens) : Infinity;
+    return Math.min(Math.max(0, blocks), most) * this.#store.blockBytes;
   }
 
   share(index: number): KvBlock | undefined {
@@ -98,6 +99,11 @@ export class PagedCache implements SequenceCache {
   /** Blocks that all positions need, `count` more included. */
   #needed(count: number): number {
     return Math.ceil((this.#offset + count) / KV_BLOCK_POSITIONS);
+  }
+
+  /** Most blocks in which a step's rows and the positions that its first row sees may lie. */
+  #blocksAtOnce(stepTokens: number): number {
+    return Math.ceil((this.#window + stepTokens - 2) / KV_BLOCK_POSITIONS) + 1;
   }
 
   /** The block that the next position goes to, if others are there. */

@@ -22,7 +22,8 @@ import {
   type StepOutput,
 } from "../decoder.ts";
 import { type KvBits, type KvCodec, kvCodec } from "../kv_codec.ts";
-import { KV_BLOCK_TOKENS, KvCache, type KvShared } from "../kv_cache.ts";
+import { KvCache, type KvShared } from "../kv_cache.ts";
+import { KV_BLOCK_TOKENS } from "../layer_cache.ts";
 import {
   type Attend,
   type AttentionOptions,
@@ -54,6 +55,7 @@ export class MlxDecoder implements Decoder {
   readonly #shared: KvShared;
   #steps = 0;
   readonly blockPositions = KV_BLOCK_TOKENS;
+  readonly copiesBlocks = true;
   readonly window: number | undefined;
 
   constructor(model: TextModel, { kvBits }: MlxDecoderOptions = {}) {
@@ -79,16 +81,9 @@ export class MlxDecoder implements Decoder {
 
   run(inputs: readonly SequenceInput[]): StepOutput {
     const segments = segmentsOf(inputs, this.#shared.codec);
-    const ids = fromArray(Int32Array.from(inputs.flatMap(({ ids }) => ids)));
-    const hidden = this.#model.hidden(ids, attendWithin(segments)); // [M, D]
-    const wanted = segments.flatMap(({ to }, i) => {
-      const count = inputs[i]?.logitsCount ?? 0;
-      return Array.from({ length: count }, (_, row) => to - count + row);
-    });
-    const rows = hidden.take(fromArray(Int32Array.from(wanted)), 0);
-    const logits = wanted.length > 0 ? this.#model.logits(rows) : undefined; // [R, V]
-    evalAll([...segments.flatMap(({ cache }) => cache.arrays), ...(logits ? [logits] : [])]);
-    this.#freeLeftovers(ids.size > inputs.length);
+    const logits = this.#compute(segments, inputs); // [R, V]
+    const rows = segments.at(-1)?.to ?? 0;
+    this.#freeLeftovers(rows > inputs.length);
     const row = (index: number) => {
       assert(logits, "logits are there for those who wanted them");
       return logits.take(index, 0).astype("float32");
@@ -101,6 +96,26 @@ export class MlxDecoder implements Decoder {
         return sampleRows({ logits: logits.astype("float32") }, draws);
       },
     };
+  }
+
+  /** The logits that are wanted; the caches have their positions then, or, if it throws, none. */
+  #compute(segments: readonly Segment[], inputs: readonly SequenceInput[]): Tensor | undefined {
+    try {
+      const ids = fromArray(Int32Array.from(inputs.flatMap(({ ids }) => ids)));
+      const hidden = this.#model.hidden(ids, attendWithin(segments)); // [M, D]
+      const wanted = segments.flatMap(({ to }, i) => {
+        const count = inputs[i]?.logitsCount ?? 0;
+        return Array.from({ length: count }, (_, row) => to - count + row);
+      });
+      const rows = hidden.take(fromArray(Int32Array.from(wanted)), 0);
+      const logits = wanted.length > 0 ? this.#model.logits(rows) : undefined;
+      evalAll([...segments.flatMap(({ cache }) => cache.release()), ...(logits ? [logits] : [])]);
+      for (const { cache } of segments) cache.commit();
+      return logits;
+    } catch (error) {
+      for (const { cache } of segments) cache.rollBack();
+      throw error;
+    }
   }
 
   /** MLX computes when it likes, and tells nobody. */

@@ -1,30 +1,5 @@
 import { AppError } from "../../core/errors.ts";
 import { promptTooLong } from "../refusals.ts";
-import type { TextTokenizer } from "./tokenizer.ts";
-
-/** Characters for each token of the context up to which a prompt is read whole at once. */
-const CHARS_PER_TOKEN_TRUSTED = 8;
-
-/** Pieces by which a longer one is counted, and tokens that a cut may add. */
-const PIECE_CHARS = 16_384;
-const PIECE_SLACK_TOKENS = 16;
-
-/**
- * Refuses a prompt that is far too long by its first part, since all others wait while it is read.
- * Cutting it changes a few tokens at each cut, which the slack allows for.
- */
-export function requireNearlyShort(
-  prompt: string,
-  tokenizer: TextTokenizer,
-  contextTokens: number,
-): void {
-  if (prompt.length <= CHARS_PER_TOKEN_TRUSTED * contextTokens) return;
-  let tokens = 0;
-  for (let at = 0; at < prompt.length; at += PIECE_CHARS) {
-    tokens += tokenizer.encode(prompt.slice(at, at + PIECE_CHARS)).length - PIECE_SLACK_TOKENS;
-    if (tokens >= contextTokens) throw promptTooLong(`over ${contextTokens}`, contextTokens);
-  }
-}
 
 /** An answer needs room for one token at least. */
 export function requireRoom(promptTokens: number, contextTokens: number): void {

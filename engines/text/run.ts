@@ -17,6 +17,8 @@ export class Run implements BatchRequest {
   readonly trace: TaskTrace | undefined;
   usesPrefixes: boolean;
   isCancelled = false;
+  /** Since when there is no memory for its next token. */
+  starvesSince: number | undefined;
   /** Whole blocks that the prefix cache was given, and whether it has the prompt to its end. */
   keptBlocks = 0;
   hasKeptPrompt = false;

@@ -1,7 +1,7 @@
 import { Tokenizer } from "@huggingface/tokenizers";
 import { z } from "zod";
 import { AppError } from "../../core/errors.ts";
-import { type BpeTables, TableBpe } from "./bpe.ts";
+import { type BpeTables, TableBpe, useMerger } from "./bpe.ts";
 import { tokenBytesOf } from "./token_bytes.ts";
 
 /** A `tokenizer.json` and a `tokenizer_config.json`, parsed. */
@@ -50,6 +50,7 @@ export class TextTokenizer {
       const pre_tokenizer = withUnicodeDigits(tokenizer["pre_tokenizer"]);
       this.#tokenizer = new Tokenizer({ ...tokenizer, pre_tokenizer }, config);
       if (tables) this.#tokenizer.model = new TableBpe(tokenizer["model"], tables);
+      else useMerger(this.#tokenizer.model);
     } catch (error) {
       const found = error instanceof Error ? error.message : String(error);
       const needed = "BPE, Unigram or WordPiece needed";

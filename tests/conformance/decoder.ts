@@ -241,6 +241,32 @@ export function testDecoder(
     );
   });
 
+  test("tells the most that it holds while positions are added in steps", (under) => {
+    const { decoder, vocabSize } = under;
+    const B = decoder.blockPositions;
+    const ids = idsOf(5 * B + 40, 3, vocabSize);
+    using filled = decoder.makeCache();
+    feed(decoder, filled, ids.slice(0, B + 7));
+    using prefix = sharesOf(decoder, filled, B + 7);
+    for (const resumesAt of [0, B + 7]) {
+      for (const step of [B / 4, B - 1, B + 3]) {
+        using cache = resumesAt > 0 ? decoder.makeCache(prefix) : decoder.makeCache();
+        for (const end of [3 * B, ids.length]) {
+          const count = end - cache.offset;
+          const [was, told] = [decoder.cacheBytes, cache.bytesFor(count, step)];
+          ok(told <= cache.bytesFor(count));
+          let most = was;
+          while (cache.offset < end) {
+            feed(decoder, cache, ids.slice(0, Math.min(end, cache.offset + step)));
+            most = Math.max(most, decoder.cacheBytes);
+          }
+          ok(most - was <= told, `${most - was} in steps of ${step}, at most ${told} told`);
+          if (decoder.window === undefined) equal(most - was, told);
+        }
+      }
+    }
+  });
+
   test("refuses prefixes that are not whole", (under) => {
     const { decoder, vocabSize } = under;
     const B = decoder.blockPositions;
@@ -310,6 +336,8 @@ export function testWindow(name: string, make: () => DecoderUnderTest): void {
       if (block) blocks.push(kept.use(block));
     }
     equal(cache.share(0), undefined);
+    ok(cache.bytes + cache.bytesFor(1) <= empty.bytesFor(ids.length, 1));
+    equal(empty.bytesFor(2 * ids.length, B), empty.bytesFor(ids.length, B));
 
     // Blocks that no later row sees may be missing, and are not held; one that is seen may not.
     const positions = blocks.length * B;

@@ -78,6 +78,18 @@ Deno.test("KV is reserved for the context asked for, else min(the card's, 8,192)
   assert.equal(neededBytes(cardOf({ storageSize: { inBytes: 7 } })), 7, "no KV known");
 });
 
+Deno.test("KV is reserved for what a window leaves of the context", () => {
+  const card = cardOf({
+    storageSize: { inBytes: 0 },
+    kvBytesPerToken: 2,
+    slidingWindow: 4_096,
+    contextLength: 32_768,
+  });
+  assert.equal(neededBytes(card, { contextTokens: 3_000 }), 2 * 3_000);
+  assert.equal(neededBytes(card), 2 * (4_096 + 1_024));
+  assert.equal(neededBytes(card, { contextTokens: 100_000 }), neededBytes(card));
+});
+
 Deno.test("KV of fewer bits takes less room, with its scales", () => {
   const card = cardOf({ storageSize: { inBytes: 7 }, kvBytesPerToken: 32 });
   const contextTokens = 100;

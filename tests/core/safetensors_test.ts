@@ -117,6 +117,18 @@ Deno.test("modelCardFromConfig() tells what placement needs", () => {
   );
 });
 
+Deno.test("modelCardFromConfig() tells of a window that all layers have", () => {
+  const { sliding_window: _, ...config } = CONFIG;
+  const windowOf = (changes: object) =>
+    modelCardFromConfig({ ...FACTS, config: { ...config, ...changes } }).slidingWindow;
+  equal(windowOf({}), undefined);
+  equal(windowOf({ sliding_window: null }), undefined);
+  equal(windowOf({ sliding_window: 24 }), 24);
+  const [slides, full] = ["sliding_attention", "full_attention"];
+  equal(windowOf({ sliding_window: 24, layer_types: [slides, slides] }), 24);
+  equal(windowOf({ sliding_window: 24, layer_types: [slides, full] }), undefined);
+});
+
 Deno.test("modelCardFromConfig() refuses unknown architectures and broken configs", () => {
   const card = (config: unknown) => () => modelCardFromConfig({ ...FACTS, config });
   throws(card({ ...CONFIG, model_type: "mamba" }), {

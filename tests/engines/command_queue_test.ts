@@ -48,3 +48,48 @@ Deno.test("isEnding says that a Shutdown waits, or that nobody is left to give o
   orphan.close();
   assert.equal(orphan.isEnding, true);
 });
+
+const submit = (id: string): RunnerCommand => ({
+  type: "TextGeneration",
+  taskId: taskId(id),
+  incarnation: 1,
+  payload: { messages: [], sampling: {}, stop: [], seed: "1" },
+});
+const cancel = (id: string): RunnerCommand => ({
+  type: "CancelTask",
+  taskId: taskId(`cancel-${id}`),
+  cancelledTaskId: taskId(id),
+  incarnation: 1,
+});
+
+Deno.test("takeEnding() takes what ends something, in order, from behind all others", () => {
+  const queue = new CommandQueue();
+  for (const one of [submit("a"), cancel("a"), submit("b"), shutdown, cancel("b")]) queue.push(one);
+  const taken = [queue.takeEnding(), queue.takeEnding(), queue.takeEnding(), queue.takeEnding()];
+  assert.deepEqual(taken, [cancel("a"), shutdown, cancel("b"), undefined]);
+  assert.equal(queue.size, 2);
+  assert.deepEqual([queue.poll(), queue.poll()], [submit("a"), submit("b")]);
+});
+
+Deno.test("takeSubmits() takes a task as often as it waits, and leaves all others", () => {
+  const queue = new CommandQueue();
+  for (const one of [submit("a"), submit("b"), cancel("a"), submit("a")]) queue.push(one);
+  assert.deepEqual(queue.takeSubmits(taskId("a")), [submit("a"), submit("a")]);
+  assert.deepEqual(queue.takeSubmits(taskId("a")), []);
+  assert.deepEqual([queue.poll(), queue.poll()], [submit("b"), cancel("a")]);
+});
+
+Deno.test("arrival() waits for a command, takes none, and ends with the queue", async () => {
+  const queue = new CommandQueue();
+  const order: string[] = [];
+  const waiting = queue.arrival().then(() => order.push("arrived"));
+  await Promise.resolve();
+  order.push("given");
+  queue.push(warmUp("a"));
+  await waiting;
+  assert.deepEqual([order, queue.size], [["given", "arrived"], 1]);
+  queue.poll();
+  const last = queue.arrival();
+  queue.close();
+  await last;
+});

@@ -1,9 +1,17 @@
-import { equal, throws } from "node:assert/strict";
+import { deepEqual, equal, throws } from "node:assert/strict";
 import { CpuDecoder } from "../../engines/cpu/cpu_decoder.ts";
-import { type Decoder, decoderOf } from "../../engines/decoder.ts";
+import { type Decoder, decoderOf, type SequenceCache } from "../../engines/decoder.ts";
 import { MlxDecoder } from "../../engines/mlx/mlx_decoder.ts";
 import type { TextModel } from "../../engines/models/text_model.ts";
-import { ensureSetup } from "../../ffi/mod.ts";
+import {
+  encodeStep,
+  ensureSetup,
+  rowsAttention,
+  Scope,
+  setStep,
+  type Tensor,
+  zeros,
+} from "../../ffi/mod.ts";
 import { feed, testDecoder, testWindow } from "../conformance/decoder.ts";
 import { goldenPath, loadModel } from "./golden.ts";
 
@@ -61,3 +69,69 @@ Deno.test("CpuDecoder leaves the sequence of a failed step as it was", () => {
   equal(cache.bytesFor(35), 0);
   equal(feed(decoder, cache, ids), expected);
 });
+
+/** A number that fails when it is computed, as one does that a GPU has no memory for. */
+function uncomputable(): Tensor {
+  setStep(undefined, encodeStep([{ tokens: [0], position: 0, blocks: [], selected: [] }]));
+  try {
+    const row = zeros([1, 16]);
+    const options = { layer: 0, heads: 1, kvHeads: 1, scale: 1 };
+    return rowsAttention({ queries: row, keys: row, values: row }, options).sum();
+  } finally {
+    setStep();
+  }
+}
+
+/** The model, but where its second layer attends, `fault` changes what comes of it, or throws. */
+function faulty(model: TextModel, fault: { now?: (x: Tensor) => Tensor }): TextModel {
+  return {
+    kvLayers: model.kvLayers,
+    vocabSize: model.vocabSize,
+    contextTokens: model.contextTokens,
+    logits: (hidden) => model.logits(hidden),
+    hidden: (ids, attend) =>
+      model.hidden(ids, (rows, options) => {
+        const out = attend(rows, options);
+        return options.layer === 1 && fault.now ? fault.now(out) : out;
+      }),
+  };
+}
+
+for (const checkpoint of ["tiny-tied", "tiny-window"]) {
+  Deno.test(`MlxDecoder leaves the sequences of a failed step as they were: ${checkpoint}`, () => {
+    const { model, weights } = loadModel(goldenPath(`models/${checkpoint}`), { isPacked: false });
+    using _weights = weights;
+    const fault: { now?: (x: Tensor) => Tensor } = {};
+    using decoder = new MlxDecoder(faulty(model, fault));
+    const ids = Array.from({ length: 300 }, (_, i) => i % 60);
+    using fresh = decoder.makeCache();
+    feed(decoder, fresh, ids.slice(0, 40));
+    const expected = feed(decoder, fresh, ids);
+    const fails = (cache: SequenceCache, message: RegExp) => {
+      using other = decoder.makeCache();
+      using _scope = new Scope();
+      const rows = { cache, ids: ids.slice(cache.offset), logitsCount: 1 };
+      throws(() => decoder.run([{ cache: other, ids: [1, 2], logitsCount: 0 }, rows]), message);
+      equal(other.offset, 0);
+    };
+    using cache = decoder.makeCache();
+    feed(decoder, cache, ids.slice(0, 40));
+    // In the middle of a step that grows: the step is not there, what it took may be.
+    fault.now = () => {
+      throw new Error("[metal] out of memory");
+    };
+    fails(cache, /out of memory/);
+    equal(cache.offset, 40);
+    delete fault.now;
+    equal(feed(decoder, cache, ids), expected);
+    // While it is computed: MLX may have overwritten anything by then.
+    using computing = decoder.makeCache();
+    feed(decoder, computing, ids.slice(0, 40));
+    fault.now = (x) => x.add(uncomputable());
+    fails(computing, /0 KV blocks/);
+    delete fault.now;
+    deepEqual([computing.offset, computing.bytes], [0, 0]);
+    feed(decoder, computing, ids.slice(0, 40));
+    equal(feed(decoder, computing, ids), expected);
+  });
+}

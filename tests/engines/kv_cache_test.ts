@@ -1,4 +1,4 @@
-import { deepEqual, equal, ok } from "node:assert/strict";
+import { equal, ok } from "node:assert/strict";
 import {
   arange,
   clearCache,
@@ -7,10 +7,12 @@ import {
   liveArrays,
   memoryCounters,
   ones,
+  resetPeakMemory,
   Scope,
 } from "../../ffi/mod.ts";
 import { kvCodec } from "../../engines/kv_codec.ts";
-import { KV_BLOCK_TOKENS, KvCache, type KvShared, LayerCache } from "../../engines/kv_cache.ts";
+import { KvCache, type KvShared } from "../../engines/kv_cache.ts";
+import { KV_BLOCK_TOKENS } from "../../engines/layer_cache.ts";
 
 await ensureSetup();
 
@@ -31,77 +33,43 @@ function positions(from: number, to: number) {
   return all.slice([0, 0, from, 0], [1, 2, to, 3]);
 }
 
-Deno.test("LayerCache gives back all positions, however they came", () => {
-  using cache = new LayerCache();
-  using _scope = new Scope();
-  for (const [from, to] of [[0, 5], [5, 6], [6, 300], [300, 301], [301, 700]] as const) {
-    const update = positions(from, to);
-    const past = cache.append(update, update.negative());
-    equal(cache.offset, to);
-    deepEqual(past.keys.toNumbers(), positions(0, to).toNumbers());
-    deepEqual(past.values.toNumbers(), positions(0, to).negative().toNumbers());
-  }
-});
-
-Deno.test("LayerCache grows in blocks and counts its bytes", () => {
-  using cache = new LayerCache();
-  equal(cache.bytes, 0);
-  using _scope = new Scope();
-  const blockBytes = 2 * 2 * KV_BLOCK_TOKENS * 3 * 4; // Keys and values of 2 heads, f32.
-  cache.append(positions(0, 1), positions(0, 1));
-  equal(cache.bytes, blockBytes);
-  cache.append(positions(1, 256), positions(1, 256));
-  equal(cache.bytes, blockBytes);
-  cache.append(positions(256, 257), positions(256, 257));
-  equal(cache.bytes, 2 * blockBytes);
-});
-
-Deno.test("LayerCache writes in place between two blocks", () => {
-  const cache = new LayerCache();
-  const wide = (L: number) => arange(0, 64 * L * 64, 1, "float32").reshape(1, 64, L, 64);
-  const append = () => {
-    using _scope = new Scope();
-    cache.append(wide(1), wide(1));
-    evalAll(cache.arrays);
-  };
-  append();
-  const before = memoryCounters().activeBytes;
-  const peakBefore = memoryCounters().peakBytes;
-  for (let i = 0; i < 20; i++) append();
-  equal(memoryCounters().activeBytes, before);
-  ok(memoryCounters().peakBytes - peakBefore < cache.bytes / 2, "no copy of the buffer was made");
-  cache[Symbol.dispose]();
-});
-
-Deno.test("LayerCache counts what MLX counts, whatever MLX holds for reuse", () => {
-  clearCache();
-  const before = memoryCounters().activeBytes;
-  using cache = new LayerCache();
-  const append = (L: number) => {
-    using _scope = new Scope();
-    cache.append(ones([1, 2, L, 16]), ones([1, 2, L, 16]));
-    evalAll(cache.arrays);
-  };
-  const bufferItems = 2 * KV_BLOCK_TOKENS * 16;
-  for (const [L, blocks] of [[1, 1], [KV_BLOCK_TOKENS, 2]] as const) {
-    // Freed buffers a little larger than the next ones needed.
-    const loose = Array.from({ length: 8 }, () => ones([bufferItems * blocks + 900]).eval());
-    for (const tensor of loose) tensor[Symbol.dispose]();
-    append(L);
-    equal(memoryCounters().activeBytes - before, cache.bytes);
-  }
-});
-
 Deno.test("KvCache returns all of its memory", () => {
   const [arrays, { activeBytes }] = [liveArrays(), memoryCounters()];
   {
     using cache = new KvCache(sharedBy());
     using _scope = new Scope();
     for (const layer of cache.layers) layer.append(positions(0, 10), positions(0, 10));
-    evalAll(cache.arrays);
+    evalAll(cache.release());
+    cache.commit();
     equal(cache.offset, 10);
     ok(memoryCounters().activeBytes - activeBytes >= cache.bytes);
   }
   equal(liveArrays(), arrays);
   equal(memoryCounters().activeBytes, activeBytes);
+});
+
+Deno.test("KvCache grows layer by layer: one layer's old buffers at most are there beside the new", () => {
+  const layerCount = 16;
+  const perLayer = 2 * 2 * 64 * 4; // Keys and values of 2 heads with 64 features, f32.
+  using cache = new KvCache({
+    ...sharedBy(),
+    ...{ layerCount, positionBytes: layerCount * perLayer },
+  });
+  const append = (count: number) => {
+    using _scope = new Scope();
+    for (const layer of cache.layers) {
+      layer.append(ones([1, 2, count, 64]), ones([1, 2, count, 64]));
+    }
+    evalAll(cache.release());
+    cache.commit();
+  };
+  append(4 * KV_BLOCK_TOKENS);
+  clearCache();
+  const [told, held, { activeBytes }] = [cache.bytesFor(1), cache.bytes, memoryCounters()];
+  equal(told, KV_BLOCK_TOKENS * layerCount * perLayer);
+  resetPeakMemory();
+  append(1);
+  const peak = memoryCounters().peakBytes - activeBytes;
+  const oneLayer = held / layerCount;
+  ok(peak < told + 1.5 * oneLayer, `${peak} at the peak, ${told} told, ${oneLayer} of a layer`);
 });

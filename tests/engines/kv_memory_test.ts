@@ -7,8 +7,8 @@ import { goldenPath, loadModel } from "./golden.ts";
 await ensureSetup();
 
 /** The memory of the tiny model, with room for so many blocks. */
-function memoryOf(blocks: number, options: Partial<KvMemoryOptions> = {}) {
-  const { model, weights } = loadModel(goldenPath("models/tiny-tied"));
+function memoryOf(blocks: number, options: Partial<KvMemoryOptions> = {}, name = "tiny-tied") {
+  const { model, weights } = loadModel(goldenPath(`models/${name}`));
   const owned = new DisposableStack();
   owned.use(weights);
   const decoder = owned.use(decoderOf(model, weights.isPacked));
@@ -89,7 +89,7 @@ Deno.test("KvMemory takes no more than the system has left", () => {
   spare = 1;
   ok(world.memory.fits(3 * world.blockBytes) && !world.memory.fits(4 * world.blockBytes));
   spare = -1;
-  ok(world.memory.fits(2 * world.blockBytes) && !world.memory.fits(3 * world.blockBytes));
+  ok(world.memory.fits(world.blockBytes) && !world.memory.fits(2 * world.blockBytes));
 });
 
 Deno.test("KvMemory knows how long a context there is room for", () => {
@@ -98,4 +98,23 @@ Deno.test("KvMemory knows how long a context there is room for", () => {
   equal(world.memory.tokensOfOne(50), 50);
   using none = memoryOf(0);
   equal(none.memory.tokensOfOne(50), 0);
+});
+
+Deno.test("KvMemory holds no context back that a window lets it hold", () => {
+  const name = "tiny-window"; // Of 24 positions: a block's step and what it sees lie in 3 blocks.
+  using world = memoryOf(3, { prefillChunkTokens: 100 }, name);
+  const { memory, decoder, blockBytes } = world;
+  equal(memory.tokensOfOne(5000), 5000);
+  using narrow = memoryOf(2, {}, name);
+  equal(narrow.memory.tokensOfOne(5000), 64);
+  // Admitted are those whose chunks there is room for.
+  equal(memory.bytesOf(90), 3 * blockBytes);
+  equal(memory.bytesOf(5000), 5 * blockBytes);
+  using cache = decoder.makeCache();
+  let most = 0;
+  for (let tokens = 0; tokens < 2000; tokens += 100) {
+    fill(world, cache, range(0, tokens + 100).map((id) => id % 60));
+    most = Math.max(most, cache.bytes);
+  }
+  ok(most <= memory.bytesOf(5000));
 });

@@ -216,6 +216,74 @@ for (const [stage, moment] of [["prefill", "t: PrefillProgress"], ["decode", 't:
   });
 }
 
+/** A crowd of requests, of which the engine has a place for each. */
+const CROWD = Array.from({ length: 64 }, (_, n) => `t${n}`);
+const crowd = CROWD.map((id) => chat(id));
+const ROOMY = { ...HI, endless: true, queueMax: CROWD.length };
+
+/** What is said before the first step that follows `moment`. */
+function beforeNextStep(lines: readonly string[], moment: string): readonly string[] {
+  const after = lines.slice(lines.indexOf(moment) + 1);
+  const step = after.findIndex((one) => /: ("hi"|PrefillProgress)$/.test(one));
+  return step < 0 ? after : after.slice(0, step);
+}
+
+Deno.test("all requests that come at once are accepted between two steps", async () => {
+  const { lines } = await run([load, warmUp], {
+    script: ROOMY,
+    turnMs: 0,
+    then: { Ready: crowd, 't0: "hi"': shutdown },
+  });
+  const accepted = beforeNextStep(lines, "Ready").filter((one) => one.endsWith(": Accepted"));
+  assert.deepEqual(accepted, CROWD.map((id) => `${id}: Accepted`));
+});
+
+Deno.test("requests are accepted until their time is used; a step of the others follows", async () => {
+  const script = { ...ROOMY, endless: false };
+  const { lines } = await run([load, warmUp], { script, turnMs: 10, then: { Ready: crowd } });
+  const first = beforeNextStep(lines, "Ready").filter((one) => one.endsWith(": Accepted"));
+  // The budget of 20 ms is used at the second look after the one at its begin.
+  assert.deepEqual(first, ["t0: Accepted", "t1: Accepted"]);
+  assert.equal(lines.filter((one) => /^t\d+ Complete$/.test(one)).length, CROWD.length);
+});
+
+Deno.test("cancel behind many requests takes effect before the next token", async () => {
+  const lines = await afterUp([chat("t")], {
+    script: ROOMY,
+    then: { 't: "hi"': [...crowd.slice(1), cancel("t")], "t Cancelled": shutdown },
+  });
+  const after = lines.slice(lines.indexOf('t: "hi"') + 1);
+  const before = after.slice(0, after.indexOf("t Cancelled"));
+  assert.ok(before.includes("ack cancel-t"));
+  assert.ok(before.filter((one) => one.endsWith(": Accepted")).length <= 1, before.join(", "));
+});
+
+Deno.test("cancel of a request that is still to be submitted: it is never begun", async () => {
+  const commands = [chat("t"), chat("u"), chat("u"), chat("v"), cancel("u")];
+  const lines = await afterUp([], { then: { Ready: commands } });
+  const ofU = lines.filter((one) => /\bu\b/.test(one));
+  assert.deepEqual(ofU, ["ack u", "ack u", "ack cancel-u", "u Cancelled"]);
+  for (const id of ["t", "v"]) assert.ok(lines.includes(`${id} Complete`));
+  assert.equal(lines.at(-1), "Ready");
+});
+
+Deno.test("cancel of a request that was given twice, once taken up, says Cancelled once", async () => {
+  const lines = await afterUp([chat("t")], {
+    script: { ...HI, endless: true },
+    then: { "t: PrefillProgress": [chat("t"), cancel("t")] },
+  });
+  assert.deepEqual(lines.slice(-4), ["ack t", "ack cancel-t", "t Cancelled", "Ready"]);
+  assert.equal(lines.filter((one) => one === "t Cancelled").length, 1);
+});
+
+Deno.test("Shutdown behind many requests begins none of them", async () => {
+  const lines = await afterUp([chat("t")], {
+    script: ROOMY,
+    then: { 't: "hi"': [...crowd, shutdown] },
+  });
+  assert.deepEqual(lines.slice(lines.indexOf('t: "hi"') + 1), END);
+});
+
 Deno.test("cancel of an unknown or ended request is acknowledged, and nothing else", async () => {
   assert.deepEqual(await afterUp([cancel("nobody")]), ["ack cancel-nobody"]);
   const lines = await afterUp([chat("t")], { then: { Ready: [], "t Complete": cancel("t") } });
@@ -312,6 +380,7 @@ class CountingBuilder extends FakeBuilder {
       hasWork: () => engine.hasWork(),
       step: () => engine.step(),
       cancel: (taskId) => engine.cancel(taskId),
+      relieve: () => engine.relieve(),
       stats: () => engine.stats(),
       close: () => this.closed.push("engine"),
     };
@@ -433,6 +502,7 @@ Deno.test("a task's spans are told before its end", async () => {
         hasWork: () => engine.hasWork(),
         step,
         cancel: (taskId) => engine.cancel(taskId),
+        relieve: () => engine.relieve(),
         stats: () => engine.stats(),
         close: () => engine.close(),
       };

@@ -13,7 +13,7 @@ Deno.test("SpareMemory leaves a share of the machine's memory to others", () => 
   equal(spare(10 * GIB, 5 * GIB), 4.5 * GIB);
   equal(spare(100 * GIB, 5 * GIB), 4 * GIB, "a gibibyte at most");
   equal(spare(GIB, 512 * MIB), 448 * MIB, "64 MiB at least");
-  equal(spare(GIB, 32 * MIB), 0);
+  equal(spare(GIB, 32 * MIB), -32 * MIB, "short of the reserve");
 });
 
 Deno.test("SpareMemory heeds the control group", () => {

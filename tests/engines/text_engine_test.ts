@@ -10,6 +10,7 @@ import {
   QUEUED_MAX,
   QUEUED_PER_TENANT_MAX,
   QUEUED_PER_USER_MAX,
+  STARVE_MS_MAX,
   TextEngine,
   type TextEngineParts,
 } from "../../engines/text_engine.ts";
@@ -24,8 +25,9 @@ await ensureSetup();
 function tinyEngine(
   changes: Partial<TextEngineParts> = {},
   wrap: (decoder: Decoder) => Decoder = (decoder) => decoder,
+  name = "tiny-tied",
 ): TextEngine & Disposable {
-  const checkpoint = openCheckpoint(goldenPath("models/tiny-tied"));
+  const checkpoint = openCheckpoint(goldenPath(`models/${name}`));
   const weights = readWeights(checkpoint);
   const model = buildModel(checkpoint.config, weights);
   const tokenizer = new TextTokenizer(checkpoint.tokenizer);
@@ -205,12 +207,33 @@ Deno.test("TextEngine stops at the context's end and refuses prompts that do not
     code: "context_length_exceeded",
     message: /it has \d+ tokens, and the context of 64/,
   });
-  // So long that its first part already says so; the rest is not read.
+  // So long that it is not read.
   throws(() => engine.submit(task("c", "x ".repeat(1_000_000))), {
     code: "context_length_exceeded",
-    message: /it has over 64 tokens, and the context of 64/,
+    message: /it has 20000\d\d characters, at most 1024 possible/,
   });
   equal(engine.hasWork(), false);
+});
+
+Deno.test("TextEngine encodes a prompt once, however many answers are asked for", async () => {
+  const checkpoint = openCheckpoint(goldenPath("models/tiny-tied"));
+  const tokenizer = new TextTokenizer(checkpoint.tokenizer);
+  const encode = tokenizer.encode.bind(tokenizer);
+  const read: string[] = [];
+  tokenizer.encode = (text) => {
+    read.push(text);
+    return encode(text);
+  };
+  using engine = tinyEngine({ tokenizer, template: new ChatTemplate("{{ messages[0].content }}") });
+  const ask = (id: string, prompt: string) => engine.submit(task(id, prompt, { maxTokens: 3 }));
+  const lines = "a line\n".repeat(2_000); // Longer than the context, not longer than is read.
+  const context = { code: "context_length_exceeded", message: /it has \d+ tokens/ };
+  for (let i = 0; i < 4; i++) throws(() => ask("long", lines), context);
+  for (let i = 0; i < 16; i++) ask(`${i}`, "hello");
+  deepEqual(read, [lines, "hello"]);
+  const outcomes = [...(await drain(engine)).values()];
+  equal(new Set(outcomes.map(({ text }) => text)).size, 1);
+  equal(outcomes.length, 16);
 });
 
 Deno.test("TextEngine refuses a request for which the queue has no place, then takes others", async () => {
@@ -621,6 +644,115 @@ Deno.test("TextEngine tells nothing of where time went unless it is asked", asyn
   ok(responses.every(([, { type }]) => type !== "traced"));
 });
 
+/** Bytes of a block of the tiny model's keys and values. */
+async function blockBytesOf(engine: TextEngine): Promise<number> {
+  engine.submit(task("probe", "x", { maxTokens: 2, usePrefixCache: false }));
+  await step(engine);
+  const { cacheBytes } = engine;
+  await drain(engine);
+  return cacheBytes;
+}
+
+Deno.test("TextEngine answers a prompt again that fills its memory", async () => {
+  using probe = tinyEngine();
+  const kvBudgetBytes = 4 * await blockBytesOf(probe);
+  using engine = tinyEngine({ kvBudgetBytes, prefixCacheBytes: Infinity, contextTokens: 128 });
+  const long = task("a", "ab ".repeat(42));
+  const { promptTokens } = engine.submit(long);
+  ok(promptTokens > 96 && promptTokens < 128, `${promptTokens}`);
+  const first = (await drain(engine)).get("a") ?? fail();
+  const again = await answer(engine, { ...long, taskId: TaskId.parse("b") });
+  equal(again.text, first.text);
+  ok(finishOf(again).usage.cachedTokens > 0);
+});
+
+Deno.test("TextEngine gives up no more of what it keeps than it must", async () => {
+  let spare = 2 ** 30;
+  using engine = tinyEngine({ prefixCacheBytes: Infinity, spareBytes: () => spare });
+  for (const id of ["a", "b", "c"]) {
+    await answer(engine, task(id, `${id} `.repeat(90), { maxTokens: 2 }));
+  }
+  const kept = engine.cacheBytes;
+  spare = -1;
+  engine.relieve();
+  ok(engine.cacheBytes < kept && engine.cacheBytes > kept / 2, `${engine.cacheBytes} of ${kept}`);
+  spare = -kept;
+  engine.relieve();
+  equal(engine.cacheBytes, 0);
+});
+
+Deno.test("TextEngine waits for memory a while before it fails a request", async () => {
+  let [ms, spare] = [0, 2 ** 30];
+  using engine = tinyEngine({ spareBytes: () => spare, now: () => ms });
+  engine.submit(task("a", "hello", { maxTokens: 200 }));
+  for (let i = 0; i < 5; i++) await step(engine);
+  spare = -(2 ** 30);
+  for (; ms < STARVE_MS_MAX; ms += 100) {
+    ok((await step(engine)).every(([, r]) => r.type === "chunk"));
+  }
+  spare = 2 ** 30;
+  equal(finishOf((await drain(engine)).get("a") ?? fail()).finishReason, "length");
+});
+
+Deno.test("TextEngine computes again what a broken step left, and answers as if it had not been", async () => {
+  const requests = ["a", "b", "c"].map((id) => task(id, `hello ${id}`, { maxTokens: 40 }));
+  const alone = new Map<string, string>();
+  for (const request of requests) {
+    using engine = tinyEngine();
+    alone.set(request.taskId, (await answer(engine, request)).text);
+  }
+  let steps = 0;
+  using engine = tinyEngine(
+    { prefixCacheBytes: Infinity },
+    (decoder) =>
+      running(decoder, (inputs) => {
+        const output = decoder.run(inputs); // The caches have advanced.
+        if (++steps % 7 === 0 && inputs.length > 1) throw new Error("too late");
+        return output;
+      }),
+  );
+  for (const request of requests) engine.submit(request);
+  for (const [taskId, { text }] of await drain(engine)) equal(text, alone.get(taskId), taskId);
+  ok(steps > 30);
+});
+
+Deno.test("TextEngine keeps nothing of a request that failed", async () => {
+  using engine = tinyEngine(
+    { prefixCacheBytes: Infinity },
+    (decoder) =>
+      running(decoder, (inputs) => {
+        if (inputs.some(({ cache }) => cache.offset > 120)) throw new Error("out of luck");
+        return decoder.run(inputs);
+      }),
+  );
+  const prompt = "hello ".repeat(15);
+  equal((await answer(engine, task("a", prompt))).chunks.at(-1)?.type, "Error");
+  const { usage } = finishOf(await answer(engine, task("b", prompt, { maxTokens: 2 })));
+  equal(usage.cachedTokens, 0);
+});
+
 function fail(): never {
   throw new Error("it is there");
 }
+
+Deno.test("TextEngine admits a long prompt beside another where a window leaves room for both", async () => {
+  let blockBytes = 0;
+  const prefillChunkTokens = 32; // With a window of 24 positions they lie in 3 blocks.
+  const engineOf = (blocks: number) =>
+    tinyEngine({ prefillChunkTokens, kvBudgetBytes: blocks * blockBytes }, (decoder) => {
+      using probe = decoder.makeCache();
+      blockBytes = probe.bytesFor(1);
+      return decoder;
+    }, "tiny-window");
+  engineOf(0).close(); // To learn what a block takes.
+  const [prompt, options] = ["hello ".repeat(100), { maxTokens: 2 }];
+  using engine = engineOf(12);
+  const { promptTokens } = engine.submit(task("a", prompt, options));
+  ok(promptTokens > 12 * 32);
+  const step = () => [...engine.step()];
+  step();
+  engine.submit(task("b", prompt, options));
+  step();
+  equal(engine.stats().running, 2);
+  for (const { last } of (await drain(engine)).values()) equal(last, "finished");
+});

@@ -35,14 +35,17 @@ export class ServeProcess implements AsyncDisposable {
     this.nodeId = nodeId;
   }
 
-  /** Starts a node on a free port; resolves when it serves. */
+  /** Starts a node on a free port, behind the words of `wrap`; resolves when it serves. */
   static async start(
     dataDir: string,
     env: Readonly<Record<string, string>> = {},
     flags: readonly string[] = ["-q"],
+    wrap: readonly string[] = [],
   ): Promise<ServeProcess> {
-    const child = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", MAIN, "serve", "--port", "0", "--data-dir", dataDir, "--json", ...flags],
+    const serve = ["serve", "--port", "0", "--data-dir", dataDir, "--json", ...flags];
+    const [program = "", ...args] = [...wrap, Deno.execPath(), "run", "-A", MAIN, ...serve];
+    const child = new Deno.Command(program, {
+      args,
       env: { ...Deno.env.toObject(), ...env },
       stdin: "null",
       stdout: "piped",

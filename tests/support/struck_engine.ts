@@ -92,6 +92,10 @@ class StruckEngine implements Engine {
     this.#inner.cancel(taskId);
   }
 
+  relieve(): void {
+    this.#inner.relieve();
+  }
+
   stats(): EngineCounts {
     return this.#inner.stats();
   }

@@ -6,6 +6,8 @@
  *     deno task verify http [--seed S] [--requests N]         mutated requests
  *     deno task verify aborts [--seed S] [--requests N]        answers that are left at random
  *     deno task verify models [--seed S] [--files N]           mutated model files
+ *     deno task verify mixes [--seed S] [--mixes N]            requests together, and each alone
+ *     deno task verify memory [--seed S] [--requests N]        what they leave, and too many at once
  *     deno task verify ruler [--rounds N]                      exo bench beside OpenAI's own client
  *     deno task verify perplexity [--record]                   a text, on our kernels and MLX's
  */
@@ -20,6 +22,8 @@ import { type Finding, fuzzHttp, fuzzSlowly, FuzzTarget, growthOf } from "./http
 import { killNode } from "./kills.ts";
 import { fuzzModels } from "./model_files.ts";
 import { compareRulers, RULER_LONG } from "./ruler.ts";
+import { verifyMemory, verifyMixes } from "./serving.ts";
+import type { Tally } from "./tally.ts";
 import {
   PERPLEXITY_CHANGE_MAX,
   perplexityOf,
@@ -41,12 +45,6 @@ const SAMPLES_MIN = 4;
 
 /** Model files of one round. */
 const ROUND_FILES = 500;
-
-/** How many parts of a bar held, and how many did not. */
-interface Tally {
-  readonly passed: number;
-  readonly failed: number;
-}
 
 async function verifyFaults(from: number, to: number): Promise<Tally> {
   await ensureSetup({ onProgress: say });
@@ -203,6 +201,7 @@ const { positionals: [bar], values } = parseArgs({
     from: { type: "string", default: "0" },
     to: { type: "string", default: String(CELLS.length - 1) },
     seed: { type: "string", default: "1" },
+    mixes: { type: "string", default: "200" },
     files: { type: "string", default: "5000" },
     kills: { type: "string", default: "50" },
     requests: { type: "string" },
@@ -214,6 +213,8 @@ const run: Record<string, () => Promise<Tally>> = {
   faults: () => verifyFaults(Number(values.from), Number(values.to)),
   kills: () => verifyKills(Number(values.seed), Number(values.kills)),
   aborts: () => verifyAborts(Number(values.seed), Number(values.requests ?? 500)),
+  mixes: () => verifyMixes(Number(values.seed), Number(values.mixes), say),
+  memory: () => verifyMemory(Number(values.seed), Number(values.requests ?? 1_000), say),
   models: () => verifyModels(Number(values.seed), Number(values.files)),
   perplexity: () => verifyPerplexity(values.record),
   ruler: () => verifyRuler(Number(values.rounds)),
