@@ -82,12 +82,22 @@ export function nextMove(view: BatchView): BatchMove {
 function admission(view: BatchView): BatchMove | undefined {
   const { running, runningMax, fits } = view;
   if (running.length >= runningMax) return undefined;
-  const [next] = inFairOrder(view.waiting, { view, overdue: passedBy(view) });
+  const next = nextInQueue(view);
   if (!next) return undefined;
   const promised = promisedTo(running, view);
   // Alone, it fits: that was seen to when it was taken into the queue.
   const isRoom = running.length === 0 || fits(promised + roomFor(next, view));
   return isRoom ? { type: "admit", taskId: next.taskId } : undefined;
+}
+
+function nextInQueue(view: BatchView): BatchRequest | undefined {
+  // Of each client only the first can be it: the queue is long, and they are few.
+  const firsts = new Map<string, BatchRequest>();
+  for (const request of view.waiting) {
+    const first = firsts.get(request.client);
+    if (!first || request.arrival < first.arrival) firsts.set(request.client, request);
+  }
+  return inFairOrder([...firsts.values()], { view, overdue: passedBy(view) })[0];
 }
 
 function promisedTo(requests: readonly BatchRequest[], view: BatchView): number {
@@ -105,7 +115,7 @@ function roomFor(request: BatchRequest, { bytesFor }: BatchView): number {
 function displacement(view: BatchView): BatchMove | undefined {
   const { running, waiting, runningMax } = view;
   if (running.length < runningMax || waiting.length === 0) return undefined;
-  const [next] = inFairOrder(waiting, { view, overdue: passedBy(view) });
+  const next = nextInQueue(view);
   if (!next) return undefined;
   const places = placesIn(view);
   const takes = (one: BatchRequest) => {

@@ -297,7 +297,7 @@ Deno.test("The openai client sends penalties, biases and its user; usage tells c
     const { sampling, logitBias, client: name } = gateway.asked[0]?.payload ?? {};
     deepEqual(sampling, { presencePenalty: 0.5, frequencyPenalty: -0.5 });
     deepEqual(logitBias, [[7, -100]]);
-    match(name ?? "", /^127\.0\.0\.1 user /);
+    match(name ?? "", /^127\.0\.0\.1\/[0-9a-f]{16}$/);
   });
 });
 
