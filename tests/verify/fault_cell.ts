@@ -191,6 +191,8 @@ async function requestsAreInside(
   { node, dataDir, engine }: Scene,
   { fault, inFlight }: Cell,
 ): Promise<void> {
+  // These strike once the engine has been given all, perhaps before the state has heard of it.
+  if (fault === "exits" || fault === "garbage" || fault === "exhausts") return;
   let mostInside = 0;
   await until(node, "the requests are inside", ({ tasks }) => {
     const statuses = [...tasks.values()].map(({ taskStatus }) => taskStatus);
@@ -198,7 +200,7 @@ async function requestsAreInside(
     return mostInside === inFlight || tasks.size === 0;
   });
   assert.equal(mostInside, inFlight, "the runner had all of the requests");
-  if (engine === "fake" || fault === "exits") return;
+  if (engine === "fake") return;
   const reached = `${dataDir}/fake.json.reached`;
   const isReached = () => Deno.stat(reached).then(() => true, () => false);
   await eventually("the engine has begun", isReached);
