@@ -1,6 +1,13 @@
 /**
  * What every decoder must do with caches: the suite that all of them run.
  *
+ * Spec worker-engines §10.5, "for each architecture of §19: fresh run = populating run = cached run":
+ * run by `decoder_blocks_test.ts` for `llama` and `mistral` with plain, sliding-window and quantised
+ * caches. Open until they are built: recurrent and hybrid state (ArraysCache: Mamba, Nemotron-H,
+ * Qwen3-Next, Kimi-Linear), several caches in a layer (CacheList: MLA with an indexer), DeepSeek V4,
+ * the other families of §19, and images in a real prompt. Their rules for looking up are tested on
+ * fake blocks in `tests/engines/text/prefix_cache_test.ts`.
+ *
  * @module
  */
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
