@@ -71,8 +71,9 @@ export const PASSED_MAX = 256;
 /**
  * Continuous batching: everyone who decodes is in every step, and prompts fill it up in chunks.
  * First come first served among the requests of a client; among clients, who had least goes first
- * (virtual token counters, arXiv:2401.00588), or who was passed too often. Source of batching and preemption by recompute:
- * arXiv:2309.06180. Pure, so that the ranks of an instance come to the same moves.
+ * (virtual token counters, arXiv:2401.00588), or who was passed too often. Source of batching and
+ * preemption by recompute: arXiv:2309.06180. Pure, so that the ranks of an instance come to the same
+ * moves.
  */
 export function nextMove(view: BatchView): BatchMove {
   return admission(view) ?? displacement(view) ?? step(view);

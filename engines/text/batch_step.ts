@@ -21,7 +21,8 @@ export interface BatchOutcome {
 /**
  * Runs the next tokens of generations through the model, and draws one for each whose tokens are
  * all in its cache then.
- * @throws when the step could not be computed; the caches are as they were, or hold nobody knows what.
+ * @throws when the step could not be computed; the caches are as they were, or hold nobody knows
+ * what.
  */
 export function runBatch(
   parts: readonly BatchPart[],
