@@ -2,7 +2,7 @@ import type { DownloadStatus } from "../core/download.ts";
 import { instanceStats } from "../core/engine_stats.ts";
 import type { Instance } from "../core/instance.ts";
 import type { ModelId, NodeId } from "../core/ids.ts";
-import type { NodeMemory } from "../core/node_info.ts";
+import type { NodeMemory } from "../core/telemetry.ts";
 import type { RunnerState } from "../core/runner_status.ts";
 import type { Gateway } from "./gateway.ts";
 

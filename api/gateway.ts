@@ -1,10 +1,10 @@
 import type { Chunk } from "../core/chunk.ts";
 import type { Command, CommandReply } from "../core/commands.ts";
 import type { EngineStats } from "../core/engine_stats.ts";
-import type { Epoch } from "../core/events.ts";
+import type { Epoch } from "../core/lineage.ts";
 import type { CommandId, ModelId, NodeId, RunnerId, TaskId } from "../core/ids.ts";
 import type { ModelCard } from "../core/model_card.ts";
-import type { NodeMemory } from "../core/node_info.ts";
+import type { NodeMemory } from "../core/telemetry.ts";
 import type { State } from "../core/state.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
 import type { Span, TraceEntry } from "../core/trace.ts";

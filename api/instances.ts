@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { PlacementRequest } from "../core/commands.ts";
+import { PlacementRequest } from "../core/placement_request.ts";
 import { AppError } from "../core/errors.ts";
 import { CommandId, InstanceId, NodeId } from "../core/ids.ts";
 import { Instance, InstanceConfig, InstanceMeta, Sharding } from "../core/instance.ts";
@@ -111,14 +111,14 @@ async function place(
 ): Promise<Response> {
   const card = findModel(gateway.state(), body.model_id);
   const commandId = CommandId.parse(gateway.newId());
-  const request: PlacementRequest = {
+  const request = PlacementRequest.parse({
     modelId: card.modelId,
     sharding: body.sharding,
     instanceMeta: body.instance_meta,
     minNodes: body.min_nodes,
     ...(body.node_ids ? { nodeIds: body.node_ids } : {}),
     ...(body.config ? { config: body.config } : {}),
-  };
+  });
   const asked = InstanceId.parse(gateway.newId());
   const reply = await gateway.submit({
     type: "PlaceInstance",

@@ -1,112 +1,186 @@
+import {
+  instanceCreated,
+  instanceDeleted,
+  instanceRetrying,
+  retriesReset,
+} from "./apply_instances.ts";
+import { lineageMerged } from "./apply_merge.ts";
+import { updateMeta } from "./apply_meta_instances.ts";
+import {
+  edgeCreated,
+  edgeDeleted,
+  nodeGatheredInfo,
+  nodeStarted,
+  nodeTimedOut,
+} from "./apply_nodes.ts";
 import { assert } from "./errors.ts";
 import type { Event, IndexedEvent } from "./events.ts";
-import type { InstanceId } from "./ids.ts";
-import { runnersOf } from "./instance.ts";
+import { compareEpochs, extend, openSegment, type Stamp } from "./lineage.ts";
 import { isServing, type RunnerState } from "./runner_status.ts";
 import { drop, put, type State } from "./state.ts";
 
+type Of<T extends Event["type"]> = Extract<Event, { type: T }>;
+
 /**
  * Folds one indexed event into the cluster state. Every node runs this, and all must agree.
- * @throws {Error} when the index leaves a gap or repeats one; the state is unchanged.
+ * @throws {Error} when the index leaves a gap or repeats one, or the epoch is over; the state is
+ * unchanged.
  */
-export function apply(state: State, { idx, event }: IndexedEvent): State {
+export function apply(state: State, { idx, epoch, event }: IndexedEvent): State {
   const next = state.lastEventAppliedIdx + 1;
   assert(idx === next, `cannot apply event ${idx} (${event.type}): event ${next} is due`);
-  return { ...reduce(state, event), lastEventAppliedIdx: idx };
+  const reign = openSegment(state.lineage)?.epoch;
+  assert(
+    reign === undefined || compareEpochs(epoch, reign) >= 0,
+    `cannot apply event ${idx} of epoch ${epoch.clock}: epoch ${reign?.clock} reigns`,
+  );
+  const lineage = extend(state.lineage, epoch, idx);
+  return { ...reduce({ ...state, lineage }, event, { epoch, idx }), lastEventAppliedIdx: idx };
 }
 
-function reduce(state: State, event: Event): State {
+function reduce(state: State, event: Event, stamp: Stamp): State {
   switch (event.type) {
-    case "NodeStarted": {
-      const { incarnation, info } = event;
-      return { ...state, nodes: put(state.nodes, event.nodeId, { incarnation, info }) };
-    }
+    case "EpochStarted":
+      return state;
+    case "NodeStarted":
+      return nodeStarted(state, event, stamp);
+    case "NodeGatheredInfo":
+      return nodeGatheredInfo(state, event, stamp);
+    case "NodeTimedOut":
+      return nodeTimedOut(state, event.nodeId, stamp);
+    case "TopologyEdgeCreated":
+      return edgeCreated(state, event.connection, stamp);
+    case "TopologyEdgeDeleted":
+      return edgeDeleted(state, event.connection);
     case "InstanceCreated":
-      return {
-        ...state,
-        instances: put(state.instances, event.instance.instanceId, event.instance),
-      };
+      return instanceCreated(state, event.instance, stamp);
     case "InstanceDeleted":
-      return instanceDeleted(state, event.instanceId);
+      return instanceDeleted(state, event.instanceId, event.failureError);
     case "InstanceRetrying":
       return instanceRetrying(state, event);
     case "InstanceRetriesReset":
-      return { ...state, instanceRetries: drop(state.instanceRetries, event.instanceId) };
+      return retriesReset(state, event.instanceId);
     case "RunnerStatusUpdated":
       return runnerStatusUpdated(state, event);
     case "TaskCreated":
       return { ...state, tasks: put(state.tasks, event.task.taskId, event.task) };
-    case "TaskStatusUpdated": {
-      const task = state.tasks.get(event.taskId);
-      if (!task) return state;
-      return {
-        ...state,
-        tasks: put(state.tasks, event.taskId, { ...task, taskStatus: event.taskStatus }),
-      };
-    }
+    case "TaskStatusUpdated":
+      return taskStatusUpdated(state, event);
+    case "TaskFailed":
+      return taskFailed(state, event);
     case "TaskDeleted":
       return { ...state, tasks: drop(state.tasks, event.taskId) };
-    case "NodeDownloadProgress": {
-      const models = state.downloads.get(event.nodeId) ?? new Map();
-      const changed = put(models, event.modelId, event.status);
-      return { ...state, downloads: put(state.downloads, event.nodeId, changed) };
-    }
-    case "CustomModelCardAdded":
+    case "NodeDownloadProgress":
+      return downloadProgress(state, event);
+    case "CustomModelCardAdded": {
+      const { modelId } = event.modelCard;
       return {
         ...state,
-        customModelCards: put(state.customModelCards, event.modelCard.modelId, event.modelCard),
+        customModelCards: put(state.customModelCards, modelId, event.modelCard),
+        stamps: put(state.stamps, `card:${modelId}`, stamp),
       };
+    }
     case "CustomModelCardDeleted":
       return customModelCardDeleted(state, event);
+    case "InstanceLinkCreated": {
+      const { linkId } = event.link;
+      return {
+        ...state,
+        instanceLinks: put(state.instanceLinks, linkId, event.link),
+        stamps: put(state.stamps, `link:${linkId}`, stamp),
+      };
+    }
+    case "InstanceLinkDeleted":
+      return {
+        ...state,
+        instanceLinks: drop(state.instanceLinks, event.linkId),
+        stamps: drop(state.stamps, `link:${event.linkId}`),
+      };
+    case "MetaInstanceCreated": {
+      const { metaInstanceId } = event.metaInstance;
+      return {
+        ...state,
+        metaInstances: put(state.metaInstances, metaInstanceId, event.metaInstance),
+        stamps: put(state.stamps, `meta:${metaInstanceId}`, stamp),
+      };
+    }
+    case "MetaInstanceDeleted":
+      return {
+        ...state,
+        metaInstances: drop(state.metaInstances, event.metaInstanceId),
+        stamps: drop(state.stamps, `meta:${event.metaInstanceId}`),
+      };
+    case "MetaInstanceCardResolved":
+    case "MetaInstancePlacementFailed":
+    case "MetaInstanceReady":
+    case "MetaInstanceParked":
+    case "MetaInstanceRearmed":
+      return updateMeta(state, event);
+    case "LineageMerged":
+      return lineageMerged(state, event);
+    // deno-coverage-ignore-start
     default:
       return event satisfies never;
+      // deno-coverage-ignore-stop
   }
-}
-
-/** An instance leaves with everything that only it owned. */
-function instanceDeleted(state: State, instanceId: InstanceId): State {
-  const instance = state.instances.get(instanceId);
-  return {
-    ...state,
-    instances: drop(state.instances, instanceId),
-    instanceRetries: drop(state.instanceRetries, instanceId),
-    runners: instance ? drop(state.runners, ...runnersOf(instance)) : state.runners,
-  };
-}
-
-/** All runners of the instance are forgotten; their nodes make new ones from `notBefore` on. */
-function instanceRetrying(
-  state: State,
-  event: Extract<Event, { type: "InstanceRetrying" }>,
-): State {
-  const instance = state.instances.get(event.instanceId);
-  if (!instance) return state;
-  const attempts = (state.instanceRetries.get(event.instanceId)?.attempts ?? 0) + 1;
-  const retry = { attempts, notBefore: event.notBefore, lastError: event.failureError };
-  return {
-    ...state,
-    instanceRetries: put(state.instanceRetries, event.instanceId, retry),
-    runners: drop(state.runners, ...runnersOf(instance)),
-  };
 }
 
 function runnerStatusUpdated(
   state: State,
-  { runnerId, status, incarnation, at }: Extract<Event, { type: "RunnerStatusUpdated" }>,
+  { runnerId, status, incarnation, at }: Of<"RunnerStatusUpdated">,
 ): State {
   if (status.type === "RunnerShutdown") {
     return { ...state, runners: drop(state.runners, runnerId) };
   }
   const before = state.runners.get(runnerId);
-  const goesOn = before !== undefined && before.incarnation === incarnation &&
-    isServing(before.status) && isServing(status);
-  const runner: RunnerState = { status, incarnation, since: goesOn ? before.since : at };
+  const isSame = before?.incarnation === incarnation;
+  const goesOn = isSame && isServing(before.status) && isServing(status);
+  const port = status.type === "RunnerReady"
+    ? status.prefillServerPort
+    : goesOn
+    ? before.prefillServerPort
+    : undefined;
+  const runner: RunnerState = {
+    status,
+    incarnation,
+    since: goesOn ? before.since : at,
+    ...(port === undefined ? {} : { prefillServerPort: port }),
+  };
   return { ...state, runners: put(state.runners, runnerId, runner) };
+}
+
+function taskStatusUpdated(
+  state: State,
+  { taskId, taskStatus }: Of<"TaskStatusUpdated">,
+): State {
+  const task = state.tasks.get(taskId);
+  if (!task) return state;
+  const { errorType: _, errorMessage: __, ...rest } = task;
+  const kept = taskStatus === "Failed" ? task : rest;
+  return { ...state, tasks: put(state.tasks, taskId, { ...kept, taskStatus }) };
+}
+
+function taskFailed(
+  state: State,
+  { taskId, errorType, errorMessage }: Of<"TaskFailed">,
+): State {
+  const task = state.tasks.get(taskId);
+  if (!task) return state;
+  const failed = { ...task, taskStatus: "Failed" as const, errorType, errorMessage };
+  return { ...state, tasks: put(state.tasks, taskId, failed) };
+}
+
+function downloadProgress(
+  state: State,
+  { nodeId, modelId, status }: Of<"NodeDownloadProgress">,
+): State {
+  const changed = put(state.downloads.get(nodeId) ?? new Map(), modelId, status);
+  return { ...state, downloads: put(state.downloads, nodeId, changed) };
 }
 
 function customModelCardDeleted(
   state: State,
-  { modelId }: Extract<Event, { type: "CustomModelCardDeleted" }>,
+  { modelId }: Of<"CustomModelCardDeleted">,
 ): State {
   let downloads = state.downloads;
   for (const [nodeId, models] of state.downloads) {
@@ -114,5 +188,10 @@ function customModelCardDeleted(
     if (rest === models) continue;
     downloads = rest.size === 0 ? drop(downloads, nodeId) : put(downloads, nodeId, rest);
   }
-  return { ...state, downloads, customModelCards: drop(state.customModelCards, modelId) };
+  return {
+    ...state,
+    downloads,
+    customModelCards: drop(state.customModelCards, modelId),
+    stamps: drop(state.stamps, `card:${modelId}`),
+  };
 }

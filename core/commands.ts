@@ -1,23 +1,19 @@
 import { z } from "zod";
 import { DownloadStatus } from "./download.ts";
 import { ErrorInfo } from "./errors.ts";
-import { CommandId, InstanceId, ModelId, NodeId } from "./ids.ts";
-import { Instance, InstanceConfig, InstanceMeta, Sharding } from "./instance.ts";
+import { IntentKey } from "./events.ts";
+import { CommandId, InstanceId, InstanceLinkId, MetaInstanceId, ModelId, NodeId } from "./ids.ts";
+import { Instance } from "./instance.ts";
+import { InstanceLink, LINK_INSTANCES_MAX } from "./instance_link.ts";
+import { LineageSegment, Stamp } from "./lineage.ts";
+import { MetaInstance, MetaInstanceSpec } from "./meta_instance.ts";
 import { ModelCard } from "./model_card.ts";
+import { PlacementRequest } from "./placement_request.ts";
+import { TaskType } from "./task.ts";
 
 const commandId = CommandId;
 
-/** What a user wants placed. */
-export const PlacementRequest = z.object({
-  modelId: ModelId,
-  sharding: Sharding.default("Pipeline"),
-  instanceMeta: InstanceMeta.default("MlxRing"),
-  minNodes: z.number().int().min(1).max(1024).default(1),
-  /** The instance must contain these nodes. */
-  nodeIds: z.array(NodeId).max(1024).optional(),
-  config: InstanceConfig.optional(),
-});
-export type PlacementRequest = z.infer<typeof PlacementRequest>;
+const linkEnds = z.array(InstanceId).max(LINK_INSTANCES_MAX);
 
 /** What may be asked of the master. */
 export const Command = z.discriminatedUnion("type", [
@@ -27,11 +23,14 @@ export const Command = z.discriminatedUnion("type", [
     commandId,
     instanceId: InstanceId,
     request: PlacementRequest,
+    /** As the asking node knows the model; a custom card of the cluster goes before it. */
+    modelCard: ModelCard.optional(),
   }),
   z.object({ type: z.literal("CreateInstance"), commandId, instance: Instance }),
   z.object({ type: z.literal("DeleteInstance"), commandId, instanceId: InstanceId }),
+  /** A generation; its prompt stays with the asking node. */
   z.object({
-    type: z.literal("TextGeneration"),
+    type: TaskType,
     commandId,
     modelId: ModelId,
     apiNodeId: NodeId,
@@ -46,6 +45,38 @@ export const Command = z.discriminatedUnion("type", [
     holder: z.object({ nodeId: NodeId, status: DownloadStatus }).optional(),
   }),
   z.object({ type: z.literal("DeleteCustomModelCard"), commandId, modelId: ModelId }),
+  /** Creates or replaces a link. */
+  z.object({
+    type: z.literal("SetInstanceLink"),
+    commandId,
+    linkId: InstanceLinkId,
+    prefillInstances: linkEnds,
+    decodeInstances: linkEnds,
+  }),
+  z.object({ type: z.literal("DeleteInstanceLink"), commandId, linkId: InstanceLinkId }),
+  /** `instanceId` is that of the instance that is placed at once, when one can be. */
+  z.object({
+    type: z.literal("CreateMetaInstance"),
+    commandId,
+    metaInstance: MetaInstanceSpec,
+    instanceId: InstanceId,
+    modelCard: ModelCard.optional(),
+  }),
+  z.object({ type: z.literal("DeleteMetaInstance"), commandId, metaInstanceId: MetaInstanceId }),
+  /** Arms a parked meta-instance again, or ends the wait of a retrying one. */
+  z.object({ type: z.literal("RetryMetaInstance"), commandId, metaInstanceId: MetaInstanceId }),
+  /** What the losing side of a partition brings to the side that goes on (D15). */
+  z.object({
+    type: z.literal("MergeLineage"),
+    commandId,
+    segments: z.array(LineageSegment.required()),
+    modelCards: z.array(z.object({ stamp: Stamp, modelCard: ModelCard })),
+    metaInstances: z.array(z.object({ stamp: Stamp, metaInstance: MetaInstance })),
+    instances: z.array(z.object({ stamp: Stamp, instance: Instance, isServing: z.boolean() })),
+    links: z.array(z.object({ stamp: Stamp, link: InstanceLink })),
+    /** Things of the common history that are gone here, by the stamps that they had. */
+    deleted: z.array(z.object({ key: IntentKey, stamp: Stamp })),
+  }),
 ]);
 export type Command = z.infer<typeof Command>;
 
@@ -57,6 +88,7 @@ export const CommandReply = z.discriminatedUnion("type", [
     commandId,
     idx: z.number().int().min(-1),
     instanceId: InstanceId.optional(),
+    metaInstanceId: MetaInstanceId.optional(),
   }),
   z.object({ type: z.literal("CommandRejected"), commandId, error: ErrorInfo }),
 ]);

@@ -1,25 +1,57 @@
 import { z } from "zod";
+import { Connection } from "./connection.ts";
 import { DownloadStatus } from "./download.ts";
-import { InstanceId, ModelId, NodeId, RunnerId, TaskId } from "./ids.ts";
+import {
+  InstanceId,
+  InstanceLinkId,
+  MetaInstanceId,
+  ModelId,
+  NodeId,
+  RunnerId,
+  TaskId,
+} from "./ids.ts";
 import { Instance } from "./instance.ts";
+import { InstanceLink } from "./instance_link.ts";
+import { Epoch, LineageSegment, Stamp } from "./lineage.ts";
+import { MetaInstance } from "./meta_instance.ts";
 import { ModelCard } from "./model_card.ts";
-import { NodeInfo } from "./node_info.ts";
+import { GatheredInfo, NodeInfo } from "./node_info.ts";
 import { RunnerStatus } from "./runner_status.ts";
 import { Task, TaskStatus } from "./task.ts";
 import { Millis } from "./units.ts";
 
 const incarnation = z.number().int().min(0);
 
+/** A thing that a user has asked for, by its kind and id: `meta:…`, as in `State.stamps`. */
+export const IntentKey = z.templateLiteral([
+  z.enum(["card", "link", "meta", "instance"]),
+  ":",
+  z.string(),
+]);
+export type IntentKey = z.infer<typeof IntentKey>;
+
 /**
  * What has happened to the cluster. Never here: prompts, tokens, images, KV, memory, CPU, bytes
  * downloaded (design D3).
  */
 export const Event = z.discriminatedUnion("type", [
+  /** The first event of each epoch: its master goes on from the state before it. */
+  z.object({ type: z.literal("EpochStarted") }),
   z.object({ type: z.literal("NodeStarted"), nodeId: NodeId, incarnation, info: NodeInfo }),
+  z.object({
+    type: z.literal("NodeGatheredInfo"),
+    nodeId: NodeId,
+    incarnation,
+    info: GatheredInfo,
+  }),
+  z.object({ type: z.literal("NodeTimedOut"), nodeId: NodeId }),
+  z.object({ type: z.literal("TopologyEdgeCreated"), connection: Connection }),
+  z.object({ type: z.literal("TopologyEdgeDeleted"), connection: Connection }),
   z.object({ type: z.literal("InstanceCreated"), instance: Instance }),
   z.object({
     type: z.literal("InstanceDeleted"),
     instanceId: InstanceId,
+    /** Present when it was given up, absent when somebody wanted it gone. */
     failureError: z.string().optional(),
   }),
   z.object({
@@ -38,6 +70,12 @@ export const Event = z.discriminatedUnion("type", [
   }),
   z.object({ type: z.literal("TaskCreated"), task: Task }),
   z.object({ type: z.literal("TaskStatusUpdated"), taskId: TaskId, taskStatus: TaskStatus }),
+  z.object({
+    type: z.literal("TaskFailed"),
+    taskId: TaskId,
+    errorType: z.string(),
+    errorMessage: z.string(),
+  }),
   z.object({ type: z.literal("TaskDeleted"), taskId: TaskId }),
   z.object({
     type: z.literal("NodeDownloadProgress"),
@@ -47,30 +85,68 @@ export const Event = z.discriminatedUnion("type", [
   }),
   z.object({ type: z.literal("CustomModelCardAdded"), modelCard: ModelCard }),
   z.object({ type: z.literal("CustomModelCardDeleted"), modelId: ModelId }),
+  z.object({ type: z.literal("InstanceLinkCreated"), link: InstanceLink }),
+  z.object({ type: z.literal("InstanceLinkDeleted"), linkId: InstanceLinkId }),
+  z.object({ type: z.literal("MetaInstanceCreated"), metaInstance: MetaInstance }),
+  z.object({ type: z.literal("MetaInstanceDeleted"), metaInstanceId: MetaInstanceId }),
+  z.object({
+    type: z.literal("MetaInstanceCardResolved"),
+    metaInstanceId: MetaInstanceId,
+    modelCard: ModelCard,
+  }),
+  z.object({
+    type: z.literal("MetaInstancePlacementFailed"),
+    metaInstanceId: MetaInstanceId,
+    reason: z.string(),
+  }),
+  z.object({ type: z.literal("MetaInstanceReady"), metaInstanceId: MetaInstanceId }),
+  z.object({
+    type: z.literal("MetaInstanceParked"),
+    metaInstanceId: MetaInstanceId,
+    reason: z.string(),
+  }),
+  z.object({ type: z.literal("MetaInstanceRearmed"), metaInstanceId: MetaInstanceId }),
+  /**
+   * What the losing side of a partition had been asked for: things that this history has never
+   * heard of, under their old ids and stamps, and things of this history that it had deleted.
+   * One event, so that it is merged as a whole or not at all.
+   */
+  z.object({
+    type: z.literal("LineageMerged"),
+    segments: z.array(LineageSegment.required()),
+    modelCards: z.array(z.object({ stamp: Stamp, modelCard: ModelCard })),
+    metaInstances: z.array(z.object({ stamp: Stamp, metaInstance: MetaInstance })),
+    instances: z.array(z.object({ stamp: Stamp, instance: Instance })),
+    links: z.array(z.object({ stamp: Stamp, link: InstanceLink })),
+    deleted: z.array(IntentKey),
+  }),
 ]);
 export type Event = z.infer<typeof Event>;
-
-/** The reign of a master: the highest (clock, nodeId) wins (D15). */
-export const Epoch = z.object({ clock: z.number().int().min(0), nodeId: NodeId });
-export type Epoch = z.infer<typeof Epoch>;
 
 /** An event with its place in the log. */
 export const IndexedEvent = z.object({ idx: z.number().int().min(0), epoch: Epoch, event: Event });
 export type IndexedEvent = z.infer<typeof IndexedEvent>;
+
+/** Events whose loss could be told from outside: intents, and the first of each epoch. */
+const DURABLE: ReadonlySet<Event["type"]> = new Set([
+  "EpochStarted",
+  "NodeStarted",
+  "InstanceCreated",
+  "InstanceDeleted",
+  "CustomModelCardAdded",
+  "CustomModelCardDeleted",
+  "InstanceLinkCreated",
+  "InstanceLinkDeleted",
+  "MetaInstanceCreated",
+  "MetaInstanceDeleted",
+  "MetaInstanceRearmed",
+  "LineageMerged",
+]);
 
 /**
  * Whether an event reaches the disk before anybody hears of it: a user's intent, or the first event
  * of an epoch, which must not be given twice.
  */
 export function isDurable(event: Event): boolean {
-  switch (event.type) {
-    case "NodeStarted":
-    case "InstanceCreated":
-    case "InstanceDeleted":
-    case "CustomModelCardAdded":
-    case "CustomModelCardDeleted":
-      return true;
-    default:
-      return false;
-  }
+  return DURABLE.has(event.type);
 }

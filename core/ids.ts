@@ -8,6 +8,14 @@ export type NodeId = z.infer<typeof NodeId>;
 export const InstanceId = z.string().min(1).max(128).brand<"InstanceId">();
 export type InstanceId = z.infer<typeof InstanceId>;
 
+/** A wish that an instance of a model always exists. */
+export const MetaInstanceId = z.string().min(1).max(128).brand<"MetaInstanceId">();
+export type MetaInstanceId = z.infer<typeof MetaInstanceId>;
+
+/** A link from instances that prefill to instances that decode. */
+export const InstanceLinkId = z.string().min(1).max(128).brand<"InstanceLinkId">();
+export type InstanceLinkId = z.infer<typeof InstanceLinkId>;
+
 /** One rank of an instance; its process changes, its id does not. */
 export const RunnerId = z.string().min(1).max(160).brand<"RunnerId">();
 export type RunnerId = z.infer<typeof RunnerId>;

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { InstanceId, ModelId, NodeId, RunnerId } from "./ids.ts";
+import { InstanceId, MetaInstanceId, ModelId, NodeId, RunnerId } from "./ids.ts";
 import { ModelCard } from "./model_card.ts";
 import { SamplingParams } from "./sampling.ts";
 
@@ -25,16 +25,31 @@ export const InstanceConfig = z.object({
 });
 export type InstanceConfig = z.infer<typeof InstanceConfig>;
 
-/** A slice of a model: layers [startLayer, endLayer) on one rank. */
-export const Shard = z.object({
-  type: z.literal("PipelineShardMetadata"),
+const rank = {
   modelCard: ModelCard,
   deviceRank: z.number().int().min(0),
   worldSize: z.number().int().min(1),
   startLayer: z.number().int().min(0),
   endLayer: z.number().int().min(1),
   nLayers: z.number().int().min(1),
-});
+};
+
+/** A slice of a model: layers [startLayer, endLayer) on one rank. */
+export const Shard = z.discriminatedUnion("type", [
+  z.object({ type: z.literal("PipelineShardMetadata"), ...rank }),
+  /** All layers, a part of each. */
+  z.object({ type: z.literal("TensorShardMetadata"), ...rank }),
+  /** Of an image model whose two halves of classifier-free guidance run side by side. */
+  z.object({
+    type: z.literal("CfgShardMetadata"),
+    ...rank,
+    /** 0 with the prompt, 1 with the negative prompt. */
+    cfgRank: z.number().int().min(0).max(1),
+    cfgWorldSize: z.literal(2),
+    pipelineRank: z.number().int().min(0),
+    pipelineWorldSize: z.number().int().min(1),
+  }),
+]);
 export type Shard = z.infer<typeof Shard>;
 
 /** Which node runs which rank. Every runner of `nodeToRunner` is a key of `runnerToShard`. */
@@ -45,15 +60,37 @@ export const ShardAssignments = z.object({
 });
 export type ShardAssignments = z.infer<typeof ShardAssignments>;
 
-/** A model placed on the cluster. */
-export const Instance = z.object({
-  type: z.literal("MlxRingInstance"),
+/** An address of a rank. */
+export const Host = z.object({ ip: z.string(), port: z.number().int().min(0).max(65_535) });
+export type Host = z.infer<typeof Host>;
+
+const placed = {
   instanceId: InstanceId,
   shardAssignments: ShardAssignments,
-  /** Ring neighbours by node; empty for a single rank. */
-  hostsByNode: z.record(NodeId, z.array(z.object({ ip: z.string(), port: z.number().int() }))),
+  /** The wish that it was made for; only this binds them. */
+  metaInstanceId: MetaInstanceId.optional(),
   config: InstanceConfig.optional(),
-});
+};
+
+/** A model placed on the cluster. */
+export const Instance = z.discriminatedUnion("type", [
+  z.object({
+    type: z.literal("MlxRingInstance"),
+    ...placed,
+    /** For each node the hosts of all ranks as it sees them; empty for a single rank. */
+    hostsByNode: z.record(NodeId, z.array(Host)),
+    /** The port of the ring; absent for a single rank. */
+    ephemeralPort: z.number().int().min(1).max(65_535).optional(),
+  }),
+  z.object({
+    type: z.literal("MlxJacclInstance"),
+    ...placed,
+    /** Row and column are ranks: the device of the row's rank on the cable to the column's. */
+    jacclDevices: z.array(z.array(z.string().nullable())),
+    /** Where each node finds the coordinator: `ip:port`. */
+    jacclCoordinators: z.record(NodeId, z.string()),
+  }),
+]);
 export type Instance = z.infer<typeof Instance>;
 
 /** The runner that `nodeId` has in an instance, with its shard; undefined when it has none. */

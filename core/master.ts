@@ -1,21 +1,36 @@
 import type { Command, CommandReply } from "./commands.ts";
 import { AppError, toAppError } from "./errors.ts";
 import type { Event } from "./events.ts";
-import { type InstanceId, type ModelId, type NodeId, type TaskId, taskIdOf } from "./ids.ts";
+import {
+  type InstanceId,
+  type MetaInstanceId,
+  type ModelId,
+  type NodeId,
+  type TaskId,
+  taskIdOf,
+} from "./ids.ts";
 import { type Instance, runnersOf } from "./instance.ts";
 import { neededBytes } from "./memory_fit.ts";
 import type { ModelCard } from "./model_card.ts";
-import type { NodeMemory } from "./node_info.ts";
+import type { Telemetry } from "./telemetry.ts";
+import type { Millis } from "./units.ts";
 import { misfit, place } from "./placement.ts";
 import { remedy } from "./placement_remedy.ts";
 import { isServing } from "./runner_status.ts";
 import type { State } from "./state.ts";
 import { isInFlight } from "./task.ts";
 
+/** What a decision needs beyond the state. */
+export interface DecideContext {
+  readonly telemetry: Telemetry;
+  readonly now: Millis;
+}
+
 /** What a command makes happen, and what the asker may be told beside the index. */
 export interface Decision {
   readonly events: readonly Event[];
   readonly instanceId?: InstanceId;
+  readonly metaInstanceId?: MetaInstanceId;
 }
 
 /**
@@ -25,16 +40,18 @@ export interface Decision {
 export function decide(
   state: State,
   command: Command,
-  memory: ReadonlyMap<NodeId, NodeMemory>,
+  { telemetry }: DecideContext,
 ): Decision {
   switch (command.type) {
     case "PlaceInstance":
-      return placeInstance(state, command, memory);
+      return placeInstance(state, command, telemetry);
     case "CreateInstance":
-      return createInstance(state, command.instance, memory);
+      return createInstance(state, command.instance, telemetry);
     case "DeleteInstance":
       return deleteInstance(state, command.instanceId);
     case "TextGeneration":
+    case "ImageGeneration":
+    case "ImageEdits":
       return startGeneration(state, command);
     case "TaskCancelled":
       return cancelTask(state, taskIdOf(command.cancelledCommandId));
@@ -44,6 +61,13 @@ export function decide(
       return addModelCard(state, command);
     case "DeleteCustomModelCard":
       return deleteModelCard(state, command.modelId);
+    case "SetInstanceLink":
+    case "DeleteInstanceLink":
+    case "CreateMetaInstance":
+    case "DeleteMetaInstance":
+    case "RetryMetaInstance":
+    case "MergeLineage":
+      throw new AppError("unsupported_parameter", `Cannot do ${command.type}`);
     default:
       return command satisfies never;
   }
@@ -52,8 +76,14 @@ export function decide(
 /** The reply to a command that was decided, its events up to `idx` applied. */
 export function accepted(command: Command, idx: number, decision: Decision): CommandReply {
   const { commandId } = command;
-  const { instanceId } = decision;
-  return { type: "CommandAccepted", commandId, idx, ...(instanceId ? { instanceId } : {}) };
+  const { instanceId, metaInstanceId } = decision;
+  return {
+    type: "CommandAccepted",
+    commandId,
+    idx,
+    ...(instanceId ? { instanceId } : {}),
+    ...(metaInstanceId ? { metaInstanceId } : {}),
+  };
 }
 
 /** The reply to a command that `decide` refused by throwing `reason`. */
@@ -64,13 +94,13 @@ export function rejected(command: Command, reason: unknown): CommandReply {
 
 function placeInstance(
   state: State,
-  { instanceId, request }: Extract<Command, { type: "PlaceInstance" }>,
-  memory: ReadonlyMap<NodeId, NodeMemory>,
+  { instanceId, request, modelCard }: Extract<Command, { type: "PlaceInstance" }>,
+  telemetry: Telemetry,
 ): Decision {
   if (state.instances.has(instanceId)) return { events: [], instanceId };
-  const card = state.customModelCards.get(request.modelId);
+  const card = state.customModelCards.get(request.modelId) ?? modelCard;
   if (!card) throw modelNotFound(state, request.modelId);
-  const placed = place(state, memory, { instanceId, card, request });
+  const placed = place(state, telemetry, { instanceId, card, request });
   if (!placed.ok) {
     throw new AppError(placed.code, placed.reason, { hint: placed.hint });
   }
@@ -80,7 +110,7 @@ function placeInstance(
 function createInstance(
   state: State,
   instance: Instance,
-  memory: ReadonlyMap<NodeId, NodeMemory>,
+  telemetry: Telemetry,
 ): Decision {
   const { instanceId, shardAssignments } = instance;
   const wanted = `Cannot create instance "${instanceId}"`;
@@ -121,11 +151,11 @@ function createInstance(
     throw new AppError("invalid_request", `${wanted}: ${found}`, { hint: BY_ITSELF });
   }
   const reason = nodes.map((id) =>
-    misfit(state, memory, { nodeId: id as NodeId, card, config: instance.config })
+    misfit(state, telemetry, { nodeId: id as NodeId, card, config: instance.config })
   ).find((reason) => reason !== undefined);
   if (reason !== undefined) {
     const needed = neededBytes(card, instance.config);
-    const hint = remedy(state, memory, { card, needed, nodeIds: nodes as NodeId[] });
+    const hint = remedy(state, telemetry.memory, { card, needed, nodeIds: nodes as NodeId[] });
     throw new AppError("placement_failed", `${wanted}: ${reason}`, { hint });
   }
   return { events: [{ type: "InstanceCreated", instance: withCard(instance, card) }], instanceId };
@@ -198,7 +228,7 @@ export function instanceEnd(
 /** The ready instance with the fewest tasks in flight; ties go to the older one. */
 function startGeneration(
   state: State,
-  { commandId, modelId, apiNodeId }: Extract<Command, { type: "TextGeneration" }>,
+  { type, commandId, modelId, apiNodeId }: Extract<Command, { apiNodeId: NodeId }>,
 ): Decision {
   const taskId = taskIdOf(commandId);
   if (state.tasks.has(taskId)) {
@@ -215,7 +245,7 @@ function startGeneration(
     first,
   );
   const task = {
-    type: "TextGeneration" as const,
+    type,
     taskId,
     commandId,
     instanceId: best.instanceId,

@@ -1,7 +1,7 @@
 import type { NodeId } from "./ids.ts";
 import { type Instance, type InstanceConfig, rankOn, runnersOf } from "./instance.ts";
 import type { ModelCard } from "./model_card.ts";
-import type { NodeMemory } from "./node_info.ts";
+import type { NodeMemory } from "./telemetry.ts";
 import type { State } from "./state.ts";
 
 /** Tokens of KV that the fit reserves when nobody names a context (design, rulings). */

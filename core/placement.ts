@@ -1,10 +1,10 @@
-import type { PlacementRequest } from "./commands.ts";
+import type { PlacementRequest } from "./placement_request.ts";
 import type { ErrorCode } from "./errors.ts";
 import { type InstanceId, NodeId, runnerIdOf } from "./ids.ts";
 import type { Instance } from "./instance.ts";
 import { freeBytes, neededBytes } from "./memory_fit.ts";
 import type { Backend, ModelCard } from "./model_card.ts";
-import type { NodeMemory } from "./node_info.ts";
+import type { Telemetry } from "./telemetry.ts";
 import { remedy } from "./placement_remedy.ts";
 import type { State } from "./state.ts";
 import { formatBytes } from "./units.ts";
@@ -42,7 +42,7 @@ export interface Refusal {
  */
 export function place(
   state: State,
-  memory: ReadonlyMap<NodeId, NodeMemory>,
+  telemetry: Telemetry,
   { instanceId, card, request }: {
     instanceId: InstanceId;
     card: ModelCard;
@@ -57,7 +57,7 @@ export function place(
   for (const [nodeId, node] of state.nodes) {
     const wanted = request.nodeIds?.[0];
     if (wanted !== undefined && wanted !== nodeId) continue;
-    const free = freeBytes(state, memory, nodeId);
+    const free = freeBytes(state, telemetry.memory, nodeId);
     const reason = unfit({ nodeId, backends: node.info.backends, free }, card, needed);
     if (reason) rejected.push({ nodeIds: [nodeId], reason });
     else if (free !== undefined && (!best || free > best.free)) best = { nodeId, free };
@@ -65,7 +65,7 @@ export function place(
   if (!best) {
     const reasons = rejected.map(({ reason }) => reason).join("; ");
     const reason = `Cannot place "${card.modelId}": ${reasons || "the cluster has no nodes"}`;
-    const hint = remedy(state, memory, { ...request, card, needed });
+    const hint = remedy(state, telemetry.memory, { ...request, card, needed });
     return { ok: false, code: "placement_failed", reason, hint, rejected };
   }
   const instance = singleNode(instanceId, best.nodeId, card, request);
@@ -118,11 +118,11 @@ function refuse(
 /** Why an instance of one node cannot run where it says; undefined when it can. */
 export function misfit(
   state: State,
-  memory: ReadonlyMap<NodeId, NodeMemory>,
+  telemetry: Telemetry,
   { nodeId, card, config }: { nodeId: NodeId; card: ModelCard; config: Instance["config"] },
 ): string | undefined {
   const backends = state.nodes.get(nodeId)?.info.backends ?? [];
-  const free = freeBytes(state, memory, nodeId);
+  const free = freeBytes(state, telemetry.memory, nodeId);
   return unfit({ nodeId, backends, free }, card, neededBytes(card, config));
 }
 

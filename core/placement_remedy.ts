@@ -8,7 +8,7 @@ import {
   neededBytes,
 } from "./memory_fit.ts";
 import type { ModelCard } from "./model_card.ts";
-import type { NodeMemory } from "./node_info.ts";
+import type { NodeMemory } from "./telemetry.ts";
 import type { State } from "./state.ts";
 import { formatBytes } from "./units.ts";
 

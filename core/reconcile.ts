@@ -1,5 +1,8 @@
 import type { Event } from "./events.ts";
+import type { InstanceId, ModelId } from "./ids.ts";
 import { type Instance, runnersOf } from "./instance.ts";
+import type { ModelCard } from "./model_card.ts";
+import type { Telemetry } from "./telemetry.ts";
 import { instanceEnd } from "./master.ts";
 import type { RunnerState } from "./runner_status.ts";
 import { isServing } from "./runner_status.ts";
@@ -18,6 +21,24 @@ export const RETRY_DELAY_MS_MAX = 60_000;
 /** How long an instance must serve before its failures are forgotten. */
 export const RETRY_RESET_MS = 60_000;
 
+/** What the reconcilers need beyond the state. */
+export interface ReconcileContext {
+  readonly telemetry: Telemetry;
+  /** The date, for what is written into events. */
+  readonly now: Millis;
+  /** The time of `telemetry.lastSeen`: a clock that nobody sets. */
+  readonly uptime: Millis;
+  /** What could be found out about models that wishes name, and why not. */
+  readonly cards: ReadonlyMap<ModelId, CardLookup>;
+  /** The id of the instance that is created next, if one is. */
+  readonly freshId: InstanceId;
+}
+
+/** A model's card, or why nobody knows it. */
+export type CardLookup =
+  | { readonly ok: true; readonly modelCard: ModelCard }
+  | { readonly ok: false; readonly reason: string };
+
 /** The wait before the attempt that follows `attempts` earlier ones. */
 export function retryDelayMs(attempts: number): number {
   return Math.min(RETRY_DELAY_MS * 2 ** attempts, RETRY_DELAY_MS_MAX);
@@ -35,7 +56,7 @@ export function isRetryDue({ notBefore }: Pick<InstanceRetry, "notBefore">, now:
  * The next events that bring the instances nearer to health; none once all are well or waiting.
  * Level-triggered: asks what is, not what happened.
  */
-export function reconcile(state: State, now: Millis): Event[] {
+export function reconcile(state: State, { now }: ReconcileContext): Event[] {
   for (const instance of state.instances.values()) {
     const events = instanceHealth(state, instance, now);
     if (events.length > 0) return events;

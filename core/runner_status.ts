@@ -15,7 +15,11 @@ export const RunnerStatus = z.discriminatedUnion("type", [
   }),
   plain("RunnerLoaded"),
   plain("RunnerWarmingUp"),
-  plain("RunnerReady"),
+  z.object({
+    type: z.literal("RunnerReady"),
+    /** Where it prefills for others, when it does. */
+    prefillServerPort: z.number().int().min(1).max(65_535).optional(),
+  }),
   plain("RunnerRunning"),
   plain("RunnerShuttingDown"),
   plain("RunnerShutdown"),
@@ -35,6 +39,8 @@ export const RunnerState = z.object({
   incarnation: z.number().int().min(0),
   /** When it entered this status; Ready and Running count as one, since both serve. */
   since: Millis,
+  /** As its last Ready said; it holds while it runs, too. */
+  prefillServerPort: z.number().int().min(1).max(65_535).optional(),
 });
 export type RunnerState = z.infer<typeof RunnerState>;
 

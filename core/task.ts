@@ -13,15 +13,23 @@ export const TaskStatus = z.enum([
 ]);
 export type TaskStatus = z.infer<typeof TaskStatus>;
 
+/** What a task makes. */
+export const TaskType = z.enum(["TextGeneration", "ImageGeneration", "ImageEdits"]);
+export type TaskType = z.infer<typeof TaskType>;
+
 /** A generation as the log knows it: metadata only. The prompt stays on the API node (D3). */
 export const Task = z.object({
-  type: z.literal("TextGeneration"),
+  type: TaskType,
   taskId: TaskId,
   commandId: CommandId,
   instanceId: InstanceId,
   modelId: ModelId,
   apiNodeId: NodeId,
   taskStatus: TaskStatus,
+  /** Where the prompt is prefilled, when another instance does it: `ip:port`. */
+  prefillEndpoint: z.string().optional(),
+  errorType: z.string().optional(),
+  errorMessage: z.string().optional(),
 });
 export type Task = z.infer<typeof Task>;
 

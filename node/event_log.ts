@@ -4,7 +4,8 @@ import { DatabaseSync } from "node:sqlite";
 import { ZodError } from "zod";
 import { apply } from "../core/apply.ts";
 import { AppError } from "../core/errors.ts";
-import { type Epoch, Event, type IndexedEvent, isDurable } from "../core/events.ts";
+import { Event, type IndexedEvent, isDurable } from "../core/events.ts";
+import type { Epoch } from "../core/lineage.ts";
 import type { NodeId } from "../core/ids.ts";
 import {
   decodeState,

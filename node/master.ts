@@ -1,10 +1,11 @@
 import { getLogger } from "@logtape/logtape";
 import { admit } from "../core/admission.ts";
 import type { Command, CommandReply } from "../core/commands.ts";
-import type { Epoch, Event, IndexedEvent } from "../core/events.ts";
-import type { NodeId } from "../core/ids.ts";
+import type { Event, IndexedEvent } from "../core/events.ts";
+import type { Epoch } from "../core/lineage.ts";
+import { InstanceId, type NodeId } from "../core/ids.ts";
 import { accepted, decide, rejected } from "../core/master.ts";
-import type { NodeMemory } from "../core/node_info.ts";
+import { NO_TELEMETRY, type NodeMemory, type Telemetry } from "../core/telemetry.ts";
 import { nextReconcileAt, reconcile } from "../core/reconcile.ts";
 import { COMMAND, decodeMessage, encodeMessage, GLOBAL_EVENTS, REPORT } from "../net/topics.ts";
 import type { Transport } from "../net/transport.ts";
@@ -51,9 +52,12 @@ export class Master {
   }
 
   #command(command: Command): CommandReply {
-    const { replica, memory } = this.#deps;
+    const { replica, clock } = this.#deps;
     try {
-      const decision = decide(replica.state, command, memory());
+      const decision = decide(replica.state, command, {
+        telemetry: this.#telemetry(),
+        now: clock.now(),
+      });
       this.#commit(decision.events);
       return accepted(command, replica.state.lastEventAppliedIdx, decision);
     } catch (reason) {
@@ -61,6 +65,10 @@ export class Master {
       log.debug("{type} rejected: {reply}", { type: command.type, reply });
       return reply;
     }
+  }
+
+  #telemetry(): Telemetry {
+    return { ...NO_TELEMETRY, memory: this.#deps.memory() };
   }
 
   #report(event: Event): void {
@@ -89,7 +97,13 @@ export class Master {
   #reconcile(): void {
     const { replica, clock } = this.#deps;
     clearTimeout(this.#timer);
-    const events = reconcile(replica.state, clock.now());
+    const events = reconcile(replica.state, {
+      telemetry: this.#telemetry(),
+      now: clock.now(),
+      uptime: 0,
+      cards: new Map(),
+      freshId: InstanceId.parse(clock.newId()),
+    });
     if (events.length > 0) {
       for (const event of events) log.warn("reconciled: {event}", { event: JSON.stringify(event) });
       return this.#commit(events);

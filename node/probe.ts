@@ -2,7 +2,8 @@ import { join } from "node:path";
 import { z } from "zod";
 import { cgroupMemory } from "../core/cgroup_memory.ts";
 import { Backend } from "../core/model_card.ts";
-import type { NodeInfo, NodeMemory } from "../core/node_info.ts";
+import type { NodeInfo } from "../core/node_info.ts";
+import type { NodeMemory } from "../core/telemetry.ts";
 
 /** What `setup` found out about this machine's devices and wrote beside the library. */
 const DeviceFile = z.object({ backends: z.array(Backend) });
@@ -36,6 +37,8 @@ export async function probeNode(
     friendlyName: options.name ?? Deno.hostname(),
     osVersion: `${Deno.build.os} ${Deno.osRelease()}`,
     chipId: Deno.build.arch,
+    machineModel: "Unknown",
+    osBuildVersion: "Unknown",
     exoVersion: options.version,
     backends: options.deviceFile === undefined ? [] : await readBackends(options.deviceFile),
   };

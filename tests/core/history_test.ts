@@ -17,6 +17,7 @@ import {
   B,
   cardOf,
   commandId,
+  decideContext,
   downloaded,
   fold,
   instanceId,
@@ -24,6 +25,7 @@ import {
   MODEL,
   nodeStarted,
   placementOf,
+  reconcileContext,
   reported,
   taskId,
 } from "../support/cluster.ts";
@@ -100,9 +102,9 @@ const anyHistory = fc.array(anyStep, { minLength: 20, maxLength: 80, size: "max"
 /** The events of a step; a rejected command has none. */
 function eventsOf(state: State, step: Step): readonly Event[] {
   if (step.type === "report") return admit(state, step.report);
-  if (step.type === "reconcile") return reconcile(state, step.now);
+  if (step.type === "reconcile") return reconcile(state, reconcileContext({ now: step.now }));
   try {
-    return decide(state, step.command, MEMORY).events;
+    return decide(state, step.command, decideContext(MEMORY)).events;
   } catch (cause) {
     assert.ok(cause instanceof AppError, String(cause));
     return [];
@@ -194,7 +196,7 @@ Deno.test("the reconcilers come to rest whatever the state: no endless chain of 
   fc.assert(fc.property(anyHistory, fc.nat(1_000_000), (steps, now) => {
     let state = run(steps);
     for (let round = 0; round < 10; round++) {
-      const events = reconcile(state, now);
+      const events = reconcile(state, reconcileContext({ now }));
       if (events.length === 0) return;
       state = fold(events, state);
     }

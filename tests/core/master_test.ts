@@ -12,6 +12,7 @@ import {
   cardOf,
   commandId,
   created,
+  decideContext,
   downloaded,
   fold,
   instanceId,
@@ -33,7 +34,7 @@ const MEMORY = memoryOf(8 * GIB);
 const cardAdded: Event = { type: "CustomModelCardAdded", modelCard: cardOf() };
 const known = [nodeStarted(A), cardAdded];
 
-const on = (state: State, command: Command) => decide(state, command, MEMORY).events;
+const on = (state: State, command: Command) => decide(state, command, decideContext(MEMORY)).events;
 const text = (id = "t"): Command => ({
   type: "TextGeneration",
   commandId: commandId(id),
@@ -89,7 +90,10 @@ Deno.test("T2: PlaceInstance creates the instance under the id that came with it
 
 Deno.test("T1: a PlaceInstance or a model card given twice makes nothing new", () => {
   const state = fold(on(fold(known), placing()), fold(known));
-  assert.deepEqual(decide(state, placing(), MEMORY), { events: [], instanceId: "i" });
+  assert.deepEqual(decide(state, placing(), decideContext(MEMORY)), {
+    events: [],
+    instanceId: "i",
+  });
   const again: Command = {
     type: "AddCustomModelCard",
     commandId: commandId("c"),
@@ -109,7 +113,7 @@ Deno.test("PlaceInstance of an unknown model is rejected, and names known ones",
 Deno.test("PlaceInstance that fits nowhere is rejected with the reason of each node", () => {
   const state = fold([...known, nodeStarted(B)]);
   rejects(
-    () => decide(state, placing(), memoryOf(1024, [A])),
+    () => decide(state, placing(), decideContext(memoryOf(1024, [A]))),
     "placement_failed",
     /Cannot place .*node-a has 1\.0 KiB free.*; node node-b has not reported its memory/,
   );
@@ -163,29 +167,30 @@ Deno.test("T7: a node, a placement and a generation are three events, metadata o
   const events = on(ready, text());
   assert.deepEqual(events, [{ type: "TaskCreated", task: taskOf("t", "i") }]);
   const [instance] = placed.instances.values();
-  assert.deepEqual(instance?.hostsByNode, {}, "no hop, no address");
-  assert.equal(instance?.shardAssignments.runnerToShard[runnerId("i:0")]?.endLayer, 16);
+  assert.ok(instance?.type === "MlxRingInstance");
+  assert.deepEqual(instance.hostsByNode, {}, "no hop, no address");
+  assert.equal(instance.shardAssignments.runnerToShard[runnerId("i:0")]?.endLayer, 16);
 });
 
 Deno.test("LB1: ended tasks do not count as load", () => {
   const ended = ["1", "2", "3", "4", "5"].map((id) => taskIn(id, "a", "Complete"));
   const state = twoReady(...ended, taskIn("6", "a", "Cancelled"), taskIn("7", "b", "Running"));
-  assert.equal(decide(state, text(), MEMORY).instanceId, "a");
+  assert.equal(decide(state, text(), decideContext(MEMORY)).instanceId, "a");
 });
 
 Deno.test("LB2: a tie goes to the older instance", () => {
-  assert.equal(decide(twoReady(), text(), MEMORY).instanceId, "a");
+  assert.equal(decide(twoReady(), text(), decideContext(MEMORY)).instanceId, "a");
   const two = twoReady(
     ...["1", "2"].map((id) => taskIn(id, "a", "Pending")),
     ...["3", "4"].map((id) => taskIn(id, "b", "Running")),
   );
-  assert.equal(decide(two, text(), MEMORY).instanceId, "a");
+  assert.equal(decide(two, text(), decideContext(MEMORY)).instanceId, "a");
 });
 
 Deno.test("a burst of generations is spread: each decision sees the one before it", () => {
   let state = twoReady();
   const chosen = ["1", "2", "3", "4"].map((id) => {
-    const decision = decide(state, text(id), MEMORY);
+    const decision = decide(state, text(id), decideContext(MEMORY));
     state = fold(decision.events, state);
     return decision.instanceId;
   });
@@ -341,5 +346,9 @@ Deno.test("CreateInstance believes the cluster's card, not the client's, and che
   const runnerToShard = Object.fromEntries(shards);
   const lie = { ...instance, shardAssignments: { ...shardAssignments, runnerToShard } };
   assert.deepEqual(on(fold(known), creating(lie)), [created(instance)]);
-  rejects(() => decide(fold(known), creating(), memoryOf(1)), "placement_failed", /free/);
+  rejects(
+    () => decide(fold(known), creating(), decideContext(memoryOf(1))),
+    "placement_failed",
+    /free/,
+  );
 });

@@ -18,6 +18,7 @@ import {
   nodeStarted,
   placementOf,
   reported,
+  telemetryOf,
 } from "../support/cluster.ts";
 
 const KV_BYTES_PER_TOKEN = 1_024;
@@ -52,7 +53,7 @@ function isTaken(
 ): boolean {
   const request = placementOf(contextTokens === undefined ? {} : { config: { contextTokens } });
   const asked = { instanceId: instanceId("new"), card, request };
-  return place(state, memoryOf(freeMib * MIB, [A]), asked).ok;
+  return place(state, telemetryOf(memoryOf(freeMib * MIB, [A])), asked).ok;
 }
 
 Deno.test("remedy() proposes a context that place() then takes", () => {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import type { PlacementRequest } from "../../core/commands.ts";
+import type { PlacementRequest } from "../../core/placement_request.ts";
 import type { Event } from "../../core/events.ts";
 import type { NodeId } from "../../core/ids.ts";
 import { rankOn } from "../../core/instance.ts";
@@ -22,6 +22,7 @@ import {
   nodeStarted,
   placementOf,
   reported,
+  telemetryOf,
 } from "../support/cluster.ts";
 
 const nodes = fold([nodeStarted(A), nodeStarted(B)]);
@@ -35,7 +36,7 @@ function placeOn(
     id?: string;
   } = {},
 ) {
-  return place(state, memory, { instanceId: instanceId(id), card, request });
+  return place(state, telemetryOf(memory), { instanceId: instanceId(id), card, request });
 }
 
 /** Why nothing was placed. */
@@ -133,7 +134,14 @@ Deno.test("an instance on one node promises nothing on another", () => {
 });
 
 Deno.test("a node without a usable backend is not taken", () => {
-  const info = { friendlyName: "", osVersion: "", chipId: "", exoVersion: "" };
+  const info = {
+    friendlyName: "",
+    machineModel: "",
+    osVersion: "",
+    osBuildVersion: "",
+    chipId: "",
+    exoVersion: "",
+  };
   const start = (nodeId: NodeId, backends: ("MlxCpu" | "Vllm")[]): Event => ({
     type: "NodeStarted",
     nodeId,

@@ -17,6 +17,7 @@ import {
   fold,
   instanceId,
   instanceOf,
+  reconcileContext,
   reported,
   taskCreated,
   taskOf,
@@ -27,7 +28,10 @@ const NOW = 1_000_000;
 /** What `reconcile` says of one instance whose runners are in these statuses. */
 function health(...reports: Event[]): Event[] {
   const nodes = [A, B, C].slice(0, Math.max(1, reports.length));
-  return reconcile(fold([created(instanceOf("i", nodes)), ...reports]), NOW);
+  return reconcile(
+    fold([created(instanceOf("i", nodes)), ...reports]),
+    reconcileContext({ now: NOW }),
+  );
 }
 
 const retrying = (failureError: string, notBefore = NOW + 2_000, id = "i"): Event => ({
@@ -78,20 +82,24 @@ Deno.test("H9: an instance is retried 10 times; the 11th failure deletes it and 
   const waits: number[] = [];
   for (let attempt = 1; attempt <= INSTANCE_ATTEMPTS_MAX; attempt++) {
     state = fold([reported("i:0", "RunnerFailed", { incarnation: attempt })], state);
-    const events = reconcile(state, NOW);
+    const events = reconcile(state, reconcileContext({ now: NOW }));
     assert.equal(events.length, 1);
     const [event] = events;
     assert.ok(event?.type === "InstanceRetrying");
     waits.push((event.notBefore - NOW) / 1_000);
     state = fold(events, state);
-    assert.deepEqual(reconcile(state, NOW), [], "content until the next failure");
+    assert.deepEqual(
+      reconcile(state, reconcileContext({ now: NOW })),
+      [],
+      "content until the next failure",
+    );
   }
   assert.deepEqual(waits, [2, 4, 8, 16, 32, 60, 60, 60, 60, 60]);
   state = fold([
     taskCreated(taskOf("t", "i")),
     reported("i:0", "RunnerFailed", { incarnation: 11, reason: "last" }),
   ], state);
-  assert.deepEqual(reconcile(state, NOW), [
+  assert.deepEqual(reconcile(state, reconcileContext({ now: NOW })), [
     { type: "TaskStatusUpdated", taskId: "t", taskStatus: "Cancelled" },
     { type: "InstanceDeleted", instanceId: "i", failureError: "last" },
   ]);
@@ -104,11 +112,14 @@ Deno.test("H12: of several instances each failing one gets its event, a healthy 
     reported("x:0", "RunnerFailed"),
     reported("y:0", "RunnerFailed"),
   ]);
-  const first = reconcile(state, NOW);
+  const first = reconcile(state, reconcileContext({ now: NOW }));
   assert.deepEqual(first, [retrying("OOM", NOW + 2_000, "x")]);
-  const second = reconcile(fold(first, state), NOW);
+  const second = reconcile(fold(first, state), reconcileContext({ now: NOW }));
   assert.deepEqual(second, [retrying("OOM", NOW + 2_000, "y")]);
-  assert.deepEqual(reconcile(fold([...first, ...second], state), NOW), []);
+  assert.deepEqual(
+    reconcile(fold([...first, ...second], state), reconcileContext({ now: NOW })),
+    [],
+  );
 });
 
 Deno.test("failures are forgotten after a minute of serving, and not before", () => {
@@ -120,12 +131,15 @@ Deno.test("failures are forgotten after a minute of serving, and not before", ()
   ]);
   const at = NOW + RETRY_RESET_MS;
   assert.equal(nextReconcileAt(state), at);
-  assert.deepEqual(reconcile(state, at - 1), []);
+  assert.deepEqual(reconcile(state, reconcileContext({ now: at - 1 })), []);
   const reset: Event = { type: "InstanceRetriesReset", instanceId: instanceId("i") };
-  assert.deepEqual(reconcile(state, at), [reset]);
+  assert.deepEqual(reconcile(state, reconcileContext({ now: at })), [reset]);
   const after = fold([reset], state);
   assert.equal(nextReconcileAt(after), undefined);
-  const failed = reconcile(fold([reported("i:0", "RunnerFailed")], after), at);
+  const failed = reconcile(
+    fold([reported("i:0", "RunnerFailed")], after),
+    reconcileContext({ now: at }),
+  );
   assert.deepEqual(failed, [retrying("OOM", at + 2_000)]);
 });
 
@@ -162,8 +176,8 @@ Deno.test("failures are forgotten by a clock that was turned back behind the las
     reported("i:0", "RunnerReady", { at: NOW }),
   ];
   const state = fold(events);
-  assert.deepEqual(reconcile(state, NOW), []);
-  assert.deepEqual(reconcile(state, NOW - 1), [
+  assert.deepEqual(reconcile(state, reconcileContext({ now: NOW })), []);
+  assert.deepEqual(reconcile(state, reconcileContext({ now: NOW - 1 })), [
     { type: "InstanceRetriesReset", instanceId: instanceId("i") },
   ]);
 });

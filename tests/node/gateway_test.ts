@@ -4,6 +4,7 @@ import type { Command } from "../../core/commands.ts";
 import { AppError, type ErrorCode } from "../../core/errors.ts";
 import type { Event } from "../../core/events.ts";
 import { accepted, decide, rejected } from "../../core/master.ts";
+import { NO_TELEMETRY } from "../../core/telemetry.ts";
 import { MemoryNetwork } from "../../net/memory.ts";
 import { COMMAND, decodeMessage, encodeMessage } from "../../net/topics.ts";
 import { SYSTEM_CLOCK } from "../../node/clock.ts";
@@ -49,7 +50,7 @@ function world(work: (relay: GenerationRelay, nth: number) => void) {
     const command = decodeMessage(COMMAND.request, body);
     commands.push(command.type);
     try {
-      const decision = decide(replica.state, command, new Map());
+      const decision = decide(replica.state, command, { telemetry: NO_TELEMETRY, now: 0 });
       emit(...decision.events);
       for (const event of decision.events) {
         if (event.type !== "TaskCreated") continue;

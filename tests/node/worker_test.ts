@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { AppError } from "../../core/errors.ts";
 import { runnerIdOf } from "../../core/ids.ts";
 import { EMPTY_STATE } from "../../core/state.ts";
+import { PlacementRequest } from "../../core/placement_request.ts";
 import { MemoryNetwork } from "../../net/memory.ts";
 import { encodeMessage, REPORT } from "../../net/topics.ts";
 import { SYSTEM_CLOCK } from "../../node/clock.ts";
@@ -33,7 +34,7 @@ async function place(node: Node, modelId: Parameters<typeof createInstance>[1], 
     type: "PlaceInstance",
     commandId: commandId(node),
     instanceId: instanceId(id),
-    request: { modelId, sharding: "Pipeline", instanceMeta: "MlxRing", minNodes: 1 },
+    request: PlacementRequest.parse({ modelId }),
   });
   return instanceId(id);
 }

@@ -1,12 +1,14 @@
 import type { z } from "zod";
 import { apply } from "../../core/apply.ts";
-import type { PlacementRequest } from "../../core/commands.ts";
+import { PlacementRequest } from "../../core/placement_request.ts";
 import type { Event } from "../../core/events.ts";
 import { CommandId, InstanceId, ModelId, NodeId, RunnerId, TaskId } from "../../core/ids.ts";
 import type { Instance, InstanceConfig } from "../../core/instance.ts";
 import { ModelCard } from "../../core/model_card.ts";
-import type { NodeMemory } from "../../core/node_info.ts";
+import { NO_TELEMETRY, type NodeMemory, type Telemetry } from "../../core/telemetry.ts";
 import type { RunnerStatus } from "../../core/runner_status.ts";
+import type { DecideContext } from "../../core/master.ts";
+import type { ReconcileContext } from "../../core/reconcile.ts";
 import { EMPTY_STATE, type State } from "../../core/state.ts";
 import type { Task } from "../../core/task.ts";
 import { MIB } from "../../core/units.ts";
@@ -38,7 +40,7 @@ export function cardOf(fields: Partial<z.input<typeof ModelCard>> = {}): ModelCa
 
 /** What is asked of {@linkcode MODEL}'s placement, with what a test does not care about filled in. */
 export function placementOf(fields: Partial<PlacementRequest> = {}): PlacementRequest {
-  return { modelId: MODEL, sharding: "Pipeline", instanceMeta: "MlxRing", minNodes: 1, ...fields };
+  return PlacementRequest.parse({ modelId: MODEL, ...fields });
 }
 
 /** An instance with one rank on each of `nodeIds`; its runners are `<id>:0`, `<id>:1`, … */
@@ -91,8 +93,10 @@ export function created(instance: Instance): Event {
 export function nodeStarted(nodeId: NodeId, incarnation = 1): Event {
   const info = {
     friendlyName: nodeId,
-    osVersion: "linux",
+    machineModel: "Unknown",
     chipId: "x86_64",
+    osVersion: "linux",
+    osBuildVersion: "Unknown",
     exoVersion: "0",
     backends: ["MlxCpu" as const],
   };
@@ -136,6 +140,28 @@ export function taskCreated(task: Task): Event {
 export function downloaded(nodeId: NodeId, modelId: ModelId = MODEL): Event {
   const status = { type: "DownloadCompleted" as const, totalBytes: 1, readOnly: true };
   return { type: "NodeDownloadProgress", nodeId, modelId, status };
+}
+
+/** Free memory as all that is known beside the state. */
+export function telemetryOf(memory: ReadonlyMap<NodeId, NodeMemory>): Telemetry {
+  return { ...NO_TELEMETRY, memory };
+}
+
+/** What a decision needs beside the state, when only memory matters. */
+export function decideContext(memory: ReadonlyMap<NodeId, NodeMemory>): DecideContext {
+  return { telemetry: telemetryOf(memory), now: 0 };
+}
+
+/** What the reconcilers need beside the state, with what a test does not care about filled in. */
+export function reconcileContext(fields: Partial<ReconcileContext> = {}): ReconcileContext {
+  return {
+    telemetry: NO_TELEMETRY,
+    now: 0,
+    uptime: 0,
+    cards: new Map(),
+    freshId: instanceId("fresh"),
+    ...fields,
+  };
 }
 
 /** The same free memory on each of these nodes. */

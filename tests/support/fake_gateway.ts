@@ -21,6 +21,8 @@ import { EMPTY_STATE, type State } from "../../core/state.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
 import type { Span } from "../../core/trace.ts";
 import { GIB, MIB } from "../../core/units.ts";
+import { PlacementRequest } from "../../core/placement_request.ts";
+import { NO_TELEMETRY } from "../../core/telemetry.ts";
 
 /** The one model that most tests know. */
 export const TINY = ModelId.parse("local/tiny-0123abcd");
@@ -107,10 +109,16 @@ export class FakeGateway implements Gateway {
       friendlyName: "test machine",
       osVersion: "Linux 6",
       chipId: "x86",
+      machineModel: "Unknown",
+      osBuildVersion: "Unknown",
       exoVersion: this.version,
       backends: ["MlxCpu" as const],
     };
     this.emit({ type: "NodeStarted", nodeId: NODE, incarnation: 1, info });
+  }
+
+  #decideContext() {
+    return { telemetry: { ...NO_TELEMETRY, memory: this.nodeMemory() }, now: 0 };
   }
 
   /** Applies events and tells the listeners once. */
@@ -161,15 +169,10 @@ export class FakeGateway implements Gateway {
     const instanceId = InstanceId.parse(this.newId());
     const model = ModelId.parse(modelId);
     if (!this.#state.customModelCards.has(model)) this.addCard(cardOf(modelId));
-    const request = {
-      modelId: model,
-      sharding: "Pipeline" as const,
-      instanceMeta: "MlxRing" as const,
-      minNodes: 1,
-    };
+    const request = PlacementRequest.parse({ modelId: model });
     const commandId = CommandId.parse(this.newId());
     const command: Command = { type: "PlaceInstance", commandId, instanceId, request };
-    this.emit(...decide(this.#state, command, this.nodeMemory()).events);
+    this.emit(...decide(this.#state, command, this.#decideContext()).events);
     if (status) this.setRunners(instanceId, status);
     return instanceId;
   }
@@ -229,7 +232,7 @@ export class FakeGateway implements Gateway {
   submit(command: Command) {
     // As over a wire: a rejection is a rejected promise, never a throw.
     return Promise.resolve().then(() => {
-      const { events, instanceId } = decide(this.#state, command, this.nodeMemory());
+      const { events, instanceId } = decide(this.#state, command, this.#decideContext());
       this.emit(...events);
       this.afterCommand(command);
       const { commandId } = command;

@@ -5,6 +5,7 @@ import { isReady } from "../../core/master.ts";
 import type { ModelCard } from "../../core/model_card.ts";
 import type { State } from "../../core/state.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
+import { PlacementRequest } from "../../core/placement_request.ts";
 import { runnerLaunch } from "../../cli/host.ts";
 import type { FakeScript } from "../../engines/fake.ts";
 import { Node, type NodeOptions } from "../../node/node.ts";
@@ -105,7 +106,7 @@ export async function createInstance(node: Node, modelId: ModelId): Promise<Inst
     type: "PlaceInstance",
     commandId: commandId(node),
     instanceId,
-    request: { modelId, sharding: "Pipeline", instanceMeta: "MlxRing", minNodes: 1 },
+    request: PlacementRequest.parse({ modelId }),
   });
   await untilReady(node, instanceId);
   return instanceId;

@@ -3,6 +3,7 @@ import type { z } from "zod";
 import { AppError } from "../../core/errors.ts";
 import { type InstanceId, type ModelId, runnerIdOf } from "../../core/ids.ts";
 import type { State } from "../../core/state.ts";
+import { PlacementRequest } from "../../core/placement_request.ts";
 import type { FakeScript } from "../../engines/fake.ts";
 import type { Node } from "../../node/node.ts";
 import { instanceId } from "../support/cluster.ts";
@@ -106,13 +107,8 @@ async function strikeOnce(scene: Scene, cell: Cell, id: InstanceId): Promise<voi
 }
 
 async function placeInstance({ node, modelId }: Scene, id: InstanceId): Promise<void> {
-  const request = {
-    modelId,
-    sharding: "Pipeline",
-    instanceMeta: "MlxRing",
-    minNodes: 1,
-    config: { prefillChunkTokens: PREFILL_CHUNK_TOKENS },
-  } as const;
+  const config = { prefillChunkTokens: PREFILL_CHUNK_TOKENS };
+  const request = PlacementRequest.parse({ modelId, config });
   const place = { type: "PlaceInstance", commandId: commandId(node), instanceId: id } as const;
   await node.submit({ ...place, request });
 }

@@ -1,0 +1,35 @@
+import { z } from "zod";
+import { ModelId, NodeId } from "./ids.ts";
+import { InstanceConfig, InstanceMeta, Sharding } from "./instance.ts";
+
+/** Most nodes that a request may name. */
+export const NODES_MAX = 1_024;
+
+const nodeIds = z.array(NodeId).max(NODES_MAX);
+
+/** Which of the possible placements is the best (spec §3.9, design rulings). */
+export const Preference = z.enum(["smallest", "latency", "throughput", "widest"]);
+export type Preference = z.infer<typeof Preference>;
+
+/** What a user wants placed. */
+export const PlacementRequest = z.object({
+  modelId: ModelId,
+  sharding: Sharding.default("Pipeline"),
+  instanceMeta: InstanceMeta.default("MlxRing"),
+  minNodes: z.number().int().min(1).max(NODES_MAX).default(1),
+  /** The instance must contain these nodes. */
+  nodeIds: nodeIds.optional(),
+  /** Whether it must contain no others. */
+  exact: z.boolean().optional(),
+  /** Never these nodes. */
+  excludedNodeIds: nodeIds.optional(),
+  prefer: Preference.default("smallest"),
+  /** Layers of each node, for a pipeline that is divided by hand. */
+  nodeLayers: z.record(NodeId, z.number().int().min(1)).optional(),
+  /** Most bytes that may be taken of a node. */
+  memoryLimits: z.record(NodeId, z.number().int().min(0)).optional(),
+  /** Places although the memory does not suffice by our reckoning. */
+  force: z.boolean().optional(),
+  config: InstanceConfig.optional(),
+});
+export type PlacementRequest = z.infer<typeof PlacementRequest>;

@@ -1,0 +1,41 @@
+import type { Edge } from "./connection.ts";
+import { edgeKey } from "./connection.ts";
+import type { NodeId } from "./ids.ts";
+import type { Millis } from "./units.ts";
+
+/** Memory of a node right now. */
+export interface NodeMemory {
+  readonly ramTotalBytes: number;
+  readonly ramAvailableBytes: number;
+}
+
+/** How good one edge is, as last measured. */
+export interface LinkQuality {
+  readonly bandwidthBitsPerSecond?: number | undefined;
+  /** One round trip. */
+  readonly latencyMs?: number | undefined;
+}
+
+/**
+ * What changes every second: latest values beside the log (design D3). Arguments of whoever
+ * decides; nothing of it is in the state.
+ */
+export interface Telemetry {
+  readonly memory: ReadonlyMap<NodeId, NodeMemory>;
+  /** By `linkKey`; absent: not measured. */
+  readonly links: ReadonlyMap<string, LinkQuality>;
+  /** When the node was last heard of, on the clock of whoever listens. */
+  readonly lastSeen: ReadonlyMap<NodeId, Millis>;
+}
+
+/** Nothing has been heard of any node. */
+export const NO_TELEMETRY: Telemetry = {
+  memory: new Map(),
+  links: new Map(),
+  lastSeen: new Map(),
+};
+
+/** The name of an edge between two nodes in `Telemetry.links`. */
+export function linkKey(source: NodeId, sink: NodeId, edge: Edge): string {
+  return `${source}>${sink}>${edgeKey(edge)}`;
+}
