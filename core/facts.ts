@@ -35,8 +35,12 @@ export function dueReports(state: State, nodeId: NodeId, facts: LocalFacts): Eve
   const due = [...facts.reports.values()]
     .filter((event) => admit(state, event, nodeId).length > 0);
   if (!state.nodes.has(nodeId)) return due;
-  return [...due, ...goneRunners(state, nodeId, facts), ...goneEdges(state, nodeId, facts),
-    ...goneTasks(state, nodeId, facts)];
+  return [
+    ...due,
+    ...goneRunners(state, nodeId, facts),
+    ...goneEdges(state, nodeId, facts),
+    ...goneTasks(state, nodeId, facts),
+  ];
 }
 
 /** Runners that the log has here, and that are not. A failed one stays until it is tried again. */
