@@ -155,7 +155,7 @@ function goneThings(state: State, { deleted }: Branch): Set<IntentKey> {
 
 /** A wish as it begins here: topologies differ, so that a parked one is armed again. */
 function placedAnew(meta: MetaInstance): MetaInstance {
-  const { nextAttemptAt: _, parkedAtTopologyIdx, ...rest } = meta;
+  const { nextAttemptAt: _, parkedAtTopologyIdx: __, ...rest } = meta;
   return meta.phase === "parked"
     ? { ...rest, parkedAtTopologyIdx: -1 }
     : { ...rest, phase: "placing" };
