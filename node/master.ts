@@ -97,19 +97,17 @@ export class Master {
   #reconcile(): void {
     const { replica, clock } = this.#deps;
     clearTimeout(this.#timer);
-    const events = reconcile(replica.state, {
-      telemetry: this.#telemetry(),
-      now: clock.now(),
-      uptime: 0,
-      cards: new Map(),
-      freshId: InstanceId.parse(clock.newId()),
-    });
+    const now = clock.now();
+    // No node leaves for now: the only clock that is asked is the date.
+    const context = { telemetry: this.#telemetry(), now, uptime: now, cards: new Map() };
+    const freshId = InstanceId.parse(clock.newId());
+    const events = reconcile(replica.state, { ...context, freshId });
     if (events.length > 0) {
       for (const event of events) log.warn("reconciled: {event}", { event: JSON.stringify(event) });
       return this.#commit(events);
     }
-    const at = nextReconcileAt(replica.state);
-    if (at !== undefined) this.#lookAgain(Math.max(at - clock.now(), 1));
+    const at = nextReconcileAt(replica.state, context);
+    if (at !== undefined) this.#lookAgain(Math.max(at - now, 1));
   }
 
   #lookAgain(delayMs: number): void {
