@@ -4,7 +4,7 @@ import type { NodeId, TaskId } from "../../core/ids.ts";
 import { compareEpochs, type Epoch, openSegment } from "../../core/lineage.ts";
 import type { Input, Member, Output } from "../../core/member.ts";
 import type { Message } from "../../core/protocol.ts";
-import { encodeState, type State } from "../../core/state.ts";
+import { encodeState, type State, stateToJson } from "../../core/state.ts";
 import { isInFlight } from "../../core/task.ts";
 import type { Generation } from "./api.ts";
 import { checkMemory, checkState } from "./invariants.ts";
@@ -53,8 +53,7 @@ export class Checker {
 
   // ---- What a node does ----------------------------------------------------------------------
 
-  started(node: SimNode): void {
-    const { state } = node;
+  started(node: SimNode, state: State): void {
     this.#heads.set(node, { idx: state.lastEventAppliedIdx, epoch: openSegment(state.lineage)?.epoch });
   }
 
@@ -137,7 +136,7 @@ export class Checker {
     if (!reign) this.#events.set(name, reign = new Map());
     const known = reign.get(idx);
     if (known) {
-      const same = known.event === event || JSON.stringify(known.event) === JSON.stringify(event);
+      const same = known.event === event || canonical(known.event) === canonical(event);
       return this.holds(same, "one event for each (epoch, index)", () => `${at}: two of them`);
     }
     reign.set(idx, indexed);
@@ -329,13 +328,22 @@ export class Checker {
 
   #equal(node: SimNode, a: State, b: State): void {
     if (a === b) return;
-    const [left, right] = [encodeState(a), encodeState(b)];
+    if (encodeState(a) === encodeState(b)) return;
+    const [left, right] = [canonical(stateToJson(a)), canonical(stateToJson(b))];
     this.holds(left === right, "equal logs give equal states", () => {
       const at = [...left].findIndex((character, at) => character !== right[at]);
       const around = (text: string) => text.slice(Math.max(0, at - 120), at + 120);
       return `${node.nodeId} at ${a.lastEventAppliedIdx}: …${around(left)}… and …${around(right)}…`;
     });
   }
+}
+
+/** As JSON, whatever order the fields of objects have; tables keep theirs. */
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_, part) => {
+    if (part === null || typeof part !== "object" || Array.isArray(part)) return part;
+    return Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)));
+  });
 }
 
 /** An epoch as `3.n1`. */

@@ -72,7 +72,8 @@ export class Ledger {
     }
     if (intent) {
       intent.creation = "accepted";
-      const isHere = has(node.state, intent.key) || intent.deletion || intent.excuse;
+      const isCut = intent.ends?.some((end) => !has(node.state, end));
+      const isHere = has(node.state, intent.key) || intent.deletion || intent.excuse || isCut;
       this.#holds(!!isHere, "who creates reads it", () => `${node.nodeId}: ${intent.key}`);
       if (!this.#others(node).some((state) => has(state, intent.key)) && this.world.nodes.length > 1) {
         this.world.marks.hit("command: answered with its node alone");

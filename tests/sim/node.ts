@@ -114,7 +114,7 @@ export class SimNode implements Endpoint {
     this.member = started.member;
     this.worker = new SimWorker(this.#workerHost());
     this.api = new SimApi(this.#apiHost());
-    world.checker.started(this);
+    world.checker.started(this, state);
     this.#outputs.push(...started.outputs);
     world.network.started(this.machine);
     this.tell();
