@@ -227,6 +227,8 @@ const serve: Rule = (state, { runners }) => {
       const runner = runners.get(runnerId);
       if (!runner || runner.stopping || runner.dispatched.has(task.taskId)) continue;
       if (!isServing(runner.status)) continue;
+      // A log from before this process says nothing about it: what it wants is served already.
+      if (state.runners.get(runnerId)?.incarnation !== runner.incarnation) continue;
       const ready = runnersOf(instance).every((id) => isServing(state.runners.get(id)?.status));
       if (ready) return { type: "TextGeneration", runnerId, taskId: task.taskId };
     }
