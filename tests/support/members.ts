@@ -35,6 +35,9 @@ interface Delivery {
   readonly message: Message;
 }
 
+/** Steps without any time passing: more of them are a loop. */
+const STEPS_AT_ONCE_MAX = 10_000;
+
 const EMPTY_DISK: Disk = { state: EMPTY_STATE, epoch: undefined, branch: undefined };
 
 /** Members on a wire of memory, in a time of their own; it checks safety as it goes. */
@@ -103,8 +106,11 @@ export class Members {
   /** Lets time pass. */
   run(ms: number): void {
     const end = this.uptime + ms;
-    for (let steps = 0;; steps++) {
-      assert(steps < 200_000, "time goes on");
+    let [steps, before] = [0, this.uptime];
+    for (;;) {
+      steps = this.uptime === before ? steps + 1 : 0;
+      before = this.uptime;
+      assert(steps < STEPS_AT_ONCE_MAX, `time goes on\n${this.standing()}`);
       const next = this.#deliveries.reduce<Delivery | undefined>(
         (a, b) => (!a || b.at < a.at || (b.at === a.at && b.order < a.order) ? b : a),
         undefined,
