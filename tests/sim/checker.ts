@@ -73,12 +73,7 @@ export class Checker {
     { before, input, outputs }: { before: Member; input: Input; outputs: readonly Output[] },
   ): void {
     const after = (node.member as Member).state;
-    const { marks } = this.world;
-    if (input.type === "Message" && input.message.type === "Events") {
-      const known = before.state.lastEventAppliedIdx;
-      const first = input.message.events[0]?.idx ?? 0;
-      if (first > known + 1) marks.hit("sync: events out of order");
-    }
+    this.#markStep(node, before, input, outputs);
     if (after === before.state) return;
     const isSwitch = outputs.some(({ type }) => type === "Install");
     if (!isSwitch) this.#tasksEndOnce(node, before.state, after);
@@ -86,6 +81,24 @@ export class Checker {
     if (now - (this.#checkedAt.get(node) ?? -STATE_CHECK_MS) < STATE_CHECK_MS) return;
     this.#checkedAt.set(node, now);
     this.checkNode(node);
+  }
+
+  #markStep(node: SimNode, before: Member, input: Input, outputs: readonly Output[]): void {
+    const { marks } = this.world;
+    if (before.role === "master" && !node.isMaster) marks.hit("master: stepped down");
+    const isSwitch = outputs.some(({ type }) => type === "Install");
+    const isKept = outputs.some(({ type }) => type === "KeepBranch");
+    if (isSwitch && !isKept) marks.hit("branch: nothing to bring");
+    if (input.type !== "Message") return;
+    const { message } = input;
+    if (message.type === "Events") {
+      const first = message.events[0]?.idx ?? 0;
+      if (first > before.state.lastEventAppliedIdx + 1) marks.hit("sync: events out of order");
+    }
+    const isDropped = (node.member?.dropped ?? 0) > before.dropped;
+    if (isDropped && before.epoch && "epoch" in message && message.epoch) {
+      if (compareEpochs(message.epoch, before.epoch) < 0) marks.hit("sync: epoch seen stale");
+    }
   }
 
   /** All that must hold within the state of one node. */
@@ -122,6 +135,9 @@ export class Checker {
       head.epoch = epoch;
       this.#register(node, indexed, at);
     }
+    const types = new Set(events.map(({ event }) => event.type));
+    const isCascade = types.has("MetaInstanceDeleted") && types.has("InstanceDeleted");
+    if (isCascade && node.isMaster) this.world.marks.hit("meta: deleted with its instance");
     this.world.trace(() =>
       `${node.nodeId} stores ${
         events.map(({ idx, epoch, event }) => `${idx}@${nameOf(epoch)} ${event.type}`).join(", ")
@@ -247,7 +263,13 @@ export class Checker {
 
   sends(message: Message): void {
     const { marks } = this.world;
-    if (message.type === "Snapshot") return;
+    if (message.type === "Events" && message.acknowledgers.length === 0) {
+      marks.hit("sync: tail sent");
+    }
+    if (message.type === "CommandAnswer" && message.reply.type === "CommandRejected") {
+      const isStale = message.reply.error.message.includes("stale epoch");
+      if (isStale) marks.hit("command: refused, stale epoch");
+    }
     if (message.type === "CommandRequest") marks.hit("command: forwarded to the master");
     if (message.type === "SyncRequest") marks.hit("sync: gap repaired");
   }

@@ -23,7 +23,8 @@ function onLink(
     ? nodes.flatMap((_, a) => nodes.map((_, b) => [a, b] as const)).filter(([a, b]) => a !== b)
     : [[from, to] as const];
   for (const [a, b] of pairs) network.change(a, b, fault);
-  schedule.after(1_000 + random.below(15_000), () => {
+  const isLong = random.below(5) === 0;
+  schedule.after(1_000 + random.below(isLong ? 35_000 : 12_000), () => {
     for (const [a, b] of pairs) network.change(a, b, end);
   });
 }

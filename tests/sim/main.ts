@@ -4,6 +4,7 @@
  *     deno task sim --seeds 1000 [--seed S] [--nodes K] [--workers N]
  *     deno task sim --range A-B        seeds A to B; 20,000 are run in pieces
  *     deno task sim --seed S --trace   all that happened in one run
+ *     deno task sim --seeds N --first  ends with the first failure
  */
 import { parseArgs } from "node:util";
 import { Marks } from "./marks.ts";
@@ -26,6 +27,7 @@ const { values } = parseArgs({
     nodes: { type: "string" },
     workers: { type: "string" },
     trace: { type: "boolean" },
+    first: { type: "boolean" },
   },
 });
 
@@ -56,7 +58,11 @@ function range(): [number, number] {
 
 /** Runs a piece of the range here. */
 function* runHere(from: number, to: number): Generator<RunResult> {
-  for (let seed = from; seed <= to; seed++) yield simulate({ seed, nodes });
+  for (let seed = from; seed <= to; seed++) {
+    const result = simulate({ seed, nodes });
+    yield result;
+    if (values.first && result.failure) return;
+  }
 }
 
 /** Runs the range on several threads; results come as they are done. */
@@ -111,7 +117,7 @@ async function main(): Promise<number> {
   };
   const count = to - from + 1;
   const threads = Math.min(Number(values.workers ?? 2), Math.ceil(count / BATCH_SEEDS));
-  if (threads <= 1) done(runHere(from, to));
+  if (threads <= 1 || values.first) done(runHere(from, to));
   else await runOnWorkers([from, to], threads, done);
   say(marks.toString());
   const missing = count >= FULL_SEEDS ? marks.missing() : [];

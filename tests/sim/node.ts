@@ -57,13 +57,17 @@ export class SimNode implements Endpoint {
   #tickAt = Infinity;
   #ids = 0;
   #isToldLater = false;
+  /** No two machines have been up for equally long. */
+  #uptimeAt0: number;
 
   constructor(
     readonly world: World,
     readonly machine: number,
     public nodeId: NodeId,
     readonly facts: MachineFacts,
-  ) {}
+  ) {
+    this.#uptimeAt0 = world.random.below(10_000_000);
+  }
 
   get isUp(): boolean {
     return this.member !== undefined;
@@ -127,6 +131,7 @@ export class SimNode implements Endpoint {
   kill(power: boolean): void {
     if (!this.isUp) return;
     const { world } = this;
+    if (power) this.#uptimeAt0 = -world.schedule.now;
     world.trace(() => `${this.nodeId} ${power ? "loses power" : "is killed"}`);
     world.marks.hit(power ? "fault: node lost power" : "fault: node killed");
     this.worker?.kill();
@@ -243,7 +248,7 @@ export class SimNode implements Endpoint {
     const { schedule } = this.world;
     const at = this.member && wakeAt(this.member);
     if (at === undefined) return;
-    const due = Math.max(at, schedule.now + 1);
+    const due = Math.max(at - this.#uptimeAt0, schedule.now + 1);
     if (due >= this.#tickAt) return;
     this.#tickAt = due;
     const { life } = this;
@@ -256,7 +261,8 @@ export class SimNode implements Endpoint {
 
   #context() {
     const { now } = this.world.schedule;
-    return { now: Math.max(0, this.date), uptime: now, freshId: this.newId() };
+    const uptime = now + this.#uptimeAt0;
+    return { now: Math.max(0, this.date), uptime, freshId: this.newId() };
   }
 
   #step(input: Input): void {
