@@ -4,6 +4,7 @@ import type { Instance } from "../core/instance.ts";
 import type { ModelId, NodeId } from "../core/ids.ts";
 import type { NodeMemory } from "../core/telemetry.ts";
 import type { RunnerState } from "../core/runner_status.ts";
+import { thunderboltBridgeCycles } from "../core/thunderbolt_bridge.ts";
 import type { Gateway } from "./gateway.ts";
 
 /** JSON as the outside knows it. */
@@ -66,6 +67,7 @@ export function stateTables(gateway: Gateway): Readonly<Record<string, () => Jso
     downloads: () =>
       fromEntries([...state.downloads].map(([id, models]) => [id, downloadsOf(id, models)])),
     topology: () => ({ nodes: nodes.map(([nodeId]) => nodeId), connections: {} }),
+    thunderboltBridgeCycles: () => thunderboltBridgeCycles(state),
     nodeIdentities: () =>
       fromEntries(nodes.map(([nodeId, { incarnation, info }]) => {
         const { backends: _, ...identity } = info;

@@ -159,7 +159,6 @@ type Outcome = "repeat" | "lost" | Omit<Parameters<typeof accepted>[2], "events"
 function outcomeIn(state: State, command: Command): Outcome {
   const made = (isThere: boolean, ids: Exclude<Outcome, string> = {}): Outcome =>
     isThere ? ids : "lost";
-  const gone = (isThere: boolean): Outcome => (isThere ? "repeat" : {});
   switch (command.type) {
     case "PlaceInstance":
       return made(state.instances.has(command.instanceId), { instanceId: command.instanceId });
@@ -181,14 +180,11 @@ function outcomeIn(state: State, command: Command): Outcome {
       const { metaInstanceId } = command.metaInstance;
       return made(state.metaInstances.has(metaInstanceId), { metaInstanceId });
     }
+    // A thing that is absent may come back with a branch: only the master can say that it is gone.
     case "DeleteInstance":
-      return gone(state.instances.has(command.instanceId));
     case "DeleteCustomModelCard":
-      return gone(state.customModelCards.has(command.modelId));
     case "DeleteInstanceLink":
-      return gone(state.instanceLinks.has(command.linkId));
     case "DeleteMetaInstance":
-      return gone(state.metaInstances.has(command.metaInstanceId));
     case "TaskCancelled":
     case "TaskFinished":
     case "RetryMetaInstance":

@@ -5,7 +5,7 @@ import { dueReports } from "./facts.ts";
 import { CommandId, type NodeId } from "./ids.ts";
 import { compareEpochs, type Epoch, type Head } from "./lineage.ts";
 import { headOf } from "./log_tail.ts";
-import { applyIndexed, dueBranch, install, isSynced } from "./member_log.ts";
+import { applyIndexed, dueBranch, install, isOfEpoch, isSynced } from "./member_log.ts";
 import {
   dropMessage,
   type Following,
@@ -34,6 +34,9 @@ export const REPORT_RETRY_MS = 1_000;
 /** What the state still lacks is looked for this long after a change of the state. */
 export const REPORT_DELAY_MS = 100;
 
+/** How long a node waits for the former master of its side to bring the branch that all have. */
+export const MERGE_PATIENCE_MS = 1_000;
+
 /** How often a branch is brought until it is merged. */
 export const MERGE_RETRY_MS = 2_000;
 
@@ -55,6 +58,9 @@ export interface Reigning {
 /** Follows a master from here on. */
 export function follow(turn: Turn, { master, epoch, head, seniority }: Reigning): void {
   const { uptime } = turn.context;
+  const { nodeId, role } = turn.member;
+  // All of a side have the same branch: its master speaks for them, if it can.
+  const patienceMs = role === "master" ? 0 : MERGE_PATIENCE_MS;
   update(turn, {
     role: "follower",
     epoch,
@@ -73,7 +79,7 @@ export function follow(turn: Turn, { master, epoch, head, seniority }: Reigning)
       saidAt: uptime - FOLLOWING_MS,
       objectedAt: uptime - FOLLOWING_MS,
       reportAt: uptime,
-      mergeAt: uptime + staggerMs(turn.member.nodeId),
+      mergeAt: uptime + patienceMs + staggerMs(nodeId),
     },
   });
   turn.said.push({ type: "Elected", epoch, isMaster: false });
@@ -88,7 +94,9 @@ export function setFollowing(turn: Turn, fields: Partial<Following>): void {
 /** A page of the log, from the master that this node follows. */
 export function eventsHeard(turn: Turn, from: NodeId, message: MessageOf<"Events">): void {
   const following = followed(turn.member);
-  if (!following || !isFrom(following, from, message.epoch)) return dropMessage(turn);
+  if (!following || !isFrom(following, from, message.epoch) || !isChain(message)) {
+    return dropMessage(turn);
+  }
   let { buffer } = following;
   let { knownIdx } = following;
   const next = turn.member.state.lastEventAppliedIdx + 1;
@@ -101,6 +109,15 @@ export function eventsHeard(turn: Turn, from: NodeId, message: MessageOf<"Events
   setFollowing(turn, { buffer, knownIdx });
   release(turn);
   if (message.acknowledgers.includes(turn.member.nodeId)) sayFollowing(turn);
+}
+
+/** Whether a page has no gap, and goes from older epochs to newer ones, its master's at most. */
+function isChain({ previous, events, epoch }: MessageOf<"Events">): boolean {
+  return events.every((event, at) => {
+    const before = events[at - 1] ?? previous;
+    const isLater = before.epoch === undefined || compareEpochs(before.epoch, event.epoch) <= 0;
+    return event.idx === before.idx + 1 && isLater && compareEpochs(event.epoch, epoch) <= 0;
+  });
 }
 
 /** Applies what has its turn. */
@@ -120,7 +137,9 @@ export function snapshotHeard(turn: Turn, from: NodeId, message: MessageOf<"Snap
   const { state } = turn.member;
   const isOld = isSynced(turn.member) && lastEventAppliedIdx <= state.lastEventAppliedIdx;
   if (!following || !isFrom(following, from, message.epoch) || isOld) return dropMessage(turn);
-  install(turn, stateOfJson(message.state), message.epoch);
+  const theirs = stateOfJson(message.state);
+  if (!isOfEpoch(theirs, message.epoch)) return dropMessage(turn);
+  install(turn, theirs, message.epoch);
   const left = [...following.buffer].filter(([idx]) => idx > lastEventAppliedIdx);
   setFollowing(turn, {
     buffer: new Map(left),

@@ -7,7 +7,7 @@ import { CommandId, InstanceId, type ModelId, type NodeId } from "./ids.ts";
 import { compareEpochs, type Epoch, type Head } from "./lineage.ts";
 import { eventsAfter, headOf } from "./log_tail.ts";
 import { accepted, decide, rejected } from "./master.ts";
-import { append, dueBranch } from "./member_log.ts";
+import { append, dueBranch, newerEpoch } from "./member_log.ts";
 import {
   broadcast,
   type CardQuestion,
@@ -20,7 +20,8 @@ import {
   type Turn,
   update,
 } from "./member_state.ts";
-import { ACKNOWLEDGERS_MAX, EVENTS_PAGE_MAX, type MessageOf } from "./protocol.ts";
+import { allTelemetry } from "./member_telemetry.ts";
+import { ACKNOWLEDGERS_MAX, EVENTS_PAGE_MAX, type MessageOf, NODES_MAX } from "./protocol.ts";
 import { type CardLookup, reconcile } from "./reconcile.ts";
 import { drop, put, stateToJson } from "./state.ts";
 import type { Millis } from "./units.ts";
@@ -30,6 +31,9 @@ export const HEARTBEAT_MS = 250;
 
 /** How often the reconcilers run when nothing changes. */
 export const RECONCILE_MS = 1_000;
+
+/** The reconcilers run at most this often: a burst of changes costs one run. */
+export const RECONCILE_GAP_MS = 20;
 
 /** Rounds of the reconcilers in one step; the rest follows in the next. */
 export const RECONCILE_ROUNDS_MAX = 256;
@@ -81,7 +85,8 @@ export function heartbeatOf(member: Member, epoch: Epoch, uptime: Millis): Messa
 export function beginReign(turn: Turn, voters: number): void {
   const { member, context: { uptime } } = turn;
   const { nodeId, election, state } = member;
-  const clock = Math.max(election.clock, member.epoch?.clock ?? 0) + 1;
+  const newest = newerEpoch(member.epoch, headOf(state).epoch);
+  const clock = Math.max(election.clock, newest?.clock ?? 0) + 1;
   const epoch: Epoch = { clock, nodeId };
   const reign = {
     since: uptime,
@@ -89,6 +94,7 @@ export function beginReign(turn: Turn, voters: number): void {
     followers: member.reign?.followers ?? new Map(),
     replies: new Map(),
     heartbeatAt: uptime,
+    reconciledAt: uptime - RECONCILE_GAP_MS,
     reconcileAt: uptime,
   };
   // Nobody is late with a new master.
@@ -114,6 +120,8 @@ export function followingHeard(turn: Turn, from: NodeId, { epoch, idx }: Message
   if (!reign || compareEpochs(epoch, reign.epoch) !== 0) return dropMessage(turn);
   const { uptime } = turn.context;
   const before = reign.followers.get(from);
+  if (!before && reign.followers.size >= NODES_MAX) return dropMessage(turn);
+  if (!before) send(turn, from, allTelemetry(turn.member, epoch));
   const newest = Math.max(before?.idx ?? -1, idx);
   setReign(turn, { followers: put(reign.followers, from, { idx: newest, heardAt: uptime }) });
 }
@@ -172,23 +180,31 @@ function decided(turn: Turn, epoch: Epoch, command: Command): CommandReply {
 export function settleMaster(turn: Turn, before: Member): void {
   const reign = reignOf(turn.member);
   if (!reign) return;
-  const { context: { uptime } } = turn;
-  const isNew = before.reign === undefined || before.facts !== turn.member.facts ||
-    before.state !== turn.member.state;
-  if (isNew || uptime >= reign.reconcileAt) {
-    const { nodeId, facts } = turn.member;
-    admitAll(turn, reign.epoch, nodeId, dueReports(turn.member.state, nodeId, facts));
-    const branch = dueBranch(turn);
-    if (branch) {
-      const commandId = CommandId.parse(freshId(turn));
-      decided(turn, reign.epoch, { type: "MergeLineage", commandId, ...branch });
-      dueBranch(turn);
-    }
+  const { uptime } = turn.context;
+  if (uptime >= reign.reconcileAt || before.facts !== turn.member.facts) {
+    const { nodeId, facts, state } = turn.member;
+    admitAll(turn, reign.epoch, nodeId, dueReports(state, nodeId, facts));
+  }
+  if (before.state !== turn.member.state) {
+    const soon = Math.min(reign.reconcileAt, reign.reconciledAt + RECONCILE_GAP_MS);
+    setReign(turn, { reconcileAt: soon });
+  }
+  if (uptime >= (turn.member.reign?.reconcileAt ?? Infinity)) {
+    mergeOwnBranch(turn, reign.epoch);
     askForCards(turn);
     reconcileAll(turn, reign.epoch);
-    setReign(turn, { reconcileAt: uptime + RECONCILE_MS });
+    setReign(turn, { reconciledAt: uptime, reconcileAt: uptime + RECONCILE_MS });
   }
   if (uptime >= reign.heartbeatAt) sayHeartbeat(turn);
+}
+
+/** An elected node may have been of a side that gave way, too. */
+function mergeOwnBranch(turn: Turn, epoch: Epoch): void {
+  const branch = dueBranch(turn);
+  if (!branch) return;
+  const commandId = CommandId.parse(freshId(turn));
+  decided(turn, epoch, { type: "MergeLineage", commandId, ...branch });
+  dueBranch(turn);
 }
 
 /** Says now that this node reigns. */

@@ -92,6 +92,7 @@ export interface Reign {
   /** The last answers, so that a command that is asked again is not executed again. */
   readonly replies: ReadonlyMap<CommandId, CommandReply>;
   readonly heartbeatAt: Millis;
+  readonly reconciledAt: Millis;
   readonly reconcileAt: Millis;
 }
 
@@ -127,6 +128,8 @@ export interface TelemetryDue {
   readonly memory: ReadonlySet<NodeId>;
   readonly links: ReadonlySet<string>;
   readonly at: Millis;
+  /** When all own values are told again, since messages are lost. */
+  readonly refreshAt: Millis;
 }
 
 /** One node's whole control plane as data; `step` leads from one to the next. */
@@ -151,7 +154,6 @@ export interface Member {
   readonly telemetry: Telemetry;
   readonly telemetryDue: TelemetryDue;
   readonly cards: ReadonlyMap<ModelId, CardQuestion>;
-  readonly peers: ReadonlySet<NodeId>;
   /** Messages that were stale, foreign or too many. */
   readonly dropped: number;
 }
