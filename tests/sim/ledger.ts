@@ -2,7 +2,7 @@ import type { Command, CommandReply } from "../../core/commands.ts";
 import type { IndexedEvent } from "../../core/events.ts";
 import type { MetaInstanceId } from "../../core/ids.ts";
 import type { IntentKey } from "../../core/intent_key.ts";
-import { isInHistory, type Stamp } from "../../core/lineage.ts";
+import { closedAt, isInHistory, type Stamp } from "../../core/lineage.ts";
 import type { State } from "../../core/state.ts";
 import type { SimNode } from "./node.ts";
 import type { World } from "./world.ts";
@@ -139,7 +139,7 @@ export class Ledger {
         // The disk has all that came before this event, which is being written.
         const before = node.disk.fold();
         for (const [key, stamp] of brought) {
-          const wasKnown = isInHistory(before.lineage, stamp) && !has(before, key);
+          const wasKnown = hasSeen(before, stamp) && !has(before, key);
           this.#holds(!wasKnown, "a merge brings back nothing that was deleted", () =>
             `${at()}: ${key}`);
         }
@@ -157,7 +157,7 @@ export class Ledger {
         intent.excuse = `only ${node.nodeId} had it, and was wiped`;
       }
       const knows = (one: State) =>
-        !has(one, key) && (!stamp || isInHistory(one.lineage, stamp));
+        !has(one, key) && (!stamp || hasSeen(one, stamp));
       if (deletion === "accepted" && !intent.revived && !histories.some(knows)) {
         intent.revived = `only ${node.nodeId} knew that it was deleted, and was wiped`;
       }
@@ -240,6 +240,11 @@ function deletedBy(command: Command): IntentKey | undefined {
     default:
       return undefined;
   }
+}
+
+/** Whether what happened at `stamp` has happened in this state's past. */
+function hasSeen({ lineage, lastEventAppliedIdx }: State, stamp: Stamp): boolean {
+  return isInHistory(closedAt(lineage, lastEventAppliedIdx), stamp);
 }
 
 function has(state: State, key: IntentKey): boolean {
