@@ -10,12 +10,10 @@ import {
   taskIdOf,
 } from "./ids.ts";
 import { type Instance, runnersOf } from "./instance.ts";
-import { neededBytes } from "./memory_fit.ts";
 import type { ModelCard } from "./model_card.ts";
 import type { Telemetry } from "./telemetry.ts";
 import type { Millis } from "./units.ts";
-import { misfit, place } from "./placement.ts";
-import { remedy } from "./placement_remedy.ts";
+import { misfit, place, placementHint } from "./placement.ts";
 import { isServing } from "./runner_status.ts";
 import type { State } from "./state.ts";
 import { isInFlight } from "./task.ts";
@@ -154,8 +152,8 @@ function createInstance(
     misfit(state, telemetry, { nodeId: id as NodeId, card, config: instance.config })
   ).find((reason) => reason !== undefined);
   if (reason !== undefined) {
-    const needed = neededBytes(card, instance.config);
-    const hint = remedy(state, telemetry.memory, { card, needed, nodeIds: nodes as NodeId[] });
+    const asked = { card, nodeIds: nodes as NodeId[], config: instance.config };
+    const hint = placementHint(state, telemetry, asked);
     throw new AppError("placement_failed", `${wanted}: ${reason}`, { hint });
   }
   return { events: [{ type: "InstanceCreated", instance: withCard(instance, card) }], instanceId };
