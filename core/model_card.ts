@@ -33,6 +33,8 @@ export const ModelCard = z.object({
   /** Bytes that the KV cache takes for one token over all layers, unquantised. */
   kvBytesPerToken: z.number().int().min(0).optional(),
   samplingDefaults: SamplingParams.optional(),
+  /** Image models: whether each step is computed with and without the prompt. */
+  usesCfg: z.boolean().optional(),
   license: z.string().optional(),
   isCustom: z.boolean().default(false),
 });
