@@ -246,7 +246,10 @@ function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Par
   const epoch: Epoch = { clock: (last?.clock ?? 0) + 1, nodeId };
   const replica = new Replica(state);
   const transport = new MemoryNetwork().join(nodeId);
-  const memory = () => new Map([[nodeId, probeMemory(options.memoryBytes)]]);
+  const memory = () => {
+    const loadedRunners = worker.loadedRunners();
+    return new Map([[nodeId, { ...probeMemory(options.memoryBytes), loadedRunners }]]);
+  };
   const master = new Master({ replica, eventLog, transport, clock, epoch, memory });
   const gateway = new Gateway({ nodeId, replica, transport, clock, master: () => nodeId });
   const reporter = new Reporter(transport, () => nodeId);

@@ -343,7 +343,9 @@ export class SimNode implements Endpoint {
   #measure(): void {
     const { ramTotalBytes, ramBaseBytes, links } = this.facts;
     const used = ramBaseBytes + (this.worker?.loadedBytes ?? 0);
-    const memory = { ramTotalBytes, ramAvailableBytes: Math.max(0, ramTotalBytes - used) };
+    const ramAvailableBytes = Math.max(0, ramTotalBytes - used);
+    const loadedRunners = this.worker?.loadedRunners ?? [];
+    const memory = { ramTotalBytes, ramAvailableBytes, loadedRunners };
     this.input({ type: "Telemetry", memory, links });
     this.later(TELEMETRY_MS, () => this.#measure());
   }

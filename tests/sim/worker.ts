@@ -1,6 +1,7 @@
 import type { Event } from "../../core/events.ts";
 import type { ModelId, NodeId, RunnerId, TaskId } from "../../core/ids.ts";
 import { type Action, type LocalView, nextPlanAt, plan } from "../../core/plan.ts";
+import { isLoaded } from "../../core/runner_status.ts";
 import type { State } from "../../core/state.ts";
 import { isInFlight, type TaskStatus } from "../../core/task.ts";
 import { type RunnerListener, type RunnerWorld, SimRunner } from "./runners.ts";
@@ -52,6 +53,13 @@ export class SimWorker implements RunnerListener {
   /** The node's process is gone, and its children with it. */
   kill(): void {
     for (const rank of this.ranks.values()) rank.kill();
+  }
+
+  /** The runners whose weights are in memory. */
+  get loadedRunners(): RunnerId[] {
+    return [...this.ranks].flatMap(([id, { isAlive, status }]) =>
+      isAlive && isLoaded(status) ? [id] : []
+    );
   }
 
   /** Bytes of weights in memory. */
