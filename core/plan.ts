@@ -169,6 +169,8 @@ const connect: Rule = (state, { runners }) => {
   for (const { runnerId, runner, instance } of bound(state, runners)) {
     const ranks = runnersOf(instance);
     if (ranks.length < 2 || runner.busy || runner.status.type !== "RunnerIdle") continue;
+    // Files that cannot be had fail an idle runner; a group would wait for them for ever.
+    if (!everyNodeHasModel(state, instance)) continue;
     const ready = ranks.at(-1) === runnerId
       ? ["RunnerConnecting"]
       : ["RunnerIdle", "RunnerConnecting"];

@@ -37,6 +37,7 @@ export interface RunResult {
 /** One seed is one run: faults and load, then healing, then everything deleted. */
 export function simulate(options: WorldOptions): RunResult {
   const world = new World(options);
+  (options as { onWorld?: (world: World) => void }).onWorld?.(world);
   let failure: RunResult["failure"];
   try {
     run(world);
