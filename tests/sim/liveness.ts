@@ -94,6 +94,10 @@ function wishes(state: State): string[] {
 function runners(world: World, state: State, instance: Instance): string[] {
   const { instanceId, shardAssignments: { modelId, nodeToRunner } } = instance;
   const nodeIds = Object.keys(nodeToRunner) as NodeId[];
+  const { metaInstanceId } = instance;
+  if (metaInstanceId && !state.metaInstances.has(metaInstanceId)) {
+    return [`${instanceId} outlives its wish ${metaInstanceId}`];
+  }
   // It waits until its node is back.
   if (nodeIds.some((id) => !state.nodes.has(id))) {
     return instance.metaInstanceId ? [`${instanceId} is bound, and its node is away`] : [];
