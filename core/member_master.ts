@@ -112,6 +112,7 @@ export function beginReign(turn: Turn, voters: number): void {
   });
   turn.said.push({ type: "Elected", epoch, isMaster: true });
   append(turn, epoch, { type: "EpochStarted" });
+  mergeOwnBranch(turn, epoch);
 }
 
 /** A follower tells how far it is. */
@@ -190,7 +191,6 @@ export function settleMaster(turn: Turn, before: Member): void {
     setReign(turn, { reconcileAt: soon });
   }
   if (uptime >= (turn.member.reign?.reconcileAt ?? Infinity)) {
-    mergeOwnBranch(turn, reign.epoch);
     askForCards(turn);
     reconcileAll(turn, reign.epoch);
     setReign(turn, { reconciledAt: uptime, reconcileAt: uptime + RECONCILE_MS });
