@@ -126,8 +126,13 @@ function release(turn: Turn): void {
   if (!following) return;
   const { buffer, events } = drain(following.buffer, headOf(state));
   for (const event of events) applyIndexed(turn, event);
-  const fields = events.length === 0 ? {} : { syncAttempts: 0, syncAt: turn.context.uptime };
-  setFollowing(turn, { buffer, ...fields });
+  const { uptime } = turn.context;
+  const isMerged = events.some(({ event }) => event.type === "LineageMerged");
+  setFollowing(turn, {
+    buffer,
+    ...(events.length === 0 ? {} : { syncAttempts: 0, syncAt: uptime }),
+    ...(isMerged ? { mergeAt: uptime } : {}),
+  });
 }
 
 /** All of the master's state: this node's own was of another history, or far behind. */

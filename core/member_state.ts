@@ -4,7 +4,7 @@ import type { EventBuffer } from "./event_buffer.ts";
 import type { IndexedEvent } from "./events.ts";
 import type { LocalFacts } from "./facts.ts";
 import type { CommandId, ModelId, NodeId } from "./ids.ts";
-import type { Epoch, Head } from "./lineage.ts";
+import type { Epoch, Head, Stamp } from "./lineage.ts";
 import type { LogTail } from "./log_tail.ts";
 import type { Message } from "./protocol.ts";
 import type { CardLookup } from "./reconcile.ts";
@@ -109,6 +109,8 @@ export interface Fetching {
 export interface PendingCommand {
   readonly command: Command;
   readonly askedAt: Millis;
+  /** Where in the history the thing was set that it deletes. */
+  readonly target?: Stamp;
   /** The epoch in which it was last sent; absent: nobody has seen it. */
   readonly epoch?: Epoch;
   readonly sendAt: Millis;
