@@ -6,7 +6,7 @@ import type { IntentKey } from "./intent_key.ts";
 import { compareEpochs, type Epoch, type Stamp } from "./lineage.ts";
 import { accepted, rejected } from "./master.ts";
 import { hasStamp, isSynced } from "./member_log.ts";
-import { execute, liveFollowers, reignOf } from "./member_master.ts";
+import { execute, liveFollowers } from "./member_master.ts";
 import {
   dropMessage,
   type Member,
@@ -50,7 +50,7 @@ export function commandRequested(
   from: NodeId,
   { epoch, command }: MessageOf<"CommandRequest">,
 ): void {
-  const reign = reignOf(turn.member);
+  const { reign } = turn.member;
   if (!reign) return dropMessage(turn);
   if (compareEpochs(epoch, reign.epoch) !== 0) {
     const message = `Cannot do ${command.type}: it was asked in a stale epoch, ${epoch.clock}; ` +
@@ -58,7 +58,7 @@ export function commandRequested(
     const reply = refused(command, "not_ready", message);
     return send(turn, from, { type: "CommandAnswer", epoch: reign.epoch, reply });
   }
-  const reply = execute(turn, reign, command);
+  const reply = execute(turn, command);
   send(turn, from, { type: "CommandAnswer", epoch, reply });
 }
 
@@ -122,15 +122,15 @@ function isReplicated({ member, context: { uptime } }: Turn, pending: PendingCom
 
 function sendCommand(turn: Turn, pending: PendingCommand, epoch: Epoch): void {
   const { command } = pending;
-  const reign = reignOf(turn.member);
+  const { reign, following } = turn.member;
   const sent = { ...pending, epoch, sendAt: turn.context.uptime + COMMAND_RETRY_MS };
   setPending(turn, sent);
   if (reign) {
-    answered(turn, sent, execute(turn, reign, command));
+    answered(turn, sent, execute(turn, command));
     const now = turn.member.pending.get(command.commandId);
     if (now) settleCommand(turn, now);
-  } else if (turn.member.master) {
-    send(turn, turn.member.master, { type: "CommandRequest", epoch, command });
+  } else if (following) {
+    send(turn, following.master, { type: "CommandRequest", epoch, command });
   }
 }
 
