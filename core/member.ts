@@ -13,6 +13,7 @@ import {
   commandsWakeAt,
   settleCommands,
 } from "./member_commands.ts";
+import { cardLookedUp } from "./member_cards.ts";
 import {
   candidacyHeard,
   headRequested,
@@ -26,7 +27,6 @@ import {
 import { eventsHeard, followerWakeAt, settleFollower, snapshotHeard } from "./member_follower.ts";
 import {
   beginReign,
-  cardLookedUp,
   eventsToPublish,
   followingHeard,
   reportHeard,
@@ -186,7 +186,7 @@ function messageHeard(turn: Turn, from: NodeId, message: Message): void {
     case "Candidacy":
       return candidacyHeard(turn, from, message);
     case "Objection":
-      return objectionHeard(turn, from, message);
+      return objectionHeard(turn, message);
     case "Events":
       return eventsHeard(turn, from, message);
     case "SyncRequest":

@@ -73,7 +73,8 @@ export function dueBranch(turn: Turn): ReturnType<typeof branchOf> {
   if (!branch) return undefined;
   const due = branchOf(branch, state);
   if (due) return due;
-  turn.disk.push({ type: "KeepBranch", branch: undefined });
+  // Only after the event that merged it is on the disk.
+  turn.said.push({ type: "KeepBranch", branch: undefined });
   update(turn, { branch: undefined });
   return undefined;
 }
