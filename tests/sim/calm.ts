@@ -79,7 +79,11 @@ function killMaster(world: World, master: SimNode, pass: Pass): void {
   pass(SUCCESSION_MS);
   marks.hit("calm: the master was killed");
   const heirs = nodes.filter(({ isMaster }) => isMaster);
-  checker.holds(heirs.length === 1, "a dead master has one successor within 3 s", () =>
-    `${master.nodeId} was killed, and there are ${heirs.length}: ${heirs.map((n) => n.nodeId)}`);
+  checker.holds(
+    heirs.length === 1,
+    "a dead master has one successor within 3 s",
+    () =>
+      `${master.nodeId} was killed, and there are ${heirs.length}: ${heirs.map((n) => n.nodeId)}`,
+  );
   world.start(master);
 }

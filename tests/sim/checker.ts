@@ -54,7 +54,10 @@ export class Checker {
   // ---- What a node does ----------------------------------------------------------------------
 
   started(node: SimNode, state: State): void {
-    this.#heads.set(node, { idx: state.lastEventAppliedIdx, epoch: openSegment(state.lineage)?.epoch });
+    this.#heads.set(node, {
+      idx: state.lastEventAppliedIdx,
+      epoch: openSegment(state.lineage)?.epoch,
+    });
   }
 
   stopped(node: SimNode): void {
@@ -105,8 +108,11 @@ export class Checker {
   checkNode(node: SimNode): void {
     if (this.#stateSeen.get(node) === node.state) return;
     this.#stateSeen.set(node, node.state);
-    checkState(node.state, (condition, property, detail) =>
-      this.holds(condition, property, () => `${node.nodeId}: ${detail()}`));
+    checkState(
+      node.state,
+      (condition, property, detail) =>
+        this.holds(condition, property, () => `${node.nodeId}: ${detail()}`),
+    );
   }
 
   #tasksEndOnce(node: SimNode, before: State, after: State): void {
@@ -114,8 +120,11 @@ export class Checker {
     for (const [taskId, task] of before.tasks) {
       const next = after.tasks.get(taskId);
       if (isInFlight(task) || !next) continue;
-      this.holds(next.taskStatus === task.taskStatus, "the end of a task is final", () =>
-        `${node.nodeId}: ${taskId} was ${task.taskStatus} and is ${next.taskStatus}`);
+      this.holds(
+        next.taskStatus === task.taskStatus,
+        "the end of a task is final",
+        () => `${node.nodeId}: ${taskId} was ${task.taskStatus} and is ${next.taskStatus}`,
+      );
     }
   }
 
@@ -124,8 +133,11 @@ export class Checker {
     for (const indexed of events) {
       const { idx, epoch, event } = indexed;
       const at = `${node.nodeId}: event ${idx} (${event.type}) of epoch ${nameOf(epoch)}`;
-      this.holds(idx === head.idx + 1, "indices have no gaps and no repeats", () =>
-        `${at} after ${head.idx}`);
+      this.holds(
+        idx === head.idx + 1,
+        "indices have no gaps and no repeats",
+        () => `${at} after ${head.idx}`,
+      );
       this.holds(
         !head.epoch || compareEpochs(epoch, head.epoch) >= 0,
         "a log never goes back to an older epoch",
@@ -156,8 +168,11 @@ export class Checker {
       return this.holds(same, "one event for each (epoch, index)", () => `${at}: two of them`);
     }
     reign.set(idx, indexed);
-    this.holds(epoch.nodeId === node.nodeId, "one author for each epoch", () =>
-      `${at} is stored first by another than its master`);
+    this.holds(
+      epoch.nodeId === node.nodeId,
+      "one author for each epoch",
+      () => `${at} is stored first by another than its master`,
+    );
     this.#firstSeen(node, indexed, at);
   }
 
@@ -189,7 +204,9 @@ export class Checker {
         this.#timedOut.add(event.nodeId);
         for (const instance of node.state.instances.values()) {
           const isThere = instance.shardAssignments.nodeToRunner[event.nodeId] !== undefined;
-          if (isThere && !instance.metaInstanceId) marks.hit("instance: unbound and its node is away");
+          if (isThere && !instance.metaInstanceId) {
+            marks.hit("instance: unbound and its node is away");
+          }
         }
         break;
       case "NodeStarted":
@@ -197,7 +214,9 @@ export class Checker {
         if (!this.#timedOut.delete(event.nodeId)) break;
         for (const instance of node.state.instances.values()) {
           const isThere = instance.shardAssignments.nodeToRunner[event.nodeId] !== undefined;
-          if (isThere && !instance.metaInstanceId) marks.hit("instance: unbound and its node came back");
+          if (isThere && !instance.metaInstanceId) {
+            marks.hit("instance: unbound and its node came back");
+          }
         }
         break;
       case "MetaInstanceReady":
@@ -234,7 +253,9 @@ export class Checker {
   installs(node: SimNode, state: State, epoch: Epoch): void {
     const { world } = this;
     const reign = openSegment(state.lineage)?.epoch;
-    world.trace(() => `${node.nodeId} installs idx ${state.lastEventAppliedIdx} of ${nameOf(epoch)}`);
+    world.trace(() =>
+      `${node.nodeId} installs idx ${state.lastEventAppliedIdx} of ${nameOf(epoch)}`
+    );
     world.marks.hit("sync: snapshot installed");
     this.#heads.set(node, { idx: state.lastEventAppliedIdx, epoch: reign });
     const twin = world.live.find((other) =>
@@ -285,11 +306,17 @@ export class Checker {
     const { marks } = this.world;
     const { commandId } = reply;
     this.world.trace(() => `${node.nodeId} answers ${JSON.stringify(reply).slice(0, 200)}`);
-    this.holds(!this.#replied.has(commandId), "a command is answered once", () =>
-      `${node.nodeId} answers ${commandId} again`);
+    this.holds(
+      !this.#replied.has(commandId),
+      "a command is answered once",
+      () => `${node.nodeId} answers ${commandId} again`,
+    );
     this.#replied.add(commandId);
-    this.holds(command !== undefined, "only what was asked is answered", () =>
-      `${node.nodeId} answers ${commandId}`);
+    this.holds(
+      command !== undefined,
+      "only what was asked is answered",
+      () => `${node.nodeId} answers ${commandId}`,
+    );
     if (reply.type === "CommandAccepted") {
       marks.hit("command: accepted");
       const { lastEventAppliedIdx } = node.state;
@@ -328,8 +355,11 @@ export class Checker {
     if (before === undefined && shard.worldSize > 1) {
       this.world.marks.hit("generation: over several nodes");
     }
-    this.holds(before === undefined || before === name, "one process serves a task", () =>
-      `${taskId}: ${before} and ${name}`);
+    this.holds(
+      before === undefined || before === name,
+      "one process serves a task",
+      () => `${taskId}: ${before} and ${name}`,
+    );
     this.#servedBy.set(taskId, name);
   }
 

@@ -23,7 +23,11 @@ export function checkState(state: State, holds: Holds): void {
   }
   for (const { linkId, prefillInstances, decodeInstances } of state.instanceLinks.values()) {
     for (const id of [...prefillInstances, ...decodeInstances]) {
-      holds(state.instances.has(id), "every end of a link is an instance", () => `${linkId}: ${id}`);
+      holds(
+        state.instances.has(id),
+        "every end of a link is an instance",
+        () => `${linkId}: ${id}`,
+      );
     }
   }
   for (const nodeId of state.downloads.keys()) {
@@ -77,8 +81,12 @@ export function checkMemory(world: World, master: SimNode, instance: Instance): 
     const at = all.findIndex(({ instanceId }) => instanceId === instance.instanceId);
     const promised = all.slice(0, at + 1).reduce((sum, one) => sum + weightBytes(one, nodeId), 0);
     const available = ramTotalBytes - ramBaseBytes;
-    world.checker.holds(promised <= available, "memory is not booked twice", () =>
-      `${master.nodeId} places ${instance.instanceId}: ${formatBytes(promised)} promised on ` +
-      `${nodeId}, ${formatBytes(available)} there`);
+    world.checker.holds(
+      promised <= available,
+      "memory is not booked twice",
+      () =>
+        `${master.nodeId} places ${instance.instanceId}: ${formatBytes(promised)} promised on ` +
+        `${nodeId}, ${formatBytes(available)} there`,
+    );
   }
 }

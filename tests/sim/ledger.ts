@@ -75,14 +75,19 @@ export class Ledger {
       const isCut = intent.ends?.some((end) => !has(node.state, end));
       const isHere = has(node.state, intent.key) || intent.deletion || intent.excuse || isCut;
       this.#holds(!!isHere, "who creates reads it", () => `${node.nodeId}: ${intent.key}`);
-      if (!this.#others(node).some((state) => has(state, intent.key)) && this.world.nodes.length > 1) {
+      if (
+        !this.#others(node).some((state) => has(state, intent.key)) && this.world.nodes.length > 1
+      ) {
         this.world.marks.hit("command: answered with its node alone");
       }
     }
     if (deleted) {
       deleted.deletion = "accepted";
-      this.#holds(!has(node.state, deleted.key), "who deletes reads it", () =>
-        `${node.nodeId}: ${deleted.key}`);
+      this.#holds(
+        !has(node.state, deleted.key),
+        "who deletes reads it",
+        () => `${node.nodeId}: ${deleted.key}`,
+      );
     }
   }
 
@@ -107,14 +112,17 @@ export class Ledger {
         const intent = this.intents.get(`instance:${event.instanceId}`);
         if (!intent || intent.excuse !== undefined) return;
         if (event.failureError !== undefined) intent.excuse = event.failureError;
-        else this.#holds(intent.deletion !== undefined, "nothing is deleted unasked", () =>
-          `${at()}: ${intent.key}`);
+        else {this.#holds(intent.deletion !== undefined, "nothing is deleted unasked", () =>
+            `${at()}: ${intent.key}`);}
         return;
       }
       case "MetaInstanceDeleted": {
         const intent = this.intents.get(`meta:${event.metaInstanceId}`);
-        this.#holds(intent?.deletion !== undefined, "nothing is deleted unasked", () =>
-          `${at()}: meta:${event.metaInstanceId}`);
+        this.#holds(
+          intent?.deletion !== undefined,
+          "nothing is deleted unasked",
+          () => `${at()}: meta:${event.metaInstanceId}`,
+        );
         return;
       }
       case "LineageMerged": {
@@ -140,8 +148,11 @@ export class Ledger {
         const before = node.disk.fold();
         for (const [key, stamp] of brought) {
           const wasKnown = hasSeen(before, stamp) && !has(before, key);
-          this.#holds(!wasKnown, "a merge brings back nothing that was deleted", () =>
-            `${at()}: ${key}`);
+          this.#holds(
+            !wasKnown,
+            "a merge brings back nothing that was deleted",
+            () => `${at()}: ${key}`,
+          );
         }
         return;
       }
@@ -156,8 +167,7 @@ export class Ledger {
       if (creation === "accepted" && !intent.excuse && !histories.some((one) => has(one, key))) {
         intent.excuse = `only ${node.nodeId} had it, and was wiped`;
       }
-      const knows = (one: State) =>
-        !has(one, key) && (!stamp || hasSeen(one, stamp));
+      const knows = (one: State) => !has(one, key) && (!stamp || hasSeen(one, stamp));
       if (deletion === "accepted" && !intent.revived && !histories.some(knows)) {
         intent.revived = `only ${node.nodeId} knew that it was deleted, and was wiped`;
       }
@@ -188,9 +198,13 @@ export class Ledger {
       this.#holds(isBound, "nothing is created unasked", () => key);
       this.intents.set(key, intent = { key, excuse: "its meta-instance's" });
     }
-    this.#holds(!intent.stamp, "nothing is created twice", () =>
-      `${key}: event ${intent.stamp?.idx} of epoch ${intent.stamp?.epoch.clock}, and ` +
-      `event ${stamp.idx} of epoch ${stamp.epoch.clock}`);
+    this.#holds(
+      !intent.stamp,
+      "nothing is created twice",
+      () =>
+        `${key}: event ${intent.stamp?.idx} of epoch ${intent.stamp?.epoch.clock}, and ` +
+        `event ${stamp.idx} of epoch ${stamp.epoch.clock}`,
+    );
     intent.stamp = stamp;
   }
 

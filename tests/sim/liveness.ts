@@ -75,7 +75,9 @@ function clients({ nodeId, asked, api }: SimNode): string[] {
 function wishes(state: State): string[] {
   return [...state.metaInstances.values()].flatMap((meta) => {
     const { metaInstanceId: id, phase, placementError, lastFailureError } = meta;
-    const bound = [...state.instances.values()].filter(({ metaInstanceId }) => metaInstanceId === id);
+    const bound = [...state.instances.values()].filter(({ metaInstanceId }) =>
+      metaInstanceId === id
+    );
     if (bound.length > 1) return [`${id} has ${bound.length} instances`];
     switch (phase) {
       case "ready":

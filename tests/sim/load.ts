@@ -54,7 +54,9 @@ export class Load {
 
   /** What nobody uses any more. */
   deleteCards(node: SimNode): void {
-    for (const id of node.state.customModelCards.keys()) this.#ask(node, deletion("card", id, this));
+    for (const id of node.state.customModelCards.keys()) {
+      this.#ask(node, deletion("card", id, this));
+    }
   }
 
   newId(kind: string): string {
@@ -92,7 +94,8 @@ export class Load {
   #request(card: ModelCard, node: SimNode): PlacementRequest {
     const { random } = this.world;
     const ids = [...node.state.nodes.keys()];
-    const some = <T>(ratio: number, value: () => T) => random.below(100) < ratio ? value() : undefined;
+    const some = <T>(ratio: number, value: () => T) =>
+      random.below(100) < ratio ? value() : undefined;
     const nodeIds = ids.length > 0 ? some(15, () => [random.pick(ids)]) : undefined;
     const excludedNodeIds = ids.length > 1 ? some(8, () => [random.pick(ids)]) : undefined;
     return PlacementRequest.parse({
@@ -197,7 +200,11 @@ export class Load {
   }
 }
 
-const NOTHING: Telemetry = { memory: new Map<NodeId, never>(), links: new Map(), lastSeen: new Map() };
+const NOTHING: Telemetry = {
+  memory: new Map<NodeId, never>(),
+  links: new Map(),
+  lastSeen: new Map(),
+};
 
 function deletion(kind: "instance" | "meta" | "card" | "link", id: string, load: Load): Command {
   const commandId = CommandId.parse(load.newId("c"));

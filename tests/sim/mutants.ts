@@ -11,6 +11,8 @@ import { parseArgs } from "node:util";
 /** Seeds within which a planted bug has to be found. */
 export const MUTANT_SEEDS = 500;
 
+const say = (line: string) => Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
+
 const ROOT = new URL("../..", import.meta.url).pathname;
 const TABLE = new URL("mutants.md", import.meta.url).pathname;
 const COPIED = ["core", "tests/sim", "tests/support/random.ts", "deno.json", "deno.lock"];
@@ -52,15 +54,15 @@ export const MUTANTS: readonly Mutant[] = [
     name: "executed-twice",
     bug: "a creation is sent anew to the next master, whatever became of it",
     file: "core/member_commands.ts",
-    search: "    isThere ? ids : \"lost\";\n",
-    replace: "    isThere ? ids : \"repeat\";\n",
+    search: '    isThere ? ids : "lost";\n',
+    replace: '    isThere ? ids : "repeat";\n',
   },
   {
     name: "repeat-executed",
     bug: "a command that is asked again is executed again",
     file: "core/member_master.ts",
     search: "  if (known) return known;\n",
-    replace: "  if (known && command.type !== \"TextGeneration\") return known;\n",
+    replace: '  if (known && command.type !== "TextGeneration") return known;\n',
   },
   {
     name: "epoch-reused",
@@ -73,14 +75,14 @@ export const MUTANTS: readonly Mutant[] = [
     name: "epoch-not-synced",
     bug: "the first event of an epoch is not synced to the disk",
     file: "core/events.ts",
-    search: "  \"EpochStarted\",\n  \"NodeStarted\",\n",
-    replace: "  \"NodeStarted\",\n",
+    search: '  "EpochStarted",\n  "NodeStarted",\n',
+    replace: '  "NodeStarted",\n',
   },
   {
     name: "intent-not-synced",
     bug: "meta-instances are not synced to the disk",
     file: "core/events.ts",
-    search: "  \"MetaInstanceCreated\",\n  \"MetaInstanceDeleted\",\n",
+    search: '  "MetaInstanceCreated",\n  "MetaInstanceDeleted",\n',
     replace: "",
   },
   {
@@ -143,7 +145,8 @@ export const MUTANTS: readonly Mutant[] = [
     name: "timeout-forgets-tasks",
     bug: "the requests of a lost node stay",
     file: "core/reconcile_nodes.ts",
-    search: "    if (task.apiNodeId === nodeId) events.push({ type: \"TaskDeleted\", taskId });\n    else if",
+    search:
+      '    if (task.apiNodeId === nodeId) events.push({ type: "TaskDeleted", taskId });\n    else if',
     replace: "    if",
   },
   {
@@ -157,8 +160,9 @@ export const MUTANTS: readonly Mutant[] = [
     name: "no-pre-vote",
     bug: "a candidate is supported although a master is heard",
     file: "core/member_election.ts",
-    search: "  if (member.role === \"follower\" && from !== member.master) return objectTo(turn, from);\n",
-    replace: "  if (member.role === \"follower\" && from === \"\") return objectTo(turn, from);\n",
+    search:
+      '  if (member.role === "follower" && from !== member.master) return objectTo(turn, from);\n',
+    replace: '  if (member.role === "follower" && from === "") return objectTo(turn, from);\n',
   },
   {
     name: "answers-before-disk",
@@ -171,22 +175,26 @@ export const MUTANTS: readonly Mutant[] = [
     name: "old-process-serves",
     bug: "a restarted node serves a task from its old log",
     file: "core/plan.ts",
-    search: "      if (state.runners.get(runnerId)?.incarnation !== runner.incarnation) continue;\n",
+    search:
+      "      if (state.runners.get(runnerId)?.incarnation !== runner.incarnation) continue;\n",
     replace: "",
   },
   {
     name: "start-keeps-tasks",
     bug: "the tasks of a node that starts again go on",
     file: "core/admission.ts",
-    search: "    if (task.apiNodeId === nodeId) events.push({ type: \"TaskDeleted\", taskId: task.taskId });\n    else if",
+    search:
+      '    if (task.apiNodeId === nodeId) events.push({ type: "TaskDeleted", taskId: task.taskId });\n    else if',
     replace: "    if",
   },
   {
     name: "snapshot-any",
     bug: "a late snapshot sets a node back",
     file: "core/member_follower.ts",
-    search: "const isOld = isSynced(turn.member) && lastEventAppliedIdx <= state.lastEventAppliedIdx;\n",
-    replace: "const isOld = isSynced(turn.member) && lastEventAppliedIdx < 0 && state !== undefined;\n",
+    search:
+      "const isOld = isSynced(turn.member) && lastEventAppliedIdx <= state.lastEventAppliedIdx;\n",
+    replace:
+      "const isOld = isSynced(turn.member) && lastEventAppliedIdx < 0 && state !== undefined;\n",
   },
 ];
 
@@ -239,7 +247,9 @@ async function copy(path: string, folder: string): Promise<void> {
 /** The table of mutants.md. */
 function tableOf(rows: readonly (readonly [Mutant, Found | undefined])[]): string {
   const lines = rows.map(([{ name, bug, file }, found]) =>
-    `| \`${name}\` | ${bug} | \`${file}\` | ${found?.seed ?? "—"} | ${found?.property ?? "not found"} |`
+    `| \`${name}\` | ${bug} | \`${file}\` | ${found?.seed ?? "—"} | ${
+      found?.property ?? "not found"
+    } |`
   );
   return ["| Mutant | The bug | Planted in | Seed | Property |", "|---|---|---|---|---|", ...lines]
     .join("\n");
@@ -260,7 +270,9 @@ async function main(): Promise<number> {
   for (const mutant of chosen) {
     const found = await hunt(mutant, seeds);
     rows.push([mutant, found]);
-    console.log(found ? `${mutant.name}: seed ${found.seed}: ${found.property}` : `${mutant.name}: NOT FOUND`);
+    say(
+      found ? `${mutant.name}: seed ${found.seed}: ${found.property}` : `${mutant.name}: NOT FOUND`,
+    );
   }
   if (values.update) {
     const page = await Deno.readTextFile(TABLE);
@@ -268,7 +280,7 @@ async function main(): Promise<number> {
     await Deno.writeTextFile(TABLE, written);
   }
   const missed = rows.filter(([, found]) => !found).length;
-  console.log(`${rows.length - missed} found, ${missed} missed`);
+  say(`${rows.length - missed} found, ${missed} missed`);
   return missed > 0 ? 1 : 0;
 }
 

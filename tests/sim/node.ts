@@ -308,7 +308,9 @@ export class SimNode implements Endpoint {
       case "LookUpCard":
         return this.#lookUp(output.modelId);
       case "Elected":
-        world.trace(() => `${nodeId} ${output.isMaster ? "leads" : "follows"} ${output.epoch.clock}`);
+        world.trace(() =>
+          `${nodeId} ${output.isMaster ? "leads" : "follows"} ${output.epoch.clock}`
+        );
         return world.checker.elected(this, output.isMaster);
       default:
         return output satisfies never;
@@ -387,8 +389,7 @@ export class SimNode implements Endpoint {
         return node.state;
       },
       newId: () => this.newId(),
-      submit: (command: Command, then: (reply: CommandReply) => void) =>
-        this.submit(command, then),
+      submit: (command: Command, then: (reply: CommandReply) => void) => this.submit(command, then),
       tell: () => this.tell(),
       later: (delayMs: number, action: () => void) => this.later(delayMs, action),
       answered: (generation: Generation) => world.checker.answered(this, generation),

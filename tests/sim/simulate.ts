@@ -110,8 +110,11 @@ function rest(world: World, limitMs: number, look: () => readonly string[]): voi
   const end = world.schedule.now + limitMs;
   let left = look();
   for (let quiet = 0; quiet < 3; quiet = left.length === 0 ? quiet + 1 : 0) {
-    world.checker.holds(world.schedule.now < end, "a healed cluster comes to rest", () =>
-      `after ${limitMs / 1_000} s: ${left.slice(0, 8).join("; ")}`);
+    world.checker.holds(
+      world.schedule.now < end,
+      "a healed cluster comes to rest",
+      () => `after ${limitMs / 1_000} s: ${left.slice(0, 8).join("; ")}`,
+    );
     pass(world, world.schedule.now + REST_LOOK_MS);
     world.checker.compareStates();
     left = look();

@@ -125,8 +125,11 @@ export class World implements RunnerWorld {
     const [sender, receiver] = [from.nodeId, target.nodeId];
     this.checker.sends(message);
     const carried = this.#isWire ? decodeMessage(encodeMessage(message)) : message;
-    this.checker.holds(carried !== undefined, "every message survives the wire", () =>
-      JSON.stringify(message).slice(0, 500));
+    this.checker.holds(
+      carried !== undefined,
+      "every message survives the wire",
+      () => JSON.stringify(message).slice(0, 500),
+    );
     this.network.send(from.machine, target.machine, () => {
       if (target.isUp && target.nodeId === receiver) target.receive(sender, carried as Message);
     });
