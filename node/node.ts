@@ -13,10 +13,10 @@ import type { Millis } from "../core/units.ts";
 import { MemoryNetwork } from "../net/memory.ts";
 import type { Transport } from "../net/transport.ts";
 import { type Clock, SYSTEM_CLOCK } from "./clock.ts";
+import { ControlPlane } from "./control_plane.ts";
 import { EventLog } from "./event_log.ts";
 import { type AcceptedGeneration, Gateway } from "./gateway.ts";
 import { loadIdentity } from "./identity.ts";
-import { Master } from "./master.ts";
 import { ModelStore } from "./model_store.ts";
 import { probeMemory, probeNode } from "./probe.ts";
 import { Replica } from "./replica.ts";
@@ -58,9 +58,7 @@ interface Parts {
   readonly eventLog: EventLog;
   readonly replica: Replica;
   readonly transport: Transport;
-  readonly epoch: Epoch;
-  readonly memory: () => ReadonlyMap<NodeId, NodeMemory>;
-  readonly master: Master;
+  readonly control: ControlPlane;
   readonly gateway: Gateway;
   readonly reporter: Reporter;
   readonly models: ModelStore;
@@ -109,11 +107,11 @@ export class Node {
   }
 
   epoch(): Epoch | undefined {
-    return this.#parts.epoch;
+    return this.#parts.control.epoch();
   }
 
   nodeMemory(): ReadonlyMap<NodeId, NodeMemory> {
-    return this.#parts.memory();
+    return this.#parts.control.nodeMemory();
   }
 
   engineStats(): ReadonlyMap<RunnerId, EngineStats> {
@@ -151,7 +149,7 @@ export class Node {
   /** @throws {AppError} why the command is rejected. */
   async submit(command: Command): Promise<Extract<CommandReply, { type: "CommandAccepted" }>> {
     this.#requireRunning();
-    return await this.#parts.gateway.submit(command);
+    return await this.#parts.control.submit(command);
   }
 
   /** @throws {AppError} why the generation is refused. */
@@ -196,8 +194,8 @@ export class Node {
   }
 
   async #start({ name, version, deviceFile }: NodeOptions): Promise<void> {
-    const { master, gateway, reporter, worker, nodeId, eventLog } = this.#parts;
-    master.start();
+    const { control, gateway, reporter, worker, nodeId, eventLog } = this.#parts;
+    control.start();
     gateway.start();
     const info = await probeNode({ name, version, deviceFile });
     const incarnation = eventLog.nextCounter(INCARNATION);
@@ -209,12 +207,12 @@ export class Node {
 
   async #stop(): Promise<void> {
     this.#ready = false;
-    const { gateway, worker, reporter, master, transport, eventLog, traces } = this.#parts;
+    const { gateway, worker, reporter, control, transport, eventLog, traces } = this.#parts;
     gateway.stop();
     await worker.stop();
     await traces.flush();
     reporter.stop();
-    master.stop();
+    control.stop();
     transport.close();
     eventLog.close();
     log.info("node stopped");
@@ -242,14 +240,23 @@ const START_AGAIN = "start it again with exo serve, or ask another node";
 /** Makes the parts of a node; nothing runs yet. */
 function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Parts {
   const clock = options.clock ?? SYSTEM_CLOCK;
-  const { state, epoch: last } = eventLog.replay();
-  const epoch: Epoch = { clock: (last?.clock ?? 0) + 1, nodeId };
-  const replica = new Replica(state);
+  const left = eventLog.replay();
+  const replica = new Replica(left.state);
   const transport = new MemoryNetwork().join(nodeId);
-  const memory = () => new Map([[nodeId, probeMemory(options.memoryBytes)]]);
-  const master = new Master({ replica, eventLog, transport, clock, epoch, memory });
-  const gateway = new Gateway({ nodeId, replica, transport, clock, master: () => nodeId });
-  const reporter = new Reporter(transport, () => nodeId);
+  const memory = () => probeMemory(options.memoryBytes);
+  const control = new ControlPlane({
+    nodeId,
+    eventLog,
+    replica,
+    transport,
+    clock,
+    memory,
+    lookUpCard: (modelId) => Promise.resolve(unknownCard(modelId)),
+    left,
+  });
+  const reporter = new Reporter(nodeId, (facts) => control.report(facts));
+  replica.onChange(() => reporter.settle(replica.state));
+  const gateway = new Gateway({ nodeId, replica, transport, clock, control, reporter });
   const models = new ModelStore(eventLog);
   const traces = new TraceStore(options.tracesDir ?? join(options.dataDir, "traces"));
   const worker = new Worker({
@@ -270,9 +277,7 @@ function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Par
     eventLog,
     replica,
     transport,
-    epoch,
-    memory,
-    master,
+    control,
     gateway,
     reporter,
     models,
