@@ -68,5 +68,6 @@ function isSameEpoch(a: Epoch | undefined, b: Epoch | undefined): boolean {
 }
 
 function isSame(a: ChainedEvent, b: ChainedEvent): boolean {
-  return compareEpochs(a.epoch, b.epoch) === 0 && JSON.stringify(a.event) === JSON.stringify(b.event);
+  return compareEpochs(a.epoch, b.epoch) === 0 &&
+    JSON.stringify(a.event) === JSON.stringify(b.event);
 }

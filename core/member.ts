@@ -38,10 +38,10 @@ import { dropMessage, update } from "./member_state.ts";
 import {
   seen,
   settleTelemetry,
-  tellAllAgain,
   telemetryHeard,
   telemetryMeasured,
   telemetryWakeAt,
+  tellAllAgain,
 } from "./member_telemetry.ts";
 import { NO_FACTS } from "./facts.ts";
 import type { Message } from "./protocol.ts";
@@ -126,8 +126,15 @@ export function wakeAt(member: Member): Millis | undefined {
 
 /** A turn: the input, then all that is due; disk first, then what happened, then what is said. */
 function turned(before: Member, context: StepContext, act: (turn: Turn) => void): Stepped {
-  const turn: Turn = { member: before, context, disk: [],
-    fresh: [], said: [], ids: 0, previous: headOf(before.state) };
+  const turn: Turn = {
+    member: before,
+    context,
+    disk: [],
+    fresh: [],
+    said: [],
+    ids: 0,
+    previous: headOf(before.state),
+  };
   act(turn);
   settleElection(turn);
   const { epoch } = turn.member;

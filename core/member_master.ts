@@ -56,7 +56,9 @@ export function seniorityOf({ election, reign }: Member, uptime: Millis): number
   const followers = reign ? liveFollowers(reign, uptime).length + 1 : 0;
   const isNew = reign !== undefined && uptime < reign.since + FOLLOWER_LIVE_MS;
   const current = Math.max(followers, isNew ? reign.voters : 0);
-  return election.seniority > current && isForced(election.seniority) ? election.seniority : current;
+  return election.seniority > current && isForced(election.seniority)
+    ? election.seniority
+    : current;
 }
 
 function isForced(seniority: number): boolean {

@@ -51,11 +51,13 @@ export function telemetryHeard(turn: Turn, from: NodeId, message: MessageOf<"Tel
   const { telemetry } = turn.member;
   const others = message.memory.filter(([id]) => id !== nodeId);
   const links = message.links.filter(([key]) => !key.startsWith(`${nodeId}>`));
-  update(turn, { telemetry: {
-    ...telemetry,
-    memory: new Map([...telemetry.memory, ...others]),
-    links: new Map([...telemetry.links, ...links]),
-  } });
+  update(turn, {
+    telemetry: {
+      ...telemetry,
+      memory: new Map([...telemetry.memory, ...others]),
+      links: new Map([...telemetry.links, ...links]),
+    },
+  });
 }
 
 function changed(

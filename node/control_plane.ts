@@ -189,11 +189,13 @@ export class ControlPlane {
   /** All that belongs on the disk, before anybody hears of anything. */
   #store(outputs: readonly Output[], member: Member): void {
     const { eventLog } = this.#deps;
-    const isStored = eventLog.store(outputs.flatMap((output) =>
-      output.type === "Persist" || output.type === "Install" || output.type === "KeepBranch"
-        ? [output]
-        : []
-    ));
+    const isStored = eventLog.store(
+      outputs.flatMap((output) =>
+        output.type === "Persist" || output.type === "Install" || output.type === "KeepBranch"
+          ? [output]
+          : []
+      ),
+    );
     if (!isStored || !member.epoch) return;
     try {
       eventLog.compact(member.state, member.epoch);

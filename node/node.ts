@@ -251,7 +251,7 @@ function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Par
     transport,
     clock,
     memory,
-    lookUpCard: (modelId) => Promise.resolve(unknownCard(modelId)),
+    lookUpCard: (modelId) => Promise.resolve(lookUp(modelId)),
     left,
   });
   const reporter = new Reporter(nodeId, (facts) => control.report(facts));
