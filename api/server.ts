@@ -8,6 +8,7 @@ import { errorResponse } from "./errors.ts";
 import type { Gateway } from "./gateway.ts";
 import { guard, type GuardOptions, requireUsableKey } from "./guard.ts";
 import { instanceRoutes } from "./instances.ts";
+import { metaInstanceRoutes } from "./meta_instances.ts";
 import { Metrics } from "./metrics/metrics.ts";
 import { modelRoutes } from "./models.ts";
 import { type ConnectionLimits, connectionLimits, HttpListener, type OnCrowded } from "./listen.ts";
@@ -100,6 +101,7 @@ function routesOver(
   clusterRoutes(routes, shared);
   modelRoutes(routes, shared);
   instanceRoutes(routes, shared);
+  metaInstanceRoutes(routes, shared);
   chatRoutes(routes, shared);
   traceRoutes(routes, shared);
   return routes;
