@@ -11,7 +11,7 @@ import {
 } from "./client_placement.ts";
 import { readSse, type SseEvent } from "./client_sse.ts";
 import type { WaitMessage } from "./instance_wait.ts";
-import type { ModelObject } from "./models.ts";
+import type { ModelDetails, ModelObject } from "./models.ts";
 
 /** Where a node of this machine answers. */
 export const DEFAULT_URL = "http://127.0.0.1:52415";
@@ -101,7 +101,7 @@ export class ApiClient {
   }
 
   /** The model that `name`, its id or a unique prefix, names. */
-  showModel(name: string): Promise<ModelObject> {
+  showModel(name: string): Promise<ModelDetails> {
     return this.#json("GET", `/v1/models/${encodeURIComponent(name)}`);
   }
 

@@ -47,6 +47,10 @@ export interface Gateway {
   state(): State;
   /** The master's epoch; undefined while none is known. */
   epoch(): Epoch | undefined;
+  /** The model cards on this node's disk, beside those of the state: one for each model. */
+  modelCards(): ReadonlyMap<ModelId, ModelCard>;
+  /** The models of which exo brings a card, whether another one comes before it or not. */
+  bundledModels(): ReadonlySet<ModelId>;
   /** Latest values, beside the log. */
   nodeMemory(): ReadonlyMap<NodeId, NodeMemory>;
   /** How the engines of runners are doing: latest values, beside the log. */

@@ -97,7 +97,7 @@ async function place(
   body: z.output<typeof PlaceRequest>,
   { wait, timeout_seconds }: z.output<typeof PlaceQuery>,
 ): Promise<Response> {
-  const card = findModel(gateway.state(), body.model_id);
+  const card = findModel(gateway, body.model_id);
   const commandId = CommandId.parse(gateway.newId());
   const request = placementRequest(body, card.modelId, namedNodes(gateway.state()));
   const asked = InstanceId.parse(gateway.newId());
@@ -143,7 +143,7 @@ function wantedBy(
     const hint = "add one to the query: /instance/await?model_id=MODEL";
     throw new AppError("invalid_request", message, { param: "instance_id", hint });
   }
-  const { modelId } = findModel(gateway.state(), model_id);
+  const { modelId } = findModel(gateway, model_id);
   return { modelId, until, timeoutMs };
 }
 

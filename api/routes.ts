@@ -29,4 +29,6 @@ export interface RouteOptions {
   readonly streams: Pick<SseOptions, "keepAliveMs" | "stallMs">;
   /** Whether each request has shown the API key. */
   readonly isAuthenticated: boolean;
+  /** Whether models that make pictures are listed. */
+  readonly showsImageModels: boolean;
 }

@@ -19,6 +19,8 @@ import { traceRoutes } from "./traces.ts";
 export interface ApiOptions extends GuardOptions {
   readonly bodyBytesMax?: number | undefined;
   readonly bodyTimeoutMs?: number | undefined;
+  /** Whether models that make pictures are listed; absent: no. */
+  readonly showsImageModels?: boolean | undefined;
   readonly keepAliveMs?: number | undefined;
   readonly stallMs?: number | undefined;
   /** Told of every request once its headers are out; never of bodies, prompts or answers. */
@@ -97,6 +99,7 @@ function routesOver(
     },
     streams: { keepAliveMs: options.keepAliveMs, stallMs: options.stallMs },
     isAuthenticated: options.apiKey !== undefined,
+    showsImageModels: options.showsImageModels ?? false,
   };
   clusterRoutes(routes, shared);
   modelRoutes(routes, shared);

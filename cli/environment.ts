@@ -48,6 +48,18 @@ function requireTracing({ EXO_TRACING_ENABLED: value }: Io["env"]): void {
   });
 }
 
+/**
+ * `EXO_ENABLE_IMAGE_MODELS`: whether models that make pictures are listed.
+ * @throws {AppError} `usage` for what says neither yes nor no.
+ */
+export function showsImageModels({ EXO_ENABLE_IMAGE_MODELS: value }: Io["env"]): boolean {
+  if (value === undefined || ["", "false", "0"].includes(value)) return false;
+  if (value === "true" || value === "1") return true;
+  const message = `Cannot use EXO_ENABLE_IMAGE_MODELS="${value}": true or false needed`;
+  const hint = "set EXO_ENABLE_IMAGE_MODELS=true to list models that make pictures, or unset it";
+  throw new AppError("usage", message, { hint });
+}
+
 /** `OVERRIDE_MEMORY_MB`, in whole MiB. */
 function memoryBytes({ OVERRIDE_MEMORY_MB: mebibytes }: Io["env"]): number | undefined {
   if (mebibytes === undefined || mebibytes === "") return undefined;

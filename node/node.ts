@@ -17,6 +17,7 @@ import { EventLog } from "./event_log.ts";
 import { type AcceptedGeneration, Gateway } from "./gateway.ts";
 import { loadIdentity } from "./identity.ts";
 import { Master } from "./master.ts";
+import { loadModelCards, type ModelCards } from "./model_cards.ts";
 import { ModelStore } from "./model_store.ts";
 import { probeMemory, probeNode } from "./probe.ts";
 import { Replica } from "./replica.ts";
@@ -49,6 +50,8 @@ export interface NodeOptions {
   readonly memoryBytes?: number | undefined;
   /** Where the traces of tasks are kept; absent: in the data directory. */
   readonly tracesDir?: string | undefined;
+  /** The files that come with exo, where they are not the program's own. */
+  readonly resourcesDir?: string | undefined;
 }
 
 /** What the parts of a node share. */
@@ -64,6 +67,7 @@ interface Parts {
   readonly gateway: Gateway;
   readonly reporter: Reporter;
   readonly models: ModelStore;
+  readonly cards: ModelCards;
   readonly traces: TraceStore;
   readonly worker: Worker;
 }
@@ -82,15 +86,20 @@ export class Node {
 
   /**
    * Starts a node on a data directory; it comes back with the instances that it had.
-   * @throws {AppError} `storage_failed` or `conflict` when the directory cannot be used.
+   * @throws {AppError} `storage_failed` or `conflict` when a directory cannot be used.
    */
   static async start(options: NodeOptions): Promise<Node> {
     await makeDataDir(options.dataDir);
+    const cards = await loadModelCards({
+      resourcesDir: options.resourcesDir,
+      customDir: join(options.dataDir, "custom_model_cards"),
+      exoVersion: options.version,
+    });
     const nodeId = await loadIdentity(options.dataDir);
     const eventLog = EventLog.open(options.dataDir);
     let node: Node | undefined;
     try {
-      node = new Node(assemble(nodeId, eventLog, options), options.version);
+      node = new Node(assemble(nodeId, eventLog, { ...options, cards }), options.version);
       await node.#start(options);
       return node;
     } catch (cause) {
@@ -114,6 +123,16 @@ export class Node {
 
   nodeMemory(): ReadonlyMap<NodeId, NodeMemory> {
     return this.#parts.memory();
+  }
+
+  /** The cards on this node's disk, one for each model. */
+  modelCards(): ReadonlyMap<ModelId, ModelCard> {
+    return this.#parts.cards.cards;
+  }
+
+  /** The models of which exo brings a card. */
+  bundledModels(): ReadonlySet<ModelId> {
+    return this.#parts.cards.bundled;
   }
 
   engineStats(): ReadonlyMap<RunnerId, EngineStats> {
@@ -240,7 +259,11 @@ export class Node {
 const START_AGAIN = "start it again with exo serve, or ask another node";
 
 /** Makes the parts of a node; nothing runs yet. */
-function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Parts {
+function assemble(
+  nodeId: NodeId,
+  eventLog: EventLog,
+  options: NodeOptions & { readonly cards: ModelCards },
+): Parts {
   const clock = options.clock ?? SYSTEM_CLOCK;
   const { state, epoch: last } = eventLog.replay();
   const epoch: Epoch = { clock: (last?.clock ?? 0) + 1, nodeId };
@@ -276,6 +299,7 @@ function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Par
     gateway,
     reporter,
     models,
+    cards: options.cards,
     traces,
     worker,
   };

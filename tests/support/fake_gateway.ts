@@ -86,6 +86,10 @@ export class FakeGateway implements Gateway {
   onWatched: () => void = () => {};
   /** What `addModel` finds at a path. */
   readonly files = new Map<string, ModelCard>();
+  /** The cards on its disk. */
+  readonly diskCards = new Map<ModelId, ModelCard>();
+  /** The models of which exo brings a card. */
+  readonly bundled = new Set<ModelId>();
   /** What runners have told of their engines. */
   readonly stats = new Map<RunnerId, EngineStats>();
   /** The traces that it has, oldest first. */
@@ -164,6 +168,12 @@ export class FakeGateway implements Gateway {
     );
   }
 
+  /** Lets exo bring a card. */
+  bundle(card: ModelCard): void {
+    this.diskCards.set(card.modelId, card);
+    this.bundled.add(card.modelId);
+  }
+
   /** An instance of `modelId`, with every runner in `status`. */
   placeModel(modelId: string = TINY, status: RunnerStatus | null = { type: "RunnerReady" }) {
     const instanceId = InstanceId.parse(this.newId());
@@ -197,6 +207,14 @@ export class FakeGateway implements Gateway {
 
   epoch() {
     return { clock: 1, nodeId: NODE };
+  }
+
+  modelCards() {
+    return this.diskCards;
+  }
+
+  bundledModels() {
+    return this.bundled;
   }
 
   nodeMemory() {
