@@ -4,7 +4,7 @@ import type { EngineStats } from "../core/engine_stats.ts";
 import type { Epoch } from "../core/lineage.ts";
 import type { CommandId, ModelId, NodeId, RunnerId, TaskId } from "../core/ids.ts";
 import type { ModelCard } from "../core/model_card.ts";
-import type { NodeMemory } from "../core/telemetry.ts";
+import type { Telemetry } from "../core/telemetry.ts";
 import type { State } from "../core/state.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
 import type { Span, TraceEntry } from "../core/trace.ts";
@@ -51,8 +51,8 @@ export interface Gateway {
   modelCards(): ReadonlyMap<ModelId, ModelCard>;
   /** The models of which exo brings a card, whether another one comes before it or not. */
   bundledModels(): ReadonlySet<ModelId>;
-  /** Latest values, beside the log. */
-  nodeMemory(): ReadonlyMap<NodeId, NodeMemory>;
+  /** Memory, links and who was heard of: latest values, beside the log. */
+  telemetry(): Telemetry;
   /** How the engines of runners are doing: latest values, beside the log. */
   engineStats(): ReadonlyMap<RunnerId, EngineStats>;
   /** Whether the node has joined and knows its master. */

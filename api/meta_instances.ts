@@ -69,7 +69,7 @@ async function create(
   gateway: Gateway,
   body: z.output<typeof CreateRequest>,
 ): Promise<Response> {
-  const card = findModel(gateway.state(), body.model_id);
+  const card = findModel(gateway, body.model_id);
   const commandId = CommandId.parse(gateway.newId());
   const metaInstanceId = await idFor(c, gateway);
   const metaInstance = MetaInstanceSpec.parse({
@@ -78,13 +78,11 @@ async function create(
     pin: body.pin,
     maxRetries: body.max_retries,
   });
-  const before = gateway.state().metaInstances.get(metaInstanceId);
-  if (before) requireSame(before, metaInstance);
-  else {
-    const instanceId = InstanceId.parse(gateway.newId());
-    const command = { type: "CreateMetaInstance", commandId, metaInstance, instanceId } as const;
-    await gateway.submit({ ...command, modelCard: card });
-  }
+  const instanceId = InstanceId.parse(gateway.newId());
+  const command = { type: "CreateMetaInstance", commandId, metaInstance, instanceId } as const;
+  await gateway.submit({ ...command, modelCard: card }).catch((cause) => {
+    throw isRepeatable(c) ? usedOtherwise(cause, metaInstanceId) : cause;
+  });
   return c.json({ ...accepted(commandId, metaInstanceId), model_card: card });
 }
 
@@ -103,16 +101,17 @@ async function idFor(c: RouteContext, gateway: Gateway): Promise<MetaInstanceId>
   return MetaInstanceId.parse(`key-${new Uint8Array(hash).toHex().slice(0, 32)}`);
 }
 
-/** @throws {AppError} `conflict` when the key was used for something else. */
-function requireSame(before: MetaInstance, wanted: MetaInstanceSpec): void {
-  // Parsed, both have their keys in the order of the schema.
-  if (JSON.stringify(MetaInstanceSpec.parse(before)) === JSON.stringify(wanted)) return;
-  const { metaInstanceId } = before;
+function isRepeatable(c: RouteContext): boolean {
+  return c.req.header(IDEMPOTENCY_KEY) !== undefined;
+}
+
+/** A conflict in the words of whoever sent a key and knows nothing of the id that is made of it. */
+function usedOtherwise(cause: unknown, metaInstanceId: MetaInstanceId): unknown {
+  if (!(cause instanceof AppError) || cause.code !== "conflict") return cause;
   const message = "Cannot create a meta-instance: found its Idempotency-Key used for another, " +
     "a new key needed";
-  const hint =
-    `send a new key, or delete the other one: exo meta-instance delete ${metaInstanceId}`;
-  throw new AppError("conflict", message, { hint });
+  const hint = `send a new key, or delete the other: exo meta-instance delete ${metaInstanceId}`;
+  return new AppError("conflict", message, { hint, cause });
 }
 
 function existing(gateway: Gateway, id: string): MetaInstance {

@@ -31,4 +31,6 @@ export interface RouteOptions {
   readonly isAuthenticated: boolean;
   /** Whether models that make pictures are listed. */
   readonly showsImageModels: boolean;
+  /** Whether instances may be linked, to prefill for each other. */
+  readonly isDisaggregated: boolean;
 }

@@ -17,7 +17,7 @@ import { ensureSetup } from "../ffi/setup.ts";
 import { Node } from "../node/node.ts";
 import { deviceFileOf } from "../node/probe.ts";
 import type { RunnerLaunch } from "../node/runner_process.ts";
-import { nodeEnvironment, showsImageModels } from "./environment.ts";
+import { isDisaggregated, nodeEnvironment, showsImageModels } from "./environment.ts";
 import type { Io } from "./io.ts";
 import { VERSION } from "./version.ts";
 
@@ -57,7 +57,10 @@ export interface Host {
 export async function startHost(options: HostOptions, io: Io): Promise<Host> {
   checkExposure(options);
   const environment = nodeEnvironment(io.env);
-  const listing = { showsImageModels: showsImageModels(io.env) };
+  const features = {
+    showsImageModels: showsImageModels(io.env),
+    isDisaggregated: isDisaggregated(io.env),
+  };
   if (options.api) checkAddress(options.host, options.port);
   const homes = directories(io);
   const dataDir = options.dataDir ?? homes.data;
@@ -76,7 +79,7 @@ export async function startHost(options: HostOptions, io: Io): Promise<Host> {
   const closing = new AbortController();
   try {
     const api = options.api
-      ? await listen(node, { ...options, ...listing }, closing.signal)
+      ? await listen(node, { ...options, ...features }, closing.signal)
       : undefined;
     const keyFile = apiKeyFile({ ...homes, data: dataDir });
     await leaveKey(keyFile, options.apiKey);
@@ -97,15 +100,16 @@ export async function startHost(options: HostOptions, io: Io): Promise<Host> {
 
 function listen(
   node: Node,
-  options: HostOptions & Pick<ListenOptions, "showsImageModels">,
+  options: HostOptions & Pick<ListenOptions, "showsImageModels" | "isDisaggregated">,
   signal: AbortSignal,
 ): Promise<ApiServer> {
   const { host: hostname, port, apiKey, onDefect, onRequest, onCrowded } = options;
-  const { showsImageModels } = options;
+  const { showsImageModels, isDisaggregated } = options;
   // Whoever chose a name for the address will use it as the host.
   const access = { apiKey, allowedHosts: [hostname] };
   const told = { onDefect, onRequest, onCrowded };
-  return serveApi(node, { hostname, port, signal, ...access, ...told, showsImageModels });
+  const features = { showsImageModels, isDisaggregated };
+  return serveApi(node, { hostname, port, signal, ...access, ...told, ...features });
 }
 
 /** Safe by default: whoever opens the API to a network says who may use it (design D11). */

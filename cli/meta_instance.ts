@@ -5,11 +5,12 @@ import { MetaInstanceSpec } from "../core/meta_instance.ts";
 import { defineCommand, defineGroup } from "./command.ts";
 import {
   MetaInstanceSummary,
+  metaTable,
   phaseWords,
   reasonWords,
   summarizeMeta,
 } from "./meta_instance_view.ts";
-import { type Output, table } from "./output.ts";
+import type { Output } from "./output.ts";
 import { PLACEMENT_FLAGS, placementInput } from "./placement_flags.ts";
 import { suggesting } from "./suggest.ts";
 
@@ -126,21 +127,6 @@ const list = defineCommand({
     out.result(metas, metas.length === 0 ? "" : metaTable(metas));
   },
 });
-
-/** Meta-instances as a table; a reason only where there is one. */
-export function metaTable(metas: readonly MetaInstanceSummary[]): string {
-  const hasReason = metas.some((meta) => reasonWords(meta) !== "");
-  const head = ["META-INSTANCE", "MODEL", "PHASE", "FAILURES", "INSTANCE"];
-  const rows = metas.map((meta) => [
-    meta.metaInstanceId,
-    meta.modelId,
-    phaseWords(meta),
-    `${meta.consecutiveFailures} of ${meta.maxRetries}`,
-    meta.instanceId ?? "-",
-    ...(hasReason ? [reasonWords(meta)] : []),
-  ]);
-  return table(hasReason ? [...head, "REASON"] : head, rows);
-}
 
 const show = defineCommand({
   name: "show",

@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { MetaInstanceView } from "../api/client_placement.ts";
 import { MetaInstancePhase } from "../core/meta_instance.ts";
+import { table } from "./output.ts";
 
 /** A meta-instance as the command line tells of it. */
 export const MetaInstanceSummary = z.strictObject({
@@ -52,4 +53,19 @@ export function reasonWords({ phase, placementError, lastFailureError }: MetaIns
   if (phase === "ready") return "";
   return (phase === "placing" ? placementError : undefined) ?? lastFailureError ??
     placementError ?? "";
+}
+
+/** Meta-instances as a table; a reason only where there is one. */
+export function metaTable(metas: readonly MetaInstanceSummary[]): string {
+  const hasReason = metas.some((meta) => reasonWords(meta) !== "");
+  const head = ["META-INSTANCE", "MODEL", "PHASE", "FAILURES", "INSTANCE"];
+  const rows = metas.map((meta) => [
+    meta.metaInstanceId,
+    meta.modelId,
+    phaseWords(meta),
+    `${meta.consecutiveFailures} of ${meta.maxRetries}`,
+    meta.instanceId ?? "-",
+    ...(hasReason ? [reasonWords(meta)] : []),
+  ]);
+  return table(hasReason ? [...head, "REASON"] : head, rows);
 }

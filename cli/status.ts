@@ -4,8 +4,7 @@ import { formatBytes } from "../core/units.ts";
 import { defineCommand } from "./command.ts";
 import { STATS_HEAD, statsCells } from "./instance_stats.ts";
 import { InstanceSummary, statusWords, summaries } from "./instance_view.ts";
-import { metaTable } from "./meta_instance.ts";
-import { MetaInstanceSummary, summarizeMeta } from "./meta_instance_view.ts";
+import { MetaInstanceSummary, metaTable, summarizeMeta } from "./meta_instance_view.ts";
 import { table } from "./output.ts";
 
 const NodeView = z.strictObject({

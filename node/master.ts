@@ -3,9 +3,9 @@ import { admit } from "../core/admission.ts";
 import type { Command, CommandReply } from "../core/commands.ts";
 import type { Event, IndexedEvent } from "../core/events.ts";
 import type { Epoch } from "../core/lineage.ts";
-import { InstanceId, type NodeId } from "../core/ids.ts";
+import { InstanceId } from "../core/ids.ts";
 import { accepted, decide, rejected } from "../core/master.ts";
-import { NO_TELEMETRY, type NodeMemory, type Telemetry } from "../core/telemetry.ts";
+import type { Telemetry } from "../core/telemetry.ts";
 import { nextReconcileAt, reconcile } from "../core/reconcile.ts";
 import { COMMAND, decodeMessage, encodeMessage, GLOBAL_EVENTS, REPORT } from "../net/topics.ts";
 import type { Transport } from "../net/transport.ts";
@@ -52,10 +52,10 @@ export class Master {
   }
 
   #command(command: Command): CommandReply {
-    const { replica, clock } = this.#deps;
+    const { replica, clock, telemetry } = this.#deps;
     try {
       const decision = decide(replica.state, command, {
-        telemetry: this.#telemetry(),
+        telemetry: telemetry(),
         now: clock.now(),
       });
       this.#commit(decision.events);
@@ -65,10 +65,6 @@ export class Master {
       log.debug("{type} rejected: {reply}", { type: command.type, reply });
       return reply;
     }
-  }
-
-  #telemetry(): Telemetry {
-    return { ...NO_TELEMETRY, memory: this.#deps.memory() };
   }
 
   #report(event: Event): void {
@@ -95,10 +91,10 @@ export class Master {
 
   /** Lets the reconcilers act until they are content, then sleeps until they want to look again. */
   #reconcile(): void {
-    const { replica, clock } = this.#deps;
+    const { replica, clock, telemetry } = this.#deps;
     clearTimeout(this.#timer);
     const events = reconcile(replica.state, {
-      telemetry: this.#telemetry(),
+      telemetry: telemetry(),
       now: clock.now(),
       uptime: 0,
       cards: new Map(),
@@ -136,5 +132,5 @@ export interface MasterDeps {
   readonly transport: Transport;
   readonly clock: Clock;
   readonly epoch: Epoch;
-  readonly memory: () => ReadonlyMap<NodeId, NodeMemory>;
+  readonly telemetry: () => Telemetry;
 }

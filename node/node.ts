@@ -6,7 +6,7 @@ import { AppError } from "../core/errors.ts";
 import type { Epoch } from "../core/lineage.ts";
 import { CommandId, type ModelId, type NodeId, type RunnerId } from "../core/ids.ts";
 import type { ModelCard } from "../core/model_card.ts";
-import type { NodeMemory } from "../core/telemetry.ts";
+import { NO_TELEMETRY, type Telemetry } from "../core/telemetry.ts";
 import type { State } from "../core/state.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
 import type { Millis } from "../core/units.ts";
@@ -62,7 +62,7 @@ interface Parts {
   readonly replica: Replica;
   readonly transport: Transport;
   readonly epoch: Epoch;
-  readonly memory: () => ReadonlyMap<NodeId, NodeMemory>;
+  readonly telemetry: () => Telemetry;
   readonly master: Master;
   readonly gateway: Gateway;
   readonly reporter: Reporter;
@@ -121,8 +121,9 @@ export class Node {
     return this.#parts.epoch;
   }
 
-  nodeMemory(): ReadonlyMap<NodeId, NodeMemory> {
-    return this.#parts.memory();
+  /** Memory, links and who was heard of, as far as this node knows. */
+  telemetry(): Telemetry {
+    return this.#parts.telemetry();
   }
 
   /** The cards on this node's disk, one for each model. */
@@ -269,8 +270,11 @@ function assemble(
   const epoch: Epoch = { clock: (last?.clock ?? 0) + 1, nodeId };
   const replica = new Replica(state);
   const transport = new MemoryNetwork().join(nodeId);
-  const memory = () => new Map([[nodeId, probeMemory(options.memoryBytes)]]);
-  const master = new Master({ replica, eventLog, transport, clock, epoch, memory });
+  const telemetry = () => {
+    const memory = new Map([[nodeId, probeMemory(options.memoryBytes)]]);
+    return { ...NO_TELEMETRY, memory };
+  };
+  const master = new Master({ replica, eventLog, transport, clock, epoch, telemetry });
   const gateway = new Gateway({ nodeId, replica, transport, clock, master: () => nodeId });
   const reporter = new Reporter(transport, () => nodeId);
   const models = new ModelStore(eventLog);
@@ -294,7 +298,7 @@ function assemble(
     replica,
     transport,
     epoch,
-    memory,
+    telemetry,
     master,
     gateway,
     reporter,

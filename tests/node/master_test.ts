@@ -20,6 +20,7 @@ import {
   nodeStarted,
   placementOf,
   reported,
+  telemetryOf,
 } from "../support/cluster.ts";
 import { TempDir } from "../support/temp_dir.ts";
 
@@ -36,8 +37,9 @@ async function world() {
     heard.push(...decodeMessage(GLOBAL_EVENTS.schema, bytes));
   });
   const epoch = { clock: 4, nodeId: A };
-  const memory = () => memoryOf(GIB);
-  const master = new Master({ replica, eventLog, transport, clock: SYSTEM_CLOCK, epoch, memory });
+  const telemetry = () => telemetryOf(memoryOf(GIB));
+  const clock = SYSTEM_CLOCK;
+  const master = new Master({ replica, eventLog, transport, clock, epoch, telemetry });
   master.start();
   const options = { timeoutMs: 20_000 };
   return {

@@ -22,7 +22,7 @@ import type { TextGenerationPayload } from "../../core/task.ts";
 import type { Span } from "../../core/trace.ts";
 import { GIB, MIB } from "../../core/units.ts";
 import { PlacementRequest } from "../../core/placement_request.ts";
-import { NO_TELEMETRY } from "../../core/telemetry.ts";
+import { type LinkQuality, NO_TELEMETRY } from "../../core/telemetry.ts";
 
 /** The one model that most tests know. */
 export const TINY = ModelId.parse("local/tiny-0123abcd");
@@ -92,6 +92,8 @@ export class FakeGateway implements Gateway {
   readonly bundled = new Set<ModelId>();
   /** What runners have told of their engines. */
   readonly stats = new Map<RunnerId, EngineStats>();
+  /** How good links are, as last measured. */
+  readonly links = new Map<string, LinkQuality>();
   /** The traces that it has, oldest first. */
   readonly spans = new Map<TaskId, readonly Span[]>();
   readonly traces: Traces = {
@@ -122,7 +124,7 @@ export class FakeGateway implements Gateway {
   }
 
   #decideContext() {
-    return { telemetry: { ...NO_TELEMETRY, memory: this.nodeMemory() }, now: 0 };
+    return { telemetry: this.telemetry(), now: 0 };
   }
 
   /** Applies events and tells the listeners once. */
@@ -217,8 +219,11 @@ export class FakeGateway implements Gateway {
     return this.bundled;
   }
 
-  nodeMemory() {
-    return new Map([[NODE, { ramTotalBytes: 16 * GIB, ramAvailableBytes: 8 * GIB }]]);
+  telemetry() {
+    const memory = { ramTotalBytes: 16 * GIB, ramAvailableBytes: 8 * GIB };
+    const nodes = [...this.#state.nodes.keys()];
+    const links = this.links;
+    return { ...NO_TELEMETRY, memory: new Map(nodes.map((id) => [id, memory])), links };
   }
 
   engineStats() {
