@@ -194,8 +194,8 @@ export function shortName(modelId: ModelId): string {
 type NameRule = (id: ModelId) => boolean;
 
 /**
- * The one model that `wanted` names: its id, its short name, either in other case, or a prefix that
- * no other model shares. Of several `pools`, an earlier one comes first for all but the exact
+ * The one model that `wanted` names: its id, its short name, either in another case, or a prefix
+ * in any case that no other model shares. Of several `pools`, an earlier one comes first for all but the exact
  * names, so that what is at hand needs no full name. `modelId` is absent when there is none, or
  * several: those are the candidates.
  */
@@ -222,11 +222,10 @@ function* rulesFor(
   const exact: NameRule[] = [(id) => id === wanted, (id) => shortName(id) === wanted];
   for (const rule of exact) for (const ids of pools) yield [rule, ids];
   const typed = wanted.toLowerCase();
-  const names = (id: ModelId) => [id, shortName(id)];
+  const names = (id: ModelId) => [id, shortName(id)].map((name) => name.toLowerCase());
   const loose: NameRule[] = [
-    (id) => names(id).some((name) => name.toLowerCase() === typed),
-    (id) => names(id).some((name) => name.startsWith(wanted)),
-    (id) => names(id).some((name) => name.toLowerCase().startsWith(typed)),
+    (id) => names(id).includes(typed),
+    (id) => names(id).some((name) => name.startsWith(typed)),
   ];
   for (const ids of pools) for (const rule of loose) yield [rule, ids];
 }

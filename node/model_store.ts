@@ -61,6 +61,6 @@ function missing(modelId: ModelId): string {
   if (modelId.startsWith("local/")) {
     return `${modelId} is not on this node: exo models add PATH registers it`;
   }
-  return `No node has the files of ${modelId}, and this version fetches none: ` +
+  return `This node lacks the files of ${modelId}, and this version fetches none: ` +
     "fetch them yourself, then exo run PATH";
 }

@@ -222,13 +222,13 @@ Deno.test("normalizedId() has no slash", () => {
   assert.equal(normalizedId("bare"), "bare");
 });
 
-Deno.test("names are found in another case, after those in their own", () => {
+Deno.test("names are found in any case", () => {
   const known = ids("org/Tiny", "org/TINY-chat", "org/tine");
   assert.equal(match("tiny", known).modelId, "org/Tiny");
   assert.equal(match("ORG/TINE", known).modelId, "org/tine");
   assert.equal(match("tiny-c", known).modelId, "org/TINY-chat");
-  assert.deepEqual(match("TIN", known).candidates, ["org/TINY-chat"]);
-  assert.deepEqual(match("tIn", known).candidates, known);
+  // Else a name's odd spelling would make it the one that is meant.
+  assert.deepEqual(match("TIN", known).candidates, known);
 });
 
 Deno.test("what is at hand comes first, unless the name is exactly another's", () => {
@@ -236,9 +236,8 @@ Deno.test("what is at hand comes first, unless the name is exactly another's", (
   const all = ids(...hand, "Qwen/Qwen3-4B", "Qwen/Qwen3-8B");
   const find = (wanted: string) => matchModel(wanted, hand, all);
   assert.equal(find("qwen3-4b-0").modelId, hand[0]);
-  assert.equal(find("qwen3-4b").modelId, hand[0]);
-  assert.deepEqual(find("qwen3").candidates, ["local/qwen3-4b-0123abcd"]);
-  assert.deepEqual(find("Qwen3").candidates, ["mlx/Qwen3-4B-4bit"]);
+  assert.deepEqual(find("qwen3-4b").candidates, hand);
+  assert.equal(find("qwen3-4b-4").modelId, "mlx/Qwen3-4B-4bit");
   assert.equal(find("Qwen3-4B").modelId, "Qwen/Qwen3-4B");
   assert.equal(find("qwen3-8b").modelId, "Qwen/Qwen3-8B");
   assert.deepEqual(find("QWEN3").candidates, hand);
