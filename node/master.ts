@@ -3,10 +3,12 @@ import { admit } from "../core/admission.ts";
 import type { Command, CommandReply } from "../core/commands.ts";
 import type { Event, IndexedEvent } from "../core/events.ts";
 import type { Epoch } from "../core/lineage.ts";
-import { InstanceId } from "../core/ids.ts";
+import { InstanceId, type ModelId } from "../core/ids.ts";
 import { accepted, decide, rejected } from "../core/master.ts";
 import type { Telemetry } from "../core/telemetry.ts";
-import { nextReconcileAt, reconcile } from "../core/reconcile.ts";
+import { type CardLookup, cardsWanted } from "../core/meta_instance_placement.ts";
+import { NO_TRIES, type PlacementTries } from "../core/placement_turns.ts";
+import { nextReconcileAt, reconcileAll } from "../core/reconcile.ts";
 import { COMMAND, decodeMessage, encodeMessage, GLOBAL_EVENTS, REPORT } from "../net/topics.ts";
 import type { Transport } from "../net/transport.ts";
 import type { Clock } from "./clock.ts";
@@ -18,14 +20,15 @@ const log = getLogger(["exo", "master"]);
 /** Wait before the reconcilers try again what could not be stored. */
 const RECONCILE_RETRY_MS = 5_000;
 
-/** Longest time between two looks of the reconcilers while one of them waits for a date. */
-const RECONCILE_MS_MAX = 60_000;
+/** Longest time between two looks of the reconcilers while something waits. */
+const RECONCILE_MS_MAX = 1_000;
 
 /** Gives commands and reports their place in the log: the one author of its epoch. */
 export class Master {
   readonly #deps: MasterDeps;
   readonly #stops: (() => void)[] = [];
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #tries: PlacementTries = NO_TRIES;
 
   constructor(deps: MasterDeps) {
     this.#deps = deps;
@@ -71,9 +74,14 @@ export class Master {
     this.#commit(admit(this.#deps.replica.state, event));
   }
 
-  /** Stores, applies and publishes in one synchronous step: nothing is decided on a stale state. */
   #commit(events: readonly Event[]): void {
     if (events.length === 0) return;
+    this.#store(events);
+    this.#reconcileOrRetry();
+  }
+
+  /** Stores, applies and publishes in one synchronous step: nothing is decided on a stale state. */
+  #store(events: readonly Event[]): void {
     const { replica, eventLog, epoch, transport } = this.#deps;
     const first = replica.state.lastEventAppliedIdx + 1;
     const indexed = events.map((event, i): IndexedEvent => ({ idx: first + i, epoch, event }));
@@ -86,26 +94,28 @@ export class Master {
       // The events are stored and applied: the tail is longer for it, and nothing is lost.
       log.error("cannot compact the log: {reason}", { reason: String(cause) });
     }
-    this.#reconcileOrRetry();
   }
 
   /** Lets the reconcilers act until they are content, then sleeps until they want to look again. */
   #reconcile(): void {
-    const { replica, clock, telemetry } = this.#deps;
+    const { replica, clock, telemetry, lookUpCard } = this.#deps;
     clearTimeout(this.#timer);
-    const events = reconcile(replica.state, {
+    const wanted = cardsWanted(replica.state, new Map());
+    const context = {
       telemetry: telemetry(),
       now: clock.now(),
-      uptime: 0,
-      cards: new Map(),
+      uptime: clock.uptime(),
+      cards: new Map(wanted.map((modelId) => [modelId, lookUpCard(modelId)])),
       freshId: InstanceId.parse(clock.newId()),
-    });
-    if (events.length > 0) {
+      tries: this.#tries,
+    };
+    this.#tries = reconcileAll(replica.state, context, (events) => {
       for (const event of events) log.warn("reconciled: {event}", { event: JSON.stringify(event) });
-      return this.#commit(events);
-    }
-    const at = nextReconcileAt(replica.state);
-    if (at !== undefined) this.#lookAgain(Math.max(at - clock.now(), 1));
+      this.#store(events);
+      return replica.state;
+    });
+    const at = nextReconcileAt(replica.state, context);
+    if (at !== undefined) this.#lookAgain(Math.max(at - context.uptime, 1));
   }
 
   #lookAgain(delayMs: number): void {
@@ -133,4 +143,6 @@ export interface MasterDeps {
   readonly clock: Clock;
   readonly epoch: Epoch;
   readonly telemetry: () => Telemetry;
+  /** The card of a model, as far as this node knows it. */
+  readonly lookUpCard: (modelId: ModelId) => CardLookup;
 }

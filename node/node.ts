@@ -6,6 +6,7 @@ import { AppError } from "../core/errors.ts";
 import type { Epoch } from "../core/lineage.ts";
 import { CommandId, type ModelId, type NodeId, type RunnerId } from "../core/ids.ts";
 import type { ModelCard } from "../core/model_card.ts";
+import type { CardLookup } from "../core/meta_instance_placement.ts";
 import { NO_TELEMETRY, type Telemetry } from "../core/telemetry.ts";
 import type { State } from "../core/state.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
@@ -274,7 +275,20 @@ function assemble(
     const memory = new Map([[nodeId, probeMemory(options.memoryBytes)]]);
     return { ...NO_TELEMETRY, memory };
   };
-  const master = new Master({ replica, eventLog, transport, clock, epoch, telemetry });
+  const lookUpCard = (modelId: ModelId): CardLookup => {
+    const modelCard = options.cards.cards.get(modelId);
+    if (modelCard) return { ok: true, modelCard };
+    return { ok: false, reason: "this node has none, and there is no hub to ask" };
+  };
+  const master = new Master({
+    replica,
+    eventLog,
+    transport,
+    clock,
+    epoch,
+    telemetry,
+    lookUpCard,
+  });
   const gateway = new Gateway({ nodeId, replica, transport, clock, master: () => nodeId });
   const reporter = new Reporter(transport, () => nodeId);
   const models = new ModelStore(eventLog);

@@ -147,6 +147,8 @@ export class Worker {
       case "Shutdown":
         return this.#inBackground(this.#shutdown(action.runnerId, rank));
       case "ConnectToGroup":
+        rank.peers = action.peers;
+        return rank.command({ type: action.type, ...this.#stamp(rank) });
       case "StartWarmup":
         return rank.command({ type: action.type, ...this.#stamp(rank) });
       case "LoadModel":

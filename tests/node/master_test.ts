@@ -39,7 +39,9 @@ async function world() {
   const epoch = { clock: 4, nodeId: A };
   const telemetry = () => telemetryOf(memoryOf(GIB));
   const clock = SYSTEM_CLOCK;
-  const master = new Master({ replica, eventLog, transport, clock, epoch, telemetry });
+  const lookUpCard = () => ({ ok: false as const, reason: "nobody knows it" });
+  const deps = { replica, eventLog, transport, clock, epoch, telemetry, lookUpCard };
+  const master = new Master(deps);
   master.start();
   const options = { timeoutMs: 20_000 };
   return {
