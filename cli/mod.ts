@@ -29,13 +29,18 @@ export const COMMANDS: readonly Row[] = [
     load: async () => (await import("./instance.ts")).instance,
   },
   {
+    name: "meta-instance",
+    summary: "Keep instances of models running, whatever fails",
+    load: async () => (await import("./meta_instance.ts")).metaInstance,
+  },
+  {
     name: "models",
     summary: "List, add, show and remove models",
     load: async () => (await import("./models.ts")).models,
   },
   {
     name: "status",
-    summary: "Show nodes, memory, instances and tasks",
+    summary: "Show nodes, links, instances and tasks",
     load: async () => (await import("./status.ts")).status,
   },
   {

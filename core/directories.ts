@@ -48,6 +48,12 @@ export function apiKeyFile({ data }: Directories): string {
   return `${data}/api-key`;
 }
 
+/** `EXO_RESOURCES_DIR`: the files that come with exo, for who develops them; undefined: their own. */
+export function resourcesDirectory({ env, home }: Pick<Surroundings, "env" | "home">) {
+  const own = env["EXO_RESOURCES_DIR"];
+  return own ? under(home, own) : undefined;
+}
+
 function under(home: string, path: string): string {
   const full = tilde(home, path);
   return full.startsWith("/") ? full : `${home}/${full}`;

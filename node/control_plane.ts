@@ -8,7 +8,7 @@ import { rejected } from "../core/master.ts";
 import { type Input, type Member, type Output, startMember, step, wakeAt } from "../core/member.ts";
 import { decodeMessage, encodeMessage, type Message } from "../core/protocol.ts";
 import type { CardLookup } from "../core/reconcile.ts";
-import type { NodeMemory } from "../core/telemetry.ts";
+import { NO_TELEMETRY, type NodeMemory, type Telemetry } from "../core/telemetry.ts";
 import type { Millis } from "../core/units.ts";
 import { CONTROL } from "../net/topics.ts";
 import type { Transport } from "../net/transport.ts";
@@ -100,10 +100,11 @@ export class ControlPlane {
     return this.#member?.master === undefined ? undefined : this.#member.epoch;
   }
 
-  /** The newest memory of each node that has told, this one's as it is now. */
-  nodeMemory(): ReadonlyMap<NodeId, NodeMemory> {
+  /** Latest values of the cluster, this node's memory as it is now. */
+  telemetry(): Telemetry {
     const { nodeId, memory } = this.#deps;
-    return new Map(this.#member?.telemetry.memory).set(nodeId, memory());
+    const telemetry = this.#member?.telemetry ?? NO_TELEMETRY;
+    return { ...telemetry, memory: new Map(telemetry.memory).set(nodeId, memory()) };
   }
 
   /**

@@ -1,6 +1,5 @@
 import { getLogger } from "@logtape/logtape";
 import { type Chunk, isTerminal } from "../core/chunk.ts";
-import type { Command } from "../core/commands.ts";
 import { AppError, type ErrorInfo } from "../core/errors.ts";
 import { CommandId, type ModelId, type NodeId, type TaskId, taskIdOf } from "../core/ids.ts";
 import type { TextGenerationPayload } from "../core/task.ts";

@@ -6,7 +6,8 @@ import { AppError } from "../core/errors.ts";
 import type { Epoch } from "../core/lineage.ts";
 import { CommandId, type ModelId, type NodeId, type RunnerId } from "../core/ids.ts";
 import type { ModelCard } from "../core/model_card.ts";
-import type { NodeMemory } from "../core/telemetry.ts";
+import type { CardLookup } from "../core/meta_instance_placement.ts";
+import type { Telemetry } from "../core/telemetry.ts";
 import type { State } from "../core/state.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
 import type { Millis } from "../core/units.ts";
@@ -17,6 +18,7 @@ import { ControlPlane } from "./control_plane.ts";
 import { EventLog } from "./event_log.ts";
 import { type AcceptedGeneration, Gateway } from "./gateway.ts";
 import { loadIdentity } from "./identity.ts";
+import { loadModelCards, type ModelCards } from "./model_cards.ts";
 import { ModelStore } from "./model_store.ts";
 import { probeMemory, probeNode } from "./probe.ts";
 import { Replica } from "./replica.ts";
@@ -49,6 +51,8 @@ export interface NodeOptions {
   readonly memoryBytes?: number | undefined;
   /** Where the traces of tasks are kept; absent: in the data directory. */
   readonly tracesDir?: string | undefined;
+  /** The files that come with exo, where they are not the program's own. */
+  readonly resourcesDir?: string | undefined;
 }
 
 /** What the parts of a node share. */
@@ -62,6 +66,7 @@ interface Parts {
   readonly gateway: Gateway;
   readonly reporter: Reporter;
   readonly models: ModelStore;
+  readonly cards: ModelCards;
   readonly traces: TraceStore;
   readonly worker: Worker;
 }
@@ -80,15 +85,20 @@ export class Node {
 
   /**
    * Starts a node on a data directory; it comes back with the instances that it had.
-   * @throws {AppError} `storage_failed` or `conflict` when the directory cannot be used.
+   * @throws {AppError} `storage_failed` or `conflict` when a directory cannot be used.
    */
   static async start(options: NodeOptions): Promise<Node> {
     await makeDataDir(options.dataDir);
+    const cards = await loadModelCards({
+      resourcesDir: options.resourcesDir,
+      customDir: join(options.dataDir, "custom_model_cards"),
+      exoVersion: options.version,
+    });
     const nodeId = await loadIdentity(options.dataDir);
     const eventLog = EventLog.open(options.dataDir);
     let node: Node | undefined;
     try {
-      node = new Node(assemble(nodeId, eventLog, options), options.version);
+      node = new Node(assemble(nodeId, eventLog, { ...options, cards }), options.version);
       await node.#start(options);
       return node;
     } catch (cause) {
@@ -110,8 +120,19 @@ export class Node {
     return this.#parts.control.epoch();
   }
 
-  nodeMemory(): ReadonlyMap<NodeId, NodeMemory> {
-    return this.#parts.control.nodeMemory();
+  /** Memory, links and who was heard of, as far as this node knows. */
+  telemetry(): Telemetry {
+    return this.#parts.control.telemetry();
+  }
+
+  /** The cards on this node's disk, one for each model. */
+  modelCards(): ReadonlyMap<ModelId, ModelCard> {
+    return this.#parts.cards.cards;
+  }
+
+  /** The models of which exo brings a card. */
+  bundledModels(): ReadonlySet<ModelId> {
+    return this.#parts.cards.bundled;
   }
 
   engineStats(): ReadonlyMap<RunnerId, EngineStats> {
@@ -238,12 +259,21 @@ export class Node {
 const START_AGAIN = "start it again with exo serve, or ask another node";
 
 /** Makes the parts of a node; nothing runs yet. */
-function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Parts {
+function assemble(
+  nodeId: NodeId,
+  eventLog: EventLog,
+  options: NodeOptions & { readonly cards: ModelCards },
+): Parts {
   const clock = options.clock ?? SYSTEM_CLOCK;
   const left = eventLog.replay();
   const replica = new Replica(left.state);
   const transport = new MemoryNetwork().join(nodeId);
   const memory = () => probeMemory(options.memoryBytes);
+  const lookUpCard = (modelId: ModelId): CardLookup => {
+    const modelCard = options.cards.cards.get(modelId);
+    if (modelCard) return { ok: true, modelCard };
+    return { ok: false, reason: "this node has none, and there is no hub to ask" };
+  };
   const control = new ControlPlane({
     nodeId,
     eventLog,
@@ -251,7 +281,7 @@ function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Par
     transport,
     clock,
     memory,
-    lookUpCard: (modelId) => Promise.resolve(lookUp(modelId)),
+    lookUpCard: (modelId) => Promise.resolve(lookUpCard(modelId)),
     left,
   });
   const reporter = new Reporter(nodeId, (facts) => control.report(facts));
@@ -281,6 +311,7 @@ function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Par
     gateway,
     reporter,
     models,
+    cards: options.cards,
     traces,
     worker,
   };

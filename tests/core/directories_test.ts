@@ -1,5 +1,5 @@
 import { deepEqual, equal } from "node:assert/strict";
-import { apiKeyFile, directories } from "../../core/directories.ts";
+import { apiKeyFile, directories, resourcesDirectory } from "../../core/directories.ts";
 
 const HOME = "/home/ada";
 const linux = (env: Record<string, string> = {}) => ({ env, os: "linux", home: HOME });
@@ -41,4 +41,13 @@ Deno.test("directories() keeps to the conventions of macOS, and to ~/.exo elsewh
 
 Deno.test("apiKeyFile() lies in the data directory", () => {
   equal(apiKeyFile(directories(linux({ EXO_HOME: "/x" }))), "/x/api-key");
+});
+
+Deno.test("EXO_RESOURCES_DIR is joined to the home folder, or replaces it", () => {
+  const at = (env: Record<string, string>) => resourcesDirectory({ env, home: "/home/ada" });
+  equal(at({}), undefined);
+  equal(at({ EXO_RESOURCES_DIR: "" }), undefined);
+  equal(at({ EXO_RESOURCES_DIR: "/opt/exo/" }), "/opt/exo");
+  equal(at({ EXO_RESOURCES_DIR: "~/res" }), "/home/ada/res");
+  equal(at({ EXO_RESOURCES_DIR: "res" }), "/home/ada/res");
 });

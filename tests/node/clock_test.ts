@@ -20,6 +20,7 @@ const DAY_MS = 86_400_000;
 /** The machine's clock, set wrongly by `offsetMs`. */
 class WrongClock implements Clock {
   offsetMs = 0;
+  readonly uptime = SYSTEM_CLOCK.uptime;
   readonly newId = SYSTEM_CLOCK.newId;
   readonly newSeed = SYSTEM_CLOCK.newSeed;
 
@@ -30,6 +31,8 @@ class WrongClock implements Clock {
 
 Deno.test("the system's clock gives whole milliseconds, fresh ids and 64-bit seeds", () => {
   assert.ok(Millis.parse(SYSTEM_CLOCK.now()) > 1_600_000_000_000);
+  const before = Millis.parse(SYSTEM_CLOCK.uptime());
+  assert.ok(SYSTEM_CLOCK.uptime() >= before);
   assert.match(SYSTEM_CLOCK.newId(), /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-/);
   assert.notEqual(SYSTEM_CLOCK.newId(), SYSTEM_CLOCK.newId());
   for (let n = 0; n < 100; n++) {
