@@ -284,8 +284,7 @@ function assemble(
     lookUpCard: (modelId) => Promise.resolve(lookUpCard(modelId)),
     left,
   });
-  const reporter = new Reporter(nodeId, (facts) => control.report(facts));
-  replica.onChange(() => reporter.settle(replica.state));
+  const reporter = new Reporter(nodeId, replica, (facts) => control.report(facts));
   const gateway = new Gateway({ nodeId, replica, transport, clock, control, reporter });
   const models = new ModelStore(eventLog);
   const traces = new TraceStore(options.tracesDir ?? join(options.dataDir, "traces"));

@@ -1,20 +1,24 @@
 import type { Event } from "../core/events.ts";
 import { isSettled, type LocalFacts, NO_FACTS, pruned, subjectOf } from "../core/facts.ts";
 import type { NodeId, TaskId } from "../core/ids.ts";
-import type { State } from "../core/state.ts";
+import type { Replica } from "./replica.ts";
 
 /** Keeps what this node has to report, until the state has it or it is of the past. */
 export class Reporter {
   readonly #nodeId: NodeId;
+  readonly #replica: Replica;
   readonly #tell: (facts: LocalFacts) => void;
   #facts: LocalFacts = NO_FACTS;
   #waiting: { readonly event: Event; readonly done: () => void }[] = [];
   #stopped = false;
+  readonly #unsubscribe: () => void;
 
   /** `tell` hears of all facts after each change of them. */
-  constructor(nodeId: NodeId, tell: (facts: LocalFacts) => void) {
+  constructor(nodeId: NodeId, replica: Replica, tell: (facts: LocalFacts) => void) {
     this.#nodeId = nodeId;
+    this.#replica = replica;
     this.#tell = tell;
+    this.#unsubscribe = replica.onChange(() => this.#settle());
   }
 
   /** Resolves when the event is in the state or says nothing new, or this node stops. */
@@ -24,6 +28,8 @@ export class Reporter {
       this.#waiting.push({ event, done });
       const reports = new Map(this.#facts.reports).set(subjectOf(event), event);
       this.#change({ ...this.#facts, reports });
+      // What says nothing new changes no state, and is settled all the same.
+      this.#settle();
     });
   }
 
@@ -39,8 +45,14 @@ export class Reporter {
     if (followedTasks.delete(taskId)) this.#change({ ...this.#facts, followedTasks });
   }
 
-  /** The state has changed: some reports have arrived. */
-  settle(state: State): void {
+  stop(): void {
+    this.#stopped = true;
+    this.#unsubscribe();
+    for (const { done } of this.#waiting.splice(0)) done();
+  }
+
+  #settle(): void {
+    const { state } = this.#replica;
     const isDone = ({ event }: { event: Event }) => isSettled(state, this.#nodeId, event);
     const done = this.#waiting.filter(isDone);
     if (done.length > 0) {
@@ -48,11 +60,6 @@ export class Reporter {
       this.#facts = pruned(this.#facts, state, this.#nodeId);
     }
     for (const { done: resolve } of done) resolve();
-  }
-
-  stop(): void {
-    this.#stopped = true;
-    for (const { done } of this.#waiting.splice(0)) done();
   }
 
   #change(facts: LocalFacts): void {
