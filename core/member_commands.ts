@@ -202,11 +202,12 @@ function outcomeIn(state: State, command: Command): Outcome {
 }
 
 /** When a command has to be looked at if nobody speaks. */
-export function commandsWakeAt({ pending }: Member): Millis[] {
-  return [...pending.values()].flatMap(({ askedAt, sendAt, reply, repliedAt }) => [
-    askedAt + COMMAND_TIMEOUT_MS,
-    reply ? (repliedAt ?? 0) + REPLICATE_WAIT_MS : sendAt,
-  ]);
+export function commandsWakeAt(member: Member): Millis[] {
+  const canSend = isSynced(member) && member.role !== "candidate";
+  return [...member.pending.values()].flatMap(({ askedAt, sendAt, reply, repliedAt }) => {
+    if (reply && member.reign) return [(repliedAt ?? 0) + REPLICATE_WAIT_MS];
+    return [askedAt + COMMAND_TIMEOUT_MS, ...(canSend && !reply ? [sendAt] : [])];
+  });
 }
 
 function refused(command: Command, code: ErrorCode, message: string): CommandReply {
