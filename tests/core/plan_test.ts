@@ -251,6 +251,16 @@ Deno.test("plan: pending chat for a foreign instance → null", () => {
   assert.equal(plan(state, view({ "i:0": local("RunnerReady") }), NOW), undefined);
 });
 
+Deno.test("plan: a task whose instance is gone, or whose runner here serves no more → null", () => {
+  const ready = { "i:0": local("RunnerReady") };
+  const orphaned = stateOf([...group("RunnerReady"), taskCreated(taskOf("t", "gone"))]);
+  assert.equal(plan(orphaned, view(ready), NOW), undefined);
+  const state = stateOf([...group("RunnerReady"), chat()]);
+  const stale = view({ "i:0": local("RunnerShuttingDown") });
+  assert.equal(plan(state, stale, NOW), undefined);
+  assert.equal(plan(state, view(ready), NOW)?.type, "TextGeneration");
+});
+
 Deno.test("plan: task Complete → null", () => {
   for (const taskStatus of ["Complete", "Failed", "Cancelled", "TimedOut"] as const) {
     assert.equal(ofRank(0, ["RunnerReady"], chat("t", { taskStatus })), undefined, taskStatus);
@@ -323,6 +333,66 @@ Deno.test("plan: cancelling goes before killing, killing before creating", () =>
   assert.equal(plan(state, view({ "i:0": told }), NOW)?.type, "Shutdown");
   const gone = { ...told, stopping: true };
   assert.equal(plan(state, view({ "i:0": gone }), NOW)?.type, "CreateRunner");
+});
+
+Deno.test("plan: connecting names the processes that form the group", () => {
+  const peer = (type: Type, incarnation: number) => reported("i:1", type, { incarnation });
+  const pair = [created(instanceOf("i", [A, B])), reported("i:0", "RunnerIdle")];
+  const state = stateOf([...pair, peer("RunnerIdle", 7), downloaded(A)]);
+  assert.deepEqual(plan(state, view({ "i:0": local("RunnerIdle") }), NOW), {
+    type: "ConnectToGroup",
+    runnerId: "i:0",
+    peers: new Map([["i:1", 7]]),
+  });
+});
+
+Deno.test("plan: sibling's incarnation changed (it restarted without our seeing Failed) → Shutdown(runner)", () => {
+  const at = (type: Type, incarnation: number) => {
+    const sibling = reported("i:1", "RunnerReady", { incarnation });
+    const peers = new Map([[runnerId("i:1"), 4]]);
+    const state = stateOf([created(instanceOf("i", [A, B])), reported("i:0", type), sibling]);
+    return plan(state, view({ "i:0": local(type, { peers }) }), NOW);
+  };
+  assert.equal(at("RunnerReady", 4), undefined);
+  assert.deepEqual(at("RunnerReady", 5), { type: "Shutdown", runnerId: "i:0" });
+  assert.deepEqual(at("RunnerConnecting", 5), { type: "Shutdown", runnerId: "i:0" });
+});
+
+Deno.test("plan: a sibling that is not in the state is only suspected: nothing is ended for it", () => {
+  const peers = new Map([[runnerId("i:1"), 4]]);
+  const state = stateOf(group("RunnerReady", null));
+  assert.equal(plan(state, view({ "i:0": local("RunnerReady", { peers }) }), NOW), undefined);
+});
+
+Deno.test("plan: our runner vanished from the state by a retry, its process lives → Shutdown(runner)", () => {
+  const retried: Event[] = [
+    ...group("RunnerFailed"),
+    { type: "InstanceRetrying", instanceId: instanceId("i"), failureError: "OOM", notBefore: NOW },
+  ];
+  const at = (incarnation: number) =>
+    plan(stateOf(retried), view({ "i:0": local("RunnerReady", { incarnation }) }), NOW);
+  assert.deepEqual(at(1), { type: "Shutdown", runnerId: "i:0" });
+  assert.equal(at(2), undefined, "the next process lives");
+});
+
+Deno.test("plan: a process that nobody has heard of yet goes on", () => {
+  const unheard = local("RunnerIdle", { busy: true });
+  const state = stateOf([created(instanceOf("i")), downloaded(A)]);
+  assert.equal(plan(state, view({ "i:0": unheard }), NOW), undefined);
+});
+
+Deno.test("plan: a node of the group is away → null, back → CreateRunner", () => {
+  const away = stateOf([created(instanceOf("i", [A, B])), { type: "NodeTimedOut", nodeId: B }]);
+  assert.equal(plan(away, view(), NOW), undefined);
+  assert.equal(plan(fold([nodeStarted(B, 2)], away), view(), NOW)?.type, "CreateRunner");
+});
+
+Deno.test("plan: a task of an unknown kind → null, each rank of a group serves the known ones", () => {
+  const both: Type[] = ["RunnerReady", "RunnerReady"];
+  assert.equal(ofRank(0, both, chat("t", { type: "ImageGeneration" })), undefined);
+  const served = (rank: number) => ofRank(rank, both, chat());
+  assert.deepEqual(served(0), { type: "TextGeneration", runnerId: "i:0", taskId: "t" });
+  assert.deepEqual(served(1), { type: "TextGeneration", runnerId: "i:1", taskId: "t" });
 });
 
 const LOADED = "RunnerLoaded";
