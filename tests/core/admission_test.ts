@@ -82,8 +82,10 @@ Deno.test("a status is indexed only of a task in flight, and only when it is a n
 
 Deno.test("a download is indexed only of a known model, and only when it changed", () => {
   const known: Event = { type: "CustomModelCardAdded", modelCard: cardOf() };
-  assert.deepEqual(admit(fold(placed), downloaded(A)), []);
-  assert.deepEqual(admit(fold([...placed, known]), downloaded(A)), [downloaded(A)]);
+  assert.deepEqual(admit(fold([nodeStarted(A)]), downloaded(A)), []);
+  assert.deepEqual(admit(fold([known]), downloaded(A)), [], "of a node that is away");
+  assert.deepEqual(admit(fold(placed), downloaded(A)), [downloaded(A)], "an instance needs it");
+  assert.deepEqual(admit(fold([nodeStarted(A), known]), downloaded(A)), [downloaded(A)]);
   assert.deepEqual(admit(fold([...placed, known, downloaded(A)]), downloaded(A)), []);
 });
 

@@ -182,7 +182,7 @@ Deno.test("after any history, deleting what there is leads back to the empty sta
         modelId,
       })),
     ].map((command) => ({ type: "command", command }));
-    const { nodes, lastEventAppliedIdx, ...rest } = cleaning.reduce(
+    const { nodes, lastEventAppliedIdx, lineage: _, topologyIdx: __, ...rest } = cleaning.reduce(
       (state, step) => fold([...eventsOf(state, step)], state),
       state,
     );

@@ -268,7 +268,7 @@ Deno.test("CreateInstance is rejected when nodes, runners or layers are wrong", 
   const cases: [Command, ErrorCode, RegExp][] = [
     [creating(instanceOf("i", [])), "placement_failed", /it names no node/],
     [creating(instanceOf("i", ["node-x" as never])), "placement_failed", /node-x is not known/],
-    [creating(instanceOf("i", [A, B])), "placement_failed", /on 2 nodes, one possible/],
+    [creating(instanceOf("i", [A, B])), "invalid_request", /layers 0 to 16 of 16, from 16 on/],
     [withAssignments({ runnerToShard: {} }), "invalid_request", /i:0 has no shard/],
     [
       withAssignments({ runnerToShard: { "i:0": { ...shard, endLayer: 8 } } }),
