@@ -87,10 +87,7 @@ export class ControlPlane {
     for (const stop of this.#stops) stop();
     clearTimeout(this.#timer);
     for (const [commandId, answer] of this.#waiting) {
-      const stopping = new AppError("not_ready", "The node is stopping", {
-        hint: "start it again with exo serve, or ask another node",
-      });
-      answer({ type: "CommandRejected", commandId, error: stopping.toInfo() });
+      answer({ type: "CommandRejected", commandId, error: stopping().toInfo() });
     }
     this.#waiting.clear();
   }
@@ -112,6 +109,7 @@ export class ControlPlane {
    * @throws {AppError} why it was rejected, or that nobody answered in time.
    */
   async submit(command: Command): Promise<Accepted> {
+    if (this.#stopped) throw stopping();
     const reply = await new Promise<CommandReply>((answer) => {
       this.#waiting.set(command.commandId, answer);
       // Whoever places reckons with the memory that is free at this moment.
@@ -274,6 +272,12 @@ export class ControlPlane {
     const delay = isStored ? Math.max(due, 1) : STORE_RETRY_MS;
     this.#timer = setTimeout(() => this.#tick(), delay);
   }
+}
+
+function stopping(): AppError {
+  return new AppError("not_ready", "The node is stopping", {
+    hint: "start it again with exo serve, or ask another node",
+  });
 }
 
 function bytesOf(message: Message): Uint8Array {

@@ -196,7 +196,5 @@ Deno.test("the card of a wish is looked up; what nobody knows is the reason", as
 Deno.test("a stopping node answers who waits, and takes nothing more", async () => {
   await using here = await world();
   here.control.stop();
-  const waiting = here.control.submit(addCard);
-  here.control.stop();
-  await fails(waiting, "not_ready", /stopping/);
+  await fails(here.control.submit(addCard), "not_ready", /stopping/);
 });

@@ -43,8 +43,8 @@ Deno.test("after deleting instance and model the state is that of an empty node"
   await node.submit({ type: "DeleteInstance", commandId: commandId(node), instanceId });
   await eventually("the runner is gone", () => node.runnerPids().size === 0);
   await node.removeModel(modelId);
-  const { nodes, lastEventAppliedIdx } = node.state();
-  const empty = { ...EMPTY_STATE, nodes, lastEventAppliedIdx };
+  const { nodes, lastEventAppliedIdx, topologyIdx, lineage } = node.state();
+  const empty = { ...EMPTY_STATE, nodes, lastEventAppliedIdx, topologyIdx, lineage };
   assert.equal(encodeState(node.state()), encodeState(empty));
   await node.stop();
 });
