@@ -116,6 +116,13 @@ export class ApiClient {
     return { modelId: model_id };
   }
 
+  /** Where a model could go, the best first, then why not elsewhere; creates nothing. */
+  async previews(input: PlaceInput): Promise<readonly PreviewView[]> {
+    const path = `/instance/previews?${placementQuery(input)}`;
+    const { previews } = await this.#json<{ previews: PreviewView[] }>("GET", path);
+    return previews;
+  }
+
   /** Places a model; resolves once the instance exists, before it is ready. */
   async placeInstance(input: PlaceInput): Promise<{ instanceId: string; modelId: string }> {
     const body = placementBody(input);
