@@ -79,6 +79,9 @@ export function findModel(source: ModelSource, wanted: string): ModelCard {
  */
 export function findPlacedModel(source: ModelSource, wanted: string): ModelId {
   const placed = placedModels(source.state());
+  // Most requests: no card needs to be looked at.
+  const whole = wanted as ModelId;
+  if (placed.has(whole)) return whole;
   const known = [...cardsOf(source).keys()];
   const isNamed = known.some((id) => isExact(id, wanted));
   const running = matchModel(wanted, placed);

@@ -58,11 +58,15 @@ function familiesOf(views: readonly ModelView[]): string[] {
 function requireFamily(known: readonly ModelView[], family: string | undefined): void {
   const families = familiesOf(known);
   if (family === undefined || families.includes(family.toLowerCase())) return;
-  throw new AppError("not_found", `Cannot list family "${family}": no model of it is known`, {
-    hint: families.length > 0
-      ? `name one of ${families.join(", ")}`
-      : "exo models add PATH registers a model of this machine",
-  });
+  throw new AppError(
+    "not_found",
+    `Cannot list family "${family}": found no model of it, a known family needed`,
+    {
+      hint: families.length > 0
+        ? `name one of ${families.join(", ")}`
+        : "exo models add PATH registers a model of this machine",
+    },
+  );
 }
 
 const add = defineCommand({

@@ -66,5 +66,5 @@ function tilde(home: string, path: string): string {
 
 /** Without trailing slashes, so that equal directories are equal strings. */
 function trimmed(path: string): string {
-  return path.length > 1 ? path.replace(/\/+$/, "") || "/" : path;
+  return path.replace(/(?<=.)\/+$/, "");
 }

@@ -45,7 +45,9 @@ Deno.test("EXO_RESOURCES_DIR is joined to the home folder, or replaces it", () =
   const at = (env: Record<string, string>) => resourcesDirectory({ env, home: "/home/ada" });
   equal(at({}), undefined);
   equal(at({ EXO_RESOURCES_DIR: "" }), undefined);
-  equal(at({ EXO_RESOURCES_DIR: "/opt/exo/" }), "/opt/exo");
+  equal(at({ EXO_RESOURCES_DIR: "/opt/exo//" }), "/opt/exo");
+  equal(at({ EXO_RESOURCES_DIR: "/" }), "/");
+  equal(at({ EXO_RESOURCES_DIR: "//" }), "/");
   equal(at({ EXO_RESOURCES_DIR: "~/res" }), "/home/ada/res");
   equal(at({ EXO_RESOURCES_DIR: "res" }), "/home/ada/res");
 });

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import { AppError } from "../../core/errors.ts";
 import { ModelId } from "../../core/ids.ts";
 import {
@@ -197,6 +198,19 @@ Deno.test("a card that is wrong is refused, with the field as its file calls it"
   assert.match(refusal(nameless).message, /found nothing as "model_id"/);
   assert.equal(refusal({ ...TABLE, commit: "main" }).code, "corrupt_model");
   assert.equal(refusal({ ...TABLE, min_exo_version: "newest" }).code, "corrupt_model");
+});
+
+Deno.test("whatever a file holds, it is read or refused, and nothing else happens", () => {
+  const field = fc.constantFrom(...Object.keys(TABLE), "vision", "components", "eval", "__proto__");
+  fc.assert(fc.property(field, fc.jsonValue(), (name, value) => {
+    for (const json of [value, { ...TABLE, [name]: value }]) {
+      try {
+        assert.equal(parseModelCard(json, FILE).card.isCustom, false);
+      } catch (error) {
+        assert.ok(error instanceof AppError && error.hint, String(error));
+      }
+    }
+  }));
 });
 
 Deno.test("a card for a newer exo is refused by an older one", () => {

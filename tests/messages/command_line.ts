@@ -92,6 +92,9 @@ const ASKED: readonly Typed[] = [
   { name: "a model to add where nothing is", argv: ["models", "add", "/nothing/here.gguf"] },
   { name: "an unknown model to show", argv: ["models", "show", "nope"] },
   { name: "a misspelt model to place", argv: ["instance", "create", "ohter-1b"] },
+  { name: "an unknown family of models", argv: ["models", "list", "--family", "bert"] },
+  { name: "a quantisation that no card has", argv: ["models", "show", "qwen3-30b-a3b-9bit"] },
+  { name: "a model that comes with exo to forget", argv: ["models", "remove", "gpt-oss-20b"] },
   { name: "a model in use to forget", argv: ["models", "remove", "tiny"] },
   { name: "an unknown model to forget", argv: ["models", "remove", "nope"] },
   { name: "an unknown instance", argv: ["instance", "show", "nope"] },
@@ -187,6 +190,11 @@ async function nodesThatCannotStart(world: World): Promise<Told[]> {
       name: "EXO_TRACING_ENABLED that is neither",
       argv: ["serve", ...free],
       env: { EXO_TRACING_ENABLED: "yes" },
+    },
+    {
+      name: "EXO_ENABLE_IMAGE_MODELS that is neither",
+      argv: ["serve", ...free],
+      env: { EXO_ENABLE_IMAGE_MODELS: "yes" },
     },
   ];
   const told: Told[] = [];

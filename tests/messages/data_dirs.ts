@@ -69,5 +69,7 @@ export async function dataDirs(world: World): Promise<Told[]> {
   }
   const argv = ["serve", "--no-worker", "--no-api", "-q"];
   const home = { name: "EXO_HOME that is a file", argv, env: { EXO_HOME: plain } };
-  return [...told, await tellTyped(home)];
+  const resources = { EXO_HOME: join(dir.path, "home"), EXO_RESOURCES_DIR: join(dir.path, "none") };
+  const cards = { name: "EXO_RESOURCES_DIR without cards", argv, env: resources };
+  return [...told, await tellTyped(home), await tellTyped(cards)];
 }
