@@ -71,7 +71,7 @@ Deno.test("a crash loop backs off by InstanceRetrying, until it is deleted", asy
   const retry = () => node.state().instanceRetries.get(id);
   await until(node, "the first failure is known", () => retry()?.attempts === 1);
   const first = retry();
-  assert.match(first?.lastError ?? "", /^Runner terminated \(exit 1\)/);
+  assert.match(first?.lastError ?? "", /^test: Runner terminated \(exit 1\)/);
   assert.ok((first?.notBefore ?? 0) <= node.now() + 2_000);
   await until(node, "the second failure is known", () => retry()?.attempts === 2);
   const waited = (retry()?.notBefore ?? 0) - 4_000 - (first?.notBefore ?? 0);
