@@ -119,7 +119,7 @@ function placeMeta(
  * What `place` is asked. `strict` pins are waited for; `prefer` makes do with those that are there,
  * and asks for no more nodes than are left of them.
  */
-function pinnedRequest(
+export function pinnedRequest(
   state: State,
   meta: MetaInstance,
 ): { ok: true; request: PlacementRequest } | { ok: false; reason: string } {

@@ -121,7 +121,8 @@ function failed(
     };
     return [...tasksFailed(state, instance, reason), retrying];
   }
-  const parked: Event[] = meta
+  // A merge can leave an instance with a parked wish: that stays parked as it is.
+  const parked: Event[] = meta && meta.phase !== "parked"
     ? [{ type: "MetaInstanceParked", metaInstanceId: meta.metaInstanceId, reason }]
     : [];
   return [...instanceEnd(state, instanceId, reason), ...parked];
