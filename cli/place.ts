@@ -4,7 +4,7 @@ import type { PlaceInput } from "../api/client_placement.ts";
 import { formatBytes } from "../core/units.ts";
 import { defineCommand } from "./command.ts";
 import { table } from "./output.ts";
-import { PREVIEW_FLAGS, placementInput } from "./placement_flags.ts";
+import { placementInput, PREVIEW_FLAGS } from "./placement_flags.ts";
 import { previewsOnPaper } from "./place_on_paper.ts";
 import { type Previews, PreviewsJson, previewsOf } from "./place_view.ts";
 import { suggesting } from "./suggest.ts";

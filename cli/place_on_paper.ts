@@ -1,7 +1,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { z } from "zod";
-import { placementBody, type PlaceInput } from "../api/client_placement.ts";
+import { type PlaceInput, placementBody } from "../api/client_placement.ts";
 import { namedNodes } from "../api/node_names.ts";
 import { parse } from "../api/errors.ts";
 import { PLACEMENT_FIELDS, placementRequest } from "../api/placement_body.ts";

@@ -99,7 +99,10 @@ export function previewsOf(
   });
   const rejected = previews.flatMap(({ error, node_ids: nodeIds, sharding, instance_meta }) => {
     if (error === null) return [];
-    const kind = { sharding: Sharding.parse(sharding), instanceMeta: InstanceMeta.parse(instance_meta) };
+    const kind = {
+      sharding: Sharding.parse(sharding),
+      instanceMeta: InstanceMeta.parse(instance_meta),
+    };
     return [{ reason: error, nodeIds, ...kind }];
   });
   return { json: { placements, rejected }, names };

@@ -31,6 +31,7 @@ Deno.test("GET /state has external tags, camelCase and the latest values", async
     "tasks",
     "downloads",
     "topology",
+    "thunderboltBridgeCycles",
     "nodeIdentities",
     "nodeBackends",
     "nodeNetwork",
