@@ -8,6 +8,8 @@ import {
   type MetaInstanceView,
   type PlaceInput,
   placementBody,
+  placementQuery,
+  type PreviewView,
 } from "./client_placement.ts";
 import { readSse, type SseEvent } from "./client_sse.ts";
 import type { WaitMessage } from "./instance_wait.ts";
