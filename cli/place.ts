@@ -14,7 +14,11 @@ export const place = defineCommand({
   name: "place",
   summary: "Show where a model could go, and why not elsewhere",
   description: "Creates nothing; exits with 1 when there is no place. With --topology it asks no " +
-    "node: the cluster is the one that the file describes",
+    'node: the file holds {"nodes": [{"id", "memoryAvailableBytes"}], ' +
+    '"links": [{"source", "sink", "address", "kind"}]}, ' +
+    "where kind is socket, one way, or rdma, a cable; nodes may also have friendlyName, backends " +
+    "and memoryBandwidthBytesPerSecond, links bandwidthBitsPerSecond, latencyMs, sourceIface and " +
+    "sinkIface",
   example: [
     "place smollm2",
     "place smollm2 --min-nodes 1 --prefer latency --context 4096 --json",

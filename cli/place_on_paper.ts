@@ -63,7 +63,7 @@ export async function previewsOnPaper(
 /** @throws {AppError} `not_found` or `invalid_request` with what was found in its place. */
 async function readTopology(path: string, file: string): Promise<unknown> {
   const wanted = `Cannot read the topology "${file}"`;
-  const hint = "exo place --help shows how to name one; docs/placement.md what it holds";
+  const hint = "exo place --help shows what a topology file holds";
   let text: string;
   try {
     const { size } = await stat(path);
