@@ -76,6 +76,9 @@ Deno.test("free memory that has grown by a step since it was least is worth anot
   const { tries } = turn(state, NO_TRIES, 0);
   assert.deepEqual([...turn(state, tries, SECOND, GIB + step - 1).due], []);
   assert.deepEqual([...turn(state, tries, SECOND, GIB + step).due], ["m0"]);
+  const half = turn(state, tries, SECOND, GIB + step / 2);
+  assert.deepEqual([...half.due], []);
+  assert.deepEqual([...turn(state, half.tries, SECOND, GIB + step).due], ["m0"], "bit by bit");
   const less = turn(state, tries, SECOND, GIB - step);
   assert.deepEqual([...less.due], []);
   const again = turn(state, less.tries, 2 * SECOND, GIB);
