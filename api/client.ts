@@ -8,6 +8,8 @@ import {
   type MetaInstanceView,
   type PlaceInput,
   placementBody,
+  placementQuery,
+  type PreviewView,
 } from "./client_placement.ts";
 import { readSse, type SseEvent } from "./client_sse.ts";
 import type { WaitMessage } from "./instance_wait.ts";
@@ -114,6 +116,13 @@ export class ApiClient {
     const path = `/models/custom/${encodeURIComponent(name)}`;
     const { model_id } = await this.#json<{ model_id: string }>("DELETE", path);
     return { modelId: model_id };
+  }
+
+  /** Where a model could go, the best first, then why not elsewhere; creates nothing. */
+  async previews(input: PlaceInput): Promise<readonly PreviewView[]> {
+    const path = `/instance/previews?${placementQuery(input)}`;
+    const { previews } = await this.#json<{ previews: PreviewView[] }>("GET", path);
+    return previews;
   }
 
   /** Places a model; resolves once the instance exists, before it is ready. */

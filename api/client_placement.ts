@@ -58,3 +58,30 @@ export interface MetaInstanceView {
     Record<string, { readonly layersLoaded?: number; readonly totalLayers?: number }>
   >;
 }
+
+/** A possible placement as `GET /instance/previews` tells of it, or why there is none. */
+export interface PreviewView {
+  readonly sharding: string;
+  readonly instance_meta: string;
+  readonly instance: object | null;
+  readonly memory_delta_by_node: Readonly<Record<string, number>> | null;
+  readonly context_tokens?: number;
+  readonly shortages?: readonly {
+    readonly nodeId: string;
+    readonly neededBytes: number;
+    readonly freeBytes: number;
+  }[];
+  readonly node_ids: readonly string[];
+  readonly error: string | null;
+}
+
+/** A placement as a query: lists by repetition, tables as JSON. */
+export function placementQuery(input: PlaceInput): URLSearchParams {
+  const query = new URLSearchParams();
+  for (const [key, value] of Object.entries(placementBody(input))) {
+    if (value === undefined) continue;
+    if (Array.isArray(value)) { for (const one of value) query.append(key, one); }
+    else query.set(key, typeof value === "object" ? JSON.stringify(value) : `${value}`);
+  }
+  return query;
+}

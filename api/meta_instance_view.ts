@@ -9,9 +9,9 @@ import { progressOf, type RunnerProgress, type WaitPhase } from "./instance_wait
 export interface MetaInstanceDetail {
   /** The instance that is bound to it; absent while there is none. */
   readonly instanceId?: InstanceId;
-  /** How far that instance is, until it is ready. */
+  /** How far that instance is, while it starts. */
   readonly detail?: WaitPhase;
-  /** What its runners are doing, until it is ready. */
+  /** What its runners are doing, while it starts. */
   readonly runners?: Readonly<Record<RunnerId, RunnerProgress>>;
 }
 
@@ -32,7 +32,7 @@ function detailOf(state: State, metaInstance: MetaInstance): MetaInstanceDetail 
   const instance = boundInstance(state, metaInstance);
   if (!instance) return {};
   const { instanceId } = instance;
-  if (metaInstance.phase === "ready") return { instanceId };
+  if (!["starting", "retrying"].includes(metaInstance.phase)) return { instanceId };
   const { phase: detail, runners } = progressOf(state, instance);
   return { instanceId, detail, runners };
 }

@@ -2,6 +2,8 @@ import { z } from "zod";
 import { AppError } from "../core/errors.ts";
 import { CommandId, InstanceId, MetaInstanceId } from "../core/ids.ts";
 import { type MetaInstance, MetaInstanceSpec } from "../core/meta_instance.ts";
+import type { ModelCard } from "../core/model_card.ts";
+import { place } from "../core/placement.ts";
 import { readJson } from "./body.ts";
 import { encodeMetaInstance } from "./meta_instance_view.ts";
 import { parse } from "./errors.ts";
@@ -79,11 +81,26 @@ async function create(
     maxRetries: body.max_retries,
   });
   const instanceId = InstanceId.parse(gateway.newId());
+  refuseHopeless(gateway, metaInstance, { card, instanceId });
   const command = { type: "CreateMetaInstance", commandId, metaInstance, instanceId } as const;
   await gateway.submit({ ...command, modelCard: card }).catch((cause) => {
     throw isRepeatable(c) ? usedOtherwise(cause, metaInstanceId) : cause;
   });
   return c.json({ ...accepted(commandId, metaInstanceId), model_card: card });
+}
+
+/**
+ * A wish that no cluster could ever fulfil is not kept.
+ * @throws {AppError} `unsupported_parameter` with what cannot be.
+ */
+function refuseHopeless(
+  gateway: Gateway,
+  request: MetaInstanceSpec,
+  { card, instanceId }: { card: ModelCard; instanceId: InstanceId },
+): void {
+  const tried = place(gateway.state(), gateway.telemetry(), { instanceId, card, request });
+  if (tried.ok || tried.code !== "unsupported_parameter") return;
+  throw new AppError(tried.code, tried.reason, { hint: tried.hint });
 }
 
 /** A fresh id, or the one that belongs to the key of a request that may be repeated. */

@@ -13,6 +13,7 @@ import { metaInstanceRoutes } from "./meta_instances.ts";
 import { Metrics } from "./metrics/metrics.ts";
 import { modelRoutes } from "./models.ts";
 import { type ConnectionLimits, connectionLimits, HttpListener, type OnCrowded } from "./listen.ts";
+import { previewRoutes } from "./previews.ts";
 import type { RouteContext, RouteEnv, Router } from "./routes.ts";
 import { traceRoutes } from "./traces.ts";
 
@@ -107,6 +108,8 @@ function routesOver(
   };
   clusterRoutes(routes, shared);
   modelRoutes(routes, shared);
+  // Before the routes of one instance, whose ids could be named alike.
+  previewRoutes(routes, shared);
   instanceRoutes(routes, shared);
   metaInstanceRoutes(routes, shared);
   instanceLinkRoutes(routes, shared);

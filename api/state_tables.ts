@@ -5,6 +5,7 @@ import type { ModelId, NodeId } from "../core/ids.ts";
 import type { NodeState } from "../core/node_info.ts";
 import type { RunnerState } from "../core/runner_status.ts";
 import { linkKey, type NodeMemory, type Telemetry } from "../core/telemetry.ts";
+import { thunderboltBridgeCycles } from "../core/thunderbolt_bridge.ts";
 import { externalTags, fromEntries, type Json } from "./encode_state.ts";
 import type { Gateway } from "./gateway.ts";
 import { encodeMetaInstance } from "./meta_instance_view.ts";
@@ -46,6 +47,7 @@ export function stateTables(gateway: Gateway): Readonly<Record<string, () => Jso
       nodes: nodes.map(([nodeId]) => nodeId),
       connections: encodeConnections(state.connections, gateway.telemetry()),
     }),
+    thunderboltBridgeCycles: () => thunderboltBridgeCycles(state),
     nodeIdentities: ofNodes(({ incarnation, info }) => {
       const { backends: _, machineModel: modelId, ...identity } = info;
       return { modelId, ...identity, incarnation };

@@ -40,10 +40,11 @@ export function summarizeMeta(view: MetaInstanceView): MetaInstanceSummary {
 /** `starting: loading 3/30`, `retrying at 12:03:04`, or the phase alone. */
 export function phaseWords(meta: MetaInstanceSummary): string {
   const { phase, detail, layersLoaded, totalLayers, nextAttemptAt } = meta;
-  if (phase === "retrying" && nextAttemptAt !== undefined) {
+  const isWaiting = detail === undefined || detail === phase;
+  if (phase === "retrying" && isWaiting && nextAttemptAt !== undefined) {
     return `retrying at ${new Date(nextAttemptAt).toTimeString().slice(0, 8)}`;
   }
-  if (detail === undefined || detail === phase) return phase;
+  if (isWaiting) return phase;
   const layers = totalLayers === undefined ? "" : ` ${layersLoaded ?? 0}/${totalLayers}`;
   return `${phase}: ${detail}${layers}`;
 }

@@ -24,6 +24,11 @@ export const COMMANDS: readonly Row[] = [
     load: async () => (await import("./run.ts")).run,
   },
   {
+    name: "place",
+    summary: "Show where a model could go, and why not elsewhere",
+    load: async () => (await import("./place.ts")).place,
+  },
+  {
     name: "instance",
     summary: "Create, follow and delete instances of models",
     load: async () => (await import("./instance.ts")).instance,

@@ -11,9 +11,14 @@ const group = "Where it may go:";
 const SHARDING = { pipeline: "Pipeline", tensor: "Tensor" } as const;
 const TRANSPORT = { ring: "MlxRing", jaccl: "MlxJaccl" } as const;
 
+const sharding = z.enum(["pipeline", "tensor"]);
+const transport = z.enum(["ring", "jaccl"]);
+const SHARDING_MEANS = "How layers are divided over nodes: whole ones, or a part of each";
+const TRANSPORT_MEANS = "How the ranks talk to each other: over sockets, or over RDMA";
+
 const nodes = z.array(z.string().min(1)).default([]);
 
-/** What may be said of a placement, as flags; what is absent is left to the node. */
+/** What may be said of a placement, as flags. */
 export const PLACEMENT_FLAGS = {
   node: nodes.meta({ group, value: "NODE" })
     .describe("Node that it must contain, by id, name or the beginning of one; may be repeated"),
@@ -22,10 +27,8 @@ export const PLACEMENT_FLAGS = {
   exclude: nodes.meta({ group, value: "NODE" })
     .describe("Node that it must not contain; may be repeated"),
   minNodes: shape.minNodes.meta({ group }).describe("Fewest nodes to use"),
-  sharding: z.enum(["pipeline", "tensor"]).optional().meta({ group })
-    .describe("How layers are divided over nodes: whole ones, or a part of each"),
-  transport: z.enum(["ring", "jaccl"]).optional().meta({ group })
-    .describe("How the ranks talk to each other: over sockets, or over RDMA"),
+  sharding: sharding.default("pipeline").meta({ group }).describe(SHARDING_MEANS),
+  transport: transport.default("ring").meta({ group }).describe(TRANSPORT_MEANS),
   prefer: Preference.default("smallest").meta({ group })
     .describe("Which of the possible placements is the best"),
   layers: z.string().min(1).optional().meta({ group, value: "NODE=N,..." })
@@ -37,8 +40,15 @@ export const PLACEMENT_FLAGS = {
   ...CONFIG_FLAGS,
 };
 
+/** The same flags where absent ones mean that all possibilities are shown. */
+export const PREVIEW_FLAGS = {
+  ...PLACEMENT_FLAGS,
+  sharding: sharding.optional().meta({ group }).describe(SHARDING_MEANS),
+  transport: transport.optional().meta({ group }).describe(TRANSPORT_MEANS),
+};
+
 /** What the flags are read as. */
-export type PlacementArgs = z.output<z.ZodObject<typeof PLACEMENT_FLAGS>>;
+export type PlacementArgs = z.output<z.ZodObject<typeof PREVIEW_FLAGS>>;
 
 /**
  * The flags as the API's client takes them.

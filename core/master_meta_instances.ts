@@ -3,18 +3,16 @@ import { refuseContradiction } from "./contradictions.ts";
 import type { Decision } from "./decision.ts";
 import { AppError } from "./errors.ts";
 import type { Event } from "./events.ts";
-import type { InstanceId, MetaInstanceId } from "./ids.ts";
+import type { MetaInstanceId } from "./ids.ts";
 import { idTaken, instanceEnd } from "./master_instances.ts";
 import { type MetaInstance, MetaInstanceSpec } from "./meta_instance.ts";
-import type { ModelCard } from "./model_card.ts";
-import { place } from "./placement.ts";
-import type { PlacementRequest } from "./placement_request.ts";
+import { placeUnsatisfied } from "./meta_instance_placement.ts";
 import { isSame } from "./same.ts";
 import type { State } from "./state.ts";
 import type { Telemetry } from "./telemetry.ts";
 
-/** Why a wish for a model is not fulfilled that nobody could be asked about yet. */
-const NO_CARD = "Failed to load model card: nobody could be asked for it";
+/** What is known of a model that came without a card. */
+const NO_CARD = { ok: false, reason: "nobody could be asked yet" } as const;
 
 /**
  * Keeps a wish, and fulfils it in the same decision where that is possible, so that the asker
@@ -49,42 +47,10 @@ export function createMetaInstance(
     ...(card ? { modelCard: card } : {}),
   };
   const created: Event = { type: "MetaInstanceCreated", metaInstance: meta };
-  const next = card
-    ? placeFor(state, telemetry, { meta, card, instanceId })
-    : [placementFailed(metaInstanceId, NO_CARD)];
+  const alone = { ...state, metaInstances: new Map([[metaInstanceId, meta]]) };
+  const cards = new Map([[modelId, NO_CARD]]);
+  const next = placeUnsatisfied(alone, { telemetry, cards, freshId: instanceId });
   return { events: [created, ...next], metaInstanceId };
-}
-
-/** The instance that a wish gets now, or why there is none; nothing when that is known already. */
-export function placeFor(
-  state: State,
-  telemetry: Telemetry,
-  { meta, card, instanceId }: { meta: MetaInstance; card: ModelCard; instanceId: InstanceId },
-): Event[] {
-  const { metaInstanceId } = meta;
-  const placed = place(state, telemetry, { instanceId, card, request: requestOf(state, meta) });
-  if (placed.ok) {
-    return [{ type: "InstanceCreated", instance: { ...placed.instance, metaInstanceId } }];
-  }
-  return placed.reason === meta.placementError
-    ? []
-    : [placementFailed(metaInstanceId, placed.reason)];
-}
-
-function placementFailed(metaInstanceId: MetaInstanceId, reason: string): Event {
-  return { type: "MetaInstancePlacementFailed", metaInstanceId, reason };
-}
-
-/**
- * What is asked of placement for a wish now: unless its pin is strict, pinned nodes that are away
- * are left out; when all of them are, any nodes will do.
- */
-export function requestOf({ nodes }: State, meta: MetaInstance): PlacementRequest {
-  const { nodeIds, exact, ...rest } = meta;
-  if (meta.pin === "strict" || !nodeIds) return meta;
-  const live = nodeIds.filter((id) => nodes.has(id));
-  if (live.length === 0) return rest;
-  return { ...rest, nodeIds: live, ...(exact === undefined ? {} : { exact }) };
 }
 
 /** Ends a wish and all that was made for it, in one decision. */

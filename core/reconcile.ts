@@ -18,7 +18,7 @@ type Reconciler = (state: State, context: ReconcileContext) => Event[];
 
 /** In the order of spec 2.8: what is broken goes before what is missing is placed. */
 const RECONCILERS: readonly Reconciler[] = [
-  (state, { now }) => reconcileInstances(state, now),
+  reconcileInstances,
   reconcileNodes,
   reconcileMetaInstances,
 ];

@@ -1,6 +1,6 @@
 import type { Edge } from "./connection.ts";
 import { edgeKey } from "./connection.ts";
-import type { NodeId } from "./ids.ts";
+import type { ModelId, NodeId } from "./ids.ts";
 import type { Millis } from "./units.ts";
 
 /** Memory of a node right now. */
@@ -16,6 +16,12 @@ export interface LinkQuality {
   readonly latencyMs?: number | undefined;
 }
 
+/** How much of a model has come to a node so far. */
+export interface DownloadedBytes {
+  readonly downloadedBytes: number;
+  readonly totalBytes: number;
+}
+
 /**
  * What changes every second: latest values beside the log (design D3). Arguments of whoever
  * decides; nothing of it is in the state.
@@ -24,6 +30,8 @@ export interface Telemetry {
   readonly memory: ReadonlyMap<NodeId, NodeMemory>;
   /** By `linkKey`; absent: not measured. */
   readonly links: ReadonlyMap<string, LinkQuality>;
+  /** Of downloads that are under way; absent: nobody tells. */
+  readonly downloads?: ReadonlyMap<NodeId, ReadonlyMap<ModelId, DownloadedBytes>> | undefined;
   /** When the node was last heard of, on the clock of whoever listens. */
   readonly lastSeen: ReadonlyMap<NodeId, Millis>;
 }

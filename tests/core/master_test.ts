@@ -27,6 +27,7 @@ import {
   taskId,
   taskOf,
 } from "../support/cluster.ts";
+import { rejects } from "../support/rejects.ts";
 
 type Command = Parameters<typeof decide>[1];
 
@@ -57,16 +58,6 @@ const creating = (instance = instanceOf("i")): Command => ({
   commandId: commandId("c"),
   instance,
 });
-
-/** That `run` is rejected with this code, and the message says why. */
-function rejects(run: () => unknown, code: ErrorCode, message: RegExp): void {
-  assert.throws(run, (thrown) => {
-    assert.ok(thrown instanceof AppError, String(thrown));
-    assert.equal(thrown.code, code);
-    assert.match(thrown.message, message);
-    return true;
-  });
-}
 
 /** Two ready instances of one model, with these tasks. */
 function twoReady(...tasks: Event[]): State {
@@ -100,6 +91,25 @@ Deno.test("T1: a PlaceInstance or a model card given twice makes nothing new", (
     modelCard: cardOf(),
   };
   assert.deepEqual(on(state, again), []);
+});
+
+Deno.test("PlaceInstance of a bundled model takes the card that comes along, the cluster's first", () => {
+  const cardOfPlaced = (state: State) => {
+    const command = { ...placing(), modelCard: cardOf({ license: "asker's" }) } as Command;
+    const [event] = on(state, command);
+    assert.ok(event?.type === "InstanceCreated");
+    return event.instance.shardAssignments.runnerToShard[runnerId("i:0")]?.modelCard.license;
+  };
+  assert.equal(cardOfPlaced(fold([nodeStarted(A)])), "asker's");
+  assert.equal(cardOfPlaced(fold(known)), undefined);
+});
+
+Deno.test("PlaceInstance is rejected when another model has its id, or it contradicts itself", () => {
+  const state = fold(on(fold(known), placing()), fold(known));
+  const other = placing({ modelId: ModelId.parse("other") });
+  rejects(() => on(state, other), "conflict", /an instance of that id exists/);
+  const none = placing({ exact: true });
+  rejects(() => on(fold(known), none), "invalid_request", /none is given/);
 });
 
 Deno.test("PlaceInstance of an unknown model is rejected, and names known ones", () => {
@@ -214,6 +224,12 @@ Deno.test("a generation with no ready instance is rejected, and says what the ru
     notBefore: 1,
   };
   failing([retrying], /it failed and is retried \(OOM\)/);
+  failing([retrying, reported("i:0", "RunnerIdle", { incarnation: 2 })], /its runner is Idle/);
+});
+
+Deno.test("of an instance of many ranks all are named that do not answer yet", () => {
+  const state = fold([...known, created(instanceOf("i", [A, B])), reported("i:1", "RunnerReady")]);
+  rejects(() => on(state, text()), "not_ready", /its runners are starting, Ready/);
 });
 
 Deno.test("an instance is ready when each of its ranks is, absent counting as not", () => {

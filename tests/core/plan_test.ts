@@ -129,6 +129,7 @@ Deno.test("plan: same, second node's download unknown → later Completed: null 
   const both: Type[] = ["RunnerConnected", "RunnerConnected"];
   assert.equal(ofRank(0, both, downloaded(A)), undefined);
   assert.equal(ofRank(0, both, downloaded(A), downloaded(B))?.type, "LoadModel");
+  assert.equal(ofRank(0, ["RunnerConnected", null], ...has), undefined);
 });
 
 Deno.test("plan: runner Ready, its instance missing → Shutdown(runner)", () => {

@@ -112,8 +112,9 @@ Deno.test("every example of docs/cli.md works as it is written, and with --json"
     const { name, line } = example;
     const prepare = async () => {
       const { instanceId } = await world.prepare({ isPlaced: !UNPLACED.has(name) });
+      const isDeclared = name.startsWith("meta-instance ") && /\bID\b/.test(line);
       // The one word that stands for another.
-      return `exo ${line.replace(/\bID\b/, instanceId)}`;
+      return `exo ${line.replace(/\bID\b/, isDeclared ? await world.declare() : instanceId)}`;
     };
     await t.step(`exo ${line}`, async () => {
       const whole = await prepare();

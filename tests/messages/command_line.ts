@@ -80,6 +80,19 @@ const USAGE: readonly Typed[] = [
   { name: "a port that is none", argv: ["serve", "--port", "99999"] },
   { name: "an unknown form of the log", argv: ["serve", "--log-format", "xml"] },
   { name: "a flag of clients", argv: ["serve", "--url", "http://127.0.0.1:1"] },
+  { name: "layers without a node", argv: [...CREATE, "--layers", "12"] },
+  { name: "layers of a node twice", argv: [...CREATE, "--layers", "a=1,a=2"] },
+  { name: "half a layer", argv: ["place", "tiny", "--layers", "a=0.5"] },
+  {
+    name: "memory without a unit that is known",
+    argv: [...CREATE, "--memory-limit", "a=8 parsec"],
+  },
+  { name: "an unknown preference", argv: ["place", "tiny", "--prefer", "cheapest"] },
+  {
+    name: "retries without end",
+    argv: ["meta-instance", "create", "tiny", "--max-retries", "5000"],
+  },
+  { name: "a pin that is none", argv: ["meta-instance", "create", "tiny", "--pin", "hard"] },
   { name: "an unknown shell", argv: ["completions", "tcsh"] },
 ];
 
@@ -104,6 +117,16 @@ const ASKED: readonly Typed[] = [
   { name: "a context that is too long", argv: ["instance", "create", "tiny", "--context", "9999"] },
   { name: "more nodes than there are", argv: ["instance", "create", "tiny", "--min-nodes", "2"] },
   { name: "a node that nobody knows", argv: ["instance", "create", "tiny", "--node", "nobody"] },
+  { name: "a model to preview that nobody knows", argv: ["place", "nope"] },
+  { name: "a preview on an unknown node", argv: ["place", "tiny", "--node", "nobody"] },
+  {
+    name: "a topology that is not there",
+    argv: ["place", "tiny", "--topology", "/nothing/here.json"],
+  },
+  { name: "a model to declare that nobody knows", argv: ["meta-instance", "create", "ohter-1b"] },
+  { name: "an unknown meta-instance", argv: ["meta-instance", "show", "nope"] },
+  { name: "an unknown meta-instance to retry", argv: ["meta-instance", "retry", "nope"] },
+  { name: "an unknown meta-instance to delete", argv: ["meta-instance", "delete", "nope"] },
   { name: "no prompt", argv: ["run", "tiny"] },
 ];
 

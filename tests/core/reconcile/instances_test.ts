@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { Event } from "../../../core/events.ts";
-import type { InstanceId } from "../../../core/ids.ts";
+import type { InstanceId, NodeId } from "../../../core/ids.ts";
 import type { MetaInstance } from "../../../core/meta_instance.ts";
 import {
   INSTANCE_ATTEMPTS_MAX,
@@ -28,7 +28,14 @@ import {
 import { createdFor, metaId, metaOf, wished } from "../../support/meta_instances.ts";
 
 const NOW = 1_000_000;
+const UPTIME = 100_000;
 const NODES = [A, B, C].map((nodeId) => nodeStarted(nodeId));
+
+/** What InstanceHealth decides at a date, when these nodes were seen so long ago. */
+function decided(state: State, now: number, agoMs: readonly (readonly [NodeId, number])[] = []) {
+  const lastSeen = new Map(agoMs.map(([nodeId, ms]) => [nodeId, UPTIME - ms]));
+  return reconcileInstances(state, { telemetry: { lastSeen }, uptime: UPTIME, now });
+}
 
 /** Three nodes after these events. */
 const after = (...events: Event[]): State => fold([...NODES, ...events]);
@@ -72,25 +79,25 @@ const failure = (reason = "OOM") =>
 
 Deno.test("H4: failed runners, alone or with stopped ones, are a failure with its text", () => {
   const one = instance(reported("i:0", "RunnerFailed"));
-  assert.deepEqual(reconcileInstances(one, NOW), [retrying("node-a: OOM")]);
+  assert.deepEqual(decided(one, NOW), [retrying("node-a: OOM")]);
   const both = instance(reported("i:0", "RunnerFailed"), reported("i:1", "RunnerFailed"));
-  assert.deepEqual(reconcileInstances(both, NOW), [retrying("node-a: OOM; node-b: OOM")]);
+  assert.deepEqual(decided(both, NOW), [retrying("node-a: OOM; node-b: OOM")]);
   // A stopped runner leaves the state, so the sibling is absent here.
   const stopped = instance(reported("i:0", "RunnerFailed"), reported("i:1", "RunnerShutdown"));
-  assert.deepEqual(reconcileInstances(stopped, NOW), [retrying("node-a: OOM")]);
+  assert.deepEqual(decided(stopped, NOW), [retrying("node-a: OOM")]);
 });
 
 Deno.test("H5: stopped, absent, alive and ready runners are no failure", () => {
-  assert.deepEqual(reconcileInstances(instance(reported("i:0", "RunnerShutdown")), NOW), []);
+  assert.deepEqual(decided(instance(reported("i:0", "RunnerShutdown")), NOW), []);
   const loading = instance(reported("i:0", "RunnerFailed"), reported("i:1", "RunnerLoading"));
-  assert.deepEqual(reconcileInstances(loading, NOW), []);
-  assert.deepEqual(reconcileInstances(instance(), NOW), []);
-  assert.deepEqual(reconcileInstances(instance(reported("i:0", "RunnerReady")), NOW), []);
+  assert.deepEqual(decided(loading, NOW), []);
+  assert.deepEqual(decided(instance(), NOW), []);
+  assert.deepEqual(decided(instance(reported("i:0", "RunnerReady")), NOW), []);
 });
 
 Deno.test("H6: a failure without a word is `Runner failed`", () => {
   const silent = instance(reported("i:0", "RunnerFailed", { reason: "" }));
-  assert.deepEqual(reconcileInstances(silent, NOW), [retrying("Runner failed")]);
+  assert.deepEqual(decided(silent, NOW), [retrying("Runner failed")]);
 });
 
 Deno.test("H7: what all failed runners said is joined by rank, with the names of their nodes", () => {
@@ -105,7 +112,7 @@ Deno.test("H7: what all failed runners said is joined by rank, with the names of
     reported("i:0", "RunnerFailed", { reason: "OOM on GPU 0" }),
     reported("i:1", "RunnerFailed", { reason: "OOM on GPU 1" }),
   ];
-  const said = (name: string) => reconcileInstances(fold([named(name)], instance(...reports)), NOW);
+  const said = (name: string) => decided(fold([named(name)], instance(...reports)), NOW);
   assert.deepEqual(said("My Mac Studio"), [
     retrying("node-a: OOM on GPU 0; My Mac Studio: OOM on GPU 1; node-c: OOM on GPU 2"),
   ]);
@@ -116,7 +123,7 @@ Deno.test("H7: what all failed runners said is joined by rank, with the names of
 
 Deno.test("H8: a wish's instance that failed 0 or 2 times is retried after 2 s or 8 s", () => {
   const failed = (consecutiveFailures: number) =>
-    reconcileInstances(bound({ consecutiveFailures }, failure()), NOW);
+    decided(bound({ consecutiveFailures }, failure()), NOW);
   assert.deepEqual(failed(0), [retrying("node-a: OOM", 2_000)]);
   assert.deepEqual(failed(2), [retrying("node-a: OOM", 8_000)]);
 });
@@ -132,10 +139,10 @@ function crashLoop(start: State): { waits: number[]; end: Event[]; state: State 
   const waits: number[] = [];
   for (;;) {
     state = fold([failure()], state);
-    const events = reconcileInstances(state, NOW);
+    const events = decided(state, NOW);
     const [event] = events;
     state = fold(events, state);
-    assert.deepEqual(reconcileInstances(state, NOW), [], "content until the next failure");
+    assert.deepEqual(decided(state, NOW), [], "content until the next failure");
     if (event?.type !== "InstanceRetrying") return { waits, end: events, state };
     waits.push((event.notBefore - NOW) / 1_000);
   }
@@ -143,7 +150,7 @@ function crashLoop(start: State): { waits: number[]; end: Event[]; state: State 
 
 Deno.test("H9, changed by D14: a failure over the limit deletes; a wish is parked beside", () => {
   const limit = bound({ consecutiveFailures: 3 }, taskCreated(taskOf("t", "i")), failure());
-  assert.deepEqual(reconcileInstances(limit, NOW), [
+  assert.deepEqual(decided(limit, NOW), [
     { type: "TaskStatusUpdated", taskId: "t", taskStatus: "Cancelled" },
     deleted("node-a: OOM"),
     parked("node-a: OOM"),
@@ -163,7 +170,7 @@ Deno.test("a wish sets its own limit; 0 parks it at the first failure", () => {
 Deno.test("a wish that is parked already is not parked again when another instance fails", () => {
   const meta = metaOf("m", { consecutiveFailures: 3, phase: "parked" });
   const state = after(createdFor("m", "i"), wished(meta), failure());
-  assert.deepEqual(reconcileInstances(state, NOW), [deleted("node-a: OOM")]);
+  assert.deepEqual(decided(state, NOW), [deleted("node-a: OOM")]);
 });
 
 Deno.test("H10: a wish's instance without a node of it is deleted, with the tasks it worked on", () => {
@@ -174,10 +181,20 @@ Deno.test("H10: a wish's instance without a node of it is deleted, with the task
     taskCreated(taskOf("done", "i", { taskStatus: "Complete" })),
     { type: "NodeTimedOut", nodeId: B },
   );
-  assert.deepEqual(reconcileInstances(state, NOW), [
+  assert.deepEqual(decided(state, NOW), [
     { type: "TaskStatusUpdated", taskId: "t", taskStatus: "Cancelled" },
     deleted("Network connection lost"),
   ]);
+});
+
+Deno.test("an absent node that is heard of is about to come: its instance is not given up", () => {
+  const state = after(
+    wished(metaOf("m")),
+    createdFor("m", "i", [A, B]),
+    { type: "NodeTimedOut", nodeId: B },
+  );
+  assert.deepEqual(decided(state, NOW, [[B, 29_999]]), []);
+  assert.deepEqual(decided(state, NOW, [[B, 30_000]]), [deleted("Network connection lost")]);
 });
 
 Deno.test("H10, unbound: an instance without a node of it waits, and counts nothing until it is back", () => {
@@ -186,9 +203,9 @@ Deno.test("H10, unbound: an instance without a node of it waits, and counts noth
     reported("i:0", "RunnerFailed"),
     { type: "NodeTimedOut", nodeId: B },
   );
-  assert.deepEqual(reconcileInstances(state, NOW), []);
+  assert.deepEqual(decided(state, NOW), []);
   const back = fold([nodeStarted(B, 2)], state);
-  assert.deepEqual(reconcileInstances(back, NOW), [retrying("node-a: OOM")]);
+  assert.deepEqual(decided(back, NOW), [retrying("node-a: OOM")]);
 });
 
 Deno.test("H11, changed by D14: after 2, 4 and 8 s the fourth failure deletes and parks", () => {
@@ -208,11 +225,11 @@ Deno.test("H12: of several instances each failing one gets its decision, a healt
     reported("x:0", "RunnerFailed"),
     reported("y:0", "RunnerFailed"),
   );
-  const first = reconcileInstances(state, NOW);
+  const first = decided(state, NOW);
   assert.deepEqual(first, [retrying("node-a: OOM", 2_000, "x")]);
-  const second = reconcileInstances(fold(first, state), NOW);
+  const second = decided(fold(first, state), NOW);
   assert.deepEqual(second, [retrying("node-a: OOM", 2_000, "y")]);
-  assert.deepEqual(reconcileInstances(fold([...first, ...second], state), NOW), []);
+  assert.deepEqual(decided(fold([...first, ...second], state), NOW), []);
 });
 
 Deno.test("crash loop: InstanceRetrying at +2, 4, 8, 16, 32, 60 s…; the 11th failure is final", () => {
@@ -236,7 +253,7 @@ Deno.test("what a failed instance worked on fails with its reason, what others d
     errorType: "runner_failed",
     errorMessage: "node-a: OOM",
   });
-  assert.deepEqual(reconcileInstances(state, NOW), [
+  assert.deepEqual(decided(state, NOW), [
     failed("t"),
     failed("u"),
     retrying("node-a: OOM"),
@@ -244,7 +261,7 @@ Deno.test("what a failed instance worked on fails with its reason, what others d
 });
 
 Deno.test("an instance whose wish is gone is left to the reconciler of wishes", () => {
-  assert.deepEqual(reconcileInstances(after(createdFor("gone", "i"), failure()), NOW), []);
+  assert.deepEqual(decided(after(createdFor("gone", "i"), failure()), NOW), []);
 });
 
 Deno.test("failures are forgotten after a minute of serving, and not before", () => {
@@ -256,11 +273,11 @@ Deno.test("failures are forgotten after a minute of serving, and not before", ()
   );
   const at = NOW + RETRY_RESET_MS;
   assert.equal(nextResetAt(state), at);
-  assert.deepEqual(reconcileInstances(state, at - 1), []);
-  assert.deepEqual(reconcileInstances(state, at), [reset]);
+  assert.deepEqual(decided(state, at - 1), []);
+  assert.deepEqual(decided(state, at), [reset]);
   const forgotten = fold([reset], state);
   assert.equal(nextResetAt(forgotten), undefined);
-  assert.deepEqual(reconcileInstances(fold([failure()], forgotten), NOW), [
+  assert.deepEqual(decided(fold([failure()], forgotten), NOW), [
     retrying("node-a: OOM"),
   ]);
 });
@@ -268,10 +285,10 @@ Deno.test("failures are forgotten after a minute of serving, and not before", ()
 Deno.test("what an earlier instance of a wish did wrong is forgotten, too", () => {
   const ready = reported("i:0", "RunnerReady", { at: NOW });
   const state = bound({ consecutiveFailures: 2 }, ready);
-  assert.deepEqual(reconcileInstances(state, NOW + RETRY_RESET_MS), [reset]);
+  assert.deepEqual(decided(state, NOW + RETRY_RESET_MS), [reset]);
   const forgotten = fold([reset], state);
   assert.equal(forgotten.metaInstances.get(metaId("m"))?.consecutiveFailures, 0);
-  assert.deepEqual(reconcileInstances(forgotten, NOW + RETRY_RESET_MS), []);
+  assert.deepEqual(decided(forgotten, NOW + RETRY_RESET_MS), []);
 });
 
 Deno.test("the minute counts from when the last rank began to serve", () => {
@@ -320,7 +337,7 @@ Deno.test("a node whose clock is a little ahead does not make its failures forgo
     retrying("OOM", 0),
     reported("i:0", "RunnerReady", { at: NOW }),
   );
-  assert.deepEqual(reconcileInstances(state, NOW - 50), []);
-  assert.deepEqual(reconcileInstances(state, NOW - RETRY_RESET_MS + 1), []);
-  assert.deepEqual(reconcileInstances(state, NOW - RETRY_RESET_MS), [reset], "it was turned");
+  assert.deepEqual(decided(state, NOW - 50), []);
+  assert.deepEqual(decided(state, NOW - RETRY_RESET_MS + 1), []);
+  assert.deepEqual(decided(state, NOW - RETRY_RESET_MS), [reset], "it was turned");
 });

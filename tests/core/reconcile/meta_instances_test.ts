@@ -9,6 +9,7 @@ import {
   pinnedRequest,
   unsatisfiedMetas,
 } from "../../../core/meta_instance_placement.ts";
+import { reconcile } from "../../../core/reconcile.ts";
 import { reconcileMetaInstances, satisfies } from "../../../core/reconcile_meta_instances.ts";
 import type { State } from "../../../core/state.ts";
 import { GIB, MIB } from "../../../core/units.ts";
@@ -89,7 +90,8 @@ Deno.test("S2, changed by suspicion: without a node unsatisfied, without an edge
   assert.equal(suspect.connections.size, 0);
   assert.deepEqual(unsatisfiedMetas(suspect), []);
   const left = fold([{ type: "NodeTimedOut", nodeId: B }], bound);
-  assert.deepEqual(ids(unsatisfiedMetas(left)), ["m"]);
+  const lost = reconcile(left, reconcileContext());
+  assert.deepEqual(ids(unsatisfiedMetas(fold(lost, left))), ["m"]);
 });
 
 Deno.test("S3: of two wishes for one model with one instance only the other is unsatisfied", () => {

@@ -99,7 +99,7 @@ Deno.test("wishes without a place are tried once at one time, those after them a
   const context = { ...withoutB(), tries: NO_TRIES };
   const { commit, decisions } = committing(state);
   let tries = reconcileAll(state, context, commit);
-  assert.equal(tries.size, 8);
+  assert.equal(tries.tried.size, 8);
   assert.deepEqual(decisions.map(({ length }) => length), [8]);
   const again = committing(fold(decisions.flat(), state));
   assert.deepEqual(reconcileAll(again.now(), { ...context, tries }, again.commit), tries);

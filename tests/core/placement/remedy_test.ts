@@ -1,10 +1,8 @@
 import { equal, match, ok } from "node:assert/strict";
-import type { NodeId } from "../../core/ids.ts";
-import { neededBytes } from "../../core/memory_fit.ts";
-import type { ModelCard } from "../../core/model_card.ts";
-import { place } from "../../core/placement.ts";
-import { remedy } from "../../core/placement_remedy.ts";
-import { MIB } from "../../core/units.ts";
+import type { ModelCard } from "../../../core/model_card.ts";
+import { place } from "../../../core/placement.ts";
+import type { PlacementRequest } from "../../../core/placement_request.ts";
+import { MIB } from "../../../core/units.ts";
 import {
   A,
   B,
@@ -19,7 +17,7 @@ import {
   placementOf,
   reported,
   telemetryOf,
-} from "../support/cluster.ts";
+} from "../../support/cluster.ts";
 
 const KV_BYTES_PER_TOKEN = 1_024;
 const nodes = fold([nodeStarted(A), nodeStarted(B)]);
@@ -30,16 +28,19 @@ const card = (mib: number) =>
     contextLength: 100_000,
   });
 
+/** The hint of a refused placement. */
 function remedyFor(
   card: ModelCard,
-  { freeMib, state = nodes, nodeIds }: {
+  { freeMib, state = nodes, ...fields }: Partial<PlacementRequest> & {
     freeMib: number | undefined;
     state?: typeof nodes;
-    nodeIds?: readonly NodeId[];
   },
 ): string {
   const memory = freeMib === undefined ? new Map() : memoryOf(freeMib * MIB, [A]);
-  return remedy(state, memory, { card, needed: neededBytes(card), nodeIds });
+  const asked = { instanceId: instanceId("new"), card, request: placementOf(fields) };
+  const placed = place(state, telemetryOf(memory), asked);
+  ok(!placed.ok);
+  return placed.hint;
 }
 
 /** Whether place() takes a model on {@linkcode A}. */
@@ -64,9 +65,9 @@ Deno.test("remedy() proposes a context that place() then takes", () => {
 });
 
 Deno.test("remedy() keeps the bits of the cache that were asked for", () => {
-  const asked = { card: card(100), needed: 200 * MIB, config: { kvBits: 8 as const } };
-  const hint = remedy(nodes, memoryOf(104 * MIB, [A]), asked);
-  equal(hint, `exo instance create ${MODEL} --context 14336 --kv-bits 8`);
+  const wide = { ...card(100), kvBytesPerToken: 8 * KV_BYTES_PER_TOKEN };
+  const hint = remedyFor(wide, { freeMib: 104, config: { kvBits: 8 } });
+  equal(hint, `exo instance create ${MODEL} --context 1792 --kv-bits 8`);
 });
 
 /** Instances on {@linkcode A} by their weights in MiB, some of them loaded. */

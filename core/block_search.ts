@@ -1,0 +1,232 @@
+import type { Adjacency } from "./blocks.ts";
+import {
+  type Aim,
+  compareSums,
+  NOTHING,
+  type Site,
+  type Sum,
+  withHop,
+  withSite,
+} from "./preference.ts";
+import { type Budget, spend, withShare } from "./search_budget.ts";
+
+/** Which nodes reach which, and how fast. */
+export interface Graph {
+  readonly count: number;
+  /** For each node those that it reaches, ascending. */
+  readonly sinks: Adjacency;
+  reaches(source: number, sink: number): boolean;
+  /** Seconds from a node to one that it reaches. */
+  hopSeconds(source: number, sink: number): number;
+}
+
+/** A choice of nodes, by rank. */
+export interface Candidate {
+  readonly order: readonly number[];
+  readonly sum: Sum;
+}
+
+/** What is looked for in one part of a graph. */
+export interface BlockSearch {
+  readonly graph: Graph;
+  readonly sites: readonly Site[];
+  /** The nodes that may be taken, the most wanted first. */
+  readonly members: readonly number[];
+  readonly must: readonly number[];
+  readonly shape: "cycle" | "clique";
+  readonly size: number;
+  /** What the capacities have to add up to. */
+  readonly needed: number;
+  readonly aim: Aim;
+  /** The candidate as it is kept; undefined where it cannot be used after all. */
+  accept(order: readonly number[]): Candidate | undefined;
+}
+
+/** Steps that a look at so many edges counts as. */
+const EDGES_PER_STEP = 8;
+
+/**
+ * The best cycle or clique of one size that a bounded search finds. Wanted nodes are tried first,
+ * so that what is found early is good; what cannot become better than the best is not followed.
+ */
+export function searchBlock(search: BlockSearch, budget: Budget): Candidate | undefined {
+  const walk = newWalk(search);
+  const [pinned] = search.must;
+  const starts = pinned === undefined ? search.members : [pinned];
+  starts.forEach((start, at) => {
+    const allowed = pinned === undefined ? search.members.slice(at) : search.members;
+    if (allowed.length < search.size) return;
+    withShare(budget, starts.length - at, (share) => walkFrom(walk, { start, allowed, share }));
+  });
+  return walk.best;
+}
+
+interface Walk {
+  readonly search: BlockSearch;
+  /** The nodes that may still be visited. */
+  readonly isOpen: Uint8Array;
+  /** Hops back to the start; −1 where there is no way. */
+  readonly home: Int32Array;
+  /** How wanted each node is, from 0. */
+  readonly place: ReadonlyMap<number, number>;
+  readonly sinks: readonly (readonly number[])[];
+  readonly sources: readonly (readonly number[])[];
+  /** The most that so many nodes hold, or bring of bandwidth. */
+  readonly capacityMost: readonly number[];
+  readonly bandwidthMost: readonly number[];
+  readonly downloadMost: readonly number[];
+  best: Candidate | undefined;
+}
+
+function newWalk(search: BlockSearch): Walk {
+  const { graph, sites, members } = search;
+  const place = new Map(members.map((node, at) => [node, at]));
+  const near = (node: number) =>
+    (graph.sinks[node] ?? []).filter((sink) => place.has(sink))
+      .sort((a, b) => (place.get(a) ?? 0) - (place.get(b) ?? 0));
+  const sinks: number[][] = Array.from({ length: graph.count }, () => []);
+  const sources: number[][] = Array.from({ length: graph.count }, () => []);
+  for (const node of members) {
+    sinks[node] = near(node);
+    for (const sink of sinks[node] ?? []) sources[sink]?.push(node);
+  }
+  const most = (of: (site: Site) => number) =>
+    runningSums(members.map((node) => of(siteOf(sites, node))));
+  return {
+    search,
+    isOpen: new Uint8Array(graph.count),
+    home: new Int32Array(graph.count),
+    place,
+    sinks,
+    sources,
+    capacityMost: most(({ capacity }) => capacity),
+    bandwidthMost: most(({ bandwidth }) => bandwidth),
+    downloadMost: most(({ download }) => download),
+    best: undefined,
+  };
+}
+
+function siteOf(sites: readonly Site[], node: number): Site {
+  return sites[node] as Site;
+}
+
+/** Sums of the first so many, the largest first. */
+function runningSums(values: readonly number[]): number[] {
+  const sums = [0];
+  for (const value of values.toSorted((a, b) => b - a)) sums.push((sums.at(-1) ?? 0) + value);
+  return sums;
+}
+
+function walkFrom(
+  walk: Walk,
+  { start, allowed, share }: { start: number; allowed: readonly number[]; share: Budget },
+): void {
+  const { search, isOpen } = walk;
+  isOpen.fill(0);
+  for (const node of allowed) isOpen[node] = 1;
+  if (search.shape === "cycle") measureHome(walk, start, share);
+  isOpen[start] = 0;
+  const sum = withSite(NOTHING, siteOf(search.sites, start));
+  step(walk, { path: [start], sum, share });
+}
+
+/** Breadth first from the start, against the edges. */
+function measureHome({ sources, home, isOpen }: Walk, start: number, share: Budget): void {
+  home.fill(-1);
+  home[start] = 0;
+  const queue = [start];
+  for (const node of queue) {
+    const before = sources[node] as readonly number[];
+    spend(share, before.length / EDGES_PER_STEP);
+    for (const source of before) {
+      if (isOpen[source] === 0 || home[source] !== -1) continue;
+      home[source] = (home[node] as number) + 1;
+      queue.push(source);
+    }
+  }
+}
+
+function step(
+  walk: Walk,
+  { path, sum, share }: { path: number[]; sum: Sum; share: Budget },
+): void {
+  const { search, isOpen, sinks } = walk;
+  const { graph, sites, size } = search;
+  if (path.length === size) return finish(walk, path);
+  const from = path.at(-1) as number;
+  for (const node of sinks[from] as readonly number[]) {
+    if (isOpen[node] === 0 || !mayFollow(walk, path, node)) continue;
+    if (!spend(share)) return;
+    const next = withHop(withSite(sum, siteOf(sites, node)), graph.hopSeconds(from, node));
+    if (!isPromising(walk, path, node, next)) continue;
+    isOpen[node] = 0;
+    path.push(node);
+    step(walk, { path, sum: next, share });
+    path.pop();
+    isOpen[node] = 1;
+  }
+}
+
+/** Whether a node can be the next of a path. */
+function mayFollow({ search, home, place }: Walk, path: readonly number[], node: number): boolean {
+  if (search.shape === "cycle") {
+    const left = search.size - path.length;
+    const hops = home[node] as number;
+    return hops > 0 && hops <= left;
+  }
+  const { graph } = search;
+  const last = path.at(-1) as number;
+  // Each clique once: beyond its start the more wanted nodes come first.
+  if (path.length > 1 && (place.get(node) ?? 0) < (place.get(last) ?? 0)) return false;
+  return path.every((other) => graph.reaches(node, other) && graph.reaches(other, node));
+}
+
+/** Whether what begins so can become good enough, and better than the best. */
+function isPromising(walk: Walk, path: readonly number[], node: number, sum: Sum): boolean {
+  const { search, best, capacityMost, bandwidthMost, downloadMost } = walk;
+  const { size, needed, must, aim } = search;
+  const left = size - sum.size;
+  if (sum.capacity + (capacityMost[left] as number) < needed) return false;
+  const missing = must.filter((one) => one !== node && !path.includes(one)).length;
+  if (missing > left) return false;
+  if (!best || aim.prefer === "roomiest") return true;
+  const bound: Sum = {
+    ...sum,
+    size,
+    free: Infinity,
+    leaves: best.sum.leaves,
+    bandwidth: sum.bandwidth + (bandwidthMost[left] as number),
+    download: sum.download + (downloadMost[left] as number),
+  };
+  return best.sum.leaves === 0 && sum.leaves > 0 || compareSums(aim, bound, best.sum) < 0;
+}
+
+function finish(walk: Walk, path: readonly number[]): void {
+  const { search } = walk;
+  if (search.must.some((node) => !path.includes(node))) return;
+  const found = search.accept(path);
+  if (found && isBetter(search.aim, found, walk.best)) walk.best = found;
+}
+
+/** Whether a candidate is better than another; of equals the one whose nodes come first. */
+export function isBetter(aim: Aim, found: Candidate, best: Candidate | undefined): boolean {
+  if (!best) return true;
+  const order = compareSums(aim, found.sum, best.sum);
+  if (order !== 0) return order < 0;
+  const at = found.order.findIndex((node, rank) => node !== best.order[rank]);
+  return at >= 0 && (found.order[at] as number) < (best.order[at] as number);
+}
+
+/** What the nodes of a candidate add up to, hops included. */
+export function sumOf(
+  { graph, sites }: Pick<BlockSearch, "graph" | "sites">,
+  order: readonly number[],
+): Sum {
+  let sum = NOTHING;
+  order.forEach((node, rank) => {
+    sum = withSite(sum, siteOf(sites, node));
+    const next = order[(rank + 1) % order.length] as number;
+    if (next !== node) sum = withHop(sum, graph.hopSeconds(node, next));
+  });
+  return sum;
+}
