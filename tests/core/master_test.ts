@@ -321,6 +321,7 @@ Deno.test("AddCustomModelCard notes the node that has the files", () => {
     holder: { nodeId: A, status },
   };
   assert.deepEqual(on(fold([nodeStarted(A)]), command), [cardAdded, downloaded(A)]);
+  assert.deepEqual(on(fold([]), command), [cardAdded], "of a node that is away nothing is noted");
   assert.deepEqual(on(fold([...known, downloaded(A)]), command), []);
 });
 
