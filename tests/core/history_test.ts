@@ -67,7 +67,7 @@ const anyWish = fc.record({
   .map(({ metaInstanceId, nodeIds }): Command => ({
     type: "CreateMetaInstance",
     ...c,
-    metaInstance: specOf(metaInstanceId, { maxRetries: 0, ...(nodeIds ? { nodeIds } : {}) }),
+    metaInstance: specOf(metaInstanceId, nodeIds ? { nodeIds, maxRetries: 0 } : {}),
     instanceId: instanceId(`of-${metaInstanceId}`),
     modelCard: cardOf(),
   }));
