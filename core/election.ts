@@ -133,7 +133,7 @@ export function candidacyOf(
 /** A part of `STAGGER_MS` that is a node's own. FNV-1a over its id. */
 export function staggerMs(nodeId: NodeId): Millis {
   let hash = 0x811c9dc5;
-  for (const char of nodeId) hash = Math.imul(hash ^ (char.codePointAt(0) ?? 0), 0x01000193);
+  for (const char of nodeId) hash = Math.imul(hash ^ char.charCodeAt(0), 0x01000193);
   return (hash >>> 0) % STAGGER_MS;
 }
 

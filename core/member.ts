@@ -4,7 +4,7 @@
  */
 import { electionWakeAt, LEASE_MS, newElection, staggerMs } from "./election.ts";
 import type { NodeId } from "./ids.ts";
-import { compareEpochs, type Epoch } from "./lineage.ts";
+import type { Epoch } from "./lineage.ts";
 import { headOf, tailAt } from "./log_tail.ts";
 import {
   commandAnswered,
@@ -13,6 +13,7 @@ import {
   commandsWakeAt,
   settleCommands,
 } from "./member_commands.ts";
+import { cardLookedUp } from "./member_cards.ts";
 import {
   candidacyHeard,
   headRequested,
@@ -26,13 +27,13 @@ import {
 import { eventsHeard, followerWakeAt, settleFollower, snapshotHeard } from "./member_follower.ts";
 import {
   beginReign,
-  cardLookedUp,
   eventsToPublish,
   followingHeard,
   reportHeard,
   settleMaster,
   syncRequested,
 } from "./member_master.ts";
+import { newerEpoch } from "./member_log.ts";
 import type { Input, Member, Output, StepContext, Turn } from "./member_state.ts";
 import { dropMessage, update } from "./member_state.ts";
 import {
@@ -50,9 +51,6 @@ import { NO_TELEMETRY } from "./telemetry.ts";
 import type { Millis } from "./units.ts";
 
 export type { Input, Member, Output, StepContext } from "./member_state.ts";
-
-/** Peers that a node knows at once. */
-export const PEERS_MAX = 4_096;
 
 /** What a member starts from. */
 export interface MemberOptions {
@@ -77,7 +75,7 @@ export interface Stepped {
 /** A node starts: it listens for a master first, or leads at once when it is alone. */
 export function startMember(options: MemberOptions, context: StepContext): Stepped {
   const { nodeId, state, branch, isAlone, seniority = 0 } = options;
-  const epoch = newer(options.epoch, headOf(state).epoch);
+  const epoch = newerEpoch(options.epoch, headOf(state).epoch);
   const { uptime } = context;
   const quietUntil = uptime + LEASE_MS + staggerMs(nodeId);
   const member: Member = {
@@ -95,9 +93,8 @@ export function startMember(options: MemberOptions, context: StepContext): Stepp
     pending: new Map(),
     facts: NO_FACTS,
     telemetry: NO_TELEMETRY,
-    telemetryDue: { memory: new Set(), links: new Set(), at: uptime },
+    telemetryDue: { memory: new Set(), links: new Set(), at: uptime, refreshAt: uptime },
     cards: new Map(),
-    peers: new Set(),
     dropped: 0,
   };
   return turned(member, context, (turn) => {
@@ -159,17 +156,10 @@ function take(turn: Turn, input: Input): void {
       return;
     case "Message":
       return messageHeard(turn, input.from, input.message);
-    case "PeerConnected": {
-      const { peers } = turn.member;
-      if (peers.size < PEERS_MAX) update(turn, { peers: new Set([...peers, input.peer]) });
+    case "PeerConnected":
       return peerConnected(turn, input.peer);
-    }
-    case "PeerDisconnected": {
-      const peers = new Set(turn.member.peers);
-      peers.delete(input.peer);
-      update(turn, { peers });
+    case "PeerDisconnected":
       return peerDisconnected(turn, input.peer);
-    }
     case "Command":
       return commandAsked(turn, input.command);
     case "Facts":
@@ -196,7 +186,7 @@ function messageHeard(turn: Turn, from: NodeId, message: Message): void {
     case "Candidacy":
       return candidacyHeard(turn, from, message);
     case "Objection":
-      return objectionHeard(turn, from, message);
+      return objectionHeard(turn, message);
     case "Events":
       return eventsHeard(turn, from, message);
     case "SyncRequest":
@@ -220,9 +210,4 @@ function messageHeard(turn: Turn, from: NodeId, message: Message): void {
       return message satisfies never;
       // deno-coverage-ignore-stop
   }
-}
-
-function newer(a: Epoch | undefined, b: Epoch | undefined): Epoch | undefined {
-  if (!a || !b) return a ?? b;
-  return compareEpochs(a, b) > 0 ? a : b;
 }

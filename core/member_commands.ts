@@ -1,12 +1,12 @@
 /** Commands that were asked at this node, until each has its one reply. */
 import type { Command, CommandReply } from "./commands.ts";
 import { AppError, type ErrorCode } from "./errors.ts";
-import { type CommandId, taskIdOf } from "./ids.ts";
-import type { NodeId } from "./ids.ts";
-import { compareEpochs, type Epoch } from "./lineage.ts";
+import { type CommandId, type NodeId, taskIdOf } from "./ids.ts";
+import type { IntentKey } from "./intent_key.ts";
+import { compareEpochs, type Epoch, type Stamp } from "./lineage.ts";
 import { accepted, rejected } from "./master.ts";
 import { hasStamp, isSynced } from "./member_log.ts";
-import { execute, liveFollowers, reignOf } from "./member_master.ts";
+import { execute, liveFollowers } from "./member_master.ts";
 import {
   dropMessage,
   type Member,
@@ -40,7 +40,8 @@ export function commandAsked(turn: Turn, command: Command): void {
     return reply(turn, refused(command, "queue_full", `Cannot take ${command.type}: ${found}`));
   }
   const { uptime } = turn.context;
-  setPending(turn, { command, askedAt: uptime, sendAt: uptime });
+  const target = stampOf(turn.member.state, command);
+  setPending(turn, { command, askedAt: uptime, sendAt: uptime, ...(target ? { target } : {}) });
 }
 
 /** A follower asks; a command of another epoch is refused and never executed. */
@@ -49,7 +50,7 @@ export function commandRequested(
   from: NodeId,
   { epoch, command }: MessageOf<"CommandRequest">,
 ): void {
-  const reign = reignOf(turn.member);
+  const { reign } = turn.member;
   if (!reign) return dropMessage(turn);
   if (compareEpochs(epoch, reign.epoch) !== 0) {
     const message = `Cannot do ${command.type}: it was asked in a stale epoch, ${epoch.clock}; ` +
@@ -57,7 +58,7 @@ export function commandRequested(
     const reply = refused(command, "not_ready", message);
     return send(turn, from, { type: "CommandAnswer", epoch: reign.epoch, reply });
   }
-  const reply = execute(turn, reign, command);
+  const reply = execute(turn, command);
   send(turn, from, { type: "CommandAnswer", epoch, reply });
 }
 
@@ -121,15 +122,15 @@ function isReplicated({ member, context: { uptime } }: Turn, pending: PendingCom
 
 function sendCommand(turn: Turn, pending: PendingCommand, epoch: Epoch): void {
   const { command } = pending;
-  const reign = reignOf(turn.member);
+  const { reign, following } = turn.member;
   const sent = { ...pending, epoch, sendAt: turn.context.uptime + COMMAND_RETRY_MS };
   setPending(turn, sent);
   if (reign) {
-    answered(turn, sent, execute(turn, reign, command));
+    answered(turn, sent, execute(turn, command));
     const now = turn.member.pending.get(command.commandId);
     if (now) settleCommand(turn, now);
-  } else if (turn.member.master) {
-    send(turn, turn.member.master, { type: "CommandRequest", epoch, command });
+  } else if (following) {
+    send(turn, following.master, { type: "CommandRequest", epoch, command });
   }
 }
 
@@ -140,7 +141,7 @@ function sendCommand(turn: Turn, pending: PendingCommand, epoch: Epoch): void {
 function afterChange(turn: Turn, pending: PendingCommand, epoch: Epoch): void {
   const { command } = pending;
   const { state } = turn.member;
-  const outcome = outcomeIn(state, command);
+  const outcome = outcomeIn(state, pending);
   const { reply: _, repliedAt: __, ...rest } = pending;
   if (outcome === "repeat") {
     return sendCommand(turn, { ...rest, sendAt: turn.context.uptime }, epoch);
@@ -153,13 +154,34 @@ function afterChange(turn: Turn, pending: PendingCommand, epoch: Epoch): void {
   settle(turn, refused(command, "not_ready", message));
 }
 
+/** The thing that a command deletes, if it is one that does. */
+function deletedBy(command: Command): IntentKey | undefined {
+  switch (command.type) {
+    case "DeleteInstance":
+      return `instance:${command.instanceId}`;
+    case "DeleteCustomModelCard":
+      return `card:${command.modelId}`;
+    case "DeleteInstanceLink":
+      return `link:${command.linkId}`;
+    case "DeleteMetaInstance":
+      return `meta:${command.metaInstanceId}`;
+    default:
+      return undefined;
+  }
+}
+
+/** Where in the history the thing was set that a command deletes; undefined: it is not there. */
+function stampOf({ stamps }: State, command: Command): Stamp | undefined {
+  const key = deletedBy(command);
+  return key === undefined ? undefined : stamps.get(key);
+}
+
 type Outcome = "repeat" | "lost" | Omit<Parameters<typeof accepted>[2], "events">;
 
 /** What became of a command of an earlier epoch, as far as the new state tells. */
-function outcomeIn(state: State, command: Command): Outcome {
+function outcomeIn(state: State, { command, target }: PendingCommand): Outcome {
   const made = (isThere: boolean, ids: Exclude<Outcome, string> = {}): Outcome =>
     isThere ? ids : "lost";
-  const gone = (isThere: boolean): Outcome => (isThere ? "repeat" : {});
   switch (command.type) {
     case "PlaceInstance":
       return made(state.instances.has(command.instanceId), { instanceId: command.instanceId });
@@ -182,13 +204,13 @@ function outcomeIn(state: State, command: Command): Outcome {
       return made(state.metaInstances.has(metaInstanceId), { metaInstanceId });
     }
     case "DeleteInstance":
-      return gone(state.instances.has(command.instanceId));
     case "DeleteCustomModelCard":
-      return gone(state.customModelCards.has(command.modelId));
     case "DeleteInstanceLink":
-      return gone(state.instanceLinks.has(command.linkId));
-    case "DeleteMetaInstance":
-      return gone(state.metaInstances.has(command.metaInstanceId));
+    case "DeleteMetaInstance": {
+      // A thing that this history has never heard of may yet come with a branch: it is not gone.
+      const isKnown = target !== undefined && hasStamp(state, target);
+      return isKnown && !stampOf(state, command) ? {} : "repeat";
+    }
     case "TaskCancelled":
     case "TaskFinished":
     case "RetryMetaInstance":

@@ -3,10 +3,19 @@ import { type ElectionInput, type ElectionOutput, LEASE_MS, stepElection } from 
 import type { NodeId } from "./ids.ts";
 import { compareEpochs, compareHeads } from "./lineage.ts";
 import { headOf } from "./log_tail.ts";
-import { follow, followed, type Reigning, setFollowing } from "./member_follower.ts";
+import { follow, type Reigning, setFollowing } from "./member_follower.ts";
 import { install } from "./member_log.ts";
-import { beginReign, heartbeatOf, reignOf, sayHeartbeat, seniorityOf } from "./member_master.ts";
-import { broadcast, dropMessage, type Fetching, send, type Turn, update } from "./member_state.ts";
+import { beginReign, heartbeatOf, sayHeartbeat, seniorityOf } from "./member_master.ts";
+import {
+  broadcast,
+  dropMessage,
+  type Fetching,
+  followingOf,
+  reignOf,
+  send,
+  type Turn,
+  update,
+} from "./member_state.ts";
 import type { MessageOf } from "./protocol.ts";
 import { stateOfJson, stateToJson } from "./state.ts";
 import type { Millis } from "./units.ts";
@@ -27,16 +36,14 @@ export function heartbeatHeard(turn: Turn, from: NodeId, message: MessageOf<"Hea
 }
 
 /** Somebody hears a master. */
-export function objectionHeard(turn: Turn, from: NodeId, message: MessageOf<"Objection">): void {
+export function objectionHeard(turn: Turn, message: MessageOf<"Objection">): void {
   const { member } = turn;
-  if (message.master === member.nodeId || from === member.nodeId) return dropMessage(turn);
-  if (member.role === "follower") return dropMessage(turn);
+  if (message.master === member.nodeId || member.role === "follower") return dropMessage(turn);
   masterHeard(turn, message, Math.min(message.leaseMs, LEASE_MS));
 }
 
 function masterHeard(turn: Turn, heard: Reigning, leaseMs: Millis): void {
   const { member } = turn;
-  if (heard.master === member.nodeId) return dropMessage(turn);
   if (heard.epoch.clock > member.election.clock) {
     update(turn, { election: { ...member.election, clock: heard.epoch.clock } });
   }
@@ -48,7 +55,6 @@ function masterHeard(turn: Turn, heard: Reigning, leaseMs: Millis): void {
 /** Two masters: the one with more followers goes on, then the one with the newer head. */
 function rivalHeard(turn: Turn, heard: Reigning): void {
   const reign = reignOf(turn.member);
-  if (!reign) return;
   const { uptime } = turn.context;
   const mine = seniorityOf(turn.member, uptime);
   const order = heard.seniority - mine || compareHeads(heard.head, headOf(turn.member.state));
@@ -60,12 +66,11 @@ function rivalHeard(turn: Turn, heard: Reigning): void {
     return sayHeartbeat(turn);
   }
   // The other has not heard of this reign, or not of the count that decides.
-  send(turn, heard.master, heartbeatOf(turn.member, reign.epoch, uptime));
+  send(turn, heard.master, heartbeatOf(turn.member, uptime));
 }
 
 function heardAsFollower(turn: Turn, heard: Reigning): void {
-  const following = followed(turn.member);
-  if (!following) return;
+  const following = followingOf(turn.member);
   const order = compareEpochs(heard.epoch, following.epoch);
   const { uptime } = turn.context;
   if (heard.master === following.master) {
@@ -108,7 +113,6 @@ function obey(turn: Turn, heard: Reigning, leaseMs: Millis): void {
 /** A node without a master campaigns. Whoever hears a master objects, or is it. */
 export function candidacyHeard(turn: Turn, from: NodeId, candidacy: MessageOf<"Candidacy">): void {
   const { member } = turn;
-  if (from === member.nodeId) return dropMessage(turn);
   if (member.role === "master") return candidacyAsMaster(turn, from, candidacy);
   if (member.role === "follower" && from !== member.master) return objectTo(turn, from);
   if (member.role === "follower") loseMaster(turn);
@@ -121,7 +125,6 @@ export function candidacyHeard(turn: Turn, from: NodeId, candidacy: MessageOf<"C
  */
 function candidacyAsMaster(turn: Turn, from: NodeId, candidacy: MessageOf<"Candidacy">): void {
   const reign = reignOf(turn.member);
-  if (!reign) return;
   const isAlone = seniorityOf(turn.member, turn.context.uptime) <= 1;
   const isNewer = compareHeads(candidacy.head, headOf(turn.member.state)) > 0;
   if (isAlone && isNewer && candidacy.seniority >= 0) {
@@ -133,7 +136,7 @@ function candidacyAsMaster(turn: Turn, from: NodeId, candidacy: MessageOf<"Candi
   const clock = Math.max(turn.member.election.clock, epoch?.clock ?? 0);
   update(turn, { election: { ...turn.member.election, clock } });
   if (!mustRise) {
-    return send(turn, from, heartbeatOf(turn.member, reign.epoch, turn.context.uptime));
+    return send(turn, from, heartbeatOf(turn.member, turn.context.uptime));
   }
   beginReign(turn, seniorityOf(turn.member, turn.context.uptime));
   sayHeartbeat(turn);
@@ -141,8 +144,7 @@ function candidacyAsMaster(turn: Turn, from: NodeId, candidacy: MessageOf<"Candi
 
 /** "I hear a master." */
 function objectTo(turn: Turn, to: NodeId): void {
-  const following = followed(turn.member);
-  if (!following) return;
+  const following = followingOf(turn.member);
   const { master, epoch, knownIdx, heardAt, seniority } = following;
   const leaseMs = Math.max(0, heardAt + LEASE_MS - turn.context.uptime);
   const head = { epoch, idx: knownIdx };
@@ -163,8 +165,7 @@ export function loseMaster(turn: Turn): void {
 /** A peer is new: it is told who leads, or how this node stands. */
 export function peerConnected(turn: Turn, peer: NodeId): void {
   const { member } = turn;
-  const reign = reignOf(member);
-  if (reign) send(turn, peer, heartbeatOf(member, reign.epoch, turn.context.uptime));
+  if (member.reign) send(turn, peer, heartbeatOf(member, turn.context.uptime));
   if (member.role === "candidate") {
     electionStep(turn, { type: "Hasten", patienceMs: LEASE_MS / 2 });
   }
@@ -172,8 +173,8 @@ export function peerConnected(turn: Turn, peer: NodeId): void {
 
 /** The connection to the master is gone: it is waited for only briefly. */
 export function peerDisconnected(turn: Turn, peer: NodeId): void {
-  const following = followed(turn.member);
-  if (!following || following.master !== peer) return;
+  const { following } = turn.member;
+  if (following?.master !== peer) return;
   const patienceMs = LEASE_MS / 4;
   const heardAt = Math.min(following.heardAt, turn.context.uptime - LEASE_MS + patienceMs);
   setFollowing(turn, { heardAt });
@@ -183,7 +184,7 @@ export function peerDisconnected(turn: Turn, peer: NodeId): void {
 /** What time alone brings about: a lease that ends, a round that begins, repeats or ends. */
 export function settleElection(turn: Turn): void {
   const { uptime } = turn.context;
-  const following = followed(turn.member);
+  const { following } = turn.member;
   if (following && uptime >= following.heardAt + LEASE_MS) loseMaster(turn);
   if (turn.member.role !== "candidate") return;
   const { fetching } = turn.member;

@@ -5,10 +5,11 @@ import { dueReports } from "./facts.ts";
 import { CommandId, type NodeId } from "./ids.ts";
 import { compareEpochs, type Epoch, type Head } from "./lineage.ts";
 import { headOf } from "./log_tail.ts";
-import { applyIndexed, dueBranch, install, isSynced } from "./member_log.ts";
+import { applyIndexed, dueBranch, install, isOfEpoch, isSynced } from "./member_log.ts";
 import {
   dropMessage,
   type Following,
+  followingOf,
   freshId,
   type Member,
   send,
@@ -34,15 +35,11 @@ export const REPORT_RETRY_MS = 1_000;
 /** What the state still lacks is looked for this long after a change of the state. */
 export const REPORT_DELAY_MS = 100;
 
+/** How long a node waits for the former master of its side to bring the branch that all have. */
+export const MERGE_PATIENCE_MS = 1_000;
+
 /** How often a branch is brought until it is merged. */
 export const MERGE_RETRY_MS = 2_000;
-
-/** What the member follows. */
-export function followed(
-  { following, epoch }: Member,
-): (Following & { readonly epoch: Epoch }) | undefined {
-  return following && epoch ? { ...following, epoch } : undefined;
-}
 
 /** A master as it tells of itself, or as others tell of it. */
 export interface Reigning {
@@ -55,6 +52,9 @@ export interface Reigning {
 /** Follows a master from here on. */
 export function follow(turn: Turn, { master, epoch, head, seniority }: Reigning): void {
   const { uptime } = turn.context;
+  const { nodeId, role } = turn.member;
+  // All of a side have the same branch: its master speaks for them, if it can.
+  const patienceMs = role === "master" ? 0 : MERGE_PATIENCE_MS;
   update(turn, {
     role: "follower",
     epoch,
@@ -63,6 +63,7 @@ export function follow(turn: Turn, { master, epoch, head, seniority }: Reigning)
     fetching: undefined,
     following: {
       master,
+      epoch,
       heardAt: uptime,
       seniority,
       knownIdx: head.idx,
@@ -73,7 +74,7 @@ export function follow(turn: Turn, { master, epoch, head, seniority }: Reigning)
       saidAt: uptime - FOLLOWING_MS,
       objectedAt: uptime - FOLLOWING_MS,
       reportAt: uptime,
-      mergeAt: uptime + staggerMs(turn.member.nodeId),
+      mergeAt: uptime + patienceMs + staggerMs(nodeId),
     },
   });
   turn.said.push({ type: "Elected", epoch, isMaster: false });
@@ -81,14 +82,15 @@ export function follow(turn: Turn, { master, epoch, head, seniority }: Reigning)
 
 /** Changes what the member knows of its master. */
 export function setFollowing(turn: Turn, fields: Partial<Following>): void {
-  const { following } = turn.member;
-  if (following) update(turn, { following: { ...following, ...fields } });
+  update(turn, { following: { ...followingOf(turn.member), ...fields } });
 }
 
 /** A page of the log, from the master that this node follows. */
 export function eventsHeard(turn: Turn, from: NodeId, message: MessageOf<"Events">): void {
-  const following = followed(turn.member);
-  if (!following || !isFrom(following, from, message.epoch)) return dropMessage(turn);
+  const { following } = turn.member;
+  if (!following || !isFrom(following, from, message.epoch) || !isChain(message)) {
+    return dropMessage(turn);
+  }
   let { buffer } = following;
   let { knownIdx } = following;
   const next = turn.member.state.lastEventAppliedIdx + 1;
@@ -103,24 +105,38 @@ export function eventsHeard(turn: Turn, from: NodeId, message: MessageOf<"Events
   if (message.acknowledgers.includes(turn.member.nodeId)) sayFollowing(turn);
 }
 
+/** Whether a page has no gap, and goes from older epochs to newer ones, its master's at most. */
+function isChain({ previous, events, epoch }: MessageOf<"Events">): boolean {
+  return events.every((event, at) => {
+    const before = events[at - 1] ?? previous;
+    const isLater = before.epoch === undefined || compareEpochs(before.epoch, event.epoch) <= 0;
+    return event.idx === before.idx + 1 && isLater && compareEpochs(event.epoch, epoch) <= 0;
+  });
+}
+
 /** Applies what has its turn. */
 function release(turn: Turn): void {
-  const { following, state } = turn.member;
-  if (!following) return;
-  const { buffer, events } = drain(following.buffer, headOf(state));
+  const held = followingOf(turn.member).buffer;
+  const { buffer, events } = drain(held, headOf(turn.member.state));
   for (const event of events) applyIndexed(turn, event);
-  const fields = events.length === 0 ? {} : { syncAttempts: 0, syncAt: turn.context.uptime };
-  setFollowing(turn, { buffer, ...fields });
+  const { uptime } = turn.context;
+  const isMerged = events.some(({ event }) => event.type === "LineageMerged");
+  setFollowing(turn, {
+    buffer,
+    ...(events.length === 0 ? {} : { syncAttempts: 0, syncAt: uptime }),
+    ...(isMerged ? { mergeAt: uptime } : {}),
+  });
 }
 
 /** All of the master's state: this node's own was of another history, or far behind. */
 export function snapshotHeard(turn: Turn, from: NodeId, message: MessageOf<"Snapshot">): void {
-  const following = followed(turn.member);
+  const { following, state } = turn.member;
   const { lastEventAppliedIdx } = message.state;
-  const { state } = turn.member;
   const isOld = isSynced(turn.member) && lastEventAppliedIdx <= state.lastEventAppliedIdx;
   if (!following || !isFrom(following, from, message.epoch) || isOld) return dropMessage(turn);
-  install(turn, stateOfJson(message.state), message.epoch);
+  const theirs = stateOfJson(message.state);
+  if (!isOfEpoch(theirs, message.epoch)) return dropMessage(turn);
+  install(turn, theirs, message.epoch);
   const left = [...following.buffer].filter(([idx]) => idx > lastEventAppliedIdx);
   setFollowing(turn, {
     buffer: new Map(left),
@@ -131,13 +147,13 @@ export function snapshotHeard(turn: Turn, from: NodeId, message: MessageOf<"Snap
   release(turn);
 }
 
-function isFrom(following: Following & { epoch: Epoch }, from: NodeId, epoch: Epoch): boolean {
+function isFrom(following: Following, from: NodeId, epoch: Epoch): boolean {
   return from === following.master && compareEpochs(epoch, following.epoch) === 0;
 }
 
 /** What a follower does by itself: asks for what it lacks, acknowledges, reports, brings a branch. */
 export function settleFollower(turn: Turn, before: Member): void {
-  const following = followed(turn.member);
+  const { following } = turn.member;
   if (!following) return;
   const { uptime } = turn.context;
   if (isBehind(turn.member) && uptime >= following.syncAt) askForEvents(turn);
@@ -153,17 +169,14 @@ export function settleFollower(turn: Turn, before: Member): void {
 }
 
 /** Whether the master has events that this node has not. */
-export function isBehind(member: Member): boolean {
-  const { following, state } = member;
-  return following !== undefined &&
-    (!isSynced(member) || state.lastEventAppliedIdx < following.knownIdx);
+function isBehind(member: Member): boolean {
+  const { knownIdx } = followingOf(member);
+  return !isSynced(member) || member.state.lastEventAppliedIdx < knownIdx;
 }
 
 /** Asked at once, and again with growing patience until the known head is reached. */
 function askForEvents(turn: Turn): void {
-  const following = followed(turn.member);
-  if (!following) return;
-  const { master, epoch, syncAttempts } = following;
+  const { master, epoch, syncAttempts } = followingOf(turn.member);
   send(turn, master, { type: "SyncRequest", epoch, head: headOf(turn.member.state) });
   const wait = Math.min(SYNC_RETRY_MS * 2 ** syncAttempts, SYNC_RETRY_MS_MAX);
   setFollowing(turn, { syncAt: turn.context.uptime + wait, syncAttempts: syncAttempts + 1 });
@@ -171,9 +184,7 @@ function askForEvents(turn: Turn): void {
 
 /** Tells the master how far this node's disk is. */
 function sayFollowing(turn: Turn): void {
-  const following = followed(turn.member);
-  if (!following) return;
-  const { master, epoch } = following;
+  const { master, epoch } = followingOf(turn.member);
   const idx = isSynced(turn.member) ? turn.member.state.lastEventAppliedIdx : -1;
   send(turn, master, { type: "Following", epoch, idx });
   setFollowing(turn, { saidIdx: idx, saidAt: turn.context.uptime });
@@ -181,24 +192,22 @@ function sayFollowing(turn: Turn): void {
 
 /** Sends what the log lacks; again only when it has had time to get there. */
 function report(turn: Turn): void {
-  const following = followed(turn.member);
+  const { master, epoch, reportAt } = followingOf(turn.member);
   const { uptime } = turn.context;
-  if (!following || uptime < following.reportAt) return;
+  if (uptime < reportAt) return;
   const { nodeId, state, facts } = turn.member;
   const events = dueReports(state, nodeId, facts).slice(0, REPORT_EVENTS_MAX);
   setFollowing(turn, { reportAt: uptime + REPORT_RETRY_MS });
   if (events.length === 0) return;
-  const { master, epoch } = following;
   send(turn, master, { type: "Report", epoch, events });
 }
 
 function bringBranch(turn: Turn): void {
-  const following = followed(turn.member);
+  const { master, epoch, mergeAt } = followingOf(turn.member);
   const { uptime } = turn.context;
-  if (!following || !turn.member.branch || uptime < following.mergeAt) return;
+  if (uptime < mergeAt) return;
   const branch = dueBranch(turn);
   if (!branch) return;
-  const { master, epoch } = following;
   const command = {
     type: "MergeLineage" as const,
     commandId: CommandId.parse(freshId(turn)),
@@ -210,8 +219,8 @@ function bringBranch(turn: Turn): void {
 
 /** When a follower has something to do if nobody speaks. */
 export function followerWakeAt(member: Member): readonly Millis[] {
-  const { following, branch } = member;
-  if (!following) return [];
+  const { branch } = member;
+  const following = followingOf(member);
   return [
     following.saidAt + FOLLOWING_MS,
     ...(isBehind(member) ? [following.syncAt] : []),

@@ -28,12 +28,18 @@ export function hasStamp({ lineage, lastEventAppliedIdx }: State, stamp: Stamp):
   return !open || compareEpochs(open, stamp.epoch) !== 0 || stamp.idx <= lastEventAppliedIdx;
 }
 
+/** The newer of two epochs, as far as there are any. */
+export function newerEpoch(a: Epoch | undefined, b: Epoch | undefined): Epoch | undefined {
+  if (!a || !b) return a ?? b;
+  return compareEpochs(a, b) > 0 ? a : b;
+}
+
 /** Goes on from another state; a history that it does not know is kept until it is merged. */
 export function install(turn: Turn, state: State, epoch: Epoch): void {
   const { member } = turn;
   const { epoch: own, idx } = headOf(member.state);
   if (own && !hasStamp(state, { epoch: own, idx })) keepBranch(turn, state);
-  turn.disk.push({ type: "Install", state, epoch });
+  turn.disk.push({ type: "Install", state, epoch: newerEpoch(member.epoch, epoch) ?? epoch });
   turn.previous = headOf(state);
   update(turn, { state, tail: tailAt(state) });
 }
@@ -67,13 +73,19 @@ export function dueBranch(turn: Turn): ReturnType<typeof branchOf> {
   if (!branch) return undefined;
   const due = branchOf(branch, state);
   if (due) return due;
-  turn.disk.push({ type: "KeepBranch", branch: undefined });
+  // Only after the event that merged it is on the disk.
+  turn.said.push({ type: "KeepBranch", branch: undefined });
   update(turn, { branch: undefined });
   return undefined;
 }
 
 /** Whether the member's state is of the epoch that it follows or leads. */
 export function isSynced({ state, epoch }: Member): boolean {
-  const own = openSegment(state.lineage)?.epoch;
-  return own !== undefined && epoch !== undefined && compareEpochs(own, epoch) === 0;
+  return epoch !== undefined && isOfEpoch(state, epoch);
+}
+
+/** Whether the newest event of a state is of this epoch. */
+export function isOfEpoch({ lineage }: State, epoch: Epoch): boolean {
+  const own = openSegment(lineage)?.epoch;
+  return own !== undefined && compareEpochs(own, epoch) === 0;
 }

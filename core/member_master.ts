@@ -2,26 +2,28 @@
 import { admit } from "./admission.ts";
 import type { Command, CommandReply } from "./commands.ts";
 import type { Event } from "./events.ts";
+import { FORCED_SENIORITY } from "./election.ts";
 import { dueReports } from "./facts.ts";
-import { CommandId, InstanceId, type ModelId, type NodeId } from "./ids.ts";
+import { CommandId, InstanceId, type NodeId } from "./ids.ts";
 import { compareEpochs, type Epoch, type Head } from "./lineage.ts";
 import { eventsAfter, headOf } from "./log_tail.ts";
 import { accepted, decide, rejected } from "./master.ts";
-import { append, dueBranch } from "./member_log.ts";
+import { answeredCards, askForCards } from "./member_cards.ts";
+import { append, dueBranch, newerEpoch } from "./member_log.ts";
 import {
   broadcast,
-  type CardQuestion,
   dropMessage,
   freshId,
-  type Input,
   type Member,
   type Reign,
+  reignOf,
   send,
   type Turn,
   update,
 } from "./member_state.ts";
-import { ACKNOWLEDGERS_MAX, EVENTS_PAGE_MAX, type MessageOf } from "./protocol.ts";
-import { type CardLookup, reconcile } from "./reconcile.ts";
+import { allTelemetry } from "./member_telemetry.ts";
+import { ACKNOWLEDGERS_MAX, EVENTS_PAGE_MAX, type MessageOf, NODES_MAX } from "./protocol.ts";
+import { reconcile } from "./reconcile.ts";
 import { drop, put, stateToJson } from "./state.ts";
 import type { Millis } from "./units.ts";
 
@@ -30,6 +32,9 @@ export const HEARTBEAT_MS = 250;
 
 /** How often the reconcilers run when nothing changes. */
 export const RECONCILE_MS = 1_000;
+
+/** The reconcilers run at most this often: a burst of changes costs one run. */
+export const RECONCILE_GAP_MS = 20;
 
 /** Rounds of the reconcilers in one step; the rest follows in the next. */
 export const RECONCILE_ROUNDS_MAX = 256;
@@ -40,29 +45,12 @@ export const FOLLOWER_LIVE_MS = 2_500;
 /** Answers that a master remembers. */
 export const REPLIES_MAX = 4_096;
 
-/** How long the shell may look for a model's card. */
-export const CARD_LOOKUP_MS = 10_000;
-
-/** When nobody could tell, the question is asked again after so long. */
-export const CARD_RETRY_MS = 60_000;
-
-/** The reign of the member. */
-export function reignOf({ reign, epoch }: Member): (Reign & { readonly epoch: Epoch }) | undefined {
-  return reign && epoch ? { ...reign, epoch } : undefined;
-}
-
 /** How many nodes a master has behind it; a forced one has more than all. */
 export function seniorityOf({ election, reign }: Member, uptime: Millis): number {
   const followers = reign ? liveFollowers(reign, uptime).length + 1 : 0;
   const isNew = reign !== undefined && uptime < reign.since + FOLLOWER_LIVE_MS;
   const current = Math.max(followers, isNew ? reign.voters : 0);
-  return election.seniority > current && isForced(election.seniority)
-    ? election.seniority
-    : current;
-}
-
-function isForced(seniority: number): boolean {
-  return seniority >= 1_000_000;
+  return election.seniority >= FORCED_SENIORITY ? election.seniority : current;
 }
 
 /** Followers that were heard of lately. */
@@ -72,8 +60,9 @@ export function liveFollowers({ followers }: Reign, uptime: Millis): NodeId[] {
 }
 
 /** What a master tells of its reign. */
-export function heartbeatOf(member: Member, epoch: Epoch, uptime: Millis): MessageOf<"Heartbeat"> {
+export function heartbeatOf(member: Member, uptime: Millis): MessageOf<"Heartbeat"> {
   const seniority = seniorityOf(member, uptime);
+  const { epoch } = reignOf(member);
   return { type: "Heartbeat", epoch, head: headOf(member.state), seniority };
 }
 
@@ -81,14 +70,17 @@ export function heartbeatOf(member: Member, epoch: Epoch, uptime: Millis): Messa
 export function beginReign(turn: Turn, voters: number): void {
   const { member, context: { uptime } } = turn;
   const { nodeId, election, state } = member;
-  const clock = Math.max(election.clock, member.epoch?.clock ?? 0) + 1;
+  const newest = newerEpoch(member.epoch, headOf(state).epoch);
+  const clock = Math.max(election.clock, newest?.clock ?? 0) + 1;
   const epoch: Epoch = { clock, nodeId };
   const reign = {
+    epoch,
     since: uptime,
     voters,
     followers: member.reign?.followers ?? new Map(),
     replies: new Map(),
     heartbeatAt: uptime,
+    reconciledAt: uptime - RECONCILE_GAP_MS,
     reconcileAt: uptime,
   };
   // Nobody is late with a new master.
@@ -106,22 +98,24 @@ export function beginReign(turn: Turn, voters: number): void {
   });
   turn.said.push({ type: "Elected", epoch, isMaster: true });
   append(turn, epoch, { type: "EpochStarted" });
+  mergeOwnBranch(turn, epoch);
 }
 
 /** A follower tells how far it is. */
 export function followingHeard(turn: Turn, from: NodeId, { epoch, idx }: MessageOf<"Following">) {
-  const reign = reignOf(turn.member);
+  const { reign } = turn.member;
   if (!reign || compareEpochs(epoch, reign.epoch) !== 0) return dropMessage(turn);
   const { uptime } = turn.context;
   const before = reign.followers.get(from);
+  if (!before && reign.followers.size >= NODES_MAX) return dropMessage(turn);
+  if (!before) send(turn, from, allTelemetry(turn.member, epoch));
   const newest = Math.max(before?.idx ?? -1, idx);
   setReign(turn, { followers: put(reign.followers, from, { idx: newest, heardAt: uptime }) });
 }
 
 /** Answers what follows a head: a page of the log, or all of the state. */
 export function syncRequested(turn: Turn, from: NodeId, request: MessageOf<"SyncRequest">) {
-  const reign = reignOf(turn.member);
-  const { member: { tail, state } } = turn;
+  const { reign, tail, state } = turn.member;
   if (!reign || compareEpochs(request.epoch, reign.epoch) !== 0) return dropMessage(turn);
   const { epoch } = reign;
   const events = eventsAfter(tail, request.head, EVENTS_PAGE_MAX);
@@ -134,7 +128,7 @@ export function syncRequested(turn: Turn, from: NodeId, request: MessageOf<"Sync
 
 /** Facts about a node, from itself. */
 export function reportHeard(turn: Turn, from: NodeId, report: MessageOf<"Report">): void {
-  const reign = reignOf(turn.member);
+  const { reign } = turn.member;
   if (!reign || compareEpochs(report.epoch, reign.epoch) !== 0) return dropMessage(turn);
   admitAll(turn, reign.epoch, from, report.events);
 }
@@ -146,14 +140,13 @@ function admitAll(turn: Turn, epoch: Epoch, from: NodeId, events: readonly Event
 }
 
 /** Executes a command, once. */
-export function execute(turn: Turn, { epoch }: { epoch: Epoch }, command: Command): CommandReply {
-  const known = turn.member.reign?.replies.get(command.commandId);
+export function execute(turn: Turn, command: Command): CommandReply {
+  const { epoch, replies } = reignOf(turn.member);
+  const known = replies.get(command.commandId);
   if (known) return known;
   const reply = decided(turn, epoch, command);
-  const replies = put(turn.member.reign?.replies ?? new Map(), command.commandId, reply);
-  const [oldest] = replies.keys();
-  const isFull = replies.size > REPLIES_MAX && oldest !== undefined;
-  setReign(turn, { replies: isFull ? drop(replies, oldest) : replies });
+  const oldest = [...replies.keys()].slice(0, Math.max(0, replies.size - REPLIES_MAX + 1));
+  setReign(turn, { replies: put(drop(replies, ...oldest), command.commandId, reply) });
   return reply;
 }
 
@@ -170,33 +163,38 @@ function decided(turn: Turn, epoch: Epoch, command: Command): CommandReply {
 
 /** What a master does by itself: its own facts, its own branch, what the reconcilers decide. */
 export function settleMaster(turn: Turn, before: Member): void {
-  const reign = reignOf(turn.member);
+  const { reign } = turn.member;
   if (!reign) return;
-  const { context: { uptime } } = turn;
-  const isNew = before.reign === undefined || before.facts !== turn.member.facts ||
-    before.state !== turn.member.state;
-  if (isNew || uptime >= reign.reconcileAt) {
-    const { nodeId, facts } = turn.member;
-    admitAll(turn, reign.epoch, nodeId, dueReports(turn.member.state, nodeId, facts));
-    const branch = dueBranch(turn);
-    if (branch) {
-      const commandId = CommandId.parse(freshId(turn));
-      decided(turn, reign.epoch, { type: "MergeLineage", commandId, ...branch });
-      dueBranch(turn);
-    }
+  const { uptime } = turn.context;
+  if (uptime >= reign.reconcileAt || before.facts !== turn.member.facts) {
+    const { nodeId, facts, state } = turn.member;
+    admitAll(turn, reign.epoch, nodeId, dueReports(state, nodeId, facts));
+  }
+  if (before.state !== turn.member.state) {
+    const soon = Math.min(reign.reconcileAt, reign.reconciledAt + RECONCILE_GAP_MS);
+    setReign(turn, { reconcileAt: soon });
+  }
+  if (uptime >= reignOf(turn.member).reconcileAt) {
     askForCards(turn);
     reconcileAll(turn, reign.epoch);
-    setReign(turn, { reconcileAt: uptime + RECONCILE_MS });
+    setReign(turn, { reconciledAt: uptime, reconcileAt: uptime + RECONCILE_MS });
   }
   if (uptime >= reign.heartbeatAt) sayHeartbeat(turn);
 }
 
+/** An elected node may have been of a side that gave way, too. */
+function mergeOwnBranch(turn: Turn, epoch: Epoch): void {
+  const branch = dueBranch(turn);
+  if (!branch) return;
+  const commandId = CommandId.parse(freshId(turn));
+  decided(turn, epoch, { type: "MergeLineage", commandId, ...branch });
+  dueBranch(turn);
+}
+
 /** Says now that this node reigns. */
 export function sayHeartbeat(turn: Turn): void {
-  const reign = reignOf(turn.member);
-  if (!reign) return;
   const { uptime } = turn.context;
-  broadcast(turn, heartbeatOf(turn.member, reign.epoch, uptime));
+  broadcast(turn, heartbeatOf(turn.member, uptime));
   setReign(turn, { heartbeatAt: uptime + HEARTBEAT_MS });
 }
 
@@ -204,13 +202,13 @@ export function sayHeartbeat(turn: Turn): void {
 function reconcileAll(turn: Turn, epoch: Epoch): void {
   const { now, uptime } = turn.context;
   for (let round = 0; round < RECONCILE_ROUNDS_MAX; round++) {
-    const { state, telemetry, nodeId, cards } = turn.member;
+    const { state, telemetry, nodeId } = turn.member;
     const lastSeen = put(telemetry.lastSeen, nodeId, uptime);
     const events = reconcile(state, {
       telemetry: { ...telemetry, lastSeen },
       now,
       uptime,
-      cards: answeredCards(cards),
+      cards: answeredCards(turn),
       freshId: InstanceId.parse(freshId(turn)),
     });
     if (events.length === 0) return;
@@ -218,47 +216,9 @@ function reconcileAll(turn: Turn, epoch: Epoch): void {
   }
 }
 
-function answeredCards(cards: Member["cards"]): ReadonlyMap<ModelId, CardLookup> {
-  return new Map([...cards].flatMap(([id, { lookup }]) => (lookup ? [[id, lookup]] : [])));
-}
-
-/** Asks the shell for the cards of models that wishes name, each once a while. */
-function askForCards(turn: Turn): void {
-  const { uptime } = turn.context;
-  const { state, cards } = turn.member;
-  const wanted = new Set(
-    [...state.metaInstances.values()].filter(({ modelCard }) => !modelCard)
-      .map(({ modelId }) => modelId),
-  );
-  const asked = new Map<ModelId, CardQuestion>();
-  for (const modelId of wanted) {
-    const before = cards.get(modelId);
-    const isOld = before !== undefined && uptime >= before.at + CARD_RETRY_MS;
-    if (!before || (isOld && before.lookup?.ok !== true)) {
-      turn.said.push({ type: "LookUpCard", modelId });
-      asked.set(modelId, { at: uptime, lookup: before?.lookup });
-    } else if (!before.lookup && uptime >= before.at + CARD_LOOKUP_MS) {
-      const reason = `nobody could tell within ${CARD_LOOKUP_MS / 1_000} s`;
-      asked.set(modelId, { at: before.at, lookup: { ok: false, reason } });
-    } else asked.set(modelId, before);
-  }
-  if (asked.size > 0 || cards.size > 0) update(turn, { cards: asked });
-}
-
-/** The shell could tell what a model is, or not. */
-export function cardLookedUp(
-  turn: Turn,
-  { modelId, lookup }: Extract<Input, { type: "CardLookup" }>,
-): void {
-  const { cards } = turn.member;
-  if (!cards.has(modelId)) return dropMessage(turn);
-  update(turn, { cards: put(cards, modelId, { at: turn.context.uptime, lookup }) });
-  setReign(turn, { reconcileAt: turn.context.uptime });
-}
-
 /** What the followers are told of this step's events; a few of them acknowledge them at once. */
 export function eventsToPublish(turn: Turn): MessageOf<"Events">[] {
-  const reign = reignOf(turn.member);
+  const { reign } = turn.member;
   if (!reign) return [];
   const { epoch } = reign;
   const acknowledgers = liveFollowers(reign, turn.context.uptime).slice(0, ACKNOWLEDGERS_MAX);
@@ -277,6 +237,5 @@ export function eventsToPublish(turn: Turn): MessageOf<"Events">[] {
 }
 
 function setReign(turn: Turn, fields: Partial<Reign>): void {
-  const { reign } = turn.member;
-  if (reign) update(turn, { reign: { ...reign, ...fields } });
+  update(turn, { reign: { ...reignOf(turn.member), ...fields } });
 }

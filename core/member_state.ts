@@ -1,10 +1,11 @@
 import type { Command, CommandReply } from "./commands.ts";
 import type { Election } from "./election.ts";
+import { assert } from "./errors.ts";
 import type { EventBuffer } from "./event_buffer.ts";
 import type { IndexedEvent } from "./events.ts";
 import type { LocalFacts } from "./facts.ts";
 import type { CommandId, ModelId, NodeId } from "./ids.ts";
-import type { Epoch, Head } from "./lineage.ts";
+import type { Epoch, Head, Stamp } from "./lineage.ts";
 import type { LogTail } from "./log_tail.ts";
 import type { Message } from "./protocol.ts";
 import type { CardLookup } from "./reconcile.ts";
@@ -60,6 +61,7 @@ export interface StepContext {
 /** What a follower knows of its master. */
 export interface Following {
   readonly master: NodeId;
+  readonly epoch: Epoch;
   readonly heardAt: Millis;
   /** How many nodes it has behind it, as it says. */
   readonly seniority: number;
@@ -85,6 +87,7 @@ export interface Follower {
 
 /** What a master keeps while it reigns. */
 export interface Reign {
+  readonly epoch: Epoch;
   readonly since: Millis;
   /** Voters at its election, with itself: they follow as soon as they hear of it. */
   readonly voters: number;
@@ -92,6 +95,7 @@ export interface Reign {
   /** The last answers, so that a command that is asked again is not executed again. */
   readonly replies: ReadonlyMap<CommandId, CommandReply>;
   readonly heartbeatAt: Millis;
+  readonly reconciledAt: Millis;
   readonly reconcileAt: Millis;
 }
 
@@ -108,6 +112,8 @@ export interface Fetching {
 export interface PendingCommand {
   readonly command: Command;
   readonly askedAt: Millis;
+  /** Where in the history the thing was set that it deletes. */
+  readonly target?: Stamp;
   /** The epoch in which it was last sent; absent: nobody has seen it. */
   readonly epoch?: Epoch;
   readonly sendAt: Millis;
@@ -127,6 +133,8 @@ export interface TelemetryDue {
   readonly memory: ReadonlySet<NodeId>;
   readonly links: ReadonlySet<string>;
   readonly at: Millis;
+  /** When all own values are told again, since messages are lost. */
+  readonly refreshAt: Millis;
 }
 
 /** One node's whole control plane as data; `step` leads from one to the next. */
@@ -151,7 +159,6 @@ export interface Member {
   readonly telemetry: Telemetry;
   readonly telemetryDue: TelemetryDue;
   readonly cards: ReadonlyMap<ModelId, CardQuestion>;
-  readonly peers: ReadonlySet<NodeId>;
   /** Messages that were stale, foreign or too many. */
   readonly dropped: number;
 }
@@ -169,6 +176,18 @@ export interface Turn {
   previous: Head;
   /** Ids given out in this step. */
   ids: number;
+}
+
+/** What a member that follows knows of its master. */
+export function followingOf({ following }: Member): Following {
+  assert(following, "a follower knows its master");
+  return following;
+}
+
+/** What a member that leads keeps. */
+export function reignOf({ reign }: Member): Reign {
+  assert(reign, "a master reigns");
+  return reign;
 }
 
 /** Changes fields of the member. */

@@ -8,6 +8,9 @@ import { StateJson } from "./state.ts";
 /** Most bytes of a message's JSON text; whoever would send more keeps it. */
 export const MESSAGE_BYTES_MAX = 64 * 1024 * 1024;
 
+/** Nodes that a node keeps account of; what further ones say is dropped. */
+export const NODES_MAX = 4_096;
+
 /** Events of one page of a log. */
 export const EVENTS_PAGE_MAX = 1_000;
 
