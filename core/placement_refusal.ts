@@ -18,6 +18,7 @@ import { rdmaLink } from "./rdma_links.ts";
 import { shardsOf } from "./shards.ts";
 import type { State } from "./state.ts";
 import type { Telemetry } from "./telemetry.ts";
+import { addConnection } from "./topology.ts";
 import { formatBytes } from "./units.ts";
 
 /** Things of a kind that one message lists; the rest is counted. */
@@ -221,13 +222,12 @@ function asymmetries({ nodes, network: { connections } }: PlacementView): string
 
 /** The same nodes, as if each edge led both ways. */
 function bothWays(view: PlacementView): PlacementView {
-  const connections = new Map<NodeId, Map<NodeId, []>>();
-  const add = (a: NodeId, b: NodeId) =>
-    connections.set(a, (connections.get(a) ?? new Map()).set(b, []));
+  let connections = view.network.connections;
   for (const [source, sinks] of view.network.connections) {
-    for (const sink of sinks.keys()) {
-      add(source, sink);
-      add(sink, source);
+    for (const [sink, edges] of sinks) {
+      for (const edge of edges.slice(0, 1)) {
+        connections = addConnection(connections, { source: sink, sink: source, edge });
+      }
     }
   }
   return { ...view, network: { ...view.network, connections } };
