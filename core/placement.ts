@@ -102,7 +102,7 @@ export function place(state: State, telemetry: Telemetry, options: PlaceOptions)
   const found = search(view);
   if (found.best) return placed(state, view, { ...options, ...found, best: found.best });
   if (request.force) {
-    const forced = search(view, WITHOUT_MEMORY, "roomiest");
+    const forced = search(view, WITHOUT_MEMORY, { prefer: "roomiest" });
     if (forced.best) return placed(state, view, { ...options, ...forced, best: forced.best });
   }
   const why = explain(state, telemetry, view);

@@ -40,8 +40,8 @@ export const NOTHING: Sum = {
   hopSecondsMax: 0,
 };
 
-/** A sum with one more node. */
-export function withSite(sum: Sum, site: Site): Sum {
+/** A sum with one more node, and perhaps the hop to it. */
+export function withSite(sum: Sum, site: Site, hopSeconds = 0): Sum {
   return {
     size: sum.size + 1,
     capacity: sum.capacity + site.capacity,
@@ -50,17 +50,8 @@ export function withSite(sum: Sum, site: Site): Sum {
     bandwidth: sum.bandwidth + site.bandwidth,
     bandwidthMin: Math.min(sum.bandwidthMin, site.bandwidth),
     leaves: sum.leaves + (site.isLeaf ? 1 : 0),
-    hopSeconds: sum.hopSeconds,
-    hopSecondsMax: sum.hopSecondsMax,
-  };
-}
-
-/** A sum with one more hop. */
-export function withHop(sum: Sum, seconds: number): Sum {
-  return {
-    ...sum,
-    hopSeconds: sum.hopSeconds + seconds,
-    hopSecondsMax: Math.max(sum.hopSecondsMax, seconds),
+    hopSeconds: sum.hopSeconds + hopSeconds,
+    hopSecondsMax: Math.max(sum.hopSecondsMax, hopSeconds),
   };
 }
 
