@@ -28,6 +28,9 @@ export interface Block {
   /** Of each node the nodes that it reaches, and those that reach it, the most wanted first. */
   readonly sinks: readonly (readonly number[])[];
   readonly sources: readonly (readonly number[])[];
+  readonly edgeCount: number;
+  /** Pairs of nodes of which one reaches the other. */
+  readonly linkCount: number;
   /** The most that so many of its nodes hold, or bring of bandwidth or of the model. */
   readonly capacityMost: readonly number[];
   readonly bandwidthMost: readonly number[];
@@ -74,6 +77,11 @@ export function blockOf(
     place,
     sinks,
     sources,
+    edgeCount: sinks.reduce((sum, { length }) => sum + length, 0),
+    linkCount: sinks.reduce((sum, reached, node) => {
+      const counted = reached.filter((sink) => sink > node || !graph.reaches(sink, node));
+      return sum + counted.length;
+    }, 0),
     capacityMost: most(({ capacity }) => capacity),
     bandwidthMost: most(({ bandwidth }) => bandwidth),
     downloadMost: most(({ download }) => download),
@@ -82,6 +90,9 @@ export function blockOf(
 
 /** Steps that a look at so many edges counts as, where nothing else is done. */
 const EDGES_PER_STEP = 4;
+
+/** Part of its steps that a search may spend on finding out how far it is to its start. */
+const HOME_SHARE = 0.25;
 
 /**
  * The best cycle or clique of one size that a bounded search finds. Wanted nodes are tried first,
@@ -96,10 +107,11 @@ export function searchBlock(search: BlockSearch, budget: Budget): Candidate | un
     best: undefined,
   };
   const starts = pinned === undefined ? members.slice(0, members.length - size + 1) : [pinned];
-  starts.forEach((start, at) => {
+  for (const [at, start] of starts.entries()) {
+    if (!spend(budget)) break;
     const allowed = pinned === undefined ? members.slice(at) : members;
     withShare(budget, starts.length - at, (share) => walkFrom(walk, { start, allowed, share }));
-  });
+  }
   return walk.best;
 }
 
@@ -136,15 +148,17 @@ function walkFrom(
   step(walk, { path: [start], sum, share });
 }
 
-/** Breadth first from the start, against the edges. */
+/** Breadth first from the start, against the edges; where that takes too long, all seem near. */
 function measureHome({ search, home, isOpen }: Walk, start: number, share: Budget): void {
+  const { sources, edgeCount } = search.block;
+  const steps = edgeCount / EDGES_PER_STEP;
+  if (steps > share.left * HOME_SHARE) return void home.fill(1);
+  share.left -= steps;
   home.fill(-1);
   home[start] = 0;
   const queue = [start];
   for (const node of queue) {
-    const before = search.block.sources[node] as readonly number[];
-    spend(share, before.length / EDGES_PER_STEP);
-    for (const source of before) {
+    for (const source of sources[node] as readonly number[]) {
       if (isOpen[source] === 0 || home[source] !== -1) continue;
       home[source] = (home[node] as number) + 1;
       queue.push(source);
@@ -177,12 +191,13 @@ function step(
 
 /** Whether a node can be the next of a path. */
 function mayFollow({ search, home }: Walk, path: readonly number[], node: number): boolean {
+  const { graph, block: { place } } = search;
   if (search.shape === "cycle") {
     const left = search.size - path.length;
     const hops = home[node] as number;
+    if (left === 1) return graph.reaches(node, path[0] as number);
     return hops > 0 && hops <= left;
   }
-  const { graph, block: { place } } = search;
   const last = path.at(-1) as number;
   // Each clique once: beyond its start the more wanted nodes come first.
   if (path.length > 1 && (place.get(node) ?? 0) < (place.get(last) ?? 0)) return false;

@@ -36,18 +36,26 @@ export interface Found {
  * other, are solved exactly; elsewhere a bounded search looks for cycles, block by block.
  */
 export function findBest(problem: Problem, steps?: number): Found {
-  const { sizes, aim } = problem;
-  const budget = newBudget(steps);
+  const { aim } = problem;
   const isFirstBest = aim.prefer === "smallest" || aim.prefer === "widest";
-  const tried = aim.prefer === "widest" ? sizes.toReversed() : sizes;
-  const cache: BlockCache = { members: [], parts: [] };
+  const budget = newBudget(steps);
   let best: Candidate | undefined;
-  for (const [at, size] of tried.entries()) {
-    const found = bestOfSize(problem, { size, cache, budget, remaining: tried.length - at });
-    if (found && isBetter(aim, found, best)) best = found;
-    if (best && isFirstBest) break;
+  for (const found of bestOfEach(problem, budget)) {
+    if (isBetter(aim, found, best)) best = found;
+    if (isFirstBest) break;
   }
   return { best, isExhausted: budget.isExhausted };
+}
+
+/** The best candidate of each size that has one, in the order in which sizes are preferred. */
+export function* bestOfEach(problem: Problem, budget: Budget): Generator<Candidate> {
+  const { sizes, aim } = problem;
+  const tried = aim.prefer === "widest" ? sizes.toReversed() : sizes;
+  const cache: BlockCache = { members: [], parts: [] };
+  for (const [at, size] of tried.entries()) {
+    const found = bestOfSize(problem, { size, cache, budget, remaining: tried.length - at });
+    if (found) yield found;
+  }
 }
 
 /** The parts of the nodes that the last size admitted: most sizes admit the same. */
@@ -118,8 +126,10 @@ function bestOfBlocks(
     cache.members = members;
     cache.parts = partsOf(problem, members);
   }
-  const possible = cache.parts.filter(({ block: { members, capacityMost } }) =>
-    members.length >= size && (capacityMost[size] as number) >= problem.needed(size) &&
+  // A block of as many links as nodes is but one ring, and has no cycle of another size.
+  const possible = cache.parts.filter(({ block: { members, capacityMost, linkCount } }) =>
+    members.length >= size && (linkCount > members.length || size === members.length) &&
+    (capacityMost[size] as number) >= problem.needed(size) &&
     problem.must.every((node) => members.includes(node))
   );
   const found = withShare(

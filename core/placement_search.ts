@@ -27,10 +27,11 @@ export function search(
   return findBest(problemOf(view, constraints, prefer), steps);
 }
 
-function problemOf(
+/** What `search` solves. */
+export function problemOf(
   view: PlacementView,
-  constraints: ReadonlySet<Constraint>,
-  prefer: Aim["prefer"],
+  constraints: ReadonlySet<Constraint> = ALL_CONSTRAINTS,
+  prefer: Aim["prefer"] = view.request.prefer,
 ): Problem {
   const { card, request, nodes, needed } = view;
   const has = (constraint: Constraint) => constraints.has(constraint);
@@ -83,12 +84,12 @@ export function guidanceRanks(
 
 /** Numbers of nodes that a model can be divided over. */
 function sizesOf(
-  { card, request, nodes }: PlacementView,
+  { card, request, nodes, size: only }: PlacementView,
   has: (constraint: Constraint) => boolean,
 ): number[] {
   const least = Math.max(request.minNodes, pinnedNodes(request).length);
   const sizes = Array.from({ length: nodes.length }, (_, at) => at + 1)
-    .filter((size) => size >= least);
+    .filter((size) => size >= least && (only === undefined || size === only));
   return sizes.filter((size) => {
     if (request.sharding === "Tensor") return !has("division") || isDivisible(card, size);
     if (has("layers") && isGemma4(card)) return size === 1;

@@ -59,6 +59,8 @@ export interface PlacementView {
   readonly graphs: Graphs;
   /** By id, excluded ones left out; of those that were pinned exactly no others. */
   readonly nodes: readonly NodeView[];
+  /** The only number of nodes that is asked for; absent: any that does. */
+  readonly size?: number;
 }
 
 /** What placement is told. */

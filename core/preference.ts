@@ -96,10 +96,13 @@ function difference(a: number, b: number): number {
   return Math.abs(a - b) <= ROUNDING * Math.max(Math.abs(a), Math.abs(b)) ? 0 : a - b;
 }
 
-/** Negative when `a` is the better candidate, positive when `b` is, 0 where nothing tells. */
-export function compareSums(aim: Aim, a: Sum, b: Sum): number {
+/**
+ * Negative when `a` is the better candidate, positive when `b` is, 0 where nothing tells; `b` may
+ * be for another workload of the same model.
+ */
+export function compareSums(aim: Aim, a: Sum, b: Sum, aimOfB = aim): number {
   const more = (of: (sum: Sum) => number) => difference(of(b), of(a));
-  const seconds = () => difference(secondsPerToken(aim, a), secondsPerToken(aim, b));
+  const seconds = () => difference(secondsPerToken(aim, a), secondsPerToken(aimOfB, b));
   const size = a.size - b.size;
   const leaf = () => Number(b.leaves > 0) - Number(a.leaves > 0);
   const download = () => more((sum) => sum.download);
