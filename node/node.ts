@@ -268,7 +268,10 @@ function assemble(
   const left = eventLog.replay();
   const replica = new Replica(left.state);
   const transport = new MemoryNetwork().join(nodeId);
-  const memory = () => probeMemory(options.memoryBytes);
+  const memory = () => ({
+    ...probeMemory(options.memoryBytes),
+    loadedRunners: worker.loadedRunners(),
+  });
   const lookUpCard = (modelId: ModelId): CardLookup => {
     const modelCard = options.cards.cards.get(modelId);
     if (modelCard) return { ok: true, modelCard };
