@@ -41,6 +41,7 @@ Deno.test("GET /state has external tags, camelCase and the latest values", async
     "nodeMemory",
     "customModelCards",
   ]);
+  deepEqual(state.thunderboltBridgeCycles, []);
   deepEqual(state.session, { masterNodeId: "node-1", epoch: 1 });
   const assignments = state.instances["id-1"].MlxRingInstance.shardAssignments;
   equal(assignments.runnerToShard["id-1:0"].PipelineShardMetadata.endLayer, 30);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { Event } from "../../core/events.ts";
-import type { NodeId } from "../../core/ids.ts";
+import { type NodeId, NodeId as NodeIdSchema } from "../../core/ids.ts";
 import type { Instance, Shard } from "../../core/instance.ts";
 import { decide } from "../../core/master.ts";
 import type { State } from "../../core/state.ts";
@@ -71,6 +71,24 @@ const halves = withShards(ringOf("i", [A, B]), (shard) => ({
   pipelineRank: 0,
   pipelineWorldSize: 1,
 }));
+
+const D = NodeIdSchema.parse("node-d");
+const FOUR = [A, B, C, D];
+
+/** Both halves as pipelines of two; the second half runs back through its nodes. */
+const halvedPipelines = withShards(ringOf("i", FOUR), (shard) => {
+  const [cfgRank, pipelineRank] = [[0, 0], [0, 1], [1, 1], [1, 0]][shard.deviceRank] ?? [];
+  const startLayer = pipelineRank === 0 ? 0 : 8;
+  const cfg = { cfgRank, cfgWorldSize: 2, pipelineRank, pipelineWorldSize: 2 };
+  const type = "CfgShardMetadata";
+  return { ...shard, type, startLayer, endLayer: startLayer + 8, ...cfg } as Shard;
+});
+
+Deno.test("CreateInstance takes halves that are pipelines, in whatever order of ranks", () => {
+  const state = fold([nodeStarted(D), socket(C, D), socket(D, A)], STATE);
+  const memory = memoryOf(1024 * MIB, FOUR);
+  assert.deepEqual(create(halvedPipelines, state, memory), [created(halvedPipelines)]);
+});
 
 Deno.test("CreateInstance takes rings, tensor splits over RDMA, and halves of guidance", () => {
   const wholes: readonly [Instance, State][] = [

@@ -27,6 +27,7 @@ import {
   taskId,
   taskOf,
 } from "../support/cluster.ts";
+import { metaId } from "../support/control_plane.ts";
 import { rejects } from "../support/rejects.ts";
 
 type Command = Parameters<typeof decide>[1];
@@ -321,6 +322,7 @@ Deno.test("AddCustomModelCard notes the node that has the files", () => {
     holder: { nodeId: A, status },
   };
   assert.deepEqual(on(fold([nodeStarted(A)]), command), [cardAdded, downloaded(A)]);
+  assert.deepEqual(on(fold([]), command), [cardAdded], "of a node that is away nothing is noted");
   assert.deepEqual(on(fold([...known, downloaded(A)]), command), []);
 });
 
@@ -343,6 +345,12 @@ Deno.test("a reply names its command, and the reason of a rejection, whatever wa
     commandId: "t",
     idx: 7,
     instanceId: "i",
+  });
+  assert.deepEqual(accepted(text(), 7, { events: [], metaInstanceId: metaId("m") }), {
+    type: "CommandAccepted",
+    commandId: "t",
+    idx: 7,
+    metaInstanceId: "m",
   });
   const reply = rejected(text(), new TypeError("boom"));
   assert.deepEqual(reply, {
@@ -367,4 +375,18 @@ Deno.test("CreateInstance believes the cluster's card, not the client's, and che
     "placement_failed",
     /free/,
   );
+});
+
+Deno.test("MergeLineage is decided like any other command", () => {
+  const branch = { modelCards: [], metaInstances: [], instances: [], links: [], deleted: [] };
+  const segment = { epoch: { clock: 7, nodeId: B }, firstIdx: 0, lastIdx: 3 };
+  const command: Command = {
+    type: "MergeLineage",
+    commandId: commandId("c"),
+    segments: [segment],
+    ...branch,
+  };
+  const events = on(fold(known), command);
+  assert.deepEqual(events, [{ type: "LineageMerged", segments: [segment], ...branch }]);
+  assert.deepEqual(on(fold(events, fold(known)), command), []);
 });

@@ -39,6 +39,17 @@ Deno.test("only Thunderbolt makes such a ring: its addresses, and any cable of R
     type: "TopologyEdgeCreated",
     connection: { source, sink, edge },
   }));
+  const named = cycles(
+    ...three,
+    ...cables.map((event): Event => ({
+      ...event,
+      connection: {
+        ...(event as typeof pair[number]).connection,
+        edge: { type: "SocketConnection", sinkMultiaddr: "/dns/mac/tcp/1" },
+      },
+    } as Event)),
+  );
+  assert.deepEqual(named, [], "a name tells nothing of its cable");
   const silent = [nodeStarted(A), bridge(A), nodeStarted(B), bridge(B)];
   assert.deepEqual(cycles(...silent, ...pair), []);
   assert.deepEqual(cycles(...silent, ...cables), [[A, B]]);

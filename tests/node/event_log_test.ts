@@ -54,7 +54,8 @@ Deno.test("L1: what was appended is replayed, with the newest epoch", async () =
   const second = { clock: 2, nodeId: B };
   log.append(indexed([nodeStarted(B)], EVENTS.length, second));
   const { state, epoch } = log.replay();
-  const last = { idx: EVENTS.length, epoch: second, event: nodeStarted(B) };
+  const [last] = indexed([nodeStarted(B)], EVENTS.length, second);
+  assert.ok(last);
   assert.equal(encodeState(state), encodeState(apply(fold(EVENTS), last)));
   assert.deepEqual(epoch, second);
   log.close();
