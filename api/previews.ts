@@ -1,8 +1,8 @@
 import { z } from "zod";
 import { AppError } from "../core/errors.ts";
 import { InstanceId } from "../core/ids.ts";
-import { place, type Placed, type Rejection } from "../core/placement.ts";
-import { previews } from "../core/previews.ts";
+import { place, type Rejection, type Shortage } from "../core/placement.ts";
+import { type Preview, previews, type PreviewShard } from "../core/previews.ts";
 import { encodeInstance, type Json } from "./encode_state.ts";
 import { parse } from "./errors.ts";
 import type { Gateway } from "./gateway.ts";
@@ -36,7 +36,9 @@ export interface PreviewJson {
   /** Tokens for which KV is reserved in them. */
   readonly context_tokens?: number;
   /** What nodes have too little of, where that was forced. */
-  readonly shortages?: Json;
+  readonly shortages?: readonly Shortage[];
+  /** The layers of each node, by rank. */
+  readonly shards?: readonly PreviewShard[];
   readonly node_ids: readonly string[];
   readonly error: string | null;
 }
@@ -72,26 +74,28 @@ function allPreviews(gateway: Gateway, query: z.output<typeof PreviewsQuery>): P
   const found = previews(state, gateway.telemetry(), {
     card,
     request: placementRequest(fields, modelId, namedNodes(state)),
-    shardings: sharding && [sharding],
-    instanceMetas: instance_meta && [instance_meta],
+    instanceId: InstanceId.parse(gateway.newId()),
+    ...(sharding ? { shardings: [sharding] } : {}),
+    ...(instance_meta ? { instanceMetas: [instance_meta] } : {}),
   });
   return [
-    ...found.placements.map((placed) => possible(modelId, placed)),
+    ...found.placements.map((preview) => possible(modelId, preview)),
     ...found.rejected.map((rejection) => impossible(modelId, rejection)),
   ];
 }
 
-function possible(model_id: string, placed: Placed): PreviewJson {
-  const { sharding, instanceMeta, instance, memoryBytesByNode, shortages } = placed;
+function possible(model_id: string, preview: Preview): PreviewJson {
+  const { sharding, instanceMeta, instance, memoryBytesByNode, shards, shortages } = preview;
   return {
     model_id,
     sharding,
     instance_meta: instanceMeta,
     instance: encodeInstance(instance),
     memory_delta_by_node: Object.fromEntries(memoryBytesByNode),
-    context_tokens: placed.contextTokens,
-    ...(shortages.length > 0 ? { shortages: shortages.map((one) => ({ ...one })) } : {}),
-    node_ids: placed.nodeIds,
+    context_tokens: preview.contextTokens,
+    ...(shortages.length > 0 ? { shortages } : {}),
+    node_ids: preview.nodeIds,
+    shards,
     error: null,
   };
 }

@@ -2,6 +2,7 @@ import type { Connections, Edge } from "../core/connection.ts";
 import type { DownloadStatus } from "../core/download.ts";
 import { instanceStats } from "../core/engine_stats.ts";
 import type { ModelId, NodeId } from "../core/ids.ts";
+import { parseMultiaddr } from "../core/multiaddr.ts";
 import type { NodeState } from "../core/node_info.ts";
 import type { RunnerState } from "../core/runner_status.ts";
 import { linkKey, type NodeMemory, type Telemetry } from "../core/telemetry.ts";
@@ -89,16 +90,12 @@ function encodeEdge(edge: Edge): object {
   return { sourceRdmaIface, sinkRdmaIface };
 }
 
-/** A multiaddr with its parts; only those are told that can be read (spec §3). */
+/** A multiaddr with its parts, as far as it can be read (spec §3). */
 function encodeMultiaddr(address: string): Json {
-  const [, address_type, ip_address, , port] =
-    /^\/(ip4|ip6|dns|dns4|dns6)\/([^/]+)(\/tcp\/(\d+))?/.exec(address) ?? [];
-  return fromEntries(Object.entries({
-    address,
-    address_type,
-    ip_address,
-    port: port === undefined ? undefined : Number(port),
-  }));
+  const parsed = parseMultiaddr(address);
+  if (!parsed) return { address };
+  const { addressType: address_type, host: ip_address, port } = parsed;
+  return { address, address_type, ip_address, ...(port === undefined ? {} : { port }) };
 }
 
 function runnerOf({ status, incarnation, since }: RunnerState): object {

@@ -7,6 +7,7 @@ import { parse } from "../api/errors.ts";
 import { PLACEMENT_FIELDS, placementRequest } from "../api/placement_body.ts";
 import { directories, resourcesDirectory } from "../core/directories.ts";
 import { AppError } from "../core/errors.ts";
+import { InstanceId } from "../core/ids.ts";
 import { matchModel, type ModelCard } from "../core/model_card.ts";
 import { previews } from "../core/previews.ts";
 import { stateOfTopologyFile } from "../core/topology_file.ts";
@@ -19,6 +20,9 @@ import { VERSION } from "./version.ts";
 
 /** Largest file that is read as a topology: what the most nodes and links take. */
 const TOPOLOGY_BYTES_MAX = 64 * 1024 * 1024;
+
+/** The id of instances that are never made. */
+const ON_PAPER = InstanceId.parse("paper");
 
 /** Most names that a hint suggests. */
 const NAMES_MAX = 5;
@@ -42,15 +46,16 @@ export async function previewsOnPaper(
   const found = previews(state, telemetry, {
     card,
     request: placementRequest(fields, card.modelId, nodes),
-    shardings: sharding && [sharding],
-    instanceMetas: instanceMeta && [instanceMeta],
+    instanceId: ON_PAPER,
+    ...(sharding ? { shardings: [sharding] } : {}),
+    ...(instanceMeta ? { instanceMetas: [instanceMeta] } : {}),
   });
-  const placements = found.placements.map((placed) =>
-    placementJson({
-      ...placed,
-      memoryBytesByNode: Object.fromEntries(placed.memoryBytesByNode),
-    })
-  );
+  const placements = found.placements.map((preview) => {
+    const { sharding, instanceMeta, nodeIds, shards, contextTokens, shortages } = preview;
+    const memoryBytesByNode = Object.fromEntries(preview.memoryBytesByNode);
+    const placement = { sharding, instanceMeta, nodeIds, shards, memoryBytesByNode };
+    return placementJson({ ...placement, contextTokens, shortages });
+  });
   const rejected = found.rejected.map(({ reason, nodeIds, sharding, instanceMeta }) => (
     { reason, nodeIds, sharding, instanceMeta }
   ));

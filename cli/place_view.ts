@@ -1,8 +1,6 @@
 import { z } from "zod";
 import type { PreviewView } from "../api/client_placement.ts";
-import { internalTags } from "../api/encode_state.ts";
-import type { NodeId } from "../core/ids.ts";
-import { Instance, InstanceMeta, rankOn, Sharding } from "../core/instance.ts";
+import { InstanceMeta, Sharding } from "../core/instance.ts";
 
 const kind = {
   sharding: Sharding.describe("How layers are divided"),
@@ -50,34 +48,11 @@ export interface Previews {
   readonly names: ReadonlyMap<string, string>;
 }
 
-/** What is to be told of a possible placement. */
-export type Possible =
-  & Pick<PlacementJson, "sharding" | "instanceMeta" | "contextTokens" | "shortages">
-  & {
-    readonly instance: Instance;
-    readonly nodeIds: readonly string[];
-    readonly memoryBytesByNode: Readonly<Record<string, number>>;
-  };
-
-/** A possible placement as `--json` shows it. */
-export function placementJson(possible: Possible): PlacementJson {
-  const { instance, sharding, instanceMeta, nodeIds, memoryBytesByNode, contextTokens } = possible;
-  const shards = nodeIds.flatMap((nodeId) => {
-    const rank = rankOn(instance, nodeId as NodeId);
-    if (!rank) return [];
-    const { startLayer, endLayer, deviceRank } = rank.shard;
-    return [{ nodeId, startLayer, endLayer, deviceRank }];
-  });
-  const { shortages = [] } = possible;
-  return {
-    sharding,
-    instanceMeta,
-    nodeIds,
-    shards,
-    memoryBytesByNode,
-    contextTokens,
-    ...(shortages.length > 0 ? { shortages } : {}),
-  };
+/** A possible placement as `--json` shows it; shortages only where there are some. */
+export function placementJson(
+  { shortages = [], ...placement }: PlacementJson,
+): PlacementJson {
+  return { ...placement, ...(shortages.length > 0 ? { shortages } : {}) };
 }
 
 /** The previews of a node as the command tells of them. */
@@ -90,8 +65,8 @@ export function previewsOf(
     return [placementJson({
       sharding: Sharding.parse(preview.sharding),
       instanceMeta: InstanceMeta.parse(preview.instance_meta),
-      instance: Instance.parse(internalTags(preview.instance)),
       nodeIds: preview.node_ids,
+      shards: preview.shards ?? [],
       memoryBytesByNode: preview.memory_delta_by_node,
       contextTokens: preview.context_tokens ?? 0,
       shortages: preview.shortages,

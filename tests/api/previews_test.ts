@@ -42,6 +42,7 @@ Deno.test("GET /instance/previews shows where a model could go, and creates noth
     instance_meta: "MlxRing",
     context_tokens: 2_048,
     node_ids: [NODE],
+    shards: [{ nodeId: NODE, startLayer: 0, endLayer: 30, deviceRank: 0 }],
     error: null,
   });
   deepEqual(bytes, { [NODE]: cardOf().storageSize.inBytes });
