@@ -15,6 +15,8 @@ export interface Network {
   readonly links: Telemetry["links"];
   /** What interface each address of a node belongs to. */
   readonly types: ReadonlyMap<NodeId, ReadonlyMap<string, InterfaceType>>;
+  /** The IP addresses that multiaddrs hold, as far as they have been read. */
+  readonly ips: Map<string, string | undefined>;
 }
 
 /** One address at which a node is reached. */
@@ -67,7 +69,7 @@ export function networkOf(state: State, { links }: Telemetry): Network {
     );
     return [nodeId, new Map(known)] as const;
   }));
-  return { connections: state.connections, links, types };
+  return { connections: state.connections, links, types, ips: new Map() };
 }
 
 /**
@@ -75,22 +77,30 @@ export function networkOf(state: State, { links }: Telemetry): Network {
  * hosts, whoever claims so.
  */
 export function addressesTo(network: Network, source: NodeId, sink: NodeId): Address[] {
-  return edgesBetween(network.connections, source, sink).flatMap((edge) => {
-    const ip = ipOf(edge);
-    if (ip === undefined || UNSPECIFIED.test(ip)) return [];
+  const { links, types } = network;
+  const addresses: Address[] = [];
+  for (const edge of edgesBetween(network.connections, source, sink)) {
+    const ip = ipOf(network, edge);
+    if (ip === undefined) continue;
     const isLoopback = LOOPBACK.test(ip);
-    if (isLoopback && !isOneHost(network, source, sink)) return [];
-    const type = isLoopback ? "loopback" : network.types.get(sink)?.get(ip) ?? "unknown";
-    const { links } = network;
+    if (isLoopback && !isOneHost(network, source, sink)) continue;
+    const type = isLoopback ? "loopback" : types.get(sink)?.get(ip) ?? "unknown";
     const quality = links.size === 0 ? undefined : links.get(linkKey(source, sink, edge));
-    return [{ ip, type, quality }];
-  });
+    addresses.push({ ip, type, quality });
+  }
+  return addresses;
 }
 
-function ipOf(edge: Edge): string | undefined {
+/** Each multiaddr is read once: a node has the same ones for all. */
+function ipOf({ ips }: Network, edge: Edge): string | undefined {
   if (edge.type !== "SocketConnection") return undefined;
-  const parsed = parseMultiaddr(edge.sinkMultiaddr);
-  return parsed?.addressType.startsWith("ip") ? parsed.host : undefined;
+  const { sinkMultiaddr } = edge;
+  if (!ips.has(sinkMultiaddr)) {
+    const { addressType, host = "" } = parseMultiaddr(sinkMultiaddr) ?? {};
+    const isUsable = addressType?.startsWith("ip") && !UNSPECIFIED.test(host);
+    ips.set(sinkMultiaddr, isUsable ? host : undefined);
+  }
+  return ips.get(sinkMultiaddr);
 }
 
 /** Nodes of one host have addresses in common, or none at all. */
@@ -117,11 +127,11 @@ export function ringHop(network: Network, source: NodeId, sink: NodeId): Hop | u
 
 function bestPair(network: Network, source: NodeId, sink: NodeId): Pair | undefined {
   const [there, back] = [addressesTo(network, source, sink), addressesTo(network, sink, source)];
-  const pairs = there.flatMap((to, newness) =>
-    back.filter((from) => isSameKind(to, from))
-      .map((from, age) => ({ to, from, cost: pairCost(to, from, newness + age) }))
+  const all = there.flatMap((to, newness) =>
+    back.map((from, age) => ({ to, from, newness: newness + age }))
   );
-  const best = least(pairs);
+  const pairs = all.filter(({ to, from }) => isSameKind(to, from));
+  const best = pairs.length === 1 ? pairs[0] : least(pairs.map(priced));
   if (!best) return undefined;
   const { to, from } = best;
   const latencies = [to, from].flatMap(({ quality }) => quality?.latencyMs ?? []);
@@ -131,6 +141,11 @@ function bestPair(network: Network, source: NodeId, sink: NodeId): Pair | undefi
     type: ringCost(to.type) > ringCost(from.type) ? to.type : from.type,
     latencyMs: latencies.length === 0 ? undefined : Math.max(...latencies),
   };
+}
+
+/** A pair with what it is compared by. */
+function priced<T extends { to: Address; from: Address; newness: number }>(pair: T) {
+  return { ...pair, cost: pairCost(pair.to, pair.from, pair.newness) };
 }
 
 /** A rank of a ring connects to its right only: the way back is not needed. */
@@ -182,8 +197,10 @@ function bitsOf(ip4: string): string {
 
 /** The one of the least cost, the first of equals. */
 function least<T extends { readonly cost: readonly number[] }>(all: readonly T[]): T | undefined {
-  const [first, ...rest] = all;
-  return rest.reduce((best, one) => isLess(one.cost, best?.cost ?? []) ? one : best, first);
+  return all.reduce<T | undefined>(
+    (best, one) => best === undefined || isLess(one.cost, best.cost) ? one : best,
+    undefined,
+  );
 }
 
 function isLess(a: readonly number[], b: readonly number[]): boolean {

@@ -1,6 +1,7 @@
-import { type Candidate, type Graph, isBetter, searchBlock, sumOf } from "./block_search.ts";
+import { type Block, blockOf, type Candidate, type Graph } from "./block_search.ts";
+import { isBetter, searchBlock, sumOf } from "./block_search.ts";
 import { blocks } from "./blocks.ts";
-import { type Aim, keysOf, type Site } from "./preference.ts";
+import { type Aim, compareSums, keysOf, NOTHING, type Site, withSite } from "./preference.ts";
 import { type Budget, newBudget, withShare } from "./search_budget.ts";
 import { bestSubset, byCapacity, byWorth, mostHeld } from "./subsets.ts";
 
@@ -34,30 +35,41 @@ export interface Found {
  * ends the search where only the size counts. One and two nodes, and those of which all reach each
  * other, are solved exactly; elsewhere a bounded search looks for cycles, block by block.
  */
-export function findBest(problem: Problem): Found {
-  const { sizes, aim } = problem;
-  const budget = newBudget();
+export function findBest(problem: Problem, steps?: number): Found {
+  const { aim } = problem;
   const isFirstBest = aim.prefer === "smallest" || aim.prefer === "widest";
-  const tried = aim.prefer === "widest" ? sizes.toReversed() : sizes;
-  const cache: BlockCache = { members: [], blocks: [] };
+  const budget = newBudget(steps);
   let best: Candidate | undefined;
-  for (const [at, size] of tried.entries()) {
-    const found = bestOfSize(problem, { size, cache, budget, remaining: tried.length - at });
-    if (found && isBetter(aim, found, best)) best = found;
-    if (best && isFirstBest) break;
+  for (const found of bestOfEach(problem, budget)) {
+    if (isBetter(aim, found, best)) best = found;
+    if (isFirstBest) break;
   }
   return { best, isExhausted: budget.isExhausted };
 }
 
-/** The blocks of the nodes that the last size admitted: most sizes admit the same. */
-interface BlockCache {
-  members: readonly number[];
-  blocks: readonly Block[];
+/** The best candidate of each size that has one, in the order in which sizes are preferred. */
+export function* bestOfEach(problem: Problem, budget: Budget): Generator<Candidate> {
+  const { sizes, aim } = problem;
+  const tried = aim.prefer === "widest" ? sizes.toReversed() : sizes;
+  const cache: BlockCache = { members: [], parts: [] };
+  for (const [at, size] of tried.entries()) {
+    const found = bestOfSize(problem, { size, cache, budget, remaining: tried.length - at });
+    if (found) yield found;
+  }
 }
 
-interface Block {
-  readonly members: readonly number[];
+/** The parts of the nodes that the last size admitted: most sizes admit the same. */
+interface BlockCache {
+  members: readonly number[];
+  parts: readonly Part[];
+}
+
+/** A block, or all of one clique. */
+interface Part {
+  readonly block: Block;
   readonly isClique: boolean;
+  /** Nodes of it that all reach each other, with all that must be; the most wanted first. */
+  readonly clique: readonly number[];
 }
 
 interface Turn {
@@ -82,11 +94,15 @@ function bestOfSize(problem: Problem, turn: Turn): Candidate | undefined {
 
 /** The best of all these that hold enough and contain what they must. */
 function best(problem: Problem, orders: Iterable<readonly number[]>): Candidate | undefined {
+  const { must, aim, sites } = problem;
   let best: Candidate | undefined;
   for (const order of orders) {
-    if (!problem.must.every((node) => order.includes(node))) continue;
+    if (!must.every((node) => order.includes(node))) continue;
+    // Links take time to compare, and cannot make it better than it is without them.
+    const bound = order.reduce((sum, node) => withSite(sum, sites[node] as Site), NOTHING);
+    if (best && compareSums(aim, bound, best.sum) > 0) continue;
     const found = accept(problem, order);
-    if (found && isBetter(problem.aim, found, best)) best = found;
+    if (found && isBetter(aim, found, best)) best = found;
   }
   return best;
 }
@@ -108,21 +124,22 @@ function bestOfBlocks(
 ): Candidate | undefined {
   if (!isSame(cache.members, members)) {
     cache.members = members;
-    cache.blocks = blocksOf(problem.graph, members);
+    cache.parts = partsOf(problem, members);
   }
-  const possible = cache.blocks.filter((block) =>
-    block.members.length >= size && problem.must.every((node) => block.members.includes(node))
+  // A block of as many links as nodes is but one ring, and has no cycle of another size.
+  const possible = cache.parts.filter(({ block: { members, capacityMost, linkCount } }) =>
+    members.length >= size && (linkCount > members.length || size === members.length) &&
+    (capacityMost[size] as number) >= problem.needed(size) &&
+    problem.must.every((node) => members.includes(node))
   );
   const found = withShare(
     budget,
     remaining,
     (share) =>
-      possible.map((block, at) =>
-        block.isClique ? bestOfClique(problem, block.members, size) : withShare(
-          share,
-          possible.length - at,
-          (own) => bestOfBlock(problem, block.members, size, own),
-        )
+      possible.map((part, at) =>
+        part.isClique
+          ? bestOfClique(problem, part.block.members, size)
+          : withShare(share, possible.length - at, (own) => bestOfPart(problem, part, size, own))
       ),
   );
   return found.reduce<Candidate | undefined>(
@@ -135,7 +152,8 @@ function isSame(a: readonly number[], b: readonly number[]): boolean {
   return a.length === b.length && a.every((value, at) => value === b[at]);
 }
 
-function blocksOf(graph: Graph, members: readonly number[]): Block[] {
+function partsOf(problem: Problem, members: readonly number[]): Part[] {
+  const { graph, sites, aim } = problem;
   const place = new Map(members.map((node, at) => [node, at]));
   const adjacency = members.map((): number[] => []);
   for (const [at, node] of members.entries()) {
@@ -149,9 +167,13 @@ function blocksOf(graph: Graph, members: readonly number[]): Block[] {
       }
     }
   }
-  return blocks(adjacency).map((block) => {
-    const nodes = block.map((at) => members[at] as number);
-    return { members: nodes, isClique: isClique(graph, nodes) };
+  return blocks(adjacency).map((found) => {
+    const nodes = found.map((at) => members[at] as number);
+    const items = nodes.map((node) => ({ keys: keysOf(aim, sites[node] as Site) }));
+    const wanted = byWorth(items).map((at) => nodes[at] as number);
+    const block = blockOf(graph, sites, wanted);
+    const clique = cliqueOfWanted(problem, wanted);
+    return { block, isClique: isClique(graph, nodes), clique };
   });
 }
 
@@ -186,27 +208,20 @@ function bestOfClique(
   return accept(problem, order(wanted)) ?? accept(problem, order(largest));
 }
 
-function bestOfBlock(
+function bestOfPart(
   problem: Problem,
-  members: readonly number[],
+  { block, clique }: Part,
   size: number,
   budget: Budget,
 ): Candidate | undefined {
-  const { sites, aim } = problem;
-  const items = members.map((node) => ({ keys: keysOf(aim, sites[node] as Site) }));
-  const wanted = byWorth(items).map((at) => members[at] as number);
-  const capacities = wanted.map((node) => sites[node] as Site);
-  if (mostHeld(capacities, size) < problem.needed(size)) return undefined;
-  const clique = cliqueOfWanted(problem, wanted);
+  const { aim } = problem;
   const quick = clique.length >= size ? bestOfClique(problem, clique, size) : undefined;
-  if (quick && isSame(quick.order.toSorted(), wanted.slice(0, size).sort())) return quick;
-  const found = searchBlock({
-    ...problem,
-    members: wanted,
-    size,
-    needed: problem.needed(size),
-    accept: (order) => accept(problem, order),
-  }, budget);
+  const wanted = block.members.slice(0, size);
+  // Nothing is better than the most wanted of all.
+  if (quick?.order.every((node) => wanted.includes(node))) return quick;
+  const search = { ...problem, block, size, needed: problem.needed(size) };
+  const accepted = (order: readonly number[]) => accept(problem, order);
+  const found = searchBlock({ ...search, accept: accepted }, budget);
   return found && isBetter(aim, found, quick) ? found : quick;
 }
 

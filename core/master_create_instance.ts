@@ -1,8 +1,8 @@
 import type { Decision } from "./decision.ts";
 import type { Connections } from "./connection.ts";
 import { AppError, type ErrorCode } from "./errors.ts";
-import type { NodeId } from "./ids.ts";
-import { type Instance, rankOn, runnersOf, type Shard } from "./instance.ts";
+import type { NodeId, RunnerId } from "./ids.ts";
+import { type Instance, runnersOf, type Shard } from "./instance.ts";
 import { idTaken } from "./master_instances.ts";
 import type { ModelCard } from "./model_card.ts";
 import { misfit, placementHint } from "./placement.ts";
@@ -88,8 +88,8 @@ function wrongLayers(instance: Instance): string | undefined {
   const shards = shardsOf(instance);
   const kinds = new Set(shards.map(({ type, nLayers }) => `${type} of ${nLayers} layers`));
   if (kinds.size > 1) return `found shards ${[...kinds].join(" and ")}, one kind needed`;
-  for (const row of Object.values(Object.groupBy(shards, rowOf))) {
-    const found = wrongRow((row ?? []).toSorted((a, b) => placeIn(a) - placeIn(b)));
+  for (const row of Map.groupBy(shards, rowOf).values()) {
+    const found = wrongRow(row.toSorted((a, b) => placeIn(a) - placeIn(b)));
     if (found) return found;
   }
   return undefined;
@@ -129,9 +129,9 @@ function wrongWays({ connections }: State, instance: Instance): string | undefin
 }
 
 function nodesByRank(instance: Instance): NodeId[] {
-  const nodes = Object.keys(instance.shardAssignments.nodeToRunner) as NodeId[];
-  const rank = (nodeId: NodeId) => rankOn(instance, nodeId)?.shard.deviceRank ?? 0;
-  return nodes.toSorted((a, b) => rank(a) - rank(b));
+  const bound = Object.entries(instance.shardAssignments.nodeToRunner) as [NodeId, RunnerId][];
+  const nodes = new Map(bound.map(([nodeId, runnerId]) => [runnerId, nodeId]));
+  return runnersOf(instance).map((runnerId) => nodes.get(runnerId) as NodeId);
 }
 
 /** Each node names an address of each rank, and neighbours have a way between them. */

@@ -1,6 +1,7 @@
 import { type Assignment, jacclInstance, ringInstance } from "./assignment.ts";
 import type { Candidate } from "./block_search.ts";
 import { assert, type ErrorCode } from "./errors.ts";
+import type { Found } from "./candidates.ts";
 import type { InstanceId, MetaInstanceId, NodeId } from "./ids.ts";
 import {
   type Instance,
@@ -100,14 +101,18 @@ export function place(state: State, telemetry: Telemetry, options: PlaceOptions)
   const unknown = unknownPin(state, request);
   if (unknown) return refusal(view, "placement_failed", unknown);
   const found = search(view);
-  if (found.best) return placed(state, view, { ...options, ...found, best: found.best });
-  if (request.force) {
-    const forced = search(view, WITHOUT_MEMORY, "roomiest");
-    if (forced.best) return placed(state, view, { ...options, ...forced, best: forced.best });
-  }
+  if (found.best) return placedOn(state, view, { ...options, ...found, best: found.best });
+  const forced = forcedOnto(view);
+  if (forced.best) return placedOn(state, view, { ...options, ...forced, best: forced.best });
   const why = explain(state, telemetry, view);
-  const rejected = [...rejectedNodes(view), ...rejectedSet(view, why)];
+  const rejected = [...rejectedNodes(view), ...rejectedSets(view, why)];
   return { ...refusal(view, "placement_failed", { ...why, reason: `: ${why.reason}` }), rejected };
+}
+
+/** The nodes that lack the least memory, where that was asked for. */
+export function forcedOnto(view: PlacementView): Found {
+  if (!view.request.force) return { best: undefined, isExhausted: false };
+  return search(view, WITHOUT_MEMORY, { prefer: "roomiest" });
 }
 
 const WITHOUT_MEMORY: ReadonlySet<Constraint> = new Set(
@@ -130,7 +135,7 @@ function refusal(
 }
 
 /** The nodes that cannot take the model alone. */
-function rejectedNodes(view: PlacementView): Rejection[] {
+export function rejectedNodes(view: PlacementView): Rejection[] {
   const { sharding, instanceMeta } = view.request;
   return view.nodes.flatMap((node) => {
     const reason = unfit(node, view);
@@ -139,7 +144,7 @@ function rejectedNodes(view: PlacementView): Rejection[] {
 }
 
 /** The best choice of several nodes that does not do. */
-function rejectedSet({ request }: PlacementView, { nodeIds, reason }: Reason): Rejection[] {
+export function rejectedSets({ request }: PlacementView, { nodeIds, reason }: Reason): Rejection[] {
   const { sharding, instanceMeta } = request;
   return nodeIds.length > 1 ? [{ reason, nodeIds, sharding, instanceMeta }] : [];
 }
@@ -150,7 +155,8 @@ function unfit(node: NodeView, view: PlacementView): string | undefined {
   return unusableBackends(node, usable) ?? shortage(node, needed);
 }
 
-function placed(
+/** The instance on some nodes that were found. */
+export function placedOn(
   state: State,
   view: PlacementView,
   { instanceId, metaInstanceId, card, request, best, isExhausted }: PlaceOptions & {
@@ -230,5 +236,7 @@ export function placementHint(
   },
 ): string {
   const request = PlacementRequest.parse({ modelId: card.modelId, nodeIds, exact: true, config });
-  return explain(state, telemetry, viewOf(state, telemetry, { card, request })).hint;
+  const view = viewOf(state, telemetry, { card, request });
+  if (search(view).best) return `let exo divide it: exo instance create ${card.modelId}`;
+  return explain(state, telemetry, view).hint;
 }

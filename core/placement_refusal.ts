@@ -3,10 +3,18 @@ import { apportion } from "./apportion.ts";
 import type { Candidate } from "./block_search.ts";
 import type { Found } from "./candidates.ts";
 import type { NodeId } from "./ids.ts";
+import { graphsOf } from "./link_graph.ts";
 import type { ModelCard } from "./model_card.ts";
 import { remedy } from "./placement_remedy.ts";
 import type { PlacementRequest } from "./placement_request.ts";
-import { type Constraint, CONSTRAINTS, idsOf, isGemma4, search } from "./placement_search.ts";
+import {
+  ALL_CONSTRAINTS,
+  type Constraint,
+  CONSTRAINTS,
+  idsOf,
+  isGemma4,
+  search,
+} from "./placement_search.ts";
 import {
   nodeNames,
   type NodeView,
@@ -18,10 +26,14 @@ import { rdmaLink } from "./rdma_links.ts";
 import { shardsOf } from "./shards.ts";
 import type { State } from "./state.ts";
 import type { Telemetry } from "./telemetry.ts";
+import { addConnection } from "./topology.ts";
 import { formatBytes } from "./units.ts";
 
 /** Things of a kind that one message lists; the rest is counted. */
 const LISTED_MAX = 4;
+
+/** Steps of the searches that find out why (`SEARCH_STEPS_MAX`). */
+const EXPLAIN_STEPS = 10_000;
 
 /** Why nothing could be placed, and what to do. */
 export interface Reason {
@@ -105,7 +117,7 @@ function contradictionOfPins(
   }
   const both = pinnedNodes(request).find((id) => excludedNodeIds.includes(id));
   if (both !== undefined) {
-    const reason = `on node ${both}: it is excluded as well`;
+    const reason = `on node ${both}: it is excluded as well, one of both needed`;
     return { reason, hint: `leave it out of node_ids (--node) or excluded_node_ids (--exclude)` };
   }
   if (!only) return undefined;
@@ -125,17 +137,17 @@ function contradictionOfPins(
 /** Why a model has no place: the first constraint that no choice of nodes satisfies. */
 export function explain(state: State, telemetry: Telemetry, view: PlacementView): Reason {
   const held = new Set<Constraint>();
-  const anywhere = search(view, held, "roomiest");
+  const anywhere = search(view, held, { prefer: "roomiest", steps: EXPLAIN_STEPS });
   if (!anywhere.best) return told(unconnected(state, view), anywhere);
   let last: Candidate = anywhere.best;
   for (const constraint of relevant(view)) {
     held.add(constraint);
-    const found = search(view, held);
+    const found = search(view, held, { steps: EXPLAIN_STEPS });
     const one = { state, telemetry, view, last, held };
     if (!found.best) return told(REASONS[constraint](one), found);
     last = found.best;
   }
-  const found = search(view);
+  const found = search(view, ALL_CONSTRAINTS, { steps: EXPLAIN_STEPS });
   return told(noLinks({ state, telemetry, view, last, held }), found);
 }
 
@@ -221,16 +233,17 @@ function asymmetries({ nodes, network: { connections } }: PlacementView): string
 
 /** The same nodes, as if each edge led both ways. */
 function bothWays(view: PlacementView): PlacementView {
-  const connections = new Map<NodeId, Map<NodeId, []>>();
-  const add = (a: NodeId, b: NodeId) =>
-    connections.set(a, (connections.get(a) ?? new Map()).set(b, []));
+  let connections = view.network.connections;
   for (const [source, sinks] of view.network.connections) {
-    for (const sink of sinks.keys()) {
-      add(source, sink);
-      add(sink, source);
+    for (const [sink, edges] of sinks) {
+      for (const edge of edges.slice(0, 1)) {
+        connections = addConnection(connections, { source: sink, sink: source, edge });
+      }
     }
   }
-  return { ...view, network: { ...view.network, connections } };
+  const network = { ...view.network, connections };
+  const nodeIds = view.nodes.map(({ nodeId }) => nodeId);
+  return { ...view, network, graphs: graphsOf(network, nodeIds, view.request.instanceMeta) };
 }
 
 function tooLittleMemory({ state, telemetry, view, last: { order }, held }: Case): Reason {
@@ -245,7 +258,7 @@ function tooLittleMemory({ state, telemetry, view, last: { order }, held }: Case
     return { reason: listed(unknown), hint, nodeIds };
   }
   const oneWay = asymmetries(view);
-  if (oneWay.length > 0 && search(bothWays(view), held).best) {
+  if (oneWay.length > 0 && search(bothWays(view), held, { steps: EXPLAIN_STEPS }).best) {
     const reason = `${
       formatBytes(needed)
     } needed, which only nodes have that do not reach each other`;

@@ -1,7 +1,7 @@
 import type { InstanceId } from "./ids.ts";
 import type { MemoryConfig } from "./memory_fit.ts";
 import { bytesByNode, freeBytesWithout, kvBytesOf } from "./memory_fit.ts";
-import { search } from "./placement_search.ts";
+import { ALL_CONSTRAINTS, search } from "./placement_search.ts";
 import { type PlacementView, viewOf } from "./placement_view.ts";
 import type { Telemetry } from "./telemetry.ts";
 import type { State } from "./state.ts";
@@ -15,6 +15,9 @@ const CONTEXT_TOKENS_STEP = 256;
 
 /** Instances that are looked at for one whose end would help. */
 const INSTANCES_TRIED_MAX = 8;
+
+/** Steps of the search that a proposal is tried by (`SEARCH_STEPS_MAX`). */
+const TRY_STEPS = 5_000;
 
 /**
  * What to do about a model for which memory is what lacks: a shorter context if the weights would
@@ -50,16 +53,18 @@ function contextThatFits(
   if (tokens < CONTEXT_TOKENS_MIN) return undefined;
   const contextTokens = Math.floor(tokens / CONTEXT_TOKENS_STEP) * CONTEXT_TOKENS_STEP;
   const config: MemoryConfig = { ...request.config, contextTokens };
-  const shorter = viewOf(state, telemetry, { card, request: { ...request, config } });
-  return search(shorter).best ? contextTokens : undefined;
+  const wanted = { card, request: { ...request, config }, before: view };
+  const { best } = search(viewOf(state, telemetry, wanted), ALL_CONSTRAINTS, { steps: TRY_STEPS });
+  return best ? contextTokens : undefined;
 }
 
 /** The smallest instance without which the model would fit. */
 function instanceInTheWay(
   state: State,
   telemetry: Telemetry,
-  { view: { card, request, needed }, mostFree }: { view: PlacementView; mostFree: number },
+  { view, mostFree }: { view: PlacementView; mostFree: number },
 ): InstanceId | undefined {
+  const { card, request, needed } = view;
   const sized = [...state.instances.values()].map((instance) => {
     const bytes = [...bytesByNode(instance).values()].reduce((sum, one) => sum + one, 0);
     return { instance, bytes };
@@ -70,6 +75,7 @@ function instanceInTheWay(
   return tried.find(({ instance }) => {
     // Recounted, not added up: what is promised beyond the memory is owed before anything is free.
     const free = freeBytesWithout(instance, state, telemetry.memory);
-    return search(viewOf(state, telemetry, { card, request, free })).best !== undefined;
+    const freed = viewOf(state, telemetry, { card, request, free, before: view });
+    return search(freed, ALL_CONSTRAINTS, { steps: TRY_STEPS }).best !== undefined;
   })?.instance.instanceId;
 }

@@ -1,15 +1,10 @@
-import { addressesTo, coordinatorIps, type LinkType, ringHop } from "./addresses.ts";
-
-import type { Graph } from "./block_search.ts";
+import { coordinatorIps, ringHop } from "./addresses.ts";
 import { findBest, type Found, type Problem } from "./candidates.ts";
 import type { NodeId } from "./ids.ts";
-import type { InstanceMeta } from "./instance.ts";
 import type { ModelCard } from "./model_card.ts";
 import type { PlacementRequest } from "./placement_request.ts";
 import { type NodeView, pinnedNodes, type PlacementView } from "./placement_view.ts";
 import type { Aim } from "./preference.ts";
-import { rdmaLink } from "./rdma_links.ts";
-import { edgesBetween } from "./topology.ts";
 
 /** What a placement has to respect, in the order in which it is explained (spec §3.2). */
 export const CONSTRAINTS = ["memory", "division", "layers", "backends", "rdma", "links"] as const;
@@ -20,19 +15,6 @@ export type Constraint = typeof CONSTRAINTS[number];
 /** All of them. */
 export const ALL_CONSTRAINTS: ReadonlySet<Constraint> = new Set(CONSTRAINTS);
 
-/** One way over each kind of link, in seconds, where nobody has measured. */
-const HOP_SECONDS: Readonly<Record<LinkType, number>> = {
-  loopback: 0.000_05,
-  thunderbolt: 0.000_15,
-  maybe_ethernet: 0.000_2,
-  ethernet: 0.000_25,
-  wifi: 0.002,
-  unknown: 0.000_5,
-};
-
-/** Likewise over RDMA. */
-const RDMA_HOP_SECONDS = 0.000_01;
-
 /** All-reduces that each layer of a tensor-parallel model makes: after attention and after MLP. */
 const EXCHANGES_PER_LAYER = 2;
 
@@ -40,15 +22,16 @@ const EXCHANGES_PER_LAYER = 2;
 export function search(
   view: PlacementView,
   constraints: ReadonlySet<Constraint> = ALL_CONSTRAINTS,
-  prefer: Aim["prefer"] = view.request.prefer,
+  { prefer = view.request.prefer, steps }: { prefer?: Aim["prefer"]; steps?: number } = {},
 ): Found {
-  return findBest(problemOf(view, constraints, prefer));
+  return findBest(problemOf(view, constraints, prefer), steps);
 }
 
-function problemOf(
+/** What `search` solves. */
+export function problemOf(
   view: PlacementView,
-  constraints: ReadonlySet<Constraint>,
-  prefer: Aim["prefer"],
+  constraints: ReadonlySet<Constraint> = ALL_CONSTRAINTS,
+  prefer: Aim["prefer"] = view.request.prefer,
 ): Problem {
   const { card, request, nodes, needed } = view;
   const has = (constraint: Constraint) => constraints.has(constraint);
@@ -59,7 +42,7 @@ function problemOf(
   const layers = (node: number) => request.nodeLayers?.[nodeAt(view, node).nodeId];
   const counted = has("memory") && !isTensor && request.nodeLayers === undefined;
   return {
-    graph: graphOf(view, has("links")),
+    graph: has("links") ? view.graphs.strict() : view.graphs.any(),
     sites: nodes.map((node) => ({ ...node, free: node.free ?? 0 })),
     shape: usesRdma && has("links") ? "clique" : "cycle",
     sizes: pinned.some((nodeId) => !places.has(nodeId)) ? [] : sizesOf(view, has),
@@ -101,12 +84,12 @@ export function guidanceRanks(
 
 /** Numbers of nodes that a model can be divided over. */
 function sizesOf(
-  { card, request, nodes }: PlacementView,
+  { card, request, nodes, size: only }: PlacementView,
   has: (constraint: Constraint) => boolean,
 ): number[] {
   const least = Math.max(request.minNodes, pinnedNodes(request).length);
   const sizes = Array.from({ length: nodes.length }, (_, at) => at + 1)
-    .filter((size) => size >= least);
+    .filter((size) => size >= least && (only === undefined || size === only));
   return sizes.filter((size) => {
     if (request.sharding === "Tensor") return !has("division") || isDivisible(card, size);
     if (has("layers") && isGemma4(card)) return size === 1;
@@ -178,55 +161,4 @@ function pairedByRoom(view: PlacementView, order: readonly number[]): number[] {
   const front = sorted.filter((_, at) => at % 2 === 0);
   const back = sorted.filter((_, at) => at % 2 === 1);
   return [...front, ...back.toReversed()];
-}
-
-/** Who reaches whom: by any edge, or by those that the ranks will talk over. */
-function graphOf(view: PlacementView, isStrict: boolean): Graph {
-  const { network, nodes, request } = view;
-  const count = nodes.length;
-  const places = new Map(nodes.map(({ nodeId }, at) => [nodeId, at]));
-  const isLinked = linkTest(view, isStrict);
-  const matrix = new Uint8Array(count * count);
-  const sinks = nodes.map(({ nodeId }, source) => {
-    const reached = [...network.connections.get(nodeId)?.keys() ?? []]
-      .flatMap((sink) => places.get(sink) ?? [])
-      .filter((sink) => sink !== source && isLinked(nodeId, nodeAt(view, sink).nodeId));
-    for (const sink of reached) matrix[source * count + sink] = 1;
-    return reached.sort((a, b) => a - b);
-  });
-  const seconds = new Float64Array(count * count).fill(-1);
-  return {
-    count,
-    sinks,
-    reaches: (source, sink) => matrix[source * count + sink] === 1,
-    hopSeconds: (source, sink) => {
-      const at = source * count + sink;
-      if (seconds[at] === -1) {
-        const [from, to] = [nodeAt(view, source).nodeId, nodeAt(view, sink).nodeId];
-        seconds[at] = hopSeconds(view, request.instanceMeta, from, to);
-      }
-      return seconds[at] as number;
-    },
-  };
-}
-
-function linkTest(
-  { network, request }: PlacementView,
-  isStrict: boolean,
-): (source: NodeId, sink: NodeId) => boolean {
-  if (!isStrict) return (a, b) => edgesBetween(network.connections, a, b).length > 0;
-  return request.instanceMeta === "MlxJaccl"
-    ? (a, b) => rdmaLink(network, a, b) !== undefined
-    : (a, b) => addressesTo(network, a, b).length > 0;
-}
-
-function hopSeconds(
-  { network }: PlacementView,
-  meta: InstanceMeta,
-  source: NodeId,
-  sink: NodeId,
-): number {
-  if (meta === "MlxJaccl") return RDMA_HOP_SECONDS;
-  const { latencyMs, type = "unknown" } = ringHop(network, source, sink) ?? {};
-  return latencyMs === undefined ? HOP_SECONDS[type] : latencyMs / 2 / 1_000;
 }

@@ -3,6 +3,7 @@ import { type Network, networkOf } from "./addresses.ts";
 import type { NodeId } from "./ids.ts";
 import type { InstanceMeta } from "./instance.ts";
 import { freeBytesOfAll, neededBytes } from "./memory_fit.ts";
+import { type Graphs, graphsOf } from "./link_graph.ts";
 import type { Backend, ModelCard } from "./model_card.ts";
 import type { NodeState } from "./node_info.ts";
 import type { PlacementRequest } from "./placement_request.ts";
@@ -55,8 +56,11 @@ export interface PlacementView {
   /** Backends of which a node needs one. */
   readonly usable: readonly Backend[];
   readonly network: Network;
+  readonly graphs: Graphs;
   /** By id, excluded ones left out; of those that were pinned exactly no others. */
   readonly nodes: readonly NodeView[];
+  /** The only number of nodes that is asked for; absent: any that does. */
+  readonly size?: number;
 }
 
 /** What placement is told. */
@@ -65,6 +69,8 @@ export interface Wanted {
   readonly request: PlacementRequest;
   /** Free bytes of the nodes in place of what they report and promise. */
   readonly free?: ReadonlyMap<NodeId, number>;
+  /** The same nodes seen before, for other memory or another context. */
+  readonly before?: Pick<PlacementView, "network" | "graphs">;
 }
 
 /** Looks at a cluster with a model in mind. */
@@ -94,7 +100,10 @@ export function viewOf(state: State, telemetry: Telemetry, wanted: Wanted): Plac
         isLeaf: (state.connections.get(nodeId)?.size ?? 0) <= 1,
       };
     });
-  return { card, request, needed, usable, network: networkOf(state, telemetry), nodes };
+  const network = wanted.before?.network ?? networkOf(state, telemetry);
+  const nodeIds = nodes.map(({ nodeId }) => nodeId);
+  const graphs = wanted.before?.graphs ?? graphsOf(network, nodeIds, request.instanceMeta);
+  return { card, request, needed, usable, network, graphs, nodes };
 }
 
 /** What messages call each node: its friendly name where no other has it. */

@@ -40,8 +40,8 @@ export const NOTHING: Sum = {
   hopSecondsMax: 0,
 };
 
-/** A sum with one more node. */
-export function withSite(sum: Sum, site: Site): Sum {
+/** A sum with one more node, and perhaps the hop to it. */
+export function withSite(sum: Sum, site: Site, hopSeconds = 0): Sum {
   return {
     size: sum.size + 1,
     capacity: sum.capacity + site.capacity,
@@ -50,17 +50,8 @@ export function withSite(sum: Sum, site: Site): Sum {
     bandwidth: sum.bandwidth + site.bandwidth,
     bandwidthMin: Math.min(sum.bandwidthMin, site.bandwidth),
     leaves: sum.leaves + (site.isLeaf ? 1 : 0),
-    hopSeconds: sum.hopSeconds,
-    hopSecondsMax: sum.hopSecondsMax,
-  };
-}
-
-/** A sum with one more hop. */
-export function withHop(sum: Sum, seconds: number): Sum {
-  return {
-    ...sum,
-    hopSeconds: sum.hopSeconds + seconds,
-    hopSecondsMax: Math.max(sum.hopSecondsMax, seconds),
+    hopSeconds: sum.hopSeconds + hopSeconds,
+    hopSecondsMax: Math.max(sum.hopSecondsMax, hopSeconds),
   };
 }
 
@@ -105,10 +96,13 @@ function difference(a: number, b: number): number {
   return Math.abs(a - b) <= ROUNDING * Math.max(Math.abs(a), Math.abs(b)) ? 0 : a - b;
 }
 
-/** Negative when `a` is the better candidate, positive when `b` is, 0 where nothing tells. */
-export function compareSums(aim: Aim, a: Sum, b: Sum): number {
+/**
+ * Negative when `a` is the better candidate, positive when `b` is, 0 where nothing tells; `b` may
+ * be for another workload of the same model.
+ */
+export function compareSums(aim: Aim, a: Sum, b: Sum, aimOfB = aim): number {
   const more = (of: (sum: Sum) => number) => difference(of(b), of(a));
-  const seconds = () => difference(secondsPerToken(aim, a), secondsPerToken(aim, b));
+  const seconds = () => difference(secondsPerToken(aim, a), secondsPerToken(aimOfB, b));
   const size = a.size - b.size;
   const leaf = () => Number(b.leaves > 0) - Number(a.leaves > 0);
   const download = () => more((sum) => sum.download);
