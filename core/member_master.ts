@@ -13,6 +13,7 @@ import { append, dueBranch, newerEpoch } from "./member_log.ts";
 import {
   broadcast,
   dropMessage,
+  type Follower,
   freshId,
   type Member,
   type Reign,
@@ -54,9 +55,8 @@ export function seniorityOf({ election, reign }: Member, uptime: Millis): number
 }
 
 /** Followers that were heard of lately. */
-export function liveFollowers({ followers }: Reign, uptime: Millis): NodeId[] {
-  return [...followers].filter(([, { heardAt }]) => uptime < heardAt + FOLLOWER_LIVE_MS)
-    .map(([id]) => id);
+export function liveFollowers({ followers }: Reign, uptime: Millis): [NodeId, Follower][] {
+  return [...followers].filter(([, { heardAt }]) => uptime < heardAt + FOLLOWER_LIVE_MS);
 }
 
 /** What a master tells of its reign. */
@@ -221,7 +221,8 @@ export function eventsToPublish(turn: Turn): MessageOf<"Events">[] {
   const { reign } = turn.member;
   if (!reign) return [];
   const { epoch } = reign;
-  const acknowledgers = liveFollowers(reign, turn.context.uptime).slice(0, ACKNOWLEDGERS_MAX);
+  const live = liveFollowers(reign, turn.context.uptime);
+  const acknowledgers = live.slice(0, ACKNOWLEDGERS_MAX).map(([id]) => id);
   const messages: MessageOf<"Events">[] = [];
   for (let at = 0; at < turn.fresh.length; at += EVENTS_PAGE_MAX) {
     const last = turn.fresh[at - 1];
