@@ -47,9 +47,11 @@ export const FOLLOWER_LIVE_MS = 2_500;
 export const REPLIES_MAX = 4_096;
 
 /** How many nodes a master has behind it; a forced one has more than all. */
-export function seniorityOf({ election, reign }: Member, uptime: Millis): number {
-  const followers = reign ? liveFollowers(reign, uptime).length + 1 : 0;
-  const isNew = reign !== undefined && uptime < reign.since + FOLLOWER_LIVE_MS;
+export function seniorityOf(member: Member, uptime: Millis): number {
+  const { election } = member;
+  const reign = reignOf(member);
+  const followers = liveFollowers(reign, uptime).length + 1;
+  const isNew = uptime < reign.since + FOLLOWER_LIVE_MS;
   const current = Math.max(followers, isNew ? reign.voters : 0);
   return election.seniority >= FORCED_SENIORITY ? election.seniority : current;
 }

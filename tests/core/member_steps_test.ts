@@ -17,6 +17,7 @@ import {
 } from "../../core/member.ts";
 import { CARD_LOOKUP_MS, CARD_RETRY_MS } from "../../core/member_cards.ts";
 import { PENDING_COMMANDS_MAX, REPLICATE_WAIT_MS } from "../../core/member_commands.ts";
+import { REPORT_RETRY_MS } from "../../core/member_follower.ts";
 import { REPLIES_MAX } from "../../core/member_master.ts";
 import { TELEMETRY_MS, TELEMETRY_REFRESH_MS } from "../../core/member_telemetry.ts";
 import { MetaInstanceSpec } from "../../core/meta_instance.ts";
@@ -574,32 +575,34 @@ Deno.test("a master keeps account of so many nodes", () => {
   equal(master.member.telemetry.lastSeen.has(B), false);
 });
 
+Deno.test("a follower reports what is new at once, and again until the log has it", () => {
+  const follower = new Alone().follow(fold([{ type: "EpochStarted" }]));
+  const reports = new Map([["node", nodeStarted(B)]]);
+  follower.give({ type: "Facts", facts: { ...NO_FACTS, reports } });
+  const report = { type: "Report", epoch: FIRST, events: [nodeStarted(B)] };
+  deepEqual(follower.sent("Report"), [report]);
+  follower.wait(LEASE_MS / 2).hear(A, heartbeat(FIRST, EMPTY_STATE));
+  deepEqual(follower.sent("Report"), []);
+  deepEqual(follower.wait(REPORT_RETRY_MS - LEASE_MS / 2).sent("Report"), [report]);
+});
+
 Deno.test("a forced master says that it is", () => {
   const master = leader({ seniority: FORCED_SENIORITY });
   equal(master.sent("Heartbeat")[0]?.seniority, FORCED_SENIORITY);
 });
 
 Deno.test("what happens in one step is told in pages", () => {
-  const master = leader();
-  const facts = (reports: readonly [string, Event][]): Input => ({
-    type: "Facts",
-    facts: { ...NO_FACTS, reports: new Map(reports) },
-  });
-  master.hear(B, { type: "Report", epoch: FIRST, events: [nodeStarted(B)] });
-  const edges = Array.from({ length: EVENTS_PAGE_MAX }, (_, at): [string, Event] => {
-    const sinkMultiaddr = `/ip4/10.0.0.2/tcp/${at + 1}`;
-    const edge = { type: "SocketConnection" as const, sinkMultiaddr };
-    const connection = { source: A, sink: B, edge };
-    return [`edge:${B}:${sinkMultiaddr}`, { type: "TopologyEdgeCreated", connection }];
-  });
-  master.give(facts([["node", nodeStarted(A)]])).take();
-  master.give(facts([["node", nodeStarted(A)], ...edges]));
-  master.hear(C, { type: "Report", epoch: FIRST, events: [nodeStarted(C)] });
-  const pages = master.sent("Events");
-  ok(pages.length > 1);
-  for (const [at, { previous, events }] of pages.entries()) {
-    const last = pages[at - 1]?.events.at(-1);
-    if (last) deepEqual(previous, { epoch: last.epoch, idx: last.idx });
-    ok(events.length <= EVENTS_PAGE_MAX);
-  }
+  const asked = Array.from(
+    { length: EVENTS_PAGE_MAX },
+    (_, at) => taskCreated(taskOf(`t${at}`, "i", { apiNodeId: B })),
+  );
+  const master = leader({ state: next(STARTED, FIRST, created(instanceOf("i")), ...asked) });
+  master.take();
+  const epoch = { clock: 2, nodeId: A };
+  // Its tasks end with the process that kept their prompts.
+  master.hear(B, { type: "Report", epoch, events: [nodeStarted(B, 2)] });
+  const [first, second, ...more] = master.sent("Events");
+  const last = first?.events.at(-1);
+  deepEqual([first?.events.length, second?.events.length, more], [EVENTS_PAGE_MAX, 1, []]);
+  deepEqual(second?.previous, { epoch: last?.epoch, idx: last?.idx });
 });
