@@ -13,6 +13,7 @@ import { append, dueBranch, newerEpoch } from "./member_log.ts";
 import {
   broadcast,
   dropMessage,
+  type Follower,
   freshId,
   type Member,
   type Reign,
@@ -46,17 +47,18 @@ export const FOLLOWER_LIVE_MS = 2_500;
 export const REPLIES_MAX = 4_096;
 
 /** How many nodes a master has behind it; a forced one has more than all. */
-export function seniorityOf({ election, reign }: Member, uptime: Millis): number {
-  const followers = reign ? liveFollowers(reign, uptime).length + 1 : 0;
-  const isNew = reign !== undefined && uptime < reign.since + FOLLOWER_LIVE_MS;
+export function seniorityOf(member: Member, uptime: Millis): number {
+  const { election } = member;
+  const reign = reignOf(member);
+  const followers = liveFollowers(reign, uptime).length + 1;
+  const isNew = uptime < reign.since + FOLLOWER_LIVE_MS;
   const current = Math.max(followers, isNew ? reign.voters : 0);
   return election.seniority >= FORCED_SENIORITY ? election.seniority : current;
 }
 
 /** Followers that were heard of lately. */
-export function liveFollowers({ followers }: Reign, uptime: Millis): NodeId[] {
-  return [...followers].filter(([, { heardAt }]) => uptime < heardAt + FOLLOWER_LIVE_MS)
-    .map(([id]) => id);
+export function liveFollowers({ followers }: Reign, uptime: Millis): [NodeId, Follower][] {
+  return [...followers].filter(([, { heardAt }]) => uptime < heardAt + FOLLOWER_LIVE_MS);
 }
 
 /** What a master tells of its reign. */
@@ -221,7 +223,8 @@ export function eventsToPublish(turn: Turn): MessageOf<"Events">[] {
   const { reign } = turn.member;
   if (!reign) return [];
   const { epoch } = reign;
-  const acknowledgers = liveFollowers(reign, turn.context.uptime).slice(0, ACKNOWLEDGERS_MAX);
+  const live = liveFollowers(reign, turn.context.uptime);
+  const acknowledgers = live.slice(0, ACKNOWLEDGERS_MAX).map(([id]) => id);
   const messages: MessageOf<"Events">[] = [];
   for (let at = 0; at < turn.fresh.length; at += EVENTS_PAGE_MAX) {
     const last = turn.fresh[at - 1];

@@ -71,8 +71,7 @@ export interface Following {
   readonly syncAt: Millis;
   /** Requests since the last that brought something. */
   readonly syncAttempts: number;
-  /** What it was told of this node, and when. */
-  readonly saidIdx: number;
+  /** When it was told how far this node is. */
   readonly saidAt: Millis;
   readonly objectedAt: Millis;
   readonly reportAt: Millis;
@@ -117,9 +116,12 @@ export interface PendingCommand {
   /** The epoch in which it was last sent; absent: nobody has seen it. */
   readonly epoch?: Epoch;
   readonly sendAt: Millis;
-  /** The master's answer, while it waits for the log and for a second node. */
-  readonly reply?: Extract<CommandReply, { type: "CommandAccepted" }>;
-  readonly repliedAt?: Millis;
+  /** That it was accepted, while this waits for the log and for a second node. */
+  readonly answer?: {
+    readonly reply: Extract<CommandReply, { type: "CommandAccepted" }>;
+    readonly epoch: Epoch;
+    readonly at: Millis;
+  };
 }
 
 /** What is known of a model that wishes name, or when the question for it was asked. */
