@@ -4,10 +4,8 @@ import { AppError, type ErrorCode } from "./errors.ts";
 import type { NodeId, RunnerId } from "./ids.ts";
 import { type Instance, runnersOf, type Shard } from "./instance.ts";
 import { idTaken } from "./master_instances.ts";
-import { neededBytes } from "./memory_fit.ts";
 import type { ModelCard } from "./model_card.ts";
-import { misfit } from "./placement.ts";
-import { remedy } from "./placement_remedy.ts";
+import { misfit, placementHint } from "./placement.ts";
 import type { State } from "./state.ts";
 import type { Telemetry } from "./telemetry.ts";
 import { edgesBetween } from "./topology.ts";
@@ -188,28 +186,16 @@ function tooLittleMemory(
   instance: Instance,
   { card, telemetry }: { card: ModelCard; telemetry: Telemetry },
 ): { reason: string; hint: string } | undefined {
-  const { config } = instance;
-  for (const [index, nodeId] of nodesByRank(instance).entries()) {
+  const { config, type } = instance;
+  const instanceMeta = type === "MlxRingInstance" ? "MlxRing" : "MlxJaccl";
+  const nodeIds = nodesByRank(instance);
+  for (const [index, nodeId] of nodeIds.entries()) {
     const shard = shardsOf(instance)[index] as Shard;
-    const reason = misfit(state, telemetry, { nodeId, card: shareOf(card, shard), config });
+    const reason = misfit(state, telemetry, { nodeId, card, config, shard, instanceMeta });
     if (reason === undefined) continue;
-    const needed = neededBytes(shareOf(card, shard), config);
-    return { reason, hint: remedy(state, telemetry.memory, { card, needed, nodeIds: [nodeId] }) };
+    return { reason, hint: placementHint(state, telemetry, { card, nodeIds, config }) };
   }
   return undefined;
-}
-
-/** The card of what one rank holds of a model. */
-function shareOf(card: ModelCard, shard: Shard): ModelCard {
-  const share = shard.type === "TensorShardMetadata"
-    ? 1 / shard.worldSize
-    : (shard.endLayer - shard.startLayer) / shard.nLayers;
-  const { storageSize, kvBytesPerToken = 0 } = card;
-  return {
-    ...card,
-    storageSize: { inBytes: Math.ceil(storageSize.inBytes * share) },
-    kvBytesPerToken: Math.ceil(kvBytesPerToken * share),
-  };
 }
 
 /** What a client says of a model counts for nothing beside what the cluster knows. */
