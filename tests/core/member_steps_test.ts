@@ -319,6 +319,7 @@ const REPEATABLE: readonly Command[] = [
   {
     type: "MergeLineage",
     commandId: commandId("24"),
+    against: [],
     segments: [],
     modelCards: [],
     metaInstances: [],
