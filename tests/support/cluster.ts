@@ -173,11 +173,13 @@ export function reconcileContext(fields: Partial<ReconcileContext> = {}): Reconc
   };
 }
 
-/** The same free memory on each of these nodes. */
+/** The same free memory on each of these nodes, measured with these runners' weights in it. */
 export function memoryOf(
   freeBytes: number,
   nodeIds: readonly NodeId[] = [A],
+  loaded: readonly string[] = [],
 ): ReadonlyMap<NodeId, NodeMemory> {
-  const memory = { ramTotalBytes: 2 * freeBytes, ramAvailableBytes: freeBytes };
+  const loadedRunners = loaded.map(runnerId);
+  const memory = { ramTotalBytes: 2 * freeBytes, ramAvailableBytes: freeBytes, loadedRunners };
   return new Map(nodeIds.map((nodeId) => [nodeId, memory]));
 }

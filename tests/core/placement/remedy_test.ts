@@ -15,7 +15,6 @@ import {
   MODEL,
   nodeStarted,
   placementOf,
-  reported,
   telemetryOf,
 } from "../../support/cluster.ts";
 
@@ -31,12 +30,14 @@ const card = (mib: number) =>
 /** The hint of a refused placement. */
 function remedyFor(
   card: ModelCard,
-  { freeMib, state = nodes, ...fields }: Partial<PlacementRequest> & {
+  { freeMib, state = nodes, loaded = [], ...fields }: Partial<PlacementRequest> & {
     freeMib: number | undefined;
     state?: typeof nodes;
+    loaded?: readonly string[];
   },
 ): string {
-  const memory = freeMib === undefined ? new Map() : memoryOf(freeMib * MIB, [A]);
+  const runners = loaded.map((id) => `${id}:0`);
+  const memory = freeMib === undefined ? new Map() : memoryOf(freeMib * MIB, [A], runners);
   const asked = { instanceId: instanceId("new"), card, request: placementOf(fields) };
   const placed = place(state, telemetryOf(memory), asked);
   ok(!placed.ok);
@@ -46,15 +47,17 @@ function remedyFor(
 /** Whether place() takes a model on {@linkcode A}. */
 function isTaken(
   card: ModelCard,
-  { freeMib, state = nodes, contextTokens }: {
+  { freeMib, state = nodes, loaded = [], contextTokens }: {
     freeMib: number;
     state?: typeof nodes;
+    loaded?: readonly string[];
     contextTokens?: number;
   },
 ): boolean {
   const request = placementOf(contextTokens === undefined ? {} : { config: { contextTokens } });
   const asked = { instanceId: instanceId("new"), card, request };
-  return place(state, telemetryOf(memoryOf(freeMib * MIB, [A])), asked).ok;
+  const runners = loaded.map((id) => `${id}:0`);
+  return place(state, telemetryOf(memoryOf(freeMib * MIB, [A], runners)), asked).ok;
 }
 
 Deno.test("remedy() proposes a context that place() then takes", () => {
@@ -70,13 +73,12 @@ Deno.test("remedy() keeps the bits of the cache that were asked for", () => {
   equal(hint, `exo instance create ${MODEL} --context 1792 --kv-bits 8`);
 });
 
-/** Instances on {@linkcode A} by their weights in MiB, some of them loaded. */
-function holding(held: Readonly<Record<string, number>>, loaded: readonly string[] = []) {
+/** Instances on {@linkcode A} by their weights in MiB. */
+function holding(held: Readonly<Record<string, number>>) {
   const instances = Object.entries(held).map(([id, mib]) =>
     created(instanceOf(id, [A], { card: cardOf({ storageSize: { inBytes: mib * MIB } }) }))
   );
-  const reports = loaded.map((id) => reported(`${id}:0`, "RunnerReady"));
-  return fold([...instances, ...reports], nodes);
+  return fold(instances, nodes);
 }
 
 Deno.test("remedy() names an instance whose memory would do, the smallest of them", () => {
@@ -99,14 +101,15 @@ Deno.test("remedy() names an instance only if place() takes the model once it is
     { free: 50, held: { x: 300, y: 100 }, loaded: ["x"], found: "x" },
   ];
   for (const { free, held, loaded, found } of cases) {
-    const hint = remedyFor(card(200), { freeMib: free, state: holding(held, loaded) });
+    const hint = remedyFor(card(200), { freeMib: free, state: holding(held), loaded });
     const [, proposed] = /^make room: exo instance delete (\w+)$/.exec(hint) ?? [];
     equal(proposed, found, JSON.stringify({ free, held, loaded }));
     if (proposed === undefined) continue;
     const rest = Object.entries(held).filter(([id]) => id !== proposed);
     const freed = loaded.includes(proposed) ? held[proposed] ?? 0 : 0;
-    const state = holding(Object.fromEntries(rest), loaded.filter((id) => id !== proposed));
-    ok(isTaken(card(200), { freeMib: free + freed, state }));
+    const state = holding(Object.fromEntries(rest));
+    const left = loaded.filter((id) => id !== proposed);
+    ok(isTaken(card(200), { freeMib: free + freed, state, loaded: left }));
   }
 });
 
