@@ -173,13 +173,12 @@ export function reconcileContext(fields: Partial<ReconcileContext> = {}): Reconc
   };
 }
 
-/** The same free memory on each of these nodes, measured with these runners' weights in it. */
+/** The same free memory on each of these nodes. */
 export function memoryOf(
   freeBytes: number,
   nodeIds: readonly NodeId[] = [A],
-  loaded: readonly string[] = [],
+  loadedRunners: readonly RunnerId[] = [],
 ): ReadonlyMap<NodeId, NodeMemory> {
-  const loadedRunners = loaded.map(runnerId);
   const memory = { ramTotalBytes: 2 * freeBytes, ramAvailableBytes: freeBytes, loadedRunners };
   return new Map(nodeIds.map((nodeId) => [nodeId, memory]));
 }

@@ -22,6 +22,7 @@ import {
   nodeStarted,
   placementOf,
   reported,
+  runnerId,
   telemetryOf,
 } from "../../support/cluster.ts";
 
@@ -105,15 +106,10 @@ Deno.test("memory promised to an instance that is not loaded yet is not free", (
   assert.match(refusal(memoryOf(GIB), { card, state }), /node-a has 424\.0 MiB free/);
   const loading = fold([reported("first:0", "RunnerLoading")], state);
   assert.match(refusal(memoryOf(GIB), { card, state: loading }), /424\.0 MiB free/);
-  const measured = memoryOf(GIB, [A], ["first:0"]);
-  assert.ok(placeOn(measured, { card, state }).ok, "its weights are in what is used");
-});
-
-Deno.test("a runner that has loaded since memory was measured frees nothing of what it was promised", () => {
-  const card = cardOf({ storageSize: { inBytes: 600 * MIB } });
-  const first = [created(instanceOf("first", [A], { card })), reported("first:0", "RunnerReady")];
-  const state = fold(first, nodes);
-  assert.match(refusal(memoryOf(GIB), { card, state }), /node-a has 424\.0 MiB free/);
+  const loaded = fold([reported("first:0", "RunnerReady")], state);
+  assert.match(refusal(memoryOf(GIB), { card, state: loaded }), /424\.0 MiB free/);
+  const measured = memoryOf(GIB, [A], [runnerId("first:0")]);
+  assert.ok(placeOn(measured, { card, state: loaded }).ok, "its weights are in what is used");
 });
 
 Deno.test("the KV of a loaded instance stays promised: its cache grows into it", () => {
@@ -121,9 +117,10 @@ Deno.test("the KV of a loaded instance stays promised: its cache grows into it",
   const config = { contextTokens: 600 };
   const state = fold([
     created(instanceOf("first", [A], { card: kv, config })),
+    reported("first:0", "RunnerReady"),
   ], nodes);
   const card = cardOf({ storageSize: { inBytes: 600 * MIB } });
-  const measured = memoryOf(GIB, [A], ["first:0"]);
+  const measured = memoryOf(GIB, [A], [runnerId("first:0")]);
   assert.match(refusal(measured, { card, state }), /node-a has 424\.0 MiB free/);
 });
 

@@ -15,6 +15,8 @@ import {
   MODEL,
   nodeStarted,
   placementOf,
+  reported,
+  runnerId,
   telemetryOf,
 } from "../../support/cluster.ts";
 
@@ -36,7 +38,7 @@ function remedyFor(
     loaded?: readonly string[];
   },
 ): string {
-  const runners = loaded.map((id) => `${id}:0`);
+  const runners = loaded.map((id) => runnerId(`${id}:0`));
   const memory = freeMib === undefined ? new Map() : memoryOf(freeMib * MIB, [A], runners);
   const asked = { instanceId: instanceId("new"), card, request: placementOf(fields) };
   const placed = place(state, telemetryOf(memory), asked);
@@ -54,9 +56,9 @@ function isTaken(
     contextTokens?: number;
   },
 ): boolean {
+  const runners = loaded.map((id) => runnerId(`${id}:0`));
   const request = placementOf(contextTokens === undefined ? {} : { config: { contextTokens } });
   const asked = { instanceId: instanceId("new"), card, request };
-  const runners = loaded.map((id) => `${id}:0`);
   return place(state, telemetryOf(memoryOf(freeMib * MIB, [A], runners)), asked).ok;
 }
 
@@ -73,12 +75,13 @@ Deno.test("remedy() keeps the bits of the cache that were asked for", () => {
   equal(hint, `exo instance create ${MODEL} --context 1792 --kv-bits 8`);
 });
 
-/** Instances on {@linkcode A} by their weights in MiB. */
-function holding(held: Readonly<Record<string, number>>) {
+/** Instances on {@linkcode A} by their weights in MiB, some of them loaded. */
+function holding(held: Readonly<Record<string, number>>, loaded: readonly string[] = []) {
   const instances = Object.entries(held).map(([id, mib]) =>
     created(instanceOf(id, [A], { card: cardOf({ storageSize: { inBytes: mib * MIB } }) }))
   );
-  return fold(instances, nodes);
+  const reports = loaded.map((id) => reported(`${id}:0`, "RunnerReady"));
+  return fold([...instances, ...reports], nodes);
 }
 
 Deno.test("remedy() names an instance whose memory would do, the smallest of them", () => {
@@ -101,14 +104,14 @@ Deno.test("remedy() names an instance only if place() takes the model once it is
     { free: 50, held: { x: 300, y: 100 }, loaded: ["x"], found: "x" },
   ];
   for (const { free, held, loaded, found } of cases) {
-    const hint = remedyFor(card(200), { freeMib: free, state: holding(held), loaded });
+    const hint = remedyFor(card(200), { freeMib: free, state: holding(held, loaded), loaded });
     const [, proposed] = /^make room: exo instance delete (\w+)$/.exec(hint) ?? [];
     equal(proposed, found, JSON.stringify({ free, held, loaded }));
     if (proposed === undefined) continue;
     const rest = Object.entries(held).filter(([id]) => id !== proposed);
     const freed = loaded.includes(proposed) ? held[proposed] ?? 0 : 0;
-    const state = holding(Object.fromEntries(rest));
     const left = loaded.filter((id) => id !== proposed);
+    const state = holding(Object.fromEntries(rest), left);
     ok(isTaken(card(200), { freeMib: free + freed, state, loaded: left }));
   }
 });
