@@ -19,7 +19,7 @@ import {
   nodeStarted,
   telemetryOf,
 } from "../support/cluster.ts";
-import { ringOf, socket, withShards } from "../support/control_plane.ts";
+import { gathered, ringOf, socket, withShards } from "../support/control_plane.ts";
 import { rejects } from "../support/rejects.ts";
 
 const NODES = [A, B, C];
@@ -41,11 +41,17 @@ const cable = (source: NodeId, sink: NodeId, iface = `rdma_${sink}`): Event => (
     edge: { type: "RdmaConnection", sourceRdmaIface: iface, sinkRdmaIface: `rdma_${source}` },
   },
 });
-const cables = fold([cable(A, B), cable(B, A)], STATE);
+const METAL = cardOf({ backends: ["MlxMetal", "MlxCpu"], supportsTensor: true });
+/** Two nodes that can form a group over RDMA, and the cables between them. */
+const macs = fold([
+  ...[A, B].map((nodeId) => gathered(nodeId, { type: "NodeBackends", backends: ["MlxMetal"] })),
+  { type: "CustomModelCardAdded", modelCard: METAL },
+], STATE);
+const cables = fold([cable(A, B), cable(B, A)], macs);
 
 /** All layers on each of two nodes, a part of each layer. */
 function jacclOf(fields: Partial<Extract<Instance, { type: "MlxJacclInstance" }>> = {}): Instance {
-  const tensor = withShards(instanceOf("i", [A, B]), (shard) => ({
+  const tensor = withShards(instanceOf("i", [A, B], { card: METAL }), (shard) => ({
     ...shard,
     type: "TensorShardMetadata",
   } as Shard));
@@ -181,7 +187,7 @@ Deno.test("CreateInstance refuses a ring whose neighbours do not reach each othe
 
 Deno.test("CreateInstance refuses RDMA that has no cable, or no coordinator", () => {
   const cases: readonly [Instance, State, RegExp][] = [
-    [jacclOf(), fold([cable(A, B)], STATE), /from node node-b to node-a found rdma_node-a, one/],
+    [jacclOf(), fold([cable(A, B)], macs), /from node node-b to node-a found rdma_node-a, one/],
     [jacclOf({ jacclDevices: [] }), cables, /node-a to node-b found no device, one with a cable/],
     [
       jacclOf({ jacclDevices: [["rdma_x", null], [null, null]] }),
