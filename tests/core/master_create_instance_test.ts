@@ -19,7 +19,7 @@ import {
   nodeStarted,
   telemetryOf,
 } from "../support/cluster.ts";
-import { gathered, ringOf, socket, withShards } from "../support/control_plane.ts";
+import { ringOf, socket, withShards } from "../support/control_plane.ts";
 import { rejects } from "../support/rejects.ts";
 
 const NODES = [A, B, C];
@@ -52,17 +52,11 @@ const cable = (source: NodeId, sink: NodeId, iface = `rdma_${sink}`): Event => (
     edge: { type: "RdmaConnection", sourceRdmaIface: iface, sinkRdmaIface: `rdma_${source}` },
   },
 });
-const METAL = cardOf({ backends: ["MlxMetal", "MlxCpu"], supportsTensor: true });
-/** Two nodes that can form a group over RDMA, and the cables between them. */
-const macs = fold([
-  ...[A, B].map((nodeId) => gathered(nodeId, { type: "NodeBackends", backends: ["MlxMetal"] })),
-  { type: "CustomModelCardAdded", modelCard: METAL },
-], STATE);
-const cables = fold([cable(A, B), cable(B, A)], macs);
+const cables = fold([cable(A, B), cable(B, A)], STATE);
 
 /** All layers on each of two nodes, a part of each layer. */
 function jacclOf(fields: Partial<Extract<Instance, { type: "MlxJacclInstance" }>> = {}): Instance {
-  const tensor = withShards(instanceOf("i", [A, B], { card: METAL }), (shard) => ({
+  const tensor = withShards(instanceOf("i", [A, B]), (shard) => ({
     ...shard,
     type: "TensorShardMetadata",
   } as Shard));
@@ -198,7 +192,7 @@ Deno.test("CreateInstance refuses a ring whose neighbours do not reach each othe
 
 Deno.test("CreateInstance refuses RDMA that has no cable, or no coordinator", () => {
   const cases: readonly [Instance, State, RegExp][] = [
-    [jacclOf(), fold([cable(A, B)], macs), /from node node-b to node-a found rdma_node-a, one/],
+    [jacclOf(), fold([cable(A, B)], STATE), /from node node-b to node-a found rdma_node-a, one/],
     [jacclOf({ jacclDevices: [] }), cables, /node-a to node-b found no device, one with a cable/],
     [
       jacclOf({ jacclDevices: [["rdma_x", null], [null, null]] }),
