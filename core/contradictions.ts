@@ -37,13 +37,13 @@ function amongNodes(request: PlacementRequest): Contradiction | undefined {
   }
   if (minNodes > named.size) {
     return [
-      `exactly ${named.size} given nodes are wanted, and at least ${minNodes}`,
+      `exactly ${named.size} given nodes are wanted, and at least ${minNodes} needed`,
       `lower min_nodes (--min-nodes) to ${named.size}, or leave exact (--exact) out`,
     ];
   }
   const other = divided.find((id) => !named.has(id));
   return other === undefined ? undefined : [
-    `node ${other} gets layers and is not one of the nodes that alone are wanted`,
+    `node ${other} gets layers and is not given, one of the given nodes needed`,
     `name ${other} in node_ids (--node), too`,
   ];
 }
@@ -55,21 +55,21 @@ function inLayers(
   if (!nodeLayers) return undefined;
   if (sharding === "Tensor") {
     return [
-      "layers are divided by hand and Tensor sharding is wanted, which divides no layers",
+      "layers are divided by hand and Tensor sharding is wanted, Pipeline needed",
       "leave node_layers (--layers) out, or choose Pipeline (--sharding pipeline)",
     ];
   }
   const without = nodeIds?.find((id) => nodeLayers[id] === undefined);
   if (without !== undefined) {
     return [
-      `node ${without} is wanted and gets no layers`,
+      `node ${without} is wanted and gets no layers, some needed`,
       `give ${without} layers in node_layers (--layers), too`,
     ];
   }
   const sum = Object.values(nodeLayers).reduce((sum, layers) => sum + layers, 0);
   if (!card || sum === card.nLayers) return undefined;
   return [
-    `${sum} layers are divided by hand, the model has ${card.nLayers}`,
+    `${sum} layers are divided by hand, ${card.nLayers} needed`,
     `divide ${card.nLayers} layers in node_layers (--layers)`,
   ];
 }

@@ -26,6 +26,44 @@ export function edgeSubject(
   return `edge:${sink}:${edgeKey(edge)}`;
 }
 
+/** The subject that a report is about: a later one about it takes its place. */
+export function subjectOf(event: Event): string {
+  switch (event.type) {
+    case "NodeGatheredInfo":
+      return `info:${event.info.type}`;
+    case "TopologyEdgeCreated":
+      return edgeSubject(event.connection);
+    case "RunnerStatusUpdated":
+      return `runner:${event.runnerId}`;
+    case "NodeDownloadProgress":
+      return `download:${event.modelId}`;
+    case "TaskStatusUpdated":
+    case "TaskFailed":
+      return `task:${event.taskId}`;
+    default:
+      return "node";
+  }
+}
+
+/** Whether the state has what a node reports, or has got past it. */
+export function isSettled(state: State, nodeId: NodeId, report: Event): boolean {
+  return admit(state, report, nodeId).length === 0;
+}
+
+/** The facts without those that need not be told again: of ended runners and of tasks. */
+export function pruned(facts: LocalFacts, state: State, nodeId: NodeId): LocalFacts {
+  const stays = (event: Event) => !isPassing(event) || !isSettled(state, nodeId, event);
+  const reports = new Map([...facts.reports].filter(([, event]) => stays(event)));
+  return { ...facts, reports };
+}
+
+/** Whether a report is over once it is heard: what it is about does not go on. */
+function isPassing(event: Event): boolean {
+  if (event.type === "TaskStatusUpdated" || event.type === "TaskFailed") return true;
+  return event.type === "RunnerStatusUpdated" &&
+    (event.status.type === "RunnerFailed" || event.status.type === "RunnerShutdown");
+}
+
 /**
  * What the log does not know yet of this node, or still believes although it is over. Level-
  * triggered: it is computed from what is, so nothing has to be queued or acknowledged, and a new

@@ -6,7 +6,7 @@ import type { ModelId } from "./ids.ts";
 import { isSame } from "./same.ts";
 import type { State } from "./state.ts";
 
-/** Makes a model known to all nodes, and that one of them has it. */
+/** Makes a model known to all nodes, and that one of them has it, as long as that one is there. */
 export function addModelCard(
   state: State,
   { modelCard, holder }: Extract<Command, { type: "AddCustomModelCard" }>,
@@ -16,7 +16,8 @@ export function addModelCard(
   if (!isSame(state.customModelCards.get(modelId), modelCard)) {
     events.push({ type: "CustomModelCardAdded", modelCard });
   }
-  if (holder && !isSame(state.downloads.get(holder.nodeId)?.get(modelId), holder.status)) {
+  const isThere = holder !== undefined && state.nodes.has(holder.nodeId);
+  if (isThere && !isSame(state.downloads.get(holder.nodeId)?.get(modelId), holder.status)) {
     events.push({ type: "NodeDownloadProgress", modelId, ...holder });
   }
   return { events };

@@ -1,13 +1,11 @@
 import type { Decision } from "./decision.ts";
 import type { Connections } from "./connection.ts";
 import { AppError, type ErrorCode } from "./errors.ts";
-import type { NodeId } from "./ids.ts";
-import { type Instance, rankOn, runnersOf, type Shard } from "./instance.ts";
+import type { NodeId, RunnerId } from "./ids.ts";
+import { type Instance, runnersOf, type Shard } from "./instance.ts";
 import { idTaken } from "./master_instances.ts";
-import { neededBytes } from "./memory_fit.ts";
 import type { ModelCard } from "./model_card.ts";
-import { misfit } from "./placement.ts";
-import { remedy } from "./placement_remedy.ts";
+import { misfit, placementHint } from "./placement.ts";
 import type { State } from "./state.ts";
 import type { Telemetry } from "./telemetry.ts";
 import { edgesBetween } from "./topology.ts";
@@ -90,8 +88,8 @@ function wrongLayers(instance: Instance): string | undefined {
   const shards = shardsOf(instance);
   const kinds = new Set(shards.map(({ type, nLayers }) => `${type} of ${nLayers} layers`));
   if (kinds.size > 1) return `found shards ${[...kinds].join(" and ")}, one kind needed`;
-  for (const row of Object.values(Object.groupBy(shards, rowOf))) {
-    const found = wrongRow((row ?? []).toSorted((a, b) => placeIn(a) - placeIn(b)));
+  for (const row of Map.groupBy(shards, rowOf).values()) {
+    const found = wrongRow(row.toSorted((a, b) => placeIn(a) - placeIn(b)));
     if (found) return found;
   }
   return undefined;
@@ -131,9 +129,9 @@ function wrongWays({ connections }: State, instance: Instance): string | undefin
 }
 
 function nodesByRank(instance: Instance): NodeId[] {
-  const nodes = Object.keys(instance.shardAssignments.nodeToRunner) as NodeId[];
-  const rank = (nodeId: NodeId) => rankOn(instance, nodeId)?.shard.deviceRank ?? 0;
-  return nodes.toSorted((a, b) => rank(a) - rank(b));
+  const bound = Object.entries(instance.shardAssignments.nodeToRunner) as [NodeId, RunnerId][];
+  const nodes = new Map(bound.map(([nodeId, runnerId]) => [runnerId, nodeId]));
+  return runnersOf(instance).map((runnerId) => nodes.get(runnerId) as NodeId);
 }
 
 /** Each node names an address of each rank, and neighbours have a way between them. */
@@ -188,28 +186,16 @@ function tooLittleMemory(
   instance: Instance,
   { card, telemetry }: { card: ModelCard; telemetry: Telemetry },
 ): { reason: string; hint: string } | undefined {
-  const { config } = instance;
-  for (const [index, nodeId] of nodesByRank(instance).entries()) {
+  const { config, type } = instance;
+  const instanceMeta = type === "MlxRingInstance" ? "MlxRing" : "MlxJaccl";
+  const nodeIds = nodesByRank(instance);
+  for (const [index, nodeId] of nodeIds.entries()) {
     const shard = shardsOf(instance)[index] as Shard;
-    const reason = misfit(state, telemetry, { nodeId, card: shareOf(card, shard), config });
+    const reason = misfit(state, telemetry, { nodeId, card, config, shard, instanceMeta });
     if (reason === undefined) continue;
-    const needed = neededBytes(shareOf(card, shard), config);
-    return { reason, hint: remedy(state, telemetry.memory, { card, needed, nodeIds: [nodeId] }) };
+    return { reason, hint: placementHint(state, telemetry, { card, nodeIds, config }) };
   }
   return undefined;
-}
-
-/** The card of what one rank holds of a model. */
-function shareOf(card: ModelCard, shard: Shard): ModelCard {
-  const share = shard.type === "TensorShardMetadata"
-    ? 1 / shard.worldSize
-    : (shard.endLayer - shard.startLayer) / shard.nLayers;
-  const { storageSize, kvBytesPerToken = 0 } = card;
-  return {
-    ...card,
-    storageSize: { inBytes: Math.ceil(storageSize.inBytes * share) },
-    kvBytesPerToken: Math.ceil(kvBytesPerToken * share),
-  };
 }
 
 /** What a client says of a model counts for nothing beside what the cluster knows. */

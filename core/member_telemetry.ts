@@ -12,7 +12,7 @@ import {
 } from "./member_state.ts";
 import { type MessageOf, NODES_MAX, TELEMETRY_ENTRIES_MAX } from "./protocol.ts";
 import { put } from "./state.ts";
-import type { LinkQuality } from "./telemetry.ts";
+import type { LinkQuality, NodeMemory } from "./telemetry.ts";
 import type { Millis } from "./units.ts";
 
 /** How often latest values are told while they change. */
@@ -70,7 +70,7 @@ export function telemetryHeard(turn: Turn, from: NodeId, message: MessageOf<"Tel
 
 function changed(
   turn: Turn,
-  memory: readonly (readonly [NodeId, { ramTotalBytes: number; ramAvailableBytes: number }])[],
+  memory: readonly (readonly [NodeId, NodeMemory])[],
   links: readonly (readonly [string, LinkQuality])[],
 ): void {
   const { telemetry, telemetryDue } = turn.member;

@@ -1,5 +1,6 @@
+import { bytesOfLayers } from "./apportion.ts";
 import type { NodeId } from "./ids.ts";
-import { type Instance, type InstanceConfig, rankOn, runnersOf } from "./instance.ts";
+import { type Instance, type InstanceConfig, rankOn, type Shard } from "./instance.ts";
 import type { ModelCard } from "./model_card.ts";
 import type { NodeMemory } from "./telemetry.ts";
 import type { State } from "./state.ts";
@@ -19,17 +20,22 @@ const KV_CARD_BITS = 32;
 /** The part of an instance's configuration that memory depends on. */
 export type MemoryConfig = Pick<InstanceConfig, "contextTokens" | "kvBits">;
 
-/** Weights plus KV for the context that the instance is promised. */
+/** Weights plus KV for the context that the instance is promised, over all ranks. */
 export function neededBytes(card: ModelCard, config: MemoryConfig = {}): number {
   return card.storageSize.inBytes + kvBytes(card, config);
 }
 
-/** KV for the context that the instance is promised. */
+/** KV for the context that the instance is promised, over all ranks. */
 export function kvBytes(card: ModelCard, config: MemoryConfig = {}): number {
-  const context = config.contextTokens ??
-    Math.min(card.contextLength || CONTEXT_TOKENS_DEFAULT, CONTEXT_TOKENS_DEFAULT);
+  const context = contextReserved(card, config);
   const held = Math.min(context, (card.slidingWindow ?? Infinity) + TOKENS_BESIDE_WINDOW);
   return Math.ceil(held * kvBytesOf(card, config));
+}
+
+/** Tokens for which KV is reserved: those asked for, else the model's, up to a default. */
+export function contextReserved({ contextLength }: ModelCard, config: MemoryConfig = {}): number {
+  return config.contextTokens ??
+    Math.min(contextLength || CONTEXT_TOKENS_DEFAULT, CONTEXT_TOKENS_DEFAULT);
 }
 
 /** KV of one token. */
@@ -38,51 +44,98 @@ export function kvBytesOf({ kvBytesPerToken = 0 }: ModelCard, { kvBits }: Memory
   return kvBytesPerToken * (kvBits + KV_SCALE_BITS) / KV_CARD_BITS;
 }
 
+/** Weights plus KV that one rank takes of its node. */
+export function shardBytes(shard: Shard, config: MemoryConfig = {}): number {
+  return shareOf(shard, neededBytes(shard.modelCard, config));
+}
+
+/** The KV of one rank. */
+export function shardKvBytes(shard: Shard, config: MemoryConfig = {}): number {
+  return shareOf(shard, kvBytes(shard.modelCard, config));
+}
+
+/** What one rank of some has of bytes that are spread over all layers. */
+export function shareOf(
+  shard: Pick<Shard, "type" | "startLayer" | "endLayer" | "nLayers" | "worldSize">,
+  bytes: number,
+): number {
+  if (shard.type === "TensorShardMetadata") return Math.ceil(bytes / shard.worldSize);
+  return bytesOfLayers(shard.endLayer - shard.startLayer, { nLayers: shard.nLayers, bytes });
+}
+
+/** What an instance takes of each of its nodes. */
+export function bytesByNode(instance: Instance): ReadonlyMap<NodeId, number> {
+  const nodeIds = Object.keys(instance.shardAssignments.nodeToRunner) as NodeId[];
+  return new Map(nodeIds.flatMap((nodeId) => {
+    const rank = rankOn(instance, nodeId);
+    return rank ? [[nodeId, shardBytes(rank.shard, instance.config)] as const] : [];
+  }));
+}
+
 /**
- * Free memory less what is promised to instances, so that no two placements book the same bytes:
- * weights until they are in memory, KV always, since a cache grows and shrinks with each request.
- * Undefined until the node has reported.
+ * Free memory of each node less what is promised to instances, so that no two placements book the
+ * same bytes: a rank's weights until they are in memory, its KV always, since a cache grows and
+ * shrinks with each request. Nodes that have not reported are absent.
  */
+export function freeBytesOfAll(
+  state: State,
+  memory: ReadonlyMap<NodeId, NodeMemory>,
+): Map<NodeId, number> {
+  const free = new Map<NodeId, number>();
+  for (const nodeId of state.nodes.keys()) {
+    const reported = memory.get(nodeId)?.ramAvailableBytes;
+    if (reported !== undefined) free.set(nodeId, reported);
+  }
+  for (const instance of state.instances.values()) {
+    for (const nodeId of Object.keys(instance.shardAssignments.nodeToRunner) as NodeId[]) {
+      const left = free.get(nodeId);
+      if (left === undefined) continue;
+      free.set(nodeId, left - promisedBytes(instance, nodeId, memory.get(nodeId)));
+    }
+  }
+  for (const [nodeId, left] of free) free.set(nodeId, Math.max(0, left));
+  return free;
+}
+
+/** `freeBytesOfAll` of one node; undefined until it has reported. */
 export function freeBytes(
   state: State,
   memory: ReadonlyMap<NodeId, NodeMemory>,
   nodeId: NodeId,
 ): number | undefined {
-  const reported = memory.get(nodeId)?.ramAvailableBytes;
-  if (reported === undefined) return undefined;
-  let promised = 0;
-  for (const instance of state.instances.values()) {
-    const rank = rankOn(instance, nodeId);
-    if (!rank) continue;
-    const bytes = isLoaded(state, instance) ? kvBytes : neededBytes;
-    promised += bytes(rank.shard.modelCard, instance.config);
-  }
-  return Math.max(0, reported - promised);
+  return freeBytesOfAll(state, memory).get(nodeId);
 }
 
-/** What would be free on a node without an instance of it: its promise gone, its weights freed. */
+/** What would be free on each node without an instance: its promises gone, its weights freed. */
 export function freeBytesWithout(
   instance: Instance,
-  { state, memory, nodeId }: {
-    readonly state: State;
-    readonly memory: ReadonlyMap<NodeId, NodeMemory>;
-    readonly nodeId: NodeId;
-  },
-): number | undefined {
-  const reported = memory.get(nodeId);
-  const rank = rankOn(instance, nodeId);
-  if (!reported || !rank) return undefined;
+  state: State,
+  memory: ReadonlyMap<NodeId, NodeMemory>,
+): Map<NodeId, number> {
+  const freed = new Map(memory);
+  for (const [nodeId, bytes] of bytesByNode(instance)) {
+    const reported = memory.get(nodeId);
+    if (!reported) continue;
+    const weightBytes = bytes - promisedBytes(instance, nodeId, reported);
+    const ramAvailableBytes = reported.ramAvailableBytes + weightBytes;
+    freed.set(nodeId, { ...reported, ramAvailableBytes });
+  }
   const instances = new Map(state.instances);
   instances.delete(instance.instanceId);
-  const weightBytes = isLoaded(state, instance) ? rank.shard.modelCard.storageSize.inBytes : 0;
-  const ramAvailableBytes = reported.ramAvailableBytes + weightBytes;
-  const freed = new Map(memory).set(nodeId, { ...reported, ramAvailableBytes });
-  return freeBytes({ ...state, instances }, freed, nodeId);
+  return freeBytesOfAll({ ...state, instances }, freed);
 }
 
-function isLoaded(state: State, instance: Instance): boolean {
-  const loaded = ["RunnerLoaded", "RunnerWarmingUp", "RunnerReady", "RunnerRunning"];
-  return runnersOf(instance).every((id) =>
-    loaded.includes(state.runners.get(id)?.status.type ?? "")
-  );
+/**
+ * What an instance may still take of a node beyond what it had taken when the node was measured:
+ * the same moment for both, or bytes would be booked twice while a runner loads.
+ */
+function promisedBytes(
+  instance: Instance,
+  nodeId: NodeId,
+  measured: NodeMemory | undefined,
+): number {
+  const rank = rankOn(instance, nodeId);
+  if (!rank) return 0;
+  const isLoaded = measured?.loadedRunners?.includes(rank.runnerId) === true;
+  return (isLoaded ? shardKvBytes : shardBytes)(rank.shard, instance.config);
 }

@@ -1,7 +1,6 @@
 import type { Event } from "./events.ts";
 import { InstanceId, type MetaInstanceId, type ModelId } from "./ids.ts";
 import type { Instance } from "./instance.ts";
-import { hasAllNodes } from "./instance_health.ts";
 import type { MetaInstance } from "./meta_instance.ts";
 import type { ModelCard } from "./model_card.ts";
 import { place } from "./placement.ts";
@@ -30,15 +29,12 @@ export interface MetaInstancesContext {
 
 /**
  * The wishes without an instance, in the order in which they were made: not parked, and nothing
- * that carries their id has all its nodes. An instance that only looks alike is somebody else's.
+ * carries their id. An instance that only looks alike is somebody else's; one that is lost has been
+ * deleted by InstanceHealth before.
  */
-export function unsatisfiedMetas(state: State): MetaInstance[] {
-  const satisfied = new Set<MetaInstanceId>();
-  for (const instance of state.instances.values()) {
-    const { metaInstanceId } = instance;
-    if (metaInstanceId !== undefined && hasAllNodes(state, instance)) satisfied.add(metaInstanceId);
-  }
-  return [...state.metaInstances.values()].filter(({ phase, metaInstanceId }) =>
+export function unsatisfiedMetas({ instances, metaInstances }: State): MetaInstance[] {
+  const satisfied = new Set([...instances.values()].map(({ metaInstanceId }) => metaInstanceId));
+  return [...metaInstances.values()].filter(({ phase, metaInstanceId }) =>
     phase !== "parked" && !satisfied.has(metaInstanceId)
   );
 }
@@ -119,7 +115,7 @@ function placeMeta(
  * What `place` is asked. `strict` pins are waited for; `prefer` makes do with those that are there,
  * and asks for no more nodes than are left of them.
  */
-function pinnedRequest(
+export function pinnedRequest(
   state: State,
   meta: MetaInstance,
 ): { ok: true; request: PlacementRequest } | { ok: false; reason: string } {

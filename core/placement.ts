@@ -1,173 +1,242 @@
-import type { PlacementRequest } from "./placement_request.ts";
-import type { ErrorCode } from "./errors.ts";
-import { type InstanceId, NodeId, runnerIdOf } from "./ids.ts";
-import type { Instance } from "./instance.ts";
-import { freeBytes, neededBytes } from "./memory_fit.ts";
-import type { Backend, ModelCard } from "./model_card.ts";
-import type { Telemetry } from "./telemetry.ts";
-import { remedy } from "./placement_remedy.ts";
+import { type Assignment, jacclInstance, ringInstance } from "./assignment.ts";
+import type { Candidate } from "./block_search.ts";
+import { assert, type ErrorCode } from "./errors.ts";
+import type { Found } from "./candidates.ts";
+import type { InstanceId, MetaInstanceId, NodeId } from "./ids.ts";
+import {
+  type Instance,
+  type InstanceConfig,
+  type InstanceMeta,
+  type Shard,
+  type Sharding,
+} from "./instance.ts";
+import { bytesByNode, contextReserved, neededBytes, shardBytes } from "./memory_fit.ts";
+import type { ModelCard } from "./model_card.ts";
+import { PlacementRequest } from "./placement_request.ts";
+import {
+  contradiction,
+  explain,
+  type Reason,
+  shortage,
+  unknownPin,
+  unusableBackends,
+} from "./placement_refusal.ts";
+import { ALL_CONSTRAINTS, type Constraint, idsOf, search } from "./placement_search.ts";
+import { type NodeView, type PlacementView, viewOf } from "./placement_view.ts";
+import { portsInUse } from "./ports.ts";
+import { shardsOf } from "./shards.ts";
 import type { State } from "./state.ts";
-import { formatBytes } from "./units.ts";
-
-/** Backends that can form a ring. */
-const RING_BACKENDS: readonly Backend[] = ["MlxMetal", "MlxCuda", "MlxCpu"];
+import type { Telemetry } from "./telemetry.ts";
 
 /** Why some nodes were not taken. */
 export interface Rejection {
-  readonly nodeIds: readonly NodeId[];
   readonly reason: string;
+  /** One node that cannot take the model alone, or several that cannot together. */
+  readonly nodeIds: readonly NodeId[];
+  readonly sharding: Sharding;
+  readonly instanceMeta: InstanceMeta;
 }
 
-/** An instance and the bytes that it takes, or why there is none. */
-export type Placement =
-  | {
-    readonly ok: true;
-    readonly instance: Instance;
-    readonly memoryBytesByNode: ReadonlyMap<NodeId, number>;
-  }
-  | Refusal;
+/** A node that would be given more than it has free: only where that was forced. */
+export interface Shortage {
+  readonly nodeId: NodeId;
+  readonly neededBytes: number;
+  /** 0 where the node has not reported its memory. */
+  readonly freeBytes: number;
+}
+
+/** An instance, and what is to be said about it. */
+export interface Placed {
+  readonly ok: true;
+  readonly instance: Instance;
+  /** By rank. */
+  readonly nodeIds: readonly NodeId[];
+  /** Weights and KV of each node's shard. */
+  readonly memoryBytesByNode: ReadonlyMap<NodeId, number>;
+  /** Tokens for which KV is reserved: those asked for, or a default. */
+  readonly contextTokens: number;
+  /** What it is: a single node is a ring with a pipeline, whatever was asked for. */
+  readonly sharding: Sharding;
+  readonly instanceMeta: InstanceMeta;
+  /** Whether that is not what was asked for. */
+  readonly isCoerced: boolean;
+  /** Empty unless `force` was needed. */
+  readonly shortages: readonly Shortage[];
+  /** Whether a better choice may have been missed: there were too many to look at all. */
+  readonly isExhausted: boolean;
+}
 
 /** Why nothing could be placed, and what to do about it. */
 export interface Refusal {
   readonly ok: false;
+  /** `unsupported_parameter`: no choice of nodes, now or later, could do. */
   readonly code: Extract<ErrorCode, "placement_failed" | "unsupported_parameter">;
   readonly reason: string;
   readonly hint: string;
   readonly rejected: readonly Rejection[];
 }
 
+/** Where a model goes, or why it has no place. */
+export type Placement = Placed | Refusal;
+
+/** What is to be placed. */
+export interface PlaceOptions {
+  readonly instanceId: InstanceId;
+  readonly card: ModelCard;
+  readonly request: PlacementRequest;
+  /** The wish that it is made for. */
+  readonly metaInstanceId?: MetaInstanceId | undefined;
+}
+
 /**
- * Where a model goes: one node for now, the one with the most free memory among those that fit.
- * Pure; memory is a latest value and comes as an argument.
+ * Where a model goes: the best nodes that have room for its weights and for the KV of the context
+ * it is promised, and that can talk to each other as asked (spec §3). Pure: the same cluster and
+ * request give the same instance, on every node.
  */
-export function place(
+export function place(state: State, telemetry: Telemetry, options: PlaceOptions): Placement {
+  const { card, request } = options;
+  const view = viewOf(state, telemetry, { card, request });
+  const contradicted = contradiction(card, request, view.usable);
+  if (contradicted) return refusal(view, "unsupported_parameter", contradicted);
+  const unknown = unknownPin(state, request);
+  if (unknown) return refusal(view, "placement_failed", unknown);
+  const found = search(view);
+  if (found.best) return placedOn(state, view, { ...options, ...found, best: found.best });
+  const forced = forcedOnto(view);
+  if (forced.best) return placedOn(state, view, { ...options, ...forced, best: forced.best });
+  const why = explain(state, telemetry, view);
+  const rejected = [...rejectedNodes(view), ...rejectedSets(view, why)];
+  return { ...refusal(view, "placement_failed", { ...why, reason: `: ${why.reason}` }), rejected };
+}
+
+/** The nodes that lack the least memory, where that was asked for. */
+export function forcedOnto(view: PlacementView): Found {
+  if (!view.request.force) return { best: undefined, isExhausted: false };
+  return search(view, WITHOUT_MEMORY, { prefer: "roomiest" });
+}
+
+const WITHOUT_MEMORY: ReadonlySet<Constraint> = new Set(
+  [...ALL_CONSTRAINTS].filter((one) => one !== "memory"),
+);
+
+function refusal(
+  { card }: PlacementView,
+  code: Refusal["code"],
+  { reason, hint }: Pick<Reason, "reason" | "hint">,
+): Refusal {
+  const glue = reason.startsWith(":") ? "" : " ";
+  return {
+    ok: false,
+    code,
+    reason: `Cannot place "${card.modelId}"${glue}${reason}`,
+    hint,
+    rejected: [],
+  };
+}
+
+/** The nodes that cannot take the model alone. */
+export function rejectedNodes(view: PlacementView): Rejection[] {
+  const { sharding, instanceMeta } = view.request;
+  return view.nodes.flatMap((node) => {
+    const reason = unfit(node, view);
+    return reason === undefined ? [] : [{ reason, nodeIds: [node.nodeId], sharding, instanceMeta }];
+  });
+}
+
+/** The best choice of several nodes that does not do. */
+export function rejectedSets({ request }: PlacementView, { nodeIds, reason }: Reason): Rejection[] {
+  const { sharding, instanceMeta } = request;
+  return nodeIds.length > 1 ? [{ reason, nodeIds, sharding, instanceMeta }] : [];
+}
+
+function unfit(node: NodeView, view: PlacementView): string | undefined {
+  const { usable, needed } = view;
+  if (node.free === undefined) return `node ${node.name} has not reported its memory`;
+  return unusableBackends(node, usable) ?? shortage(node, needed);
+}
+
+/** The instance on some nodes that were found. */
+export function placedOn(
   state: State,
-  telemetry: Telemetry,
-  { instanceId, card, request }: {
-    instanceId: InstanceId;
-    card: ModelCard;
-    request: PlacementRequest;
+  view: PlacementView,
+  { instanceId, metaInstanceId, card, request, best, isExhausted }: PlaceOptions & {
+    best: Candidate;
+    isExhausted: boolean;
   },
-): Placement {
-  const refused = refuse(state, card, request);
-  if (refused) return { ok: false, code: "unsupported_parameter", ...refused, rejected: [] };
-  const needed = neededBytes(card, request.config);
-  const rejected: Rejection[] = [];
-  let best: { nodeId: NodeId; free: number } | undefined;
-  for (const [nodeId, node] of state.nodes) {
-    const wanted = request.nodeIds?.[0];
-    if (wanted !== undefined && wanted !== nodeId) continue;
-    const free = freeBytes(state, telemetry.memory, nodeId);
-    const reason = unfit({ nodeId, backends: node.info.backends, free }, card, needed);
-    if (reason) rejected.push({ nodeIds: [nodeId], reason });
-    else if (free !== undefined && (!best || free > best.free)) best = { nodeId, free };
-  }
-  if (!best) {
-    const reasons = rejected.map(({ reason }) => reason).join("; ");
-    const reason = `Cannot place "${card.modelId}": ${reasons || "the cluster has no nodes"}`;
-    const hint = remedy(state, telemetry.memory, { ...request, card, needed });
-    return { ok: false, code: "placement_failed", reason, hint, rejected };
-  }
-  const instance = singleNode(instanceId, best.nodeId, card, request);
-  return { ok: true, instance, memoryBytesByNode: new Map([[best.nodeId, needed]]) };
+): Placed {
+  const nodes = best.order.map((at) => view.nodes[at] as NodeView);
+  const isSingle = nodes.length === 1;
+  const sharding = isSingle ? "Pipeline" : request.sharding;
+  const instanceMeta = isSingle ? "MlxRing" : request.instanceMeta;
+  const { nodeLayers, config, force: isForced } = request;
+  const divided = shardsOf(card, {
+    sharding,
+    bytes: view.needed,
+    free: nodes.map(({ free = 0 }) => free),
+    names: nodes.map(({ name }) => name),
+    layers: nodeLayers && nodes.map(({ nodeId }) => nodeLayers[nodeId] as number),
+    isForced,
+  });
+  assert(divided.ok, "nodes that were found have room for their shards");
+  const nodeIds = idsOf(view, best.order);
+  const assignment: Assignment = {
+    ...{ instanceId, metaInstanceId, config, nodeIds, shards: divided.shards },
+    network: view.network,
+    usedPorts: portsInUse(state),
+  };
+  const build = instanceMeta === "MlxRing" ? ringInstance : jacclInstance;
+  const instance = build(assignment);
+  assert(instance, "nodes that were found are linked");
+  const memoryBytesByNode = bytesByNode(instance);
+  return {
+    ok: true,
+    ...{ instance, nodeIds, memoryBytesByNode, sharding, instanceMeta, isExhausted },
+    contextTokens: contextReserved(card, config),
+    isCoerced: sharding !== request.sharding || instanceMeta !== request.instanceMeta,
+    shortages: nodes.flatMap(({ nodeId, free = 0 }) => {
+      const bytes = memoryBytesByNode.get(nodeId) as number;
+      return bytes > free ? [{ nodeId, neededBytes: bytes, freeBytes: free }] : [];
+    }),
+  };
 }
 
-/** The hint about an option, by its names in a request and on the command line. */
-function leaveOut(name: string, flag: string): string {
-  return `leave ${name} (--${flag}) out: this version places a model on one node`;
-}
-
-/** What no choice of nodes could mend. */
-function refuse(
-  state: State,
-  card: ModelCard,
-  request: PlacementRequest,
-): { reason: string; hint: string } | undefined {
-  const wanted = `Cannot place "${card.modelId}"`;
-  const { minNodes, instanceMeta, sharding, nodeIds = [], config } = request;
-  if (minNodes > 1) {
-    const hint = leaveOut("min_nodes", "min-nodes");
-    return { reason: `${wanted} on ${minNodes} nodes, one possible`, hint };
-  }
-  if (instanceMeta !== "MlxRing") {
-    const hint = leaveOut("instance_meta", "transport");
-    return { reason: `${wanted} with ${instanceMeta}, MlxRing needed`, hint };
-  }
-  if (sharding !== "Pipeline") {
-    const hint = leaveOut("sharding", "sharding");
-    return { reason: `${wanted} with ${sharding} sharding, Pipeline needed`, hint };
-  }
-  if (nodeIds.length > 1) {
-    const hint = `name one node in node_ids (--node), such as ${nodeIds[0]}`;
-    return { reason: `${wanted} on ${nodeIds.length} given nodes, one possible`, hint };
-  }
-  const unknown = nodeIds.find((id) => !state.nodes.has(id));
-  if (unknown !== undefined) {
-    const hint = `known nodes: ${[...state.nodes.keys()].join(", ") || "none"}`;
-    return { reason: `${wanted} on node ${unknown}: it is not known, a known one needed`, hint };
-  }
-  const context = config?.contextTokens ?? 0;
-  if (card.contextLength > 0 && context > card.contextLength) {
-    const limit = `${card.contextLength} at most possible`;
-    const reason = `${wanted} with a context of ${context} tokens: ${limit}`;
-    return { reason, hint: `exo instance create ${card.modelId} --context ${card.contextLength}` };
-  }
-  return undefined;
-}
-
-/** Why an instance of one node cannot run where it says; undefined when it can. */
+/**
+ * Why a rank cannot run where an instance says; undefined when it can. Without a shard the whole
+ * model is meant.
+ */
 export function misfit(
   state: State,
   telemetry: Telemetry,
-  { nodeId, card, config }: { nodeId: NodeId; card: ModelCard; config: Instance["config"] },
+  { nodeId, card, config, shard, instanceMeta = "MlxRing" }: {
+    readonly nodeId: NodeId;
+    readonly card: ModelCard;
+    readonly config?: InstanceConfig | undefined;
+    readonly shard?: Shard | undefined;
+    readonly instanceMeta?: InstanceMeta;
+  },
 ): string | undefined {
-  const backends = state.nodes.get(nodeId)?.info.backends ?? [];
-  const free = freeBytes(state, telemetry.memory, nodeId);
-  return unfit({ nodeId, backends, free }, card, neededBytes(card, config));
+  const request = PlacementRequest.parse({ modelId: card.modelId, instanceMeta, config });
+  const view = viewOf(state, telemetry, { card, request });
+  const node = view.nodes.find((one) => one.nodeId === nodeId);
+  if (!node) return `node ${nodeId} is not known, a known one needed`;
+  const needed = shard
+    ? shardBytes({ ...shard, modelCard: card }, config)
+    : neededBytes(card, config);
+  return unfit(node, { ...view, needed });
 }
 
-function unfit(
-  node: { nodeId: NodeId; backends: readonly Backend[]; free: number | undefined },
-  card: ModelCard,
-  needed: number,
-): string | undefined {
-  const usable = card.backends.filter((backend) => RING_BACKENDS.includes(backend));
-  if (!node.backends.some((backend) => usable.includes(backend))) {
-    const has = node.backends.join(", ") || "none";
-    return `node ${node.nodeId} has backends ${has}, one of ${usable.join(", ")} needed`;
-  }
-  if (node.free === undefined) return `node ${node.nodeId} has not reported its memory`;
-  if (node.free < needed) {
-    return `node ${node.nodeId} has ${formatBytes(node.free)} free, ${formatBytes(needed)} needed`;
-  }
-  return undefined;
-}
-
-function singleNode(
-  instanceId: InstanceId,
-  nodeId: NodeId,
-  card: ModelCard,
-  request: PlacementRequest,
-): Instance {
-  const runnerId = runnerIdOf(instanceId, 0);
-  const shard = {
-    type: "PipelineShardMetadata" as const,
-    modelCard: card,
-    deviceRank: 0,
-    worldSize: 1,
-    startLayer: 0,
-    endLayer: card.nLayers,
-    nLayers: card.nLayers,
-  };
-  return {
-    type: "MlxRingInstance",
-    instanceId,
-    shardAssignments: {
-      modelId: card.modelId,
-      runnerToShard: { [runnerId]: shard },
-      nodeToRunner: { [nodeId]: runnerId },
-    },
-    hostsByNode: {},
-    ...(request.config ? { config: request.config } : {}),
-  };
+/** What to do about an instance that does not fit on the nodes that it names. */
+export function placementHint(
+  state: State,
+  telemetry: Telemetry,
+  { card, nodeIds, config }: {
+    readonly card: ModelCard;
+    readonly nodeIds: readonly NodeId[];
+    readonly config?: InstanceConfig | undefined;
+  },
+): string {
+  const request = PlacementRequest.parse({ modelId: card.modelId, nodeIds, exact: true, config });
+  const view = viewOf(state, telemetry, { card, request });
+  if (search(view).best) return `let exo divide it: exo instance create ${card.modelId}`;
+  return explain(state, telemetry, view).hint;
 }

@@ -1,14 +1,9 @@
-import type { InstanceId, NodeId } from "./ids.ts";
-import { rankOn } from "./instance.ts";
-import {
-  freeBytes,
-  freeBytesWithout,
-  kvBytesOf,
-  type MemoryConfig,
-  neededBytes,
-} from "./memory_fit.ts";
-import type { ModelCard } from "./model_card.ts";
-import type { NodeMemory } from "./telemetry.ts";
+import type { InstanceId } from "./ids.ts";
+import type { MemoryConfig } from "./memory_fit.ts";
+import { bytesByNode, freeBytesWithout, kvBytesOf } from "./memory_fit.ts";
+import { ALL_CONSTRAINTS, search } from "./placement_search.ts";
+import { type PlacementView, viewOf } from "./placement_view.ts";
+import type { Telemetry } from "./telemetry.ts";
 import type { State } from "./state.ts";
 import { formatBytes } from "./units.ts";
 
@@ -18,75 +13,69 @@ const CONTEXT_TOKENS_MIN = 512;
 /** Proposed contexts are rounded down to this many tokens. */
 const CONTEXT_TOKENS_STEP = 256;
 
-/** A model that no node can take, and what it needs. */
-export interface Unplaced {
-  readonly card: ModelCard;
-  readonly needed: number;
-  /** The nodes that were asked for; undefined for any. */
-  readonly nodeIds?: readonly NodeId[] | undefined;
-  readonly config?: MemoryConfig | undefined;
-}
+/** Instances that are looked at for one whose end would help. */
+const INSTANCES_TRIED_MAX = 8;
+
+/** Steps of the search that a proposal is tried by (`SEARCH_STEPS_MAX`). */
+const TRY_STEPS = 5_000;
 
 /**
- * What to do about a model that no node can take: a shorter context if the weights would fit, an
- * instance to delete if that would do, else a smaller model. A proposal is one that would work.
+ * What to do about a model for which memory is what lacks: a shorter context if the weights would
+ * fit, an instance to delete if that would do, else a smaller model. A proposal is one that works.
  */
 export function remedy(
   state: State,
-  memory: ReadonlyMap<NodeId, NodeMemory>,
-  unplaced: Unplaced,
+  telemetry: Telemetry,
+  { view, mostFree }: { view: PlacementView; mostFree: number },
 ): string {
-  const { card, needed, nodeIds, config = {} } = unplaced;
-  const nodes = [...state.nodes].filter(([id]) => nodeIds?.includes(id) ?? true);
-  if (nodes.length === 0) return "start a node with exo serve";
-  const fitting = nodes.filter(([, { info }]) =>
-    info.backends.some((backend) => card.backends.includes(backend))
-  );
-  if (fitting.length === 0) return "place it on a node with one of these: exo status shows them";
-  const reports = fitting.flatMap(([nodeId]) => {
-    const free = freeBytes(state, memory, nodeId);
-    return free === undefined ? [] : [{ nodeId, free }];
-  });
-  const [most] = reports.sort((a, b) => b.free - a.free);
-  if (!most) return "ask again in a second: a node reports its memory once it has started";
-  const shorter = contextThatFits(card, config, most.free);
+  const { card, request } = view;
+  const shorter = contextThatFits(state, telemetry, { view, mostFree });
   if (shorter !== undefined) {
-    const bits = config.kvBits === undefined ? "" : ` --kv-bits ${config.kvBits}`;
+    const bits = request.config?.kvBits === undefined ? "" : ` --kv-bits ${request.config.kvBits}`;
     return `exo instance create ${card.modelId} --context ${shorter}${bits}`;
   }
-  const freed = instanceInTheWay(state, memory, { nodeId: most.nodeId, needed });
+  const freed = instanceInTheWay(state, telemetry, { view, mostFree });
   if (freed !== undefined) return `make room: exo instance delete ${freed}`;
-  return `choose a smaller model, or one with fewer bits per weight, for the ${
-    formatBytes(most.free)
-  } free`;
+  const room = formatBytes(mostFree);
+  return `choose a smaller model, or one with fewer bits per weight, for the ${room} free`;
 }
 
 /** The longest context for which the memory suffices; undefined when it would be useless. */
 function contextThatFits(
-  card: ModelCard,
-  config: MemoryConfig,
-  free: number,
+  state: State,
+  telemetry: Telemetry,
+  { view, mostFree }: { view: PlacementView; mostFree: number },
 ): number | undefined {
-  const perToken = kvBytesOf(card, config);
+  const { card, request } = view;
+  const perToken = kvBytesOf(card, request.config ?? {});
   if (perToken === 0) return undefined;
-  const tokens = Math.floor((free - card.storageSize.inBytes) / perToken);
+  const tokens = Math.floor((mostFree - card.storageSize.inBytes) / perToken);
   if (tokens < CONTEXT_TOKENS_MIN) return undefined;
-  return Math.floor(tokens / CONTEXT_TOKENS_STEP) * CONTEXT_TOKENS_STEP;
+  const contextTokens = Math.floor(tokens / CONTEXT_TOKENS_STEP) * CONTEXT_TOKENS_STEP;
+  const config: MemoryConfig = { ...request.config, contextTokens };
+  const wanted = { card, request: { ...request, config }, before: view };
+  const { best } = search(viewOf(state, telemetry, wanted), ALL_CONSTRAINTS, { steps: TRY_STEPS });
+  return best ? contextTokens : undefined;
 }
 
-/** The smallest instance of a node without which the model would fit. */
+/** The smallest instance without which the model would fit. */
 function instanceInTheWay(
   state: State,
-  memory: ReadonlyMap<NodeId, NodeMemory>,
-  { nodeId, needed }: { readonly nodeId: NodeId; readonly needed: number },
+  telemetry: Telemetry,
+  { view, mostFree }: { view: PlacementView; mostFree: number },
 ): InstanceId | undefined {
-  const candidates = [...state.instances.values()].flatMap((instance) => {
-    const rank = rankOn(instance, nodeId);
-    if (!rank) return [];
-    // Recounted, not added up: what is promised beyond the memory is owed before anything is free.
-    const free = freeBytesWithout(instance, { state, memory, nodeId }) ?? 0;
-    const bytes = neededBytes(rank.shard.modelCard, instance.config);
-    return free < needed ? [] : [{ instanceId: instance.instanceId, bytes }];
+  const { card, request, needed } = view;
+  const sized = [...state.instances.values()].map((instance) => {
+    const bytes = [...bytesByNode(instance).values()].reduce((sum, one) => sum + one, 0);
+    return { instance, bytes };
   });
-  return candidates.sort((a, b) => a.bytes - b.bytes)[0]?.instanceId;
+  const tried = sized.filter(({ bytes }) => bytes >= needed - mostFree).sort((a, b) =>
+    a.bytes - b.bytes
+  ).slice(0, INSTANCES_TRIED_MAX);
+  return tried.find(({ instance }) => {
+    // Recounted, not added up: what is promised beyond the memory is owed before anything is free.
+    const free = freeBytesWithout(instance, state, telemetry.memory);
+    const freed = viewOf(state, telemetry, { card, request, free, before: view });
+    return search(freed, ALL_CONSTRAINTS, { steps: TRY_STEPS }).best !== undefined;
+  })?.instance.instanceId;
 }

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { Command, CommandReply } from "./commands.ts";
 import { Event, IndexedEvent } from "./events.ts";
-import { NodeId } from "./ids.ts";
+import { NodeId, RunnerId } from "./ids.ts";
 import { Epoch, Head } from "./lineage.ts";
 import { StateJson } from "./state.ts";
 
@@ -26,6 +26,9 @@ export const ACKNOWLEDGERS_MAX = 3;
 /** Highest clock of an epoch: no message of a defective node uses them up. */
 export const EPOCH_CLOCK_MAX = 2 ** 40;
 
+/** Runners of one node. */
+const RUNNERS_MAX = 1_024;
+
 /** Longest key of a link in `Telemetry.links`. */
 const LINK_KEY_CHARS_MAX = 1_024;
 
@@ -39,7 +42,11 @@ const reign = {
   seniority: z.number().int(),
 };
 
-const NodeMemory = z.object({ ramTotalBytes: bytes, ramAvailableBytes: bytes });
+const NodeMemory = z.object({
+  ramTotalBytes: bytes,
+  ramAvailableBytes: bytes,
+  loadedRunners: z.array(RunnerId).max(RUNNERS_MAX).readonly().optional(),
+});
 
 const LinkQuality = z.object({
   bandwidthBitsPerSecond: z.number().min(0).optional(),

@@ -18,7 +18,7 @@ type Reconciler = (state: State, context: ReconcileContext) => Event[];
 
 /** In the order of spec 2.8: what is broken goes before what is missing is placed. */
 const RECONCILERS: readonly Reconciler[] = [
-  (state, { now }) => reconcileInstances(state, now),
+  reconcileInstances,
   reconcileNodes,
   reconcileMetaInstances,
 ];
@@ -36,6 +36,9 @@ export function reconcile(state: State, context: ReconcileContext): Event[] {
   return [];
 }
 
+/** Decisions that are made at once; the rest follows with the next look. */
+export const DECISIONS_MAX = 1_000;
+
 /**
  * Lets the reconcilers act until they are content; `commit` stores and applies each decision and
  * gives the state after it. Wishes are placed by turns: what is returned are the `tries` for the
@@ -48,16 +51,17 @@ export function reconcileAll(
 ): PlacementTries {
   let state = start;
   let { tries } = context;
-  for (;;) {
+  for (let decisions = 0; decisions < DECISIONS_MAX; decisions++) {
     let events = reconcile(state, { ...context, due: NOBODY });
     if (events.length === 0) {
       const turn = placementTurn(state, { ...context, tries });
       tries = turn.tries;
-      events = reconcile(state, { ...context, due: turn.due });
+      events = reconcileMetaInstances(state, { ...context, due: turn.due });
     }
-    if (events.length === 0) return tries;
+    if (events.length === 0) break;
     state = commit(events);
   }
+  return tries;
 }
 
 const NOBODY: ReadonlySet<never> = new Set();

@@ -1,8 +1,10 @@
 import type { Event } from "./events.ts";
 import type { NodeId, RunnerId } from "./ids.ts";
 import { type Instance, runnersOf } from "./instance.ts";
+import { nodesOf } from "./instance_health.ts";
 import { instanceEnd } from "./master.ts";
 import type { MetaInstance } from "./meta_instance.ts";
+import { NODE_TIMEOUT_MS, type NodesContext } from "./reconcile_nodes.ts";
 import { isServing, type RunnerState } from "./runner_status.ts";
 import type { InstanceRetry, State } from "./state.ts";
 import { isInFlight } from "./task.ts";
@@ -40,9 +42,9 @@ export function isRetryDue({ notBefore }: Pick<InstanceRetry, "notBefore">, now:
  * InstanceHealth: what to do about the first instance that is not well. It alone counts failures
  * and sets the dates of retries (D14).
  */
-export function reconcileInstances(state: State, now: Millis): Event[] {
+export function reconcileInstances(state: State, context: NodesContext): Event[] {
   for (const instance of state.instances.values()) {
-    const events = reconcileInstance(state, instance, now);
+    const events = reconcileInstance(state, instance, context);
     if (events.length > 0) return events;
   }
   return [];
@@ -66,13 +68,17 @@ interface Rank {
   readonly runner: RunnerState | undefined;
 }
 
-function reconcileInstance(state: State, instance: Instance, now: Millis): Event[] {
+function reconcileInstance(state: State, instance: Instance, context: NodesContext): Event[] {
+  const { now } = context;
   const { instanceId, metaInstanceId } = instance;
   const meta = metaOf(state, instance);
   // It goes with its wish: the reconciler of wishes sees to that.
   if (metaInstanceId !== undefined && !meta) return [];
   const ranks = ranksOf(state, instance);
-  if (!ranks) return meta ? instanceEnd(state, instanceId, CONNECTION_LOST) : [];
+  if (!ranks) {
+    const isLost = meta && isWithoutNode(state, instance, context);
+    return isLost ? instanceEnd(state, instanceId, CONNECTION_LOST) : [];
+  }
   if (ranks.some(isFailed) && !ranks.some(isAlive)) {
     return failed(state, { instance, meta, ranks, now });
   }
@@ -91,6 +97,20 @@ function ranksOf(state: State, instance: Instance): Rank[] | undefined {
     ranks.push({ runnerId, nodeName, runner: state.runners.get(runnerId) });
   }
   return ranks;
+}
+
+/**
+ * Whether a node of the instance is gone. One that is heard of is about to introduce itself: after
+ * a partition its instance may be known here before it is.
+ */
+function isWithoutNode(
+  { nodes }: State,
+  instance: Instance,
+  { telemetry: { lastSeen }, uptime }: NodesContext,
+): boolean {
+  return nodesOf(instance).some((nodeId) =>
+    !nodes.has(nodeId) && uptime - (lastSeen.get(nodeId) ?? -Infinity) >= NODE_TIMEOUT_MS
+  );
 }
 
 /** Tries the whole instance again later, or gives it up. */
@@ -121,7 +141,8 @@ function failed(
     };
     return [...tasksFailed(state, instance, reason), retrying];
   }
-  const parked: Event[] = meta
+  // A merge can leave an instance with a parked wish: that stays parked as it is.
+  const parked: Event[] = meta && meta.phase !== "parked"
     ? [{ type: "MetaInstanceParked", metaInstanceId: meta.metaInstanceId, reason }]
     : [];
   return [...instanceEnd(state, instanceId, reason), ...parked];

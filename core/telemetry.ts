@@ -1,12 +1,17 @@
 import type { Edge } from "./connection.ts";
 import { edgeKey } from "./connection.ts";
-import type { NodeId } from "./ids.ts";
+import type { ModelId, NodeId, RunnerId } from "./ids.ts";
 import type { Millis } from "./units.ts";
 
 /** Memory of a node right now. */
 export interface NodeMemory {
   readonly ramTotalBytes: number;
   readonly ramAvailableBytes: number;
+  /**
+   * The runners whose weights were in memory when it was measured; absent: none. The statuses in
+   * the log do not tell: they are newer or older than the measurement.
+   */
+  readonly loadedRunners?: readonly RunnerId[] | undefined;
 }
 
 /** How good one edge is, as last measured. */
@@ -14,6 +19,12 @@ export interface LinkQuality {
   readonly bandwidthBitsPerSecond?: number | undefined;
   /** One round trip. */
   readonly latencyMs?: number | undefined;
+}
+
+/** How much of a model has come to a node so far. */
+export interface DownloadedBytes {
+  readonly downloadedBytes: number;
+  readonly totalBytes: number;
 }
 
 /**
@@ -24,6 +35,8 @@ export interface Telemetry {
   readonly memory: ReadonlyMap<NodeId, NodeMemory>;
   /** By `linkKey`; absent: not measured. */
   readonly links: ReadonlyMap<string, LinkQuality>;
+  /** Of downloads that are under way; absent: nobody tells. */
+  readonly downloads?: ReadonlyMap<NodeId, ReadonlyMap<ModelId, DownloadedBytes>> | undefined;
   /** When the node was last heard of, on the clock of whoever listens. */
   readonly lastSeen: ReadonlyMap<NodeId, Millis>;
 }

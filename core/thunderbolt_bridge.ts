@@ -1,6 +1,7 @@
 import type { Edge } from "./connection.ts";
 import { ipOf } from "./edge_ip.ts";
 import type { NodeId } from "./ids.ts";
+import type { NodeState } from "./node_info.ts";
 import type { State } from "./state.ts";
 
 /** Most rings that are told: one is enough to mend the network. */
@@ -13,42 +14,38 @@ const SEARCH_STEPS_MAX = 20_000;
  * Rings of nodes that bridge their Thunderbolt ports: a broadcast goes round in them for ever. Each
  * is told once, from its first node on, as far as the limits of the search reach.
  */
-export function thunderboltBridgeCycles(state: State): NodeId[][] {
-  const bridging = [...state.nodes].flatMap(([nodeId, { thunderboltBridge }]) =>
-    thunderboltBridge?.enabled ? [nodeId] : []
-  );
-  const rank = new Map(bridging.map((nodeId, at) => [nodeId, at]));
-  const addresses = new Set(bridging.flatMap((nodeId) => thunderboltIps(state, nodeId)));
+export function thunderboltBridgeCycles({ nodes, connections }: State): NodeId[][] {
+  const bridging = [...nodes].filter(([, { thunderboltBridge }]) => thunderboltBridge?.enabled);
+  const ids = bridging.map(([nodeId]) => nodeId);
+  const addresses = new Set(bridging.flatMap(([, node]) => thunderboltIps(node)));
   const isCable = (edge: Edge) => edge.type === "RdmaConnection" || addresses.has(ipOf(edge) ?? "");
-  const next = new Map(bridging.map((nodeId) => {
-    const sinks = [...state.connections.get(nodeId) ?? []]
-      .filter(([sink, edges]) => rank.has(sink) && edges.some(isCable));
-    return [nodeId, sinks.map(([sink]) => sink)];
-  }));
-  return cyclesOf(next, rank);
+  const next = ids.map((nodeId) =>
+    [...connections.get(nodeId) ?? []]
+      .filter(([, edges]) => edges.some(isCable))
+      .map(([sink]) => ids.indexOf(sink))
+      .filter((sink) => sink >= 0)
+  );
+  return cyclesOf(next).map((cycle) => cycle.map((at) => ids[at] as NodeId));
 }
 
-function thunderboltIps(state: State, nodeId: NodeId): string[] {
-  const { network = [] } = state.nodes.get(nodeId) ?? {};
+function thunderboltIps({ network }: NodeState): string[] {
   return network.filter(({ interfaceType }) => interfaceType === "thunderbolt")
     .map(({ ipAddress }) => ipAddress);
 }
 
-/** Simple cycles, each found from its node of the lowest rank. */
-function cyclesOf(
-  next: ReadonlyMap<NodeId, readonly NodeId[]>,
-  rank: ReadonlyMap<NodeId, number>,
-): NodeId[][] {
-  const cycles: NodeId[][] = [];
+/** Simple cycles over what follows what, each found from its lowest number. */
+function cyclesOf(next: readonly (readonly number[])[]): number[][] {
+  const cycles: number[][] = [];
   let steps = 0;
-  const isLater = (a: NodeId, b: NodeId) => (rank.get(a) ?? 0) > (rank.get(b) ?? 0);
-  const walk = (path: readonly NodeId[], root: NodeId, at: NodeId): void => {
-    for (const sink of next.get(at) ?? []) {
+  const walk = (path: readonly number[], root: number, sinks: readonly number[]): void => {
+    for (const sink of sinks) {
       if (cycles.length >= BRIDGE_CYCLES_MAX || ++steps > SEARCH_STEPS_MAX) return;
       if (sink === root) cycles.push([...path]);
-      else if (isLater(sink, root) && !path.includes(sink)) walk([...path, sink], root, sink);
+      else if (sink > root && !path.includes(sink)) {
+        walk([...path, sink], root, next[sink] as number[]);
+      }
     }
   };
-  for (const root of next.keys()) walk([root], root, root);
+  for (const [root, sinks] of next.entries()) walk([root], root, sinks);
   return cycles;
 }
