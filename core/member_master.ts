@@ -221,7 +221,7 @@ function reconcileAll(turn: Turn, epoch: Epoch): void {
 /** What the followers are told of this step's events; a few of them acknowledge them at once. */
 export function eventsToPublish(turn: Turn): MessageOf<"Events">[] {
   const { reign } = turn.member;
-  if (!reign) return [];
+  if (!reign || turn.fresh.length === 0) return [];
   const { epoch } = reign;
   const live = liveFollowers(reign, turn.context.uptime);
   const acknowledgers = live.slice(0, ACKNOWLEDGERS_MAX).map(([id]) => id);
