@@ -194,7 +194,10 @@ Deno.test("P12: one of three needed nodes has the wrong backend (E7)", () => {
     node("b", 500),
     node("c", 500, { backends: ["MlxCuda"] }),
   ]);
-  match(refusedOn(cluster, metalCard(1_500, { nLayers: 12 })).reason, /node c has backends MlxCuda, .* MlxMetal/);
+  match(
+    refusedOn(cluster, metalCard(1_500, { nLayers: 12 })).reason,
+    /node c has backends MlxCuda, .* MlxMetal/,
+  );
 });
 
 const COMPLETED: DownloadStatus = { type: "DownloadCompleted", totalBytes: 1, readOnly: false };
