@@ -195,17 +195,23 @@ function bestOfClique(
   const site = (node: number) => sites[node] as Site;
   const others = members.filter((node) => !must.includes(node));
   const held = must.reduce((sum, node) => sum + site(node).capacity, 0);
-  const items = others.map((node) => ({
-    capacity: site(node).capacity,
-    keys: keysOf(aim, site(node)),
-  }));
   const choice = { count: size - must.length, needed: Math.max(0, problem.needed(size) - held) };
-  const wanted = bestSubset(items, choice);
-  if (!wanted) return undefined;
-  const largest = byCapacity(items).slice(0, choice.count);
-  const order = (chosen: readonly number[]) =>
-    [...must, ...chosen.map((at) => others[at] as number)].sort((a, b) => a - b);
-  return accept(problem, order(wanted)) ?? accept(problem, order(largest));
+  const worthy = (bandwidthMost: number) => {
+    const items = others.map((node) => {
+      const bandwidth = Math.min(bandwidthMost, site(node).bandwidth);
+      return { capacity: site(node).capacity, keys: keysOf(aim, { ...site(node), bandwidth }) };
+    });
+    return bestSubset(items, choice)?.map((at) => others[at] as number) ?? [];
+  };
+  const most = [...must, ...worthy(Infinity)];
+  if (most.length < size) return undefined;
+  // Of tensor-parallel ranks all wait for the slowest: what others have beyond it is worth nothing.
+  const slowest = Math.min(...most.map((node) => site(node).bandwidth));
+  const wanted = aim.workload.exchanges > 0 ? [...must, ...worthy(slowest)] : most;
+  const largest = byCapacity(others.map(site)).slice(0, choice.count)
+    .map((at) => others[at] as number);
+  const ascending = (nodes: readonly number[]) => nodes.toSorted((a, b) => a - b);
+  return accept(problem, ascending(wanted)) ?? accept(problem, ascending([...must, ...largest]));
 }
 
 function bestOfPart(
@@ -217,8 +223,9 @@ function bestOfPart(
   const { aim } = problem;
   const quick = clique.length >= size ? bestOfClique(problem, clique, size) : undefined;
   const wanted = block.members.slice(0, size);
-  // Nothing is better than the most wanted of all.
-  if (quick?.order.every((node) => wanted.includes(node))) return quick;
+  // Nothing is better than the most wanted of all, where more of them is always better.
+  const isMost = quick?.order.every((node) => wanted.includes(node)) === true;
+  if (isMost && aim.workload.exchanges === 0) return quick;
   const search = { ...problem, block, size, needed: problem.needed(size) };
   const accepted = (order: readonly number[]) => accept(problem, order);
   const found = searchBlock({ ...search, accept: accepted }, budget);
