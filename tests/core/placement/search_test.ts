@@ -173,11 +173,7 @@ Deno.test("a search that would take too long ends, and says so", () => {
     true,
   ]);
   const some = findBest(gridProblem("widest", 0), 20_000);
-  deepEqual(
-    [(some.best?.order.length ?? 0) >= 4, some.isExhausted],
-    [true, true],
-    `${some.best?.order.length}`,
-  );
+  ok((some.best?.order.length ?? 0) > 60, `found a cycle of ${some.best?.order.length} nodes`);
   const small = findBest(gridProblem("smallest", 4));
   deepEqual([small.best?.order.length, small.isExhausted], [4, false]);
 });
