@@ -20,7 +20,7 @@ export function grownCycles(
   const found = new Map<number, readonly number[]>();
   const budget = newBudget(GROWTH_STEPS_MAX);
   const [start] = [...must, ...block.members];
-  let cycle = start === undefined ? undefined : shortestCycle(block, start);
+  let cycle = shortestCycle(block, start as number);
   while (cycle) {
     if (must.every((node) => cycle?.includes(node))) found.set(cycle.length, cycle);
     cycle = withDetour(cycle, { graph, block, budget });

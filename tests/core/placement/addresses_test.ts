@@ -6,6 +6,8 @@ import type { Host } from "../../../core/instance.ts";
 import { hostPort, parseMultiaddr } from "../../../core/multiaddr.ts";
 import { freePort, INSTANCE_PORT_MAX, INSTANCE_PORT_MIN, portsInUse } from "../../../core/ports.ts";
 import { deviceMatrix, rdmaLink } from "../../../core/rdma_links.ts";
+import { addConnection } from "../../../core/topology.ts";
+import { jacclInstance, ringInstance } from "../../../core/assignment.ts";
 import { created, fold, instanceId } from "../../support/cluster.ts";
 import {
   bothWays,
@@ -113,6 +115,38 @@ Deno.test("the worse end of a link counts", () => {
     reach("b", "a", "10.0.0.1", { sinkIface: "wlan0" }),
   );
   deepEqual([ringHop(found, A, B)?.type, ringHop(found, B, A)?.type], ["wifi", "wifi"]);
+});
+
+Deno.test("the worse end counts whichever it is", () => {
+  const found = network(
+    reach("a", "b", "10.0.0.2", { sinkIface: "wlan0" }),
+    reach("b", "a", "10.0.0.1", { sinkIface: "eth0" }),
+  );
+  equal(ringHop(found, A, B)?.type, "wifi");
+});
+
+Deno.test("a relay, and nodes of which nothing is known yet, are passed over", () => {
+  const { state, telemetry } = clusterOf(nodes, [reach("a", "b", "127.0.0.1")]);
+  const edge = { type: "SocketConnection" as const, sinkMultiaddr: "/p2p/Qm/p2p-circuit" };
+  const relayed = addConnection(state.connections, { source: A, sink: B, edge });
+  const found = networkOf({ ...state, nodes: new Map(), connections: relayed }, telemetry);
+  deepEqual(addressesTo(found, A, B).map(({ ip }) => ip), ["127.0.0.1"]);
+});
+
+Deno.test("an instance is made only over links that there are", () => {
+  const { state, telemetry } = clusterOf(nodes, [reach("a", "b", "10.0.0.2")]);
+  const assignment = {
+    ...{ instanceId: instanceId("i"), nodeIds: [A, B], shards: [], usedPorts: new Set<number>() },
+    network: networkOf(state, telemetry),
+  };
+  const card = metalCard(1);
+  const shard = {
+    ...{ type: "PipelineShardMetadata" as const, modelCard: card, deviceRank: 0, worldSize: 2 },
+    ...{ startLayer: 0, endLayer: 8, nLayers: 16 },
+  };
+  const both = { ...assignment, shards: [shard, { ...shard, deviceRank: 1 }] };
+  equal(ringInstance(both), undefined);
+  equal(jacclInstance(both), undefined);
 });
 
 Deno.test("nodes of one host link over loopback, each rank at a port of its own", () => {

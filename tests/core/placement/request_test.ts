@@ -1,9 +1,11 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import type { NodeId } from "../../../core/ids.ts";
-import { misfit, placementHint } from "../../../core/placement.ts";
+import { MetaInstanceId } from "../../../core/ids.ts";
+import { bytesByNode, freeBytes, freeBytesWithout } from "../../../core/memory_fit.ts";
+import { misfit, place, placementHint } from "../../../core/placement.ts";
 import type { PlacementRequest } from "../../../core/placement_request.ts";
 import { GIB } from "../../../core/units.ts";
-import { fold, nodeStarted } from "../../support/cluster.ts";
+import { fold, instanceId, nodeStarted, placementOf } from "../../support/cluster.ts";
 import {
   bothWays,
   cable,
@@ -134,6 +136,18 @@ Deno.test("an image model's halves mirror each other's memory", () => {
   match(reason, /node .* needed/);
 });
 
+Deno.test("an image model takes nodes that mirror each other before faster ones that do not", () => {
+  const image = metalCard(600, { nLayers: 60, usesCfg: true });
+  const fast = { memoryBandwidthBytesPerSecond: 800e9 };
+  const ram = [600, 300, 200, 100];
+  const cluster = meshOf([
+    ...ram.map((bytes, at) => node(`fast-${at}`, bytes, fast)),
+    ...[600, 600, 600].map((bytes, at) => node(`slow-${at}`, bytes)),
+  ]);
+  const { nodeIds } = placedOn(cluster, image, { minNodes: 4 });
+  deepEqual(nodeIds.toSorted(), ["fast-0", "slow-0", "slow-1", "slow-2"]);
+});
+
 Deno.test("an image model on a ring takes the turn that mirrors", () => {
   const image = metalCard(600, { nLayers: 60, usesCfg: true });
   const names = ["a", "b", "c", "d"];
@@ -243,6 +257,32 @@ Deno.test("nodes that nothing connects, and a ring that lacks a link, are explai
     bothWays(["a", "b", "c"], chainPairs(3)),
   );
   match(refusedOn(chain, card, { minNodes: 3 }).reason, /no 3 nodes reach each other/);
+});
+
+Deno.test("a given node that is too small, and one of no cluster, are named", () => {
+  const { reason } = refusedOn(four, metalCard(1_100), { nodeIds: ids("c"), exact: true });
+  match(reason, /: node c has 1000 B free, 1\.1 KiB needed$/);
+  const empty = { state: fold([]), telemetry: four.telemetry };
+  match(refusedOn(empty, card, { nodeIds: ids("a") }).hint, /^known nodes: none$/);
+});
+
+Deno.test("what a wish asks for is bound to it", () => {
+  const metaInstanceId = MetaInstanceId.parse("wish");
+  const { state, telemetry } = four;
+  const asked = { instanceId: instanceId("i"), card, request: placementOf({ minNodes: 2 }) };
+  const placed = place(state, telemetry, { ...asked, metaInstanceId });
+  ok(placed.ok && placed.instance.metaInstanceId === "wish");
+});
+
+Deno.test("an instance with a runner that has no shard takes nothing", () => {
+  const { state, telemetry } = four;
+  const { instance } = placedOn(four, card);
+  const { shardAssignments } = instance;
+  const broken = { ...instance, shardAssignments: { ...shardAssignments, runnerToShard: {} } };
+  deepEqual([...bytesByNode(broken)], []);
+  const holding = { ...state, instances: new Map([[broken.instanceId, broken]]) };
+  deepEqual([...freeBytes(holding, telemetry.memory).values()], [1_000, 1_000, 1_000, 1_000]);
+  deepEqual([...freeBytesWithout(instance, state, new Map())], [], "nobody has reported");
 });
 
 Deno.test("a long list of reasons is cut", () => {

@@ -93,7 +93,7 @@ const problem = fc.record({
   isMutual: fc.boolean(),
   shape: fc.constantFrom("cycle" as const, "clique" as const),
   needed: fc.integer({ min: 0, max: 12 }),
-  must: fc.nat({ max: 2 * SITE_COUNT_MAX }),
+  must: fc.uniqueArray(fc.nat({ max: 2 * SITE_COUNT_MAX }), { maxLength: 2 }),
   prefer: fc.constantFrom(...PREFERENCES),
   exchanges: fc.constantFrom(0, 0, 4),
 }).map(({ sites, edges, isMesh, isMutual, shape, needed, must, prefer, exchanges }): Problem => {
@@ -107,7 +107,7 @@ const problem = fc.record({
     // Of nodes that reach each other one way only a clique is none.
     shape: isMesh || isMutual ? shape : "cycle",
     sizes: all.map((at) => at + 1),
-    must: must < sites.length ? [must] : [],
+    must: must.filter((node) => node < sites.length),
     aim: { prefer, workload: { bytes: 1, exchanges, isRing: shape === "cycle" } },
     // Tensor-parallel ranks hold their share each, not together.
     needed: () => exchanges > 0 ? 0 : needed,
@@ -176,6 +176,13 @@ Deno.test("a search that would take too long ends, and says so", () => {
   ok((some.best?.order.length ?? 0) > 60, `found a cycle of ${some.best?.order.length} nodes`);
   const small = findBest(gridProblem("smallest", 4));
   deepEqual([small.best?.order.length, small.isExhausted], [4, false]);
+});
+
+Deno.test("nodes that must be are in the cycle, though smaller ones exist", () => {
+  const square = [[0, 1], [1, 2], [2, 3], [3, 0], [0, 2]] as const;
+  const graph = graphOf(4, square.flatMap(([a, b]) => [[a, b], [b, a]] as const));
+  const problem = { ...gridProblem("smallest", 0), graph, sites: sites(4), sizes: [1, 2, 3, 4] };
+  deepEqual(findBest({ ...problem, must: [1, 3] }).best?.order.toSorted(), [0, 1, 2, 3]);
 });
 
 Deno.test("a budget is divided over searches, and what one leaves the next may take", () => {
