@@ -217,7 +217,7 @@ function isPromising(walk: Walk, path: readonly number[], node: number, sum: Sum
   const bound: Sum = {
     ...sum,
     size,
-    free: Infinity,
+    free: Number.MAX_VALUE,
     leaves: best.sum.leaves,
     bandwidth: sum.bandwidth + (bandwidthMost[left] as number),
     download: sum.download + (downloadMost[left] as number),

@@ -7,6 +7,8 @@ import { type Aim, compareSums, NOTHING, type Site, withSite } from "../../../co
 import { newBudget, spend, withShare } from "../../../core/search_budget.ts";
 import { bestSubset, type Item } from "../../../core/subsets.ts";
 
+import { allPairs } from "../../support/topology.ts";
+
 const PREFERENCES = ["smallest", "widest", "latency", "throughput", "roomiest"] as const;
 
 /** All ascending choices of so many of some indices. */
@@ -183,6 +185,14 @@ Deno.test("nodes that must be are in the cycle, though smaller ones exist", () =
   const graph = graphOf(4, square.flatMap(([a, b]) => [[a, b], [b, a]] as const));
   const problem = { ...gridProblem("smallest", 0), graph, sites: sites(4), sizes: [1, 2, 3, 4] };
   deepEqual(findBest({ ...problem, must: [1, 3] }).best?.order.toSorted(), [0, 1, 2, 3]);
+});
+
+Deno.test("cycles that cannot hold enough are not followed", () => {
+  const most = allPairs(5).filter((pair) => pair.join() !== "0,1");
+  const graph = graphOf(5, most.flatMap(([a, b]) => [[a, b], [b, a]] as const));
+  const held = sites(5).map((site, at) => ({ ...site, capacity: at === 0 ? 5 : 1 }));
+  const problem = { ...gridProblem("smallest", 7), graph, sites: held, sizes: [1, 2, 3] };
+  deepEqual(findBest(problem).best?.order.toSorted(), [0, 3, 4]);
 });
 
 Deno.test("a budget is divided over searches, and what one leaves the next may take", () => {
