@@ -19,7 +19,7 @@ export function chatRoutes(
   router.post("/v1/chat/completions", async (c) => {
     const json = await readJson(c.req.raw, limits);
     const request = decode(json, () => gateway.newSeed());
-    const modelId = findPlacedModel(gateway.state(), request.model);
+    const modelId = findPlacedModel(gateway, request.model);
     const { remoteAddress } = c.env ?? {};
     const name = clientName({ remoteAddress, user: request.user });
     const payload = { ...request.payload, ...(name === undefined ? {} : { client: name }) };

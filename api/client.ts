@@ -3,9 +3,17 @@ import { AppError } from "../core/errors.ts";
 import type { InstanceConfig } from "../core/instance.ts";
 import { chatBody, type ChatEvent, type ChatInput, readChat } from "./client_chat.ts";
 import { readError } from "./client_error.ts";
+import {
+  type MetaInstanceInput,
+  type MetaInstanceView,
+  type PlaceInput,
+  placementBody,
+  placementQuery,
+  type PreviewView,
+} from "./client_placement.ts";
 import { readSse, type SseEvent } from "./client_sse.ts";
 import type { WaitMessage } from "./instance_wait.ts";
-import type { ModelObject } from "./models.ts";
+import type { ModelDetails, ModelObject } from "./models.ts";
 
 /** Where a node of this machine answers. */
 export const DEFAULT_URL = "http://127.0.0.1:52415";
@@ -27,16 +35,6 @@ export interface ClientOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** What to place, and how. */
-export interface PlaceInput {
-  readonly model: string;
-  readonly sharding?: "Pipeline" | "Tensor" | undefined;
-  readonly instanceMeta?: "MlxRing" | "MlxJaccl" | undefined;
-  readonly minNodes?: number | undefined;
-  readonly nodeIds?: readonly string[] | undefined;
-  readonly config?: InstanceConfig | undefined;
-}
-
 /** An instance with its tag: `{MlxRingInstance: {…}}`. */
 export type TaggedInstance = Readonly<Record<string, InstanceView>>;
 
@@ -48,16 +46,27 @@ export interface InstanceView {
     readonly nodeToRunner: Readonly<Record<string, string>>;
   };
   readonly config?: InstanceConfig;
+  readonly metaInstanceId?: string;
 }
 
 type Table<T> = Readonly<Record<string, T>>;
 type Tagged = Table<Readonly<Record<string, unknown>>>;
+
+/** One way from a node to another, with how good it is where that was measured. */
+export interface EdgeView {
+  readonly sinkMultiaddr?: { readonly address: string };
+  readonly sourceRdmaIface?: string;
+  readonly sinkRdmaIface?: string;
+  readonly bandwidthBitsPerSecond?: number;
+  readonly latencyMs?: number;
+}
 
 /** What commands read of `GET /state`. */
 export interface StateView {
   readonly lastEventAppliedIdx: number;
   readonly session: { readonly masterNodeId: string; readonly epoch: number } | null;
   readonly instances: Table<TaggedInstance>;
+  readonly metaInstances: Table<MetaInstanceView>;
   readonly instanceRetries: Table<{ readonly attempts: number; readonly lastError: string }>;
   /** Only of instances whose runner has told of its engine. */
   readonly instanceStats: Table<EngineStats>;
@@ -65,6 +74,10 @@ export interface StateView {
   readonly tasks: Table<Tagged>;
   readonly downloads: Table<readonly Tagged[]>;
   readonly nodeIdentities: Table<{ readonly friendlyName: string; readonly exoVersion: string }>;
+  readonly topology: {
+    readonly nodes: readonly string[];
+    readonly connections: Table<Table<readonly EdgeView[]>>;
+  };
   readonly nodeBackends: Table<readonly string[]>;
   readonly nodeMemory: Table<{
     readonly ramTotal: { readonly inBytes: number };
@@ -90,7 +103,7 @@ export class ApiClient {
   }
 
   /** The model that `name`, its id or a unique prefix, names. */
-  showModel(name: string): Promise<ModelObject> {
+  showModel(name: string): Promise<ModelDetails> {
     return this.#json("GET", `/v1/models/${encodeURIComponent(name)}`);
   }
 
@@ -105,16 +118,16 @@ export class ApiClient {
     return { modelId: model_id };
   }
 
+  /** Where a model could go, the best first, then why not elsewhere; creates nothing. */
+  async previews(input: PlaceInput): Promise<readonly PreviewView[]> {
+    const path = `/instance/previews?${placementQuery(input)}`;
+    const { previews } = await this.#json<{ previews: PreviewView[] }>("GET", path);
+    return previews;
+  }
+
   /** Places a model; resolves once the instance exists, before it is ready. */
   async placeInstance(input: PlaceInput): Promise<{ instanceId: string; modelId: string }> {
-    const body = {
-      model_id: input.model,
-      sharding: input.sharding,
-      instance_meta: input.instanceMeta,
-      min_nodes: input.minNodes,
-      node_ids: input.nodeIds,
-      config: input.config,
-    };
+    const body = placementBody(input);
     const reply = await this.#json<{ instance_id: string; model_card: { modelId: string } }>(
       "POST",
       "/place_instance",
@@ -174,6 +187,49 @@ export class ApiClient {
 
   async deleteInstance(instanceId: string): Promise<void> {
     await this.#json("DELETE", `/instance/${encodeURIComponent(instanceId)}`);
+  }
+
+  /** Declares that an instance of a model always exists; resolves once that is stored. */
+  async createMetaInstance(
+    { pin, maxRetries, ...input }: MetaInstanceInput,
+  ): Promise<{ metaInstanceId: string; modelId: string }> {
+    const body = { ...placementBody(input), pin, max_retries: maxRetries };
+    const reply = await this.#json<{ meta_instance_id: string; model_card: { modelId: string } }>(
+      "POST",
+      "/meta_instance",
+      { body },
+    );
+    return { metaInstanceId: reply.meta_instance_id, modelId: reply.model_card.modelId };
+  }
+
+  listMetaInstances(): Promise<Table<MetaInstanceView>> {
+    return this.#json("GET", "/meta_instances");
+  }
+
+  showMetaInstance(id: string): Promise<MetaInstanceView> {
+    return this.#json("GET", `/meta_instances/${encodeURIComponent(id)}`);
+  }
+
+  async deleteMetaInstance(id: string): Promise<void> {
+    await this.#json("DELETE", `/meta_instance/${encodeURIComponent(id)}`);
+  }
+
+  /** Arms a parked meta-instance again, or ends the wait of one that is retried. */
+  async retryMetaInstance(id: string): Promise<void> {
+    await this.#json("POST", `/meta_instance/${encodeURIComponent(id)}/retry`);
+  }
+
+  /** How a meta-instance fares, at once and after each change, until it is deleted. */
+  async *watchMetaInstance(id: string): AsyncGenerator<MetaInstanceView> {
+    const path = `/meta_instances/${encodeURIComponent(id)}?watch=1`;
+    const response = await this.#send("GET", path);
+    for await (const event of this.#events(response)) {
+      if (event.type !== "data") continue;
+      const news = JSON.parse(event.data);
+      if (news.type === "deleted") return;
+      yield news.metaInstance as MetaInstanceView;
+    }
+    throw this.#failure(new Error("the stream ended early"));
   }
 
   state(): Promise<StateView> {

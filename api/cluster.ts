@@ -1,6 +1,7 @@
 import { AppError } from "../core/errors.ts";
-import { type Json, stateTables } from "./encode_state.ts";
+import type { Json } from "./encode_state.ts";
 import type { RouteOptions, Router } from "./routes.ts";
+import { stateTables } from "./state_tables.ts";
 
 const STATE_PREFIX = "/state/";
 

@@ -1,10 +1,4 @@
-import type { DownloadStatus } from "../core/download.ts";
-import { instanceStats } from "../core/engine_stats.ts";
 import type { Instance } from "../core/instance.ts";
-import type { ModelId, NodeId } from "../core/ids.ts";
-import type { NodeMemory } from "../core/telemetry.ts";
-import type { RunnerState } from "../core/runner_status.ts";
-import type { Gateway } from "./gateway.ts";
 
 /** JSON as the outside knows it. */
 export type Json = null | boolean | number | string | readonly Json[] | {
@@ -41,61 +35,8 @@ export function encodeInstance(instance: Instance): Json {
   return externalTags(instance);
 }
 
-/**
- * The tables of `GET /state`, each made only when it is asked for (spec §3). Latest values, which
- * the log does not hold, are joined in here.
- */
-export function stateTables(gateway: Gateway): Readonly<Record<string, () => Json>> {
-  const state = gateway.state();
-  const nodes = [...state.nodes];
-  return {
-    lastEventAppliedIdx: () => state.lastEventAppliedIdx,
-    session: () => {
-      const epoch = gateway.epoch();
-      return epoch ? { masterNodeId: epoch.nodeId, epoch: epoch.clock } : null;
-    },
-    instances: () => externalTags(state.instances),
-    instanceRetries: () => externalTags(state.instanceRetries),
-    instanceStats: () => {
-      const stats = gateway.engineStats();
-      const instances = [...state.instances];
-      return fromEntries(instances.map(([id, instance]) => [id, instanceStats(instance, stats)]));
-    },
-    runners: () => fromEntries([...state.runners].map(([id, runner]) => [id, runnerOf(runner)])),
-    tasks: () => externalTags(state.tasks),
-    downloads: () =>
-      fromEntries([...state.downloads].map(([id, models]) => [id, downloadsOf(id, models)])),
-    topology: () => ({ nodes: nodes.map(([nodeId]) => nodeId), connections: {} }),
-    nodeIdentities: () =>
-      fromEntries(nodes.map(([nodeId, { incarnation, info }]) => {
-        const { backends: _, ...identity } = info;
-        const unknown = { modelId: "Unknown", osBuildVersion: "Unknown" };
-        return [nodeId, { ...unknown, ...identity, incarnation }];
-      })),
-    nodeBackends: () => fromEntries(nodes.map(([nodeId, { info }]) => [nodeId, info.backends])),
-    nodeMemory: () =>
-      fromEntries([...gateway.nodeMemory()].map(([nodeId, memory]) => [nodeId, memoryOf(memory)])),
-    customModelCards: () => externalTags(state.customModelCards),
-  };
-}
-
-function runnerOf({ status, incarnation, since }: RunnerState): object {
-  return { ...status, incarnation, since };
-}
-
-function downloadsOf(nodeId: NodeId, models: ReadonlyMap<ModelId, DownloadStatus>): object[] {
-  return [...models].map(([modelId, status]) => {
-    if (status.type !== "DownloadCompleted") return { ...status, nodeId, modelId };
-    const { type, totalBytes, readOnly } = status;
-    return { type, nodeId, modelId, total: { inBytes: totalBytes }, readOnly };
-  });
-}
-
-function memoryOf({ ramTotalBytes, ramAvailableBytes }: NodeMemory): object {
-  return { ramTotal: { inBytes: ramTotalBytes }, ramAvailable: { inBytes: ramAvailableBytes } };
-}
-
-function fromEntries(entries: Iterable<readonly [string, unknown]>): Json {
+/** Values by their keys, each with external tags; those that are undefined are left out. */
+export function fromEntries(entries: Iterable<readonly [string, unknown]>): Json {
   return Object.fromEntries(
     [...entries].filter(([, value]) => value !== undefined)
       .map(([key, value]) => [key, externalTags(value)]),

@@ -4,7 +4,7 @@ import type { EngineStats } from "../core/engine_stats.ts";
 import type { Epoch } from "../core/lineage.ts";
 import type { CommandId, ModelId, NodeId, RunnerId, TaskId } from "../core/ids.ts";
 import type { ModelCard } from "../core/model_card.ts";
-import type { NodeMemory } from "../core/telemetry.ts";
+import type { Telemetry } from "../core/telemetry.ts";
 import type { State } from "../core/state.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
 import type { Span, TraceEntry } from "../core/trace.ts";
@@ -47,8 +47,12 @@ export interface Gateway {
   state(): State;
   /** The master's epoch; undefined while none is known. */
   epoch(): Epoch | undefined;
-  /** Latest values, beside the log. */
-  nodeMemory(): ReadonlyMap<NodeId, NodeMemory>;
+  /** The model cards on this node's disk, beside those of the state: one for each model. */
+  modelCards(): ReadonlyMap<ModelId, ModelCard>;
+  /** The models of which exo brings a card, whether another one comes before it or not. */
+  bundledModels(): ReadonlySet<ModelId>;
+  /** Memory, links and who was heard of: latest values, beside the log. */
+  telemetry(): Telemetry;
   /** How the engines of runners are doing: latest values, beside the log. */
   engineStats(): ReadonlyMap<RunnerId, EngineStats>;
   /** Whether the node has joined and knows its master. */

@@ -3,6 +3,7 @@ import type { InstanceId, ModelId, RunnerId } from "../core/ids.ts";
 import { type Instance, runnersOf } from "../core/instance.ts";
 import { isReady } from "../core/master.ts";
 import type { State } from "../core/state.ts";
+import { Bell } from "./bell.ts";
 import { encodeInstance, type Json } from "./encode_state.ts";
 import type { Gateway } from "./gateway.ts";
 import { modelOf } from "./resolve.ts";
@@ -80,20 +81,6 @@ export async function* waitForInstance(
   }
 }
 
-/** Rings that nobody heard yet are kept, as one. */
-class Bell {
-  #ring = Promise.withResolvers<void>();
-
-  ring(): void {
-    this.#ring.resolve();
-  }
-
-  async heard(): Promise<void> {
-    await this.#ring.promise;
-    this.#ring = Promise.withResolvers<void>();
-  }
-}
-
 /** What a wait remembers of an instance. */
 interface Seen {
   /** Attempts when it was first looked at. */
@@ -157,7 +144,11 @@ function failureOf(
   return retry && retry.attempts > before ? retry.lastError : undefined;
 }
 
-function progressOf(state: State, instance: Instance): WaitMessage {
+/** Where an instance stands that is not ready. */
+export function progressOf(
+  state: State,
+  instance: Instance,
+): Extract<WaitMessage, { type: "progress" }> {
   const { instanceId } = instance;
   const runners: Record<RunnerId, RunnerProgress> = {};
   for (const runnerId of runnersOf(instance)) {

@@ -1,15 +1,20 @@
 import { z } from "zod";
-import { PlacementRequest } from "../core/placement_request.ts";
 import { AppError } from "../core/errors.ts";
-import { CommandId, InstanceId, NodeId } from "../core/ids.ts";
-import { Instance, InstanceConfig, InstanceMeta, Sharding } from "../core/instance.ts";
+import { CommandId, InstanceId } from "../core/ids.ts";
+import { Instance } from "../core/instance.ts";
 import type { ModelCard } from "../core/model_card.ts";
-import { SamplingParams } from "../core/sampling.ts";
 import { readJson } from "./body.ts";
 import { encodeInstance, internalTags } from "./encode_state.ts";
 import { parse } from "./errors.ts";
 import type { Gateway } from "./gateway.ts";
 import { waitForInstance, type Wanted } from "./instance_wait.ts";
+import { namedNodes } from "./node_names.ts";
+import {
+  normalBody,
+  PLACEMENT_EXAMPLES,
+  PLACEMENT_FIELDS,
+  placementRequest,
+} from "./placement_body.ts";
 import { findModel } from "./resolve.ts";
 import type { RouteContext, RouteOptions, Router } from "./routes.ts";
 import { sseResponse } from "./sse.ts";
@@ -17,37 +22,20 @@ import { sseResponse } from "./sse.ts";
 /** Longest wait that a client may ask for. */
 const WAIT_SECONDS_MAX = 300;
 
-const Config = InstanceConfig.extend({ samplingDefaults: SamplingParams.strict().optional() })
-  .strict();
+const PlaceRequest = z.strictObject(PLACEMENT_FIELDS);
 
-const PlaceRequest = z.strictObject({
-  model_id: z.string().min(1),
-  sharding: Sharding.default("Pipeline"),
-  instance_meta: InstanceMeta.default("MlxRing"),
-  min_nodes: PlacementRequest.shape.minNodes,
-  node_ids: z.array(NodeId).max(1024).optional(),
-  config: Config.optional(),
-});
-
-/** The kind of every instance of this version, as a tag around it or as its type. */
-const KIND = "MlxRingInstance";
+/** The kinds of instances, as a tag around one or as its type. */
+const KINDS = ["MlxRingInstance", "MlxJacclInstance"];
 
 const Tagged = z.looseObject({}).refine(
-  (json) => KIND in json || json["type"] === KIND,
-  `an object of the kind ${KIND}`,
+  (json) => KINDS.some((kind) => kind in json || json["type"] === kind),
+  `an object of the kind ${KINDS.join(" or ")}`,
 );
 
 const CreateRequest = z.strictObject({
   instance: Tagged.transform((json) => internalTags(json) as z.input<typeof Instance>)
     .pipe(Instance),
 });
-
-const PLACE_EXAMPLES = {
-  model_id: "MODEL",
-  node_ids: ["NODE_ID"],
-  config: { contextTokens: 4_096 },
-  "config.samplingDefaults": { temperature: 0 },
-};
 
 /** A whole instance is too much for an example, and a part of one would be refused again. */
 const CREATE_INSTEAD = 'send POST /place_instance {"model_id":"MODEL"} instead';
@@ -72,7 +60,7 @@ export function instanceRoutes(router: Router, options: RouteOptions): void {
   router.post("/place_instance", async (c) => {
     const query = parse(PlaceQuery, c.req.query());
     const json = await readJson(c.req.raw, limits);
-    const body = parse(PlaceRequest, withCamelConfig(json), PLACE_EXAMPLES);
+    const body = parse(PlaceRequest, normalBody(json), PLACEMENT_EXAMPLES);
     return await place(c, gateway, body, query);
   });
   router.post("/instance", async (c) => {
@@ -109,22 +97,16 @@ async function place(
   body: z.output<typeof PlaceRequest>,
   { wait, timeout_seconds }: z.output<typeof PlaceQuery>,
 ): Promise<Response> {
-  const card = findModel(gateway.state(), body.model_id);
+  const card = findModel(gateway, body.model_id);
   const commandId = CommandId.parse(gateway.newId());
-  const request = PlacementRequest.parse({
-    modelId: card.modelId,
-    sharding: body.sharding,
-    instanceMeta: body.instance_meta,
-    minNodes: body.min_nodes,
-    ...(body.node_ids ? { nodeIds: body.node_ids } : {}),
-    ...(body.config ? { config: body.config } : {}),
-  });
+  const request = placementRequest(body, card.modelId, namedNodes(gateway.state()));
   const asked = InstanceId.parse(gateway.newId());
   const reply = await gateway.submit({
     type: "PlaceInstance",
     commandId,
     instanceId: asked,
     request,
+    modelCard: card,
   });
   const instanceId = reply.instanceId ?? asked;
   if (wait) {
@@ -161,7 +143,7 @@ function wantedBy(
     const hint = "add one to the query: /instance/await?model_id=MODEL";
     throw new AppError("invalid_request", message, { param: "instance_id", hint });
   }
-  const { modelId } = findModel(gateway.state(), model_id);
+  const { modelId } = findModel(gateway, model_id);
   return { modelId, until, timeoutMs };
 }
 
@@ -184,21 +166,4 @@ function accepted(commandId: CommandId, instanceId: InstanceId, card?: ModelCard
 
 async function* asData(messages: AsyncIterable<object>) {
   for await (const message of messages) yield { data: JSON.stringify(message) };
-}
-
-/** `config` is read in both casings (spec §4); messages name its fields in ours. */
-function withCamelConfig(json: unknown): unknown {
-  if (typeof json !== "object" || json === null || !("config" in json)) return json;
-  return { ...json, config: camelKeys(json.config) };
-}
-
-/** `snake_case` keys as camelCase, at every depth. */
-function camelKeys(value: unknown): unknown {
-  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
-  return Object.fromEntries(
-    Object.entries(value).map(([key, inner]) => [
-      key.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase()),
-      camelKeys(inner),
-    ]),
-  );
 }

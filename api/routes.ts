@@ -29,4 +29,8 @@ export interface RouteOptions {
   readonly streams: Pick<SseOptions, "keepAliveMs" | "stallMs">;
   /** Whether each request has shown the API key. */
   readonly isAuthenticated: boolean;
+  /** Whether models that make pictures are listed. */
+  readonly showsImageModels: boolean;
+  /** Whether instances may be linked, to prefill for each other. */
+  readonly isDisaggregated: boolean;
 }

@@ -7,10 +7,13 @@ import { clusterRoutes } from "./cluster.ts";
 import { errorResponse } from "./errors.ts";
 import type { Gateway } from "./gateway.ts";
 import { guard, type GuardOptions, requireUsableKey } from "./guard.ts";
+import { instanceLinkRoutes } from "./instance_links.ts";
 import { instanceRoutes } from "./instances.ts";
+import { metaInstanceRoutes } from "./meta_instances.ts";
 import { Metrics } from "./metrics/metrics.ts";
 import { modelRoutes } from "./models.ts";
 import { type ConnectionLimits, connectionLimits, HttpListener, type OnCrowded } from "./listen.ts";
+import { previewRoutes } from "./previews.ts";
 import type { RouteContext, RouteEnv, Router } from "./routes.ts";
 import { traceRoutes } from "./traces.ts";
 
@@ -18,6 +21,10 @@ import { traceRoutes } from "./traces.ts";
 export interface ApiOptions extends GuardOptions {
   readonly bodyBytesMax?: number | undefined;
   readonly bodyTimeoutMs?: number | undefined;
+  /** Whether models that make pictures are listed; absent: no. */
+  readonly showsImageModels?: boolean | undefined;
+  /** Whether instances may be linked, to prefill for each other; absent: no. */
+  readonly isDisaggregated?: boolean | undefined;
   readonly keepAliveMs?: number | undefined;
   readonly stallMs?: number | undefined;
   /** Told of every request once its headers are out; never of bodies, prompts or answers. */
@@ -96,10 +103,16 @@ function routesOver(
     },
     streams: { keepAliveMs: options.keepAliveMs, stallMs: options.stallMs },
     isAuthenticated: options.apiKey !== undefined,
+    showsImageModels: options.showsImageModels ?? false,
+    isDisaggregated: options.isDisaggregated ?? false,
   };
   clusterRoutes(routes, shared);
   modelRoutes(routes, shared);
+  // Before the routes of one instance, whose ids could be named alike.
+  previewRoutes(routes, shared);
   instanceRoutes(routes, shared);
+  metaInstanceRoutes(routes, shared);
+  instanceLinkRoutes(routes, shared);
   chatRoutes(routes, shared);
   traceRoutes(routes, shared);
   return routes;

@@ -33,6 +33,9 @@ A node, however it is started, also reads these variables; one that it cannot us
 | \`EXO_PREFIX_CACHE_BYTES\` | Most of them that are kept for requests to come; 0: none (default: what no request needs) |
 | \`EXO_MAX_CONCURRENT_REQUESTS\` | Requests that an engine computes at once, unless the instance says otherwise (default: 16) |
 | \`EXO_MODEL_LOAD_TIMEOUT\` | Seconds until a model that does not load is ended; 0: never (default: by its size) |
+| \`ENABLE_DISAGGREGATION\` | \`true\`: instances may be linked, \`/v1/instance-links\` (default: not) |
+| \`EXO_ENABLE_IMAGE_MODELS\` | \`true\`: models that make pictures are listed too (default: false) |
+| \`EXO_RESOURCES_DIR\` | Folder whose \`cards/\` are read in place of exo's own; relative to the home folder |
 | \`EXO_TRACING_ENABLED\` | \`true\`: the node keeps a trace of each task, \`GET /v1/traces\` (default: none) |
 | \`OVERRIDE_MEMORY_MB\` | MiB of memory that this machine is said to have (default: what it has) |
 `;

@@ -48,6 +48,30 @@ function requireTracing({ EXO_TRACING_ENABLED: value }: Io["env"]): void {
   });
 }
 
+/**
+ * `EXO_ENABLE_IMAGE_MODELS`: whether models that make pictures are listed.
+ * @throws {AppError} `usage` for what says neither yes nor no.
+ */
+export function showsImageModels(env: Io["env"]): boolean {
+  return isSwitchedOn(env, "EXO_ENABLE_IMAGE_MODELS", "list models that make pictures");
+}
+
+/**
+ * `ENABLE_DISAGGREGATION`: whether instances may be linked, to prefill for each other.
+ * @throws {AppError} `usage` for what says neither yes nor no.
+ */
+export function isDisaggregated(env: Io["env"]): boolean {
+  return isSwitchedOn(env, "ENABLE_DISAGGREGATION", "link instances");
+}
+
+function isSwitchedOn(env: Io["env"], name: string, effect: string): boolean {
+  const value = env[name];
+  if (value === undefined || ["", "false", "0"].includes(value)) return false;
+  if (value === "true" || value === "1") return true;
+  const message = `Cannot use ${name}="${value}": true or false needed`;
+  throw new AppError("usage", message, { hint: `set ${name}=true to ${effect}, or unset it` });
+}
+
 /** `OVERRIDE_MEMORY_MB`, in whole MiB. */
 function memoryBytes({ OVERRIDE_MEMORY_MB: mebibytes }: Io["env"]): number | undefined {
   if (mebibytes === undefined || mebibytes === "") return undefined;

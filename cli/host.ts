@@ -1,9 +1,15 @@
 import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type ApiServer, checkAddress, type RequestRecord, serveApi } from "../api/server.ts";
+import {
+  type ApiServer,
+  checkAddress,
+  type ListenOptions,
+  type RequestRecord,
+  serveApi,
+} from "../api/server.ts";
 import { isLoopback } from "../api/guard.ts";
-import { apiKeyFile, directories } from "../core/directories.ts";
+import { apiKeyFile, directories, resourcesDirectory } from "../core/directories.ts";
 import { AppError } from "../core/errors.ts";
 import { RUNNER_V8_FLAGS } from "../core/runner_heap.ts";
 import { findLibrary } from "../ffi/library.ts";
@@ -11,7 +17,7 @@ import { ensureSetup } from "../ffi/setup.ts";
 import { Node } from "../node/node.ts";
 import { deviceFileOf } from "../node/probe.ts";
 import type { RunnerLaunch } from "../node/runner_process.ts";
-import { nodeEnvironment } from "./environment.ts";
+import { isDisaggregated, nodeEnvironment, showsImageModels } from "./environment.ts";
 import type { Io } from "./io.ts";
 import { VERSION } from "./version.ts";
 
@@ -51,6 +57,10 @@ export interface Host {
 export async function startHost(options: HostOptions, io: Io): Promise<Host> {
   checkExposure(options);
   const environment = nodeEnvironment(io.env);
+  const features = {
+    showsImageModels: showsImageModels(io.env),
+    isDisaggregated: isDisaggregated(io.env),
+  };
   if (options.api) checkAddress(options.host, options.port);
   const homes = directories(io);
   const dataDir = options.dataDir ?? homes.data;
@@ -63,11 +73,14 @@ export async function startHost(options: HostOptions, io: Io): Promise<Host> {
     launch: runnerLaunch(io.env, libraryPath),
     // A node on a data directory of its own keeps them there, as its log.
     tracesDir: join(options.dataDir ?? homes.cache, "traces"),
+    resourcesDir: resourcesDirectory(io),
     ...environment,
   });
   const closing = new AbortController();
   try {
-    const api = options.api ? await listen(node, options, closing.signal) : undefined;
+    const api = options.api
+      ? await listen(node, { ...options, ...features }, closing.signal)
+      : undefined;
     const keyFile = apiKeyFile({ ...homes, data: dataDir });
     await leaveKey(keyFile, options.apiKey);
     let stopped: Promise<void> | undefined;
@@ -85,11 +98,18 @@ export async function startHost(options: HostOptions, io: Io): Promise<Host> {
   }
 }
 
-function listen(node: Node, options: HostOptions, signal: AbortSignal): Promise<ApiServer> {
+function listen(
+  node: Node,
+  options: HostOptions & Pick<ListenOptions, "showsImageModels" | "isDisaggregated">,
+  signal: AbortSignal,
+): Promise<ApiServer> {
   const { host: hostname, port, apiKey, onDefect, onRequest, onCrowded } = options;
+  const { showsImageModels, isDisaggregated } = options;
   // Whoever chose a name for the address will use it as the host.
   const access = { apiKey, allowedHosts: [hostname] };
-  return serveApi(node, { hostname, port, signal, ...access, onDefect, onRequest, onCrowded });
+  const told = { onDefect, onRequest, onCrowded };
+  const features = { showsImageModels, isDisaggregated };
+  return serveApi(node, { hostname, port, signal, ...access, ...told, ...features });
 }
 
 /** Safe by default: whoever opens the API to a network says who may use it (design D11). */

@@ -1,12 +1,6 @@
 import { z } from "zod";
 import { defineCommand, defineGroup } from "./command.ts";
-import {
-  CONFIG_FLAGS,
-  ConfigJson,
-  configOf,
-  configWords,
-  samplingWords,
-} from "./instance_config.ts";
+import { ConfigJson, configWords, samplingWords } from "./instance_config.ts";
 import {
   follow,
   InstanceSummary,
@@ -17,6 +11,7 @@ import {
 } from "./instance_view.ts";
 import { statsLines } from "./instance_stats.ts";
 import { table } from "./output.ts";
+import { PLACEMENT_FLAGS, placementInput } from "./placement_flags.ts";
 import { suggesting } from "./suggest.ts";
 
 /** Longest wait for an instance unless the user says otherwise. */
@@ -30,9 +25,6 @@ const id = z.string().min(1).describe("Instance id, as exo instance list shows i
 /** What commands print of an instance that they have made or deleted. */
 const INSTANCE_ID = z.string().describe("Id of the instance");
 
-const SHARDING = { pipeline: "Pipeline", tensor: "Tensor" } as const;
-const TRANSPORT = { ring: "MlxRing", jaccl: "MlxJaccl" } as const;
-
 const create = defineCommand({
   name: "create",
   summary: "Place a model on the cluster as an instance",
@@ -41,31 +33,18 @@ const create = defineCommand({
     "instance create smollm2 --wait",
     "instance create smollm2 --context 4096 --json",
     "instance create smollm2 --temperature 0 --max-concurrent-requests 4",
+    "instance create smollm2 --prefer throughput --force",
   ],
   positionals: ["model"],
   args: z.object({
     model: z.string().min(1).describe("Model id, or a prefix that no other model shares"),
     wait: z.boolean().default(false).describe("Wait until the instance is ready"),
     timeout,
-    node: z.array(z.string().min(1)).default([])
-      .describe("Node that the instance must contain; may be repeated").meta({ value: "ID" }),
-    minNodes: z.number().int().min(1).default(1).describe("Fewest nodes to use"),
-    sharding: z.enum(["pipeline", "tensor"]).default("pipeline")
-      .describe("How layers are divided over nodes"),
-    transport: z.enum(["ring", "jaccl"]).default("ring")
-      .describe("How the ranks talk to each other"),
-    ...CONFIG_FLAGS,
+    ...PLACEMENT_FLAGS,
   }),
   json: z.strictObject({ instanceId: INSTANCE_ID }),
   async run({ args, client, out }) {
-    const placed = client.placeInstance({
-      model: args.model,
-      sharding: SHARDING[args.sharding],
-      instanceMeta: TRANSPORT[args.transport],
-      minNodes: args.minNodes,
-      nodeIds: args.node.length > 0 ? args.node : undefined,
-      config: configOf(args),
-    });
+    const placed = client.placeInstance(placementInput(args.model, args));
     const { instanceId, modelId } = await suggesting(client, args.model, placed);
     if (args.wait) {
       const wait = { timeoutSeconds: args.timeout };

@@ -24,9 +24,19 @@ export const COMMANDS: readonly Row[] = [
     load: async () => (await import("./run.ts")).run,
   },
   {
+    name: "place",
+    summary: "Show where a model could go, and why not elsewhere",
+    load: async () => (await import("./place.ts")).place,
+  },
+  {
     name: "instance",
     summary: "Create, follow and delete instances of models",
     load: async () => (await import("./instance.ts")).instance,
+  },
+  {
+    name: "meta-instance",
+    summary: "Keep instances of models running, whatever fails",
+    load: async () => (await import("./meta_instance.ts")).metaInstance,
   },
   {
     name: "models",
@@ -35,7 +45,7 @@ export const COMMANDS: readonly Row[] = [
   },
   {
     name: "status",
-    summary: "Show nodes, memory, instances and tasks",
+    summary: "Show nodes, links, instances and tasks",
     load: async () => (await import("./status.ts")).status,
   },
   {

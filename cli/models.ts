@@ -1,63 +1,73 @@
 import { resolve } from "node:path";
 import { z } from "zod";
-import type { ModelObject } from "../api/models.ts";
-import { formatBytes } from "../core/units.ts";
+import { AppError } from "../core/errors.ts";
 import { defineCommand, defineGroup } from "./command.ts";
+import {
+  Details,
+  detailsOf,
+  HEAD,
+  linesOf,
+  MODEL_ID,
+  ModelView,
+  rowOf,
+  viewOf,
+} from "./model_view.ts";
 import { table } from "./output.ts";
 import { suggesting } from "./suggest.ts";
 
 const model = z.string().min(1).describe("Model id, or a prefix that no other model shares");
 
-/** What commands print of a model that they have added or removed. */
-const MODEL_ID = z.strictObject({ modelId: z.string().describe("Whole id of the model") });
-
-const ModelView = MODEL_ID.extend({
-  storageBytes: z.number().int().describe("Bytes of its weights as stored"),
-  quantization: z.string().describe("As its files say, such as `Q4_1`; empty for none"),
-  family: z.string().describe("Such as `llama`; empty when unknown"),
-  contextLength: z.number().int().describe("Longest prompt plus answer, in tokens; 0 for unknown"),
-  tasks: z.array(z.string()).readonly().describe("What it can do, such as `TextGeneration`"),
-  isCustom: z.boolean().describe("Whether it was added by hand, and can be removed"),
-  isPlaced: z.boolean().describe("Whether it has an instance, ready or not"),
-  downloadedOn: z.array(z.string()).readonly().describe("Nodes that have its files"),
+const ListArgs = z.object({
+  all: z.boolean().default(false).describe("Also the models that exo only has a card of"),
+  family: z.string().min(1).optional()
+    .describe("All models of one family, such as qwen").meta({ value: "FAMILY" }),
+  downloaded: z.boolean().default(false).describe("Only those whose files a node has"),
 });
-type ModelView = z.infer<typeof ModelView>;
-
-/** A model as the command line tells of it. */
-function viewOf(object: ModelObject): ModelView {
-  return {
-    modelId: object.id,
-    storageBytes: object.storage_size_bytes,
-    quantization: object.quantization,
-    family: object.family,
-    contextLength: object.context_length,
-    tasks: object.tasks,
-    isCustom: object.is_custom,
-    isPlaced: object.running,
-    downloadedOn: object.downloaded_on,
-  };
-}
 
 const list = defineCommand({
   name: "list",
   summary: "List the models that the cluster knows",
-  example: ["models list", "models list --json"],
-  args: z.object({}),
+  description: "Those that were added, placed or downloaded, unless a flag asks for others",
+  example: ["models list", "models list --family qwen", "models list --all --json"],
+  args: ListArgs,
   json: z.array(ModelView).readonly(),
-  async run({ client, out }) {
-    const views = (await client.listModels()).map(viewOf);
-    const rows = views.map((view) => [
-      view.modelId,
-      formatBytes(view.storageBytes),
-      view.quantization || "none",
-      view.contextLength > 0 ? String(view.contextLength) : "unknown",
-      view.isPlaced ? "yes" : "no",
-    ]);
-    const head = ["MODEL", "SIZE", "QUANTIZATION", "CONTEXT", "PLACED"];
-    if (rows.length === 0) out.note("No models; exo models add PATH registers one");
-    out.result(views, rows.length > 0 ? table(head, rows) : "");
+  async run({ args, client, out }) {
+    const known = (await client.listModels()).map(viewOf);
+    const views = known.filter((view) => isWanted(view, args));
+    if (views.length === 0) requireFamily(known, args.family);
+    if (views.length === 0) out.note("No models here; exo models add PATH registers one");
+    out.result(views, views.length > 0 ? table(HEAD, views.map(rowOf)) : "");
+    const others = args.downloaded ? [] : known.filter((view) => !views.includes(view));
+    if (args.all || args.family !== undefined || others.length === 0) return;
+    const lists = `exo models list --all, or --family with one of ${familiesOf(others).join(", ")}`;
+    out.note(`exo has cards of ${others.length} more: ${lists}`);
   },
 });
+
+function isWanted(view: ModelView, { all, family, downloaded }: z.output<typeof ListArgs>) {
+  if (downloaded && view.downloadedOn.length === 0) return false;
+  if (family !== undefined) return view.family.toLowerCase() === family.toLowerCase();
+  return all || view.isPlaced || view.isCustom || view.downloadedOn.length > 0;
+}
+
+function familiesOf(views: readonly ModelView[]): string[] {
+  return [...new Set(views.map(({ family }) => family))].filter((family) => family !== "").sort();
+}
+
+/** @throws {AppError} `not_found` for a family of no model. */
+function requireFamily(known: readonly ModelView[], family: string | undefined): void {
+  const families = familiesOf(known);
+  if (family === undefined || families.includes(family.toLowerCase())) return;
+  throw new AppError(
+    "not_found",
+    `Cannot list family "${family}": found no model of it, a known family needed`,
+    {
+      hint: families.length > 0
+        ? `name one of ${families.join(", ")}`
+        : "exo models add PATH registers a model of this machine",
+    },
+  );
+}
 
 const add = defineCommand({
   name: "add",
@@ -80,20 +90,13 @@ const show = defineCommand({
   example: "models show smollm2",
   positionals: ["model"],
   args: z.object({ model }),
-  json: ModelView,
+  json: Details,
   async run({ args, client, out }) {
     const { model } = args;
-    const view = viewOf(await suggesting(client, model, client.showModel(model)));
-    const lines = [
-      `model         ${view.modelId}`,
-      `size          ${formatBytes(view.storageBytes)}`,
-      `quantization  ${view.quantization || "none"}`,
-      `family        ${view.family || "unknown"}`,
-      `context       ${view.contextLength > 0 ? `${view.contextLength} tokens` : "unknown"}`,
-      `placed        ${view.isPlaced ? "yes" : "no"}`,
-      `files on      ${view.downloadedOn.join(", ") || "no node"}`,
-    ];
-    out.result(view, lines.join("\n"));
+    const details = detailsOf(await suggesting(client, model, client.showModel(model)));
+    const width = Math.max(...linesOf(details).map(([name]) => name.length));
+    const lines = linesOf(details).map(([name, value]) => `${name.padEnd(width)}  ${value}`);
+    out.result(details, lines.join("\n"));
   },
 });
 

@@ -1,9 +1,10 @@
 import { z } from "zod";
-import type { StateView } from "../api/client.ts";
+import type { EdgeView, StateView } from "../api/client.ts";
 import { formatBytes } from "../core/units.ts";
 import { defineCommand } from "./command.ts";
 import { STATS_HEAD, statsCells } from "./instance_stats.ts";
 import { InstanceSummary, statusWords, summaries } from "./instance_view.ts";
+import { MetaInstanceSummary, metaTable, summarizeMeta } from "./meta_instance_view.ts";
 import { table } from "./output.ts";
 
 const NodeView = z.strictObject({
@@ -16,6 +17,15 @@ const NodeView = z.strictObject({
   ramAvailableBytes: z.number().int().nullable().describe("Of it, free; null when unknown"),
 });
 
+const LinkView = z.strictObject({
+  source: z.string().describe("Node that reaches the other"),
+  sink: z.string().describe("Node that is reached"),
+  kind: z.enum(["socket", "rdma"]).describe("Over the network, or a cable between RDMA devices"),
+  address: z.string().describe("Where the sink is reached: a multiaddr, or both RDMA devices"),
+  bandwidthBitsPerSecond: z.number().optional().describe("As last measured"),
+  latencyMs: z.number().optional().describe("Of one round trip, as last measured"),
+});
+
 const TaskView = z.strictObject({
   taskId: z.string().describe("Id of the task"),
   type: z.string().describe("Such as `TextGeneration`"),
@@ -26,6 +36,8 @@ const TaskView = z.strictObject({
 
 const View = z.strictObject({
   nodes: z.array(NodeView).readonly().describe("Nodes of the cluster"),
+  links: z.array(LinkView).readonly().describe("How nodes reach each other"),
+  metaInstances: z.array(MetaInstanceSummary).readonly().describe("What is kept running"),
   instances: z.array(InstanceSummary).readonly().describe("Models that are placed"),
   tasks: z.array(TaskView).readonly().describe("What is asked of them now"),
 });
@@ -34,13 +46,19 @@ type View = z.infer<typeof View>;
 /** `exo status`. */
 export const status = defineCommand({
   name: "status",
-  summary: "Show nodes, memory, instances and tasks",
+  summary: "Show nodes, links, instances and tasks",
   example: ["status", "status --json"],
   args: z.object({}),
   json: View,
   async run({ client, out }) {
     const state = await client.state();
-    const view = { nodes: nodesOf(state), instances: summaries(state), tasks: tasksOf(state) };
+    const view = {
+      nodes: nodesOf(state),
+      links: linksOf(state),
+      metaInstances: Object.values(state.metaInstances).map(summarizeMeta),
+      instances: summaries(state),
+      tasks: tasksOf(state),
+    };
     out.result(view, words(view));
   },
 });
@@ -60,6 +78,20 @@ function nodesOf(state: StateView) {
   });
 }
 
+function linksOf({ topology }: StateView): z.infer<typeof LinkView>[] {
+  return Object.entries(topology.connections).flatMap(([source, sinks]) =>
+    Object.entries(sinks).flatMap(([sink, edges]) =>
+      edges.map((edge) => ({ source, sink, ...linkOf(edge) }))
+    )
+  );
+}
+
+function linkOf({ sinkMultiaddr, sourceRdmaIface, sinkRdmaIface, ...quality }: EdgeView) {
+  return sinkMultiaddr
+    ? { kind: "socket" as const, address: sinkMultiaddr.address, ...quality }
+    : { kind: "rdma" as const, address: `${sourceRdmaIface} > ${sinkRdmaIface}`, ...quality };
+}
+
 const TaskInside = z.object({
   taskId: z.string(),
   instanceId: z.string(),
@@ -76,7 +108,7 @@ function tasksOf(state: StateView) {
   );
 }
 
-function words({ nodes, instances, tasks }: View): string {
+function words({ nodes, links, metaInstances, instances, tasks }: View): string {
   const nodeRows = nodes.map((node) => [
     node.nodeId,
     node.name + (node.isMaster ? " (master)" : ""),
@@ -93,9 +125,21 @@ function words({ nodes, instances, tasks }: View): string {
   // The widest of all, for which there is mostly nothing to say.
   const hasError = instances.some(({ lastError }) => lastError !== undefined);
   const columns = hasError ? instanceHead.length : instanceHead.length - 1;
+  const names = new Map(nodes.map(({ nodeId, name }) => [nodeId, name]));
+  const linkRows = links.map((link) => [
+    names.get(link.source) ?? link.source,
+    names.get(link.sink) ?? link.sink,
+    link.kind,
+    link.address,
+    link.bandwidthBitsPerSecond === undefined ? "-" : formatBits(link.bandwidthBitsPerSecond),
+    link.latencyMs === undefined ? "-" : `${link.latencyMs.toFixed(1)} ms`,
+  ]);
   const taskRows = tasks.map(({ taskId, modelId, status }) => [taskId, modelId, status]);
   return [
     section(["NODE", "NAME", "BACKENDS", "MEMORY"], nodeRows, "No nodes"),
+    // One node has nobody to be linked with, and most have declared nothing.
+    ...(nodes.length > 1 ? [section(LINK_HEAD, linkRows, "No links")] : []),
+    ...(metaInstances.length > 0 ? [metaTable(metaInstances)] : []),
     section(
       instanceHead.slice(0, columns),
       instanceRows.map((row) => row.slice(0, columns)),
@@ -103,6 +147,15 @@ function words({ nodes, instances, tasks }: View): string {
     ),
     section(["TASK", "MODEL", "STATUS"], taskRows, "No tasks"),
   ].join("\n\n");
+}
+
+const LINK_HEAD = ["FROM", "TO", "KIND", "ADDRESS", "BANDWIDTH", "LATENCY"];
+
+/** A speed in decimal units, as those of links are told. */
+function formatBits(bitsPerSecond: number): string {
+  return bitsPerSecond >= 1e9
+    ? `${(bitsPerSecond / 1e9).toFixed(1)} Gbit/s`
+    : `${(bitsPerSecond / 1e6).toFixed(1)} Mbit/s`;
 }
 
 function section(

@@ -1,42 +1,60 @@
+import { isDownloadOfUse } from "./apply_models.ts";
+import { nodeGatheredInfo } from "./apply_nodes.ts";
+import { edgeKey } from "./connection.ts";
 import type { Event } from "./events.ts";
 import type { NodeId, RunnerId } from "./ids.ts";
 import { type Instance, rankOn, runnersOf } from "./instance.ts";
+import { isSame } from "./same.ts";
 import type { State } from "./state.ts";
-import { isInFlight } from "./task.ts";
+import { isInFlight, type TaskStatus } from "./task.ts";
+import { edgesBetween } from "./topology.ts";
+
+type Of<T extends Event["type"]> = Extract<Event, { type: T }>;
+
+/** Most addresses at which one node tells that it reaches another. */
+export const EDGES_MAX = 64;
 
 /**
- * What a node's report makes happen: the report itself, nothing when it speaks of the past, or
- * more when it has consequences. Runs before an event gets its index, so that `apply` stays total.
+ * What a node's report makes happen: the report itself, nothing when it speaks of the past, is
+ * known, or is not for that node to tell, or more when it has consequences. Runs before an event
+ * gets its index, so that `apply` stays total. Idempotent: once its events are applied, the same
+ * report makes nothing happen. `from` is who reports, where that is known.
  */
-export function admit(state: State, report: Event): Event[] {
+export function admit(state: State, report: Event, from?: NodeId): Event[] {
   switch (report.type) {
     case "NodeStarted":
-      return nodeStarted(state, report);
+      return isBy(from, report.nodeId) ? nodeStarted(state, report) : [];
+    case "NodeGatheredInfo":
+      return isBy(from, report.nodeId) && isInfoNew(state, report) ? [report] : [];
+    case "TopologyEdgeCreated":
+      return isBy(from, report.connection.source) && isEdgeNew(state, report) ? [report] : [];
+    case "TopologyEdgeDeleted":
+      return isBy(from, report.connection.source) && isEdgeKnown(state, report) ? [report] : [];
     case "RunnerStatusUpdated":
-      return runnerStatusUpdated(state, report);
-    case "TaskStatusUpdated": {
-      const task = state.tasks.get(report.taskId);
-      return task && isInFlight(task) && task.taskStatus !== report.taskStatus ? [report] : [];
-    }
-    case "NodeDownloadProgress": {
-      const known = state.customModelCards.has(report.modelId);
-      const before = state.downloads.get(report.nodeId)?.get(report.modelId);
-      return known && JSON.stringify(before) !== JSON.stringify(report.status) ? [report] : [];
-    }
+      return runnerStatusUpdated(state, report, from);
+    case "TaskStatusUpdated":
+      return isProgress(state, report, from) ? [report] : [];
+    case "TaskFailed":
+      return isOwnTask(state, report, from) ? [report] : [];
+    case "TaskDeleted":
+      return isAskedBy(state, report, from) ? [report] : [];
+    case "NodeDownloadProgress":
+      return isBy(from, report.nodeId) && isDownloadNew(state, report) ? [report] : [];
     // All else is decided by the master itself, never reported to it.
     default:
       return [];
   }
 }
 
+function isBy(from: NodeId | undefined, nodeId: NodeId | undefined): boolean {
+  return from === undefined || from === nodeId;
+}
+
 /**
  * A new incarnation supersedes the old one at once (D13): the processes that the old one ran are
  * gone, and so are the prompts that it kept. A report of an older incarnation says nothing new.
  */
-function nodeStarted(
-  state: State,
-  report: Extract<Event, { type: "NodeStarted" }>,
-): Event[] {
+function nodeStarted(state: State, report: Of<"NodeStarted">): Event[] {
   const before = state.nodes.get(report.nodeId);
   if (before && before.incarnation >= report.incarnation) return [];
   const { nodeId, incarnation } = report;
@@ -67,25 +85,124 @@ function runnersOn(state: State, nodeId: NodeId): RunnerId[] {
   });
 }
 
-/** Only runners of present instances report, and only their newest incarnation. */
+/** Whether a fact would change the state; those of an earlier start of the node are of the past. */
+function isInfoNew(state: State, report: Of<"NodeGatheredInfo">): boolean {
+  const { incarnation } = state.nodes.get(report.nodeId) ?? {};
+  return incarnation === report.incarnation &&
+    nodeGatheredInfo(state, report, state.lastEventAppliedIdx + 1) !== state;
+}
+
+/**
+ * A node tells what it reaches by network, never whom itself, nor what another does; cables follow
+ * from the facts at both their ends. An edge to a node that is away would make a ghost of it.
+ */
+function isEdgeNew(
+  state: State,
+  { connection: { source, sink, edge } }: Of<"TopologyEdgeCreated">,
+): boolean {
+  const isPossible = source !== sink && state.nodes.has(source) && state.nodes.has(sink);
+  if (!isPossible || edge.type !== "SocketConnection") return false;
+  const known = edgesBetween(state.connections, source, sink);
+  return known.length < EDGES_MAX && known.every((other) => edgeKey(other) !== edgeKey(edge));
+}
+
+function isEdgeKnown(
+  state: State,
+  { connection: { source, sink, edge } }: Of<"TopologyEdgeDeleted">,
+): boolean {
+  return edge.type === "SocketConnection" &&
+    edgesBetween(state.connections, source, sink).some((other) => edgeKey(other) === edgeKey(edge));
+}
+
+/**
+ * Only runners of present instances are reported, only by their nodes, only by their newest
+ * incarnation. A process that is gone has answered its last: what it worked on fails before it.
+ */
 function runnerStatusUpdated(
   state: State,
-  report: Extract<Event, { type: "RunnerStatusUpdated" }>,
+  report: Of<"RunnerStatusUpdated">,
+  from: NodeId | undefined,
 ): Event[] {
   const { runnerId, incarnation, status } = report;
   const instance = ownerOf(state, runnerId);
-  if (!instance) return [];
+  if (!instance || !isBy(from, nodeOf(instance, runnerId))) return [];
   const before = state.runners.get(runnerId);
-  if (before && before.incarnation > incarnation) return [];
+  const failed = state.instanceRetries.get(instance.instanceId)?.incarnations[runnerId] ?? -1;
+  if (incarnation <= failed || (before && before.incarnation > incarnation)) return [];
   if (!before && status.type === "RunnerShutdown") return [];
-  if (before?.status.type === "RunnerFailed" && before.incarnation === incarnation) return [];
-  if (status.type !== "RunnerFailed") return [report];
-  const failed = [...state.tasks.values()]
-    .filter((task) => task.instanceId === instance.instanceId && isInFlight(task))
-    .map(({ taskId }): Event => ({ type: "TaskStatusUpdated", taskId, taskStatus: "Failed" }));
-  return [...failed, report];
+  const isOfSame = before?.incarnation === incarnation;
+  if (isOfSame && (before.status.type === "RunnerFailed" || isSame(before.status, status))) {
+    return [];
+  }
+  const isOver = status.type === "RunnerFailed" || status.type === "RunnerShutdown" ||
+    (before !== undefined && !isOfSame);
+  return isOver ? [...failures(state, instance), report] : [report];
+}
+
+function failures(state: State, { instanceId }: Instance): Event[] {
+  return [...state.tasks.values()]
+    .filter((task) => task.instanceId === instanceId && isInFlight(task))
+    .map(({ taskId }) => ({ type: "TaskStatusUpdated", taskId, taskStatus: "Failed" }));
 }
 
 function ownerOf(state: State, runnerId: RunnerId): Instance | undefined {
   return [...state.instances.values()].find((instance) => runnersOf(instance).includes(runnerId));
+}
+
+function nodeOf({ shardAssignments }: Instance, runnerId: RunnerId): NodeId | undefined {
+  const found = Object.entries(shardAssignments.nodeToRunner).find(([, id]) => id === runnerId);
+  return found?.[0] as NodeId | undefined;
+}
+
+/** How far each status is; a task only ever goes on, and only from the first two. */
+const PROGRESS: Readonly<Record<TaskStatus, number>> = {
+  Pending: 0,
+  Running: 1,
+  Complete: 2,
+  TimedOut: 2,
+  Failed: 2,
+  Cancelled: 2,
+};
+
+function isProgress(
+  state: State,
+  report: Of<"TaskStatusUpdated">,
+  from: NodeId | undefined,
+): boolean {
+  const task = state.tasks.get(report.taskId);
+  return isOwnTask(state, report, from) && task !== undefined &&
+    PROGRESS[report.taskStatus] > PROGRESS[task.taskStatus];
+}
+
+/** Whether a task is in flight, and `from` has a part in it: it computes it, or wants its answer. */
+function isOwnTask(
+  state: State,
+  { taskId }: { taskId: Of<"TaskFailed">["taskId"] },
+  from: NodeId | undefined,
+): boolean {
+  const task = state.tasks.get(taskId);
+  if (!task || !isInFlight(task)) return false;
+  const instance = state.instances.get(task.instanceId);
+  return isBy(from, task.apiNodeId) ||
+    (instance !== undefined && from !== undefined && rankOn(instance, from) !== undefined);
+}
+
+function isAskedBy(state: State, { taskId }: Of<"TaskDeleted">, from: NodeId | undefined): boolean {
+  const task = state.tasks.get(taskId);
+  return task !== undefined && isBy(from, task.apiNodeId);
+}
+
+/**
+ * Of models that concern the cluster all is worth knowing, of others that a node has them; a file
+ * of a disk is known by its card alone.
+ */
+function isDownloadNew(
+  state: State,
+  { nodeId, modelId, status }: Of<"NodeDownloadProgress">,
+): boolean {
+  const before = state.downloads.get(nodeId)?.get(modelId);
+  if (!state.nodes.has(nodeId) || isSame(before, status)) return false;
+  if (isDownloadOfUse(state, nodeId, modelId)) return true;
+  if (status.type === "DownloadPending") return before !== undefined;
+  return status.type === "DownloadCompleted" && !modelId.startsWith("local/");
 }

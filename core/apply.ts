@@ -6,6 +6,7 @@ import {
 } from "./apply_instances.ts";
 import { lineageMerged } from "./apply_merge.ts";
 import { updateMeta } from "./apply_meta_instances.ts";
+import { customModelCardDeleted, downloadProgress } from "./apply_models.ts";
 import {
   edgeCreated,
   edgeDeleted,
@@ -45,7 +46,7 @@ function reduce(state: State, event: Event, stamp: Stamp): State {
     case "NodeStarted":
       return nodeStarted(state, event, stamp);
     case "NodeGatheredInfo":
-      return nodeGatheredInfo(state, event, stamp);
+      return nodeGatheredInfo(state, event, stamp.idx);
     case "NodeTimedOut":
       return nodeTimedOut(state, event.nodeId, stamp);
     case "TopologyEdgeCreated":
@@ -81,7 +82,7 @@ function reduce(state: State, event: Event, stamp: Stamp): State {
       };
     }
     case "CustomModelCardDeleted":
-      return customModelCardDeleted(state, event);
+      return customModelCardDeleted(state, event.modelId);
     case "InstanceLinkCreated": {
       const { linkId } = event.link;
       return {
@@ -168,30 +169,4 @@ function taskFailed(
   if (!task) return state;
   const failed = { ...task, taskStatus: "Failed" as const, errorType, errorMessage };
   return { ...state, tasks: put(state.tasks, taskId, failed) };
-}
-
-function downloadProgress(
-  state: State,
-  { nodeId, modelId, status }: Of<"NodeDownloadProgress">,
-): State {
-  const changed = put(state.downloads.get(nodeId) ?? new Map(), modelId, status);
-  return { ...state, downloads: put(state.downloads, nodeId, changed) };
-}
-
-function customModelCardDeleted(
-  state: State,
-  { modelId }: Of<"CustomModelCardDeleted">,
-): State {
-  let downloads = state.downloads;
-  for (const [nodeId, models] of state.downloads) {
-    const rest = drop(models, modelId);
-    if (rest === models) continue;
-    downloads = rest.size === 0 ? drop(downloads, nodeId) : put(downloads, nodeId, rest);
-  }
-  return {
-    ...state,
-    downloads,
-    customModelCards: drop(state.customModelCards, modelId),
-    stamps: drop(state.stamps, `card:${modelId}`),
-  };
 }

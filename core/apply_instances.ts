@@ -1,4 +1,5 @@
 import { withMeta } from "./apply_meta_instances.ts";
+import { withoutWaitOf } from "./apply_models.ts";
 import type { Event } from "./events.ts";
 import type { InstanceId } from "./ids.ts";
 import { type Instance, runnersOf } from "./instance.ts";
@@ -34,7 +35,7 @@ export function instanceDeleted(
     runners: drop(state.runners, ...runnersOf(instance)),
     stamps: drop(state.stamps, `instance:${instanceId}`),
   };
-  const unlinked = withoutLinkEnds(deleted, instanceId);
+  const unlinked = withoutLinkEnds(withoutWaitOf(deleted, instance), instanceId);
   return withMeta(unlinked, instance.metaInstanceId, (meta) => {
     const { nextAttemptAt: _, ...rest } = meta;
     const phase = meta.phase === "parked" ? "parked" as const : "placing" as const;

@@ -1,7 +1,8 @@
-import { instanceDeleted } from "./apply_instances.ts";
-import { assert } from "./errors.ts";
-import type { Event, IntentKey } from "./events.ts";
+import { instanceCreated, instanceDeleted } from "./apply_instances.ts";
+import { customModelCardDeleted } from "./apply_models.ts";
+import type { Event } from "./events.ts";
 import type { InstanceId, InstanceLinkId, MetaInstanceId, ModelId } from "./ids.ts";
+import { type IntentKey, type IntentKind, partsOf } from "./intent_key.ts";
 import { withBranch } from "./lineage.ts";
 import { drop, put, type State } from "./state.ts";
 import { isInFlight } from "./task.ts";
@@ -12,7 +13,7 @@ export function lineageMerged(
   event: Extract<Event, { type: "LineageMerged" }>,
 ): State {
   let merged = event.deleted.reduce(deleted, state);
-  let { customModelCards, metaInstances, instances, instanceLinks, stamps } = merged;
+  let { customModelCards, metaInstances, instanceLinks, stamps } = merged;
   for (const { stamp, modelCard } of event.modelCards) {
     customModelCards = put(customModelCards, modelCard.modelId, modelCard);
     stamps = put(stamps, `card:${modelCard.modelId}`, stamp);
@@ -21,34 +22,35 @@ export function lineageMerged(
     metaInstances = put(metaInstances, metaInstance.metaInstanceId, metaInstance);
     stamps = put(stamps, `meta:${metaInstance.metaInstanceId}`, stamp);
   }
-  for (const { stamp, instance } of event.instances) {
-    instances = put(instances, instance.instanceId, instance);
-    stamps = put(stamps, `instance:${instance.instanceId}`, stamp);
-  }
   for (const { stamp, link } of event.links) {
     instanceLinks = put(instanceLinks, link.linkId, link);
     stamps = put(stamps, `link:${link.linkId}`, stamp);
   }
-  merged = { ...merged, customModelCards, metaInstances, instances, instanceLinks, stamps };
+  merged = { ...merged, customModelCards, metaInstances, instanceLinks, stamps };
+  for (const { stamp, instance } of event.instances) {
+    merged = instanceCreated(merged, instance, stamp);
+  }
   return { ...merged, lineage: withBranch(merged.lineage, event.segments) };
 }
 
-/** Without a thing that the other side had deleted, and the work that it was doing. */
+/** How a thing of each kind goes that the other side had deleted. */
+const DELETE: Readonly<Record<IntentKind, (state: State, id: string) => State>> = {
+  instance: (state, id) => instanceDeleted(cancelled(state, id), id as InstanceId, undefined),
+  meta: (state, id) => ({
+    ...state,
+    metaInstances: drop(state.metaInstances, id as MetaInstanceId),
+  }),
+  link: (state, id) => ({
+    ...state,
+    instanceLinks: drop(state.instanceLinks, id as InstanceLinkId),
+  }),
+  card: (state, id) => customModelCardDeleted(state, id as ModelId),
+};
+
 function deleted(state: State, key: IntentKey): State {
-  const [kind, ...parts] = key.split(":");
-  const id = parts.join(":");
-  const stamps = drop(state.stamps, key);
-  if (kind === "instance") {
-    return instanceDeleted(cancelled(state, id), id as InstanceId, undefined);
-  }
-  if (kind === "meta") {
-    return { ...state, stamps, metaInstances: drop(state.metaInstances, id as MetaInstanceId) };
-  }
-  if (kind === "link") {
-    return { ...state, stamps, instanceLinks: drop(state.instanceLinks, id as InstanceLinkId) };
-  }
-  assert(kind === "card", `an intent of the kind ${kind}`);
-  return { ...state, stamps, customModelCards: drop(state.customModelCards, id as ModelId) };
+  const { kind, id } = partsOf(key);
+  const without = DELETE[kind](state, id);
+  return { ...without, stamps: drop(without.stamps, key) };
 }
 
 function cancelled(state: State, instanceId: string): State {

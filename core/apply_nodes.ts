@@ -3,6 +3,7 @@ import type { Event } from "./events.ts";
 import type { NodeId } from "./ids.ts";
 import type { Stamp } from "./lineage.ts";
 import type { GatheredInfo, NodeState } from "./node_info.ts";
+import { isSame } from "./same.ts";
 import { drop, put, type State } from "./state.ts";
 import {
   addConnection,
@@ -19,7 +20,12 @@ type Info<T extends GatheredInfo["type"]> = Extract<GatheredInfo, { type: T }>;
 export function nodeStarted(state: State, event: Of<"NodeStarted">, { idx }: Stamp): State {
   const { incarnation, info } = event;
   const node: NodeState = { incarnation, info, network: [], thunderbolt: [] };
-  return { ...state, nodes: put(state.nodes, event.nodeId, node), topologyIdx: idx };
+  return {
+    ...state,
+    nodes: put(state.nodes, event.nodeId, node),
+    connections: removeAllRdmaTouching(state.connections, event.nodeId),
+    topologyIdx: idx,
+  };
 }
 
 /** A node goes with all that it said of itself; what it ran is the reconcilers' concern. */
@@ -46,11 +52,11 @@ export function edgeDeleted(state: State, connection: Connection): State {
   return { ...state, connections: removeConnection(state.connections, connection) };
 }
 
-/** A fact about a node; of a node that is not there nothing is kept. */
+/** A fact about a node; the state itself when it is known, or the node is not there. */
 export function nodeGatheredInfo(
   state: State,
   { nodeId, info }: Of<"NodeGatheredInfo">,
-  { idx }: Stamp,
+  idx: number,
 ): State {
   const node = state.nodes.get(nodeId);
   if (!node) return state;
@@ -63,8 +69,10 @@ export function nodeGatheredInfo(
       const { type: _, ...fields } = info;
       return facts(fields);
     }
-    case "NodeBackends":
-      return { ...facts({ backends: info.backends }), topologyIdx: idx };
+    case "NodeBackends": {
+      const changed = facts({ backends: info.backends });
+      return changed === state ? state : { ...changed, topologyIdx: idx };
+    }
     case "MemoryBandwidth":
       return facts({ memoryBandwidthBytesPerSecond: info.memoryBandwidthBytesPerSecond });
     case "NodeNetworkInterfaces":
@@ -72,7 +80,7 @@ export function nodeGatheredInfo(
     case "MacThunderboltIdentifiers":
       return withNode(state, nodeId, { ...node, thunderbolt: info.idents });
     case "MacThunderboltConnections":
-      return thunderboltConnections(state, nodeId, info);
+      return thunderboltConnections(state, { nodeId, info, idx });
     case "ThunderboltBridgeInfo":
       return withNode(state, nodeId, { ...node, thunderboltBridge: info.status });
     case "RdmaCtlStatus":
@@ -85,14 +93,18 @@ export function nodeGatheredInfo(
 }
 
 function withNode(state: State, nodeId: NodeId, node: NodeState): State {
+  if (isSame(state.nodes.get(nodeId), node)) return state;
   return { ...state, nodes: put(state.nodes, nodeId, node) };
 }
 
 /** Cables become RDMA edges where both ends are known and have RDMA switched on. */
 function thunderboltConnections(
   state: State,
-  nodeId: NodeId,
-  info: Info<"MacThunderboltConnections">,
+  { nodeId, info, idx }: {
+    nodeId: NodeId;
+    info: Info<"MacThunderboltConnections">;
+    idx: number;
+  },
 ): State {
   const ports = new Map(
     [...state.nodes].flatMap(([id, { thunderbolt, rdmaCtlEnabled }]) =>
@@ -105,7 +117,7 @@ function thunderboltConnections(
   );
   const rdma = info.connections.flatMap(({ sourceUuid, sinkUuid }): Connection[] => {
     const [source, sink] = [ports.get(sourceUuid), ports.get(sinkUuid)];
-    if (source?.id !== nodeId || !sink) return [];
+    if (source?.id !== nodeId || !sink || sink.id === nodeId) return [];
     const sourceRdmaIface = source.rdmaInterface;
     const edge = {
       type: "RdmaConnection" as const,
@@ -114,7 +126,8 @@ function thunderboltConnections(
     };
     return [{ source: nodeId, sink: sink.id, edge }];
   });
-  return { ...state, connections: replaceAllOutRdma(state.connections, nodeId, rdma) };
+  const connections = replaceAllOutRdma(state.connections, nodeId, rdma);
+  return connections === state.connections ? state : { ...state, connections, topologyIdx: idx };
 }
 
 /** Switched off, its RDMA edges go at once; switched on, they come with the next look at cables. */

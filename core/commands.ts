@@ -1,11 +1,11 @@
 import { z } from "zod";
 import { DownloadStatus } from "./download.ts";
 import { ErrorInfo } from "./errors.ts";
-import { IntentKey } from "./events.ts";
 import { CommandId, InstanceId, InstanceLinkId, MetaInstanceId, ModelId, NodeId } from "./ids.ts";
 import { Instance } from "./instance.ts";
 import { InstanceLink, LINK_INSTANCES_MAX } from "./instance_link.ts";
-import { LineageSegment, Stamp } from "./lineage.ts";
+import { IntentKey } from "./intent_key.ts";
+import { ClosedSegment, Stamp } from "./lineage.ts";
 import { MetaInstance, MetaInstanceSpec } from "./meta_instance.ts";
 import { ModelCard } from "./model_card.ts";
 import { PlacementRequest } from "./placement_request.ts";
@@ -69,7 +69,7 @@ export const Command = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("MergeLineage"),
     commandId,
-    segments: z.array(LineageSegment.required()),
+    segments: z.array(ClosedSegment),
     modelCards: z.array(z.object({ stamp: Stamp, modelCard: ModelCard })),
     metaInstances: z.array(z.object({ stamp: Stamp, metaInstance: MetaInstance })),
     instances: z.array(z.object({ stamp: Stamp, instance: Instance, isServing: z.boolean() })),

@@ -48,6 +48,12 @@ export function apiKeyFile({ data }: Directories): string {
   return `${data}/api-key`;
 }
 
+/** `EXO_RESOURCES_DIR`: the files that come with exo, for who develops them; undefined: their own. */
+export function resourcesDirectory({ env, home }: Pick<Surroundings, "env" | "home">) {
+  const own = env["EXO_RESOURCES_DIR"];
+  return own ? under(home, own) : undefined;
+}
+
 function under(home: string, path: string): string {
   const full = tilde(home, path);
   return full.startsWith("/") ? full : `${home}/${full}`;
@@ -60,5 +66,5 @@ function tilde(home: string, path: string): string {
 
 /** Without trailing slashes, so that equal directories are equal strings. */
 function trimmed(path: string): string {
-  return path.length > 1 ? path.replace(/\/+$/, "") || "/" : path;
+  return path.replace(/(?<=.)\/+$/, "");
 }

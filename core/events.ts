@@ -12,7 +12,8 @@ import {
 } from "./ids.ts";
 import { Instance } from "./instance.ts";
 import { InstanceLink } from "./instance_link.ts";
-import { Epoch, LineageSegment, Stamp } from "./lineage.ts";
+import { IntentKey } from "./intent_key.ts";
+import { ClosedSegment, Epoch, Stamp } from "./lineage.ts";
 import { MetaInstance } from "./meta_instance.ts";
 import { ModelCard } from "./model_card.ts";
 import { GatheredInfo, NodeInfo } from "./node_info.ts";
@@ -21,14 +22,6 @@ import { Task, TaskStatus } from "./task.ts";
 import { Millis } from "./units.ts";
 
 const incarnation = z.number().int().min(0);
-
-/** A thing that a user has asked for, by its kind and id: `meta:…`, as in `State.stamps`. */
-export const IntentKey = z.templateLiteral([
-  z.enum(["card", "link", "meta", "instance"]),
-  ":",
-  z.string(),
-]);
-export type IntentKey = z.infer<typeof IntentKey>;
 
 /**
  * What has happened to the cluster. Never here: prompts, tokens, images, KV, memory, CPU, bytes
@@ -113,7 +106,7 @@ export const Event = z.discriminatedUnion("type", [
    */
   z.object({
     type: z.literal("LineageMerged"),
-    segments: z.array(LineageSegment.required()),
+    segments: z.array(ClosedSegment),
     modelCards: z.array(z.object({ stamp: Stamp, modelCard: ModelCard })),
     metaInstances: z.array(z.object({ stamp: Stamp, metaInstance: MetaInstance })),
     instances: z.array(z.object({ stamp: Stamp, instance: Instance })),

@@ -15,6 +15,10 @@ export type Stamp = z.infer<typeof Stamp>;
 export const LineageSegment = z.object({ epoch: Epoch, firstIdx: idx, lastIdx: idx.optional() });
 export type LineageSegment = z.infer<typeof LineageSegment>;
 
+/** A segment that has ended. */
+export const ClosedSegment = LineageSegment.required();
+export type ClosedSegment = z.infer<typeof ClosedSegment>;
+
 /** Segments that a state remembers; older ones are taken to be everybody's. */
 export const LINEAGE_SEGMENTS_MAX = 128;
 
@@ -64,10 +68,37 @@ export function extend(lineage: Lineage, epoch: Epoch, idx: number): Lineage {
 }
 
 /** The lineage with the segments of a branch beside its own. */
-export function withBranch(lineage: Lineage, branch: readonly LineageSegment[]): Lineage {
-  const open = openSegment(lineage);
-  const closed = lineage.segments.filter((segment) => segment !== open);
-  return trimmed({ ...lineage, segments: [...closed, ...branch, ...(open ? [open] : [])] });
+export function withBranch(lineage: Lineage, branch: readonly ClosedSegment[]): Lineage {
+  return trimmed({ ...lineage, segments: [...lineage.segments, ...branch] });
+}
+
+/** The lineage of a history of which `idx` is the last event that anybody has here. */
+export function closedAt(lineage: Lineage, idx: number): Lineage & { segments: ClosedSegment[] } {
+  const segments = lineage.segments.map((one) => ({ ...one, lastIdx: one.lastIdx ?? idx }));
+  return { ...lineage, segments };
+}
+
+/** What of these segments is in no segment of `lineage`. */
+export function segmentsBeyond(
+  segments: readonly ClosedSegment[],
+  lineage: Lineage,
+): ClosedSegment[] {
+  const unknown = segments.filter(({ epoch }) => epoch.clock > lineage.forgottenClock);
+  return lineage.segments.reduce(
+    (left, known) => left.flatMap((one) => minus(one, known)),
+    unknown,
+  );
+}
+
+/** Of a segment what is before another of its epoch, and what is after it. */
+function minus(segment: ClosedSegment, known: LineageSegment): ClosedSegment[] {
+  if (compareEpochs(segment.epoch, known.epoch) !== 0) return [segment];
+  const before = { ...segment, lastIdx: Math.min(segment.lastIdx, known.firstIdx - 1) };
+  const after = {
+    ...segment,
+    firstIdx: Math.max(segment.firstIdx, (known.lastIdx ?? Infinity) + 1),
+  };
+  return [before, after].filter(({ firstIdx, lastIdx }) => firstIdx <= lastIdx);
 }
 
 /** Whether what happened at `stamp` has happened in this history, too. */
@@ -79,12 +110,32 @@ export function isInHistory({ segments, forgottenClock }: Lineage, { epoch, idx 
   );
 }
 
-/** The oldest go first; their clocks are remembered. */
+/** In the order of epochs, joined where they touch; the oldest go first, their clocks are kept. */
 function trimmed({ segments, forgottenClock }: Lineage): Lineage {
-  const tooMany = Math.max(0, segments.length - LINEAGE_SEGMENTS_MAX);
-  const clocks = segments.slice(0, tooMany).map(({ epoch }) => epoch.clock);
+  const open = segments.filter(({ lastIdx }) => lastIdx === undefined);
+  const closed = joined(segments.filter(isClosed));
+  const tooMany = Math.max(0, closed.length + open.length - LINEAGE_SEGMENTS_MAX);
+  const clocks = closed.slice(0, tooMany).map(({ epoch }) => epoch.clock);
   return {
-    segments: segments.slice(tooMany),
+    segments: [...closed.slice(tooMany), ...open],
     forgottenClock: Math.max(forgottenClock, ...clocks),
   };
+}
+
+function isClosed(segment: LineageSegment): segment is ClosedSegment {
+  return segment.lastIdx !== undefined;
+}
+
+function joined(segments: readonly ClosedSegment[]): ClosedSegment[] {
+  const sorted = segments.toSorted((a, b) =>
+    compareEpochs(a.epoch, b.epoch) || a.firstIdx - b.firstIdx
+  );
+  const result: ClosedSegment[] = [];
+  for (const next of sorted) {
+    const last = result.at(-1);
+    if (last && compareEpochs(last.epoch, next.epoch) === 0 && next.firstIdx <= last.lastIdx + 1) {
+      result[result.length - 1] = { ...last, lastIdx: Math.max(last.lastIdx, next.lastIdx) };
+    } else result.push(next);
+  }
+  return result;
 }

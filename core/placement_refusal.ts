@@ -117,7 +117,7 @@ function contradictionOfPins(
   }
   const both = pinnedNodes(request).find((id) => excludedNodeIds.includes(id));
   if (both !== undefined) {
-    const reason = `on node ${both}: it is excluded as well`;
+    const reason = `on node ${both}: it is excluded as well, one of both needed`;
     return { reason, hint: `leave it out of node_ids (--node) or excluded_node_ids (--exclude)` };
   }
   if (!only) return undefined;

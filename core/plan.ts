@@ -1,15 +1,21 @@
 import type { InstanceId, ModelId, NodeId, RunnerId, TaskId } from "./ids.ts";
 import { type Instance, rankOn, runnersOf, type Shard } from "./instance.ts";
-import { isRetryDue } from "./reconcile.ts";
+import { hasAllNodes } from "./instance_health.ts";
+import { isRetryDue } from "./reconcile_instances.ts";
 import { isServing, type RunnerStatus } from "./runner_status.ts";
 import type { State } from "./state.ts";
 import { isInFlight } from "./task.ts";
 import type { Millis } from "./units.ts";
 
+/** Which process each runner was at some moment. */
+export type Incarnations = ReadonlyMap<RunnerId, number>;
+
 /** A runner process of this node, as the worker sees it at this moment. */
 export interface LocalRunner {
   readonly instanceId: InstanceId;
   readonly incarnation: number;
+  /** The processes of the other ranks that it was told to form a group with; none before. */
+  readonly peers: Incarnations;
   readonly status: RunnerStatus;
   /** A lifecycle command is under way: sent, its status change not seen yet. */
   readonly busy: boolean;
@@ -39,7 +45,12 @@ export type Action =
     readonly shard: Shard;
   }
   | { readonly type: "DownloadModel"; readonly modelId: ModelId }
-  | { readonly type: "ConnectToGroup"; readonly runnerId: RunnerId }
+  | {
+    readonly type: "ConnectToGroup";
+    readonly runnerId: RunnerId;
+    /** From now on the runner's `peers`. */
+    readonly peers: Incarnations;
+  }
   | { readonly type: "LoadModel"; readonly runnerId: RunnerId; readonly instance: Instance }
   | { readonly type: "StartWarmup"; readonly runnerId: RunnerId }
   | { readonly type: "TextGeneration"; readonly runnerId: RunnerId; readonly taskId: TaskId };
@@ -92,14 +103,36 @@ const kill: Rule = (state, { nodeId, runners }) => {
     if (!instance || rankOn(instance, nodeId)?.runnerId !== runnerId) {
       return { type: "Shutdown", runnerId };
     }
-    if (runner.status.type === "RunnerFailed") return { type: "Shutdown", runnerId };
-    const failedSibling = runnersOf(instance).some((id) =>
-      id !== runnerId && state.runners.get(id)?.status.type === "RunnerFailed"
-    );
-    if (failedSibling) return { type: "Shutdown", runnerId };
+    const rank = { runnerId, runner, instance };
+    const isOver = runner.status.type === "RunnerFailed" || isOfThePast(state, rank) ||
+      isGroupBroken(state, rank);
+    if (isOver) return { type: "Shutdown", runnerId };
   }
   return undefined;
 };
+
+/** A local runner with its instance. */
+interface BoundRunner {
+  readonly runnerId: RunnerId;
+  readonly runner: LocalRunner;
+  readonly instance: Instance;
+}
+
+/** Whether the instance goes on with a later process: what this one reports is not heard. */
+function isOfThePast(state: State, { runnerId, runner, instance }: BoundRunner): boolean {
+  const failed = state.instanceRetries.get(instance.instanceId)?.incarnations[runnerId];
+  return failed !== undefined && runner.incarnation <= failed;
+}
+
+/** Whether a sibling failed, or is another process than the one that this one connected with. */
+function isGroupBroken(state: State, { runnerId, runner, instance }: BoundRunner): boolean {
+  return runnersOf(instance).some((id) => {
+    const sibling = state.runners.get(id);
+    if (id === runnerId || !sibling) return false;
+    const connected = runner.peers.get(id) ?? sibling.incarnation;
+    return sibling.status.type === "RunnerFailed" || sibling.incarnation !== connected;
+  });
+}
 
 const create: Rule = (state, { nodeId, runners }, now) => {
   for (const instance of state.instances.values()) {
@@ -107,6 +140,8 @@ const create: Rule = (state, { nodeId, runners }, now) => {
     if (!rank || runners.has(rank.runnerId)) continue;
     const retry = state.instanceRetries.get(instance.instanceId);
     if (retry && !isRetryDue(retry, now)) continue;
+    // A group that cannot be complete would only fail; an instance waits for its nodes.
+    if (!hasAllNodes(state, instance)) continue;
     // A failed entry stays until InstanceHealth has said when to try again.
     const failed = runnersOf(instance).some((id) =>
       state.runners.get(id)?.status.type === "RunnerFailed"
@@ -134,13 +169,19 @@ const connect: Rule = (state, { runners }) => {
   for (const { runnerId, runner, instance } of bound(state, runners)) {
     const ranks = runnersOf(instance);
     if (ranks.length < 2 || runner.busy || runner.status.type !== "RunnerIdle") continue;
-    const others = ranks.filter((id) => id !== runnerId)
-      .map((id) => state.runners.get(id)?.status.type);
-    const isLast = ranks.at(-1) === runnerId;
-    const go = isLast
-      ? others.every((type) => type === "RunnerConnecting")
-      : others.every((type) => type === "RunnerIdle" || type === "RunnerConnecting");
-    if (go) return { type: "ConnectToGroup", runnerId };
+    // Files that cannot be had fail an idle runner; a group would wait for them for ever.
+    if (!everyNodeHasModel(state, instance)) continue;
+    const ready = ranks.at(-1) === runnerId
+      ? ["RunnerConnecting"]
+      : ["RunnerIdle", "RunnerConnecting"];
+    const others = ranks.filter((id) => id !== runnerId);
+    const peers = others.flatMap((id) => {
+      const peer = state.runners.get(id);
+      return peer && ready.includes(peer.status.type) ? [[id, peer.incarnation] as const] : [];
+    });
+    if (peers.length === others.length) {
+      return { type: "ConnectToGroup", runnerId, peers: new Map(peers) };
+    }
   }
   return undefined;
 };
@@ -180,13 +221,16 @@ const warmUp: Rule = (state, { runners }) => {
 
 const serve: Rule = (state, { runners }) => {
   for (const task of state.tasks.values()) {
-    if (!isInFlight(task)) continue;
+    // No engine makes images yet.
+    if (!isInFlight(task) || task.type !== "TextGeneration") continue;
     const instance = state.instances.get(task.instanceId);
     if (!instance) continue;
     for (const runnerId of runnersOf(instance)) {
       const runner = runners.get(runnerId);
       if (!runner || runner.stopping || runner.dispatched.has(task.taskId)) continue;
       if (!isServing(runner.status)) continue;
+      // A log from before this process says nothing about it: what it wants is served already.
+      if (state.runners.get(runnerId)?.incarnation !== runner.incarnation) continue;
       const ready = runnersOf(instance).every((id) => isServing(state.runners.get(id)?.status));
       if (ready) return { type: "TextGeneration", runnerId, taskId: task.taskId };
     }
@@ -197,7 +241,10 @@ const serve: Rule = (state, { runners }) => {
 const RULES: readonly Rule[] = [cancel, kill, create, download, connect, load, warmUp, serve];
 
 /** The local runners that live, each with its instance. */
-function* bound(state: State, runners: ReadonlyMap<RunnerId, LocalRunner>) {
+function* bound(
+  state: State,
+  runners: ReadonlyMap<RunnerId, LocalRunner>,
+): Generator<BoundRunner> {
   for (const [runnerId, runner] of runners) {
     const instance = state.instances.get(runner.instanceId);
     if (instance && !runner.stopping) yield { runnerId, runner, instance };

@@ -1,127 +1,84 @@
 import type { Event } from "./events.ts";
-import type { InstanceId, ModelId } from "./ids.ts";
-import { type Instance, runnersOf } from "./instance.ts";
-import type { ModelCard } from "./model_card.ts";
-import type { Telemetry } from "./telemetry.ts";
-import { instanceEnd } from "./master.ts";
-import type { RunnerState } from "./runner_status.ts";
-import { isServing } from "./runner_status.ts";
-import type { InstanceRetry, State } from "./state.ts";
+import { type MetaInstancesContext, unsatisfiedMetas } from "./meta_instance_placement.ts";
+import { PLACEMENT_RETRY_MS, type PlacementTries, placementTurn } from "./placement_turns.ts";
+import { nextResetAt, reconcileInstances } from "./reconcile_instances.ts";
+import { reconcileMetaInstances } from "./reconcile_meta_instances.ts";
+import { nextTimeoutAt, type NodesContext, reconcileNodes } from "./reconcile_nodes.ts";
+import type { State } from "./state.ts";
 import type { Millis } from "./units.ts";
 
-/** Attempts that an instance gets before it is given up (design D14). */
-export const INSTANCE_ATTEMPTS_MAX = 10;
-
-/** The first wait before a retry; each doubles the one before. */
-export const RETRY_DELAY_MS = 2_000;
-
-/** The longest wait before a retry. */
-export const RETRY_DELAY_MS_MAX = 60_000;
-
-/** How long an instance must serve before its failures are forgotten. */
-export const RETRY_RESET_MS = 60_000;
+export type { CardLookup } from "./meta_instance_placement.ts";
 
 /** What the reconcilers need beyond the state. */
-export interface ReconcileContext {
-  readonly telemetry: Telemetry;
-  /** The date, for what is written into events. */
-  readonly now: Millis;
-  /** The time of `telemetry.lastSeen`: a clock that nobody sets. */
-  readonly uptime: Millis;
-  /** What could be found out about models that wishes name, and why not. */
-  readonly cards: ReadonlyMap<ModelId, CardLookup>;
-  /** The id of the instance that is created next, if one is. */
-  readonly freshId: InstanceId;
+export interface ReconcileContext extends NodesContext, MetaInstancesContext {
+  readonly telemetry: MetaInstancesContext["telemetry"];
 }
 
-/** A model's card, or why nobody knows it. */
-export type CardLookup =
-  | { readonly ok: true; readonly modelCard: ModelCard }
-  | { readonly ok: false; readonly reason: string };
+type Reconciler = (state: State, context: ReconcileContext) => Event[];
 
-/** The wait before the attempt that follows `attempts` earlier ones. */
-export function retryDelayMs(attempts: number): number {
-  return Math.min(RETRY_DELAY_MS * 2 ** attempts, RETRY_DELAY_MS_MAX);
-}
+/** In the order of spec 2.8: what is broken goes before what is missing is placed. */
+const RECONCILERS: readonly Reconciler[] = [
+  reconcileInstances,
+  reconcileNodes,
+  reconcileMetaInstances,
+];
 
 /**
- * Whether a failed instance may be tried again. A date that is further away than any wait was set
- * by a clock that has been turned back since: nobody waits for it.
+ * The next decision that brings the cluster nearer to what is wished for: events that belong
+ * together; none once all is well or waiting. Level-triggered: asks what is, not what happened.
+ * Each decision is to be applied before the next is asked for.
  */
-export function isRetryDue({ notBefore }: Pick<InstanceRetry, "notBefore">, now: Millis): boolean {
-  return now >= notBefore || notBefore - now > RETRY_DELAY_MS_MAX;
-}
-
-/**
- * The next events that bring the instances nearer to health; none once all are well or waiting.
- * Level-triggered: asks what is, not what happened.
- */
-export function reconcile(state: State, { now }: ReconcileContext): Event[] {
-  for (const instance of state.instances.values()) {
-    const events = instanceHealth(state, instance, now);
+export function reconcile(state: State, context: ReconcileContext): Event[] {
+  for (const reconciler of RECONCILERS) {
+    const events = reconciler(state, context);
     if (events.length > 0) return events;
   }
   return [];
 }
 
-/** When `reconcile` should look again if nothing changes before; undefined for never. */
-export function nextReconcileAt(state: State): Millis | undefined {
-  const times: Millis[] = [];
-  for (const instance of state.instances.values()) {
-    if (!state.instanceRetries.has(instance.instanceId)) continue;
-    const runners = runnersOf(instance).map((id) => state.runners.get(id));
-    if (!runners.every((runner) => isServing(runner?.status))) continue;
-    times.push(servingSince(runners) + RETRY_RESET_MS);
+/** Decisions that are made at once; the rest follows with the next look. */
+export const DECISIONS_MAX = 1_000;
+
+/**
+ * Lets the reconcilers act until they are content; `commit` stores and applies each decision and
+ * gives the state after it. Wishes are placed by turns: what is returned are the `tries` for the
+ * next time.
+ */
+export function reconcileAll(
+  start: State,
+  context: ReconcileContext & { readonly tries: PlacementTries },
+  commit: (events: readonly Event[]) => State,
+): PlacementTries {
+  let state = start;
+  let { tries } = context;
+  for (let decisions = 0; decisions < DECISIONS_MAX; decisions++) {
+    let events = reconcile(state, { ...context, due: NOBODY });
+    if (events.length === 0) {
+      const turn = placementTurn(state, { ...context, tries });
+      tries = turn.tries;
+      events = reconcileMetaInstances(state, { ...context, due: turn.due });
+    }
+    if (events.length === 0) break;
+    state = commit(events);
   }
-  return times.length === 0 ? undefined : Math.min(...times);
+  return tries;
 }
 
-function instanceHealth(state: State, instance: Instance, now: Millis): Event[] {
-  const { instanceId } = instance;
-  const runners = runnersOf(instance).map((id) => state.runners.get(id));
-  const retry = state.instanceRetries.get(instanceId);
-  const reasons = failures(runners);
-  if (reasons.length > 0 && !runners.some(isAlive)) {
-    return failed(state, instance, reasons.join("; "), retry, now);
-  }
-  const serves = runners.every((runner) => isServing(runner?.status));
-  if (retry && serves && hasServedLong(servingSince(runners), now)) {
-    return [{ type: "InstanceRetriesReset", instanceId }];
-  }
-  return [];
-}
+const NOBODY: ReadonlySet<never> = new Set();
 
-function failed(
+/**
+ * When `reconcile` should look again if nothing changes before, on the clock of `uptime`;
+ * undefined for never.
+ */
+export function nextReconcileAt(
   state: State,
-  { instanceId }: Instance,
-  failureError: string,
-  retry: InstanceRetry | undefined,
-  now: Millis,
-): Event[] {
-  const attempts = retry?.attempts ?? 0;
-  if (attempts >= INSTANCE_ATTEMPTS_MAX) return instanceEnd(state, instanceId, failureError);
-  const notBefore = now + retryDelayMs(attempts);
-  return [{ type: "InstanceRetrying", instanceId, failureError, notBefore }];
-}
-
-/** The reasons of the runners that failed. */
-function failures(runners: readonly (RunnerState | undefined)[]): string[] {
-  return runners.flatMap((runner) =>
-    runner?.status.type === "RunnerFailed" ? [runner.status.reason || "Runner failed"] : []
-  );
-}
-
-/** Absent, failed and stopped runners are not alive. */
-function isAlive(runner: RunnerState | undefined): boolean {
-  return runner !== undefined && runner.status.type !== "RunnerFailed" &&
-    runner.status.type !== "RunnerShutdown";
-}
-
-/** Also when the clock was turned back: better forgotten too early than in hours. */
-function hasServedLong(since: Millis, now: Millis): boolean {
-  return now >= since + RETRY_RESET_MS || now < since;
-}
-
-function servingSince(runners: readonly (RunnerState | undefined)[]): Millis {
-  return Math.max(0, ...runners.map((runner) => runner?.since ?? 0));
+  { telemetry, now, uptime }: Pick<ReconcileContext, "telemetry" | "now" | "uptime">,
+): Millis | undefined {
+  const resetAt = nextResetAt(state);
+  const times = [
+    resetAt === undefined ? undefined : uptime + Math.max(0, resetAt - now),
+    nextTimeoutAt(state, telemetry),
+    unsatisfiedMetas(state).length > 0 ? uptime + PLACEMENT_RETRY_MS : undefined,
+  ].filter((at) => at !== undefined);
+  return times.length === 0 ? undefined : Math.min(...times);
 }

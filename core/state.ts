@@ -1,7 +1,6 @@
 import { z } from "zod";
 import { type Connections, Edge } from "./connection.ts";
 import { DownloadStatus } from "./download.ts";
-import { IntentKey } from "./events.ts";
 import {
   InstanceId,
   InstanceLinkId,
@@ -13,6 +12,7 @@ import {
 } from "./ids.ts";
 import { Instance } from "./instance.ts";
 import { InstanceLink } from "./instance_link.ts";
+import { IntentKey } from "./intent_key.ts";
 import { EMPTY_LINEAGE, Lineage, Stamp } from "./lineage.ts";
 import { MetaInstance } from "./meta_instance.ts";
 import { ModelCard } from "./model_card.ts";
@@ -35,7 +35,7 @@ export type InstanceRetry = z.infer<typeof InstanceRetry>;
 export interface State {
   /** −1 before the first event. */
   readonly lastEventAppliedIdx: number;
-  /** The newest event that changed which nodes there are or how they reach each other; −1: none. */
+  /** The newest event by which a node came or went, or a way between two came; −1: none. */
   readonly topologyIdx: number;
   readonly lineage: Lineage;
   /** Where in the history each present intent was set. */

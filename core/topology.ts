@@ -1,5 +1,6 @@
 import { type Connection, type Connections, type Edge, isSameEdge } from "./connection.ts";
 import type { NodeId } from "./ids.ts";
+import { isSame } from "./same.ts";
 import { drop, put } from "./state.ts";
 
 /** The edges from one node to another, the oldest first. */
@@ -41,7 +42,7 @@ export function removeNode(connections: Connections, nodeId: NodeId): Connection
   return left;
 }
 
-/** The connections with these RDMA edges of `source` in place of all that it had. */
+/** The connections with these RDMA edges of `source` in place of all that it had, if they differ. */
 export function replaceAllOutRdma(
   connections: Connections,
   source: NodeId,
@@ -52,7 +53,8 @@ export function replaceAllOutRdma(
   for (const [sink, edges] of sinks) {
     left = withEdges(left, { source, sink }, edges.filter(isSocket));
   }
-  return rdma.reduce(addConnection, left);
+  const replaced = rdma.reduce(addConnection, left);
+  return isSame(edgesOf(replaced, source), edgesOf(connections, source)) ? connections : replaced;
 }
 
 /** The connections without RDMA from or to a node. */
@@ -63,6 +65,11 @@ export function removeAllRdmaTouching(connections: Connections, nodeId: NodeId):
     if (edges) left = withEdges(left, { source, sink: nodeId }, edges.filter(isSocket));
   }
   return left;
+}
+
+/** All edges of a source as plain data. */
+function edgesOf(connections: Connections, source: NodeId): unknown {
+  return [...connections.get(source) ?? []];
 }
 
 function isSocket(edge: Edge): boolean {

@@ -22,3 +22,26 @@ export function formatBytes(bytes: number): string {
   if (bytes >= KIB) return `${(bytes / KIB).toFixed(1)} KiB`;
   return `${bytes} B`;
 }
+
+const UNITS: ReadonlyMap<string, number> = new Map([
+  ["", 1],
+  ["b", 1],
+  ["kb", 1e3],
+  ["mb", 1e6],
+  ["gb", 1e9],
+  ["tb", 1e12],
+  ["kib", KIB],
+  ["mib", MIB],
+  ["gib", GIB],
+  ["tib", KIB * GIB],
+]);
+
+/**
+ * An amount of memory as people write it, in whole bytes: `8GiB`, `1.5 TiB`, `8589934592`. `GB` is
+ * decimal, `GiB` is binary. Undefined for what is none.
+ */
+export function parseBytes(text: string): number | undefined {
+  const [, amount, unit = ""] = /^(\d+(?:\.\d+)?)\s*([a-z]*)$/i.exec(text.trim()) ?? [];
+  const bytes = Math.round(Number(amount) * (UNITS.get(unit.toLowerCase()) ?? NaN));
+  return Number.isSafeInteger(bytes) ? bytes : undefined;
+}

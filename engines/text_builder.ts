@@ -165,7 +165,11 @@ function assemble(
     weights,
     tokenizer,
     template,
-    eosIds: new Set([...checkpoint.eosIds, ...(eosId === undefined ? [] : [eosId])]),
+    eosIds: new Set([
+      ...checkpoint.eosIds,
+      ...(modelCard.eosTokenIds ?? []),
+      ...(eosId === undefined ? [] : [eosId]),
+    ]),
     contextTokens,
     samplingDefaults,
     runningMax: config.maxConcurrentRequests ?? limits.runningMax ?? RUNNING_MAX_DEFAULT,

@@ -40,8 +40,7 @@ export class ModelStore {
     try {
       const path = this.path(modelId);
       if (path === undefined) {
-        const errorMessage = `${modelId} is not on this node: exo models add PATH registers it`;
-        return { type: "DownloadFailed", errorMessage };
+        return { type: "DownloadFailed", errorMessage: missing(modelId) };
       }
       const { totalBytes } = await inspectModel(path);
       return { type: "DownloadCompleted", totalBytes, readOnly: true };
@@ -55,4 +54,13 @@ export class ModelStore {
   forget(modelId: ModelId): void {
     this.#log.dropLocalPath(modelId);
   }
+}
+
+/** Files that a path is added by get an id of their own, so a hub's id needs another way. */
+function missing(modelId: ModelId): string {
+  if (modelId.startsWith("local/")) {
+    return `${modelId} is not on this node: exo models add PATH registers it`;
+  }
+  return `This node lacks the files of ${modelId}, and this version fetches none: ` +
+    "fetch them yourself, then exo run PATH";
 }

@@ -6,17 +6,19 @@ import { AppError } from "../core/errors.ts";
 import type { Epoch } from "../core/lineage.ts";
 import { CommandId, type ModelId, type NodeId, type RunnerId } from "../core/ids.ts";
 import type { ModelCard } from "../core/model_card.ts";
-import type { NodeMemory } from "../core/telemetry.ts";
+import type { CardLookup } from "../core/meta_instance_placement.ts";
+import type { Telemetry } from "../core/telemetry.ts";
 import type { State } from "../core/state.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
 import type { Millis } from "../core/units.ts";
 import { MemoryNetwork } from "../net/memory.ts";
 import type { Transport } from "../net/transport.ts";
 import { type Clock, SYSTEM_CLOCK } from "./clock.ts";
+import { ControlPlane } from "./control_plane.ts";
 import { EventLog } from "./event_log.ts";
 import { type AcceptedGeneration, Gateway } from "./gateway.ts";
 import { loadIdentity } from "./identity.ts";
-import { Master } from "./master.ts";
+import { loadModelCards, type ModelCards } from "./model_cards.ts";
 import { ModelStore } from "./model_store.ts";
 import { probeMemory, probeNode } from "./probe.ts";
 import { Replica } from "./replica.ts";
@@ -49,6 +51,8 @@ export interface NodeOptions {
   readonly memoryBytes?: number | undefined;
   /** Where the traces of tasks are kept; absent: in the data directory. */
   readonly tracesDir?: string | undefined;
+  /** The files that come with exo, where they are not the program's own. */
+  readonly resourcesDir?: string | undefined;
 }
 
 /** What the parts of a node share. */
@@ -58,12 +62,11 @@ interface Parts {
   readonly eventLog: EventLog;
   readonly replica: Replica;
   readonly transport: Transport;
-  readonly epoch: Epoch;
-  readonly memory: () => ReadonlyMap<NodeId, NodeMemory>;
-  readonly master: Master;
+  readonly control: ControlPlane;
   readonly gateway: Gateway;
   readonly reporter: Reporter;
   readonly models: ModelStore;
+  readonly cards: ModelCards;
   readonly traces: TraceStore;
   readonly worker: Worker;
 }
@@ -82,15 +85,20 @@ export class Node {
 
   /**
    * Starts a node on a data directory; it comes back with the instances that it had.
-   * @throws {AppError} `storage_failed` or `conflict` when the directory cannot be used.
+   * @throws {AppError} `storage_failed` or `conflict` when a directory cannot be used.
    */
   static async start(options: NodeOptions): Promise<Node> {
     await makeDataDir(options.dataDir);
+    const cards = await loadModelCards({
+      resourcesDir: options.resourcesDir,
+      customDir: join(options.dataDir, "custom_model_cards"),
+      exoVersion: options.version,
+    });
     const nodeId = await loadIdentity(options.dataDir);
     const eventLog = EventLog.open(options.dataDir);
     let node: Node | undefined;
     try {
-      node = new Node(assemble(nodeId, eventLog, options), options.version);
+      node = new Node(assemble(nodeId, eventLog, { ...options, cards }), options.version);
       await node.#start(options);
       return node;
     } catch (cause) {
@@ -109,11 +117,22 @@ export class Node {
   }
 
   epoch(): Epoch | undefined {
-    return this.#parts.epoch;
+    return this.#parts.control.epoch();
   }
 
-  nodeMemory(): ReadonlyMap<NodeId, NodeMemory> {
-    return this.#parts.memory();
+  /** Memory, links and who was heard of, as far as this node knows. */
+  telemetry(): Telemetry {
+    return this.#parts.control.telemetry();
+  }
+
+  /** The cards on this node's disk, one for each model. */
+  modelCards(): ReadonlyMap<ModelId, ModelCard> {
+    return this.#parts.cards.cards;
+  }
+
+  /** The models of which exo brings a card. */
+  bundledModels(): ReadonlySet<ModelId> {
+    return this.#parts.cards.bundled;
   }
 
   engineStats(): ReadonlyMap<RunnerId, EngineStats> {
@@ -151,7 +170,7 @@ export class Node {
   /** @throws {AppError} why the command is rejected. */
   async submit(command: Command): Promise<Extract<CommandReply, { type: "CommandAccepted" }>> {
     this.#requireRunning();
-    return await this.#parts.gateway.submit(command);
+    return await this.#parts.control.submit(command);
   }
 
   /** @throws {AppError} why the generation is refused. */
@@ -196,8 +215,8 @@ export class Node {
   }
 
   async #start({ name, version, deviceFile }: NodeOptions): Promise<void> {
-    const { master, gateway, reporter, worker, nodeId, eventLog } = this.#parts;
-    master.start();
+    const { control, gateway, reporter, worker, nodeId, eventLog } = this.#parts;
+    control.start();
     gateway.start();
     const info = await probeNode({ name, version, deviceFile });
     const incarnation = eventLog.nextCounter(INCARNATION);
@@ -209,12 +228,12 @@ export class Node {
 
   async #stop(): Promise<void> {
     this.#ready = false;
-    const { gateway, worker, reporter, master, transport, eventLog, traces } = this.#parts;
+    const { gateway, worker, reporter, control, transport, eventLog, traces } = this.#parts;
     gateway.stop();
     await worker.stop();
     await traces.flush();
     reporter.stop();
-    master.stop();
+    control.stop();
     transport.close();
     eventLog.close();
     log.info("node stopped");
@@ -240,16 +259,36 @@ export class Node {
 const START_AGAIN = "start it again with exo serve, or ask another node";
 
 /** Makes the parts of a node; nothing runs yet. */
-function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Parts {
+function assemble(
+  nodeId: NodeId,
+  eventLog: EventLog,
+  options: NodeOptions & { readonly cards: ModelCards },
+): Parts {
   const clock = options.clock ?? SYSTEM_CLOCK;
-  const { state, epoch: last } = eventLog.replay();
-  const epoch: Epoch = { clock: (last?.clock ?? 0) + 1, nodeId };
-  const replica = new Replica(state);
+  const left = eventLog.replay();
+  const replica = new Replica(left.state);
   const transport = new MemoryNetwork().join(nodeId);
-  const memory = () => new Map([[nodeId, probeMemory(options.memoryBytes)]]);
-  const master = new Master({ replica, eventLog, transport, clock, epoch, memory });
-  const gateway = new Gateway({ nodeId, replica, transport, clock, master: () => nodeId });
-  const reporter = new Reporter(transport, () => nodeId);
+  const memory = () => ({
+    ...probeMemory(options.memoryBytes),
+    loadedRunners: worker.loadedRunners(),
+  });
+  const lookUpCard = (modelId: ModelId): CardLookup => {
+    const modelCard = options.cards.cards.get(modelId);
+    if (modelCard) return { ok: true, modelCard };
+    return { ok: false, reason: "this node has none, and there is no hub to ask" };
+  };
+  const control = new ControlPlane({
+    nodeId,
+    eventLog,
+    replica,
+    transport,
+    clock,
+    memory,
+    lookUpCard: (modelId) => Promise.resolve(lookUpCard(modelId)),
+    left,
+  });
+  const reporter = new Reporter(nodeId, replica, (facts) => control.report(facts));
+  const gateway = new Gateway({ nodeId, replica, transport, clock, control, reporter });
   const models = new ModelStore(eventLog);
   const traces = new TraceStore(options.tracesDir ?? join(options.dataDir, "traces"));
   const worker = new Worker({
@@ -270,12 +309,11 @@ function assemble(nodeId: NodeId, eventLog: EventLog, options: NodeOptions): Par
     eventLog,
     replica,
     transport,
-    epoch,
-    memory,
-    master,
+    control,
     gateway,
     reporter,
     models,
+    cards: options.cards,
     traces,
     worker,
   };

@@ -4,7 +4,7 @@ import type { ErrorInfo } from "../core/errors.ts";
 import type { RunnerCommand } from "../core/frames.ts";
 import type { InstanceId, ModelId, NodeId, TaskId } from "../core/ids.ts";
 import { type Instance, rankOn, runnersOf, type Shard } from "../core/instance.ts";
-import type { LocalRunner } from "../core/plan.ts";
+import type { Incarnations, LocalRunner } from "../core/plan.ts";
 import { isServing, type RunnerStatus } from "../core/runner_status.ts";
 import type { TaskStatus } from "../core/task.ts";
 import { GIB } from "../core/units.ts";
@@ -35,6 +35,8 @@ export class Rank implements LocalRunner {
   readonly dispatched = new Set<TaskId>();
   readonly cancelled = new Set<TaskId>();
   stopping = false;
+  /** The processes of the other ranks that it connects with. */
+  peers: Incarnations = new Map();
   /** How its engine is doing, as it told last. */
   stats: EngineStats | undefined;
   readonly #instance: Instance;

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { dirname, join, normalize } from "node:path";
+import { renderCards } from "../cards/source/generate.ts";
 import { renderCliDocs } from "../cli/docs.ts";
 import { renderHeader } from "../ffi/generate_header.ts";
 
@@ -11,7 +12,8 @@ const ROOMS: Readonly<Record<string, { rooms: readonly string[]; libraries: RegE
   net: { rooms: ["core"], libraries: /^(zod|node:.*|@libp2p\/.*)$/ },
   ffi: { rooms: [], libraries: /^node:/ },
   engines: { rooms: ["core", "ffi"], libraries: /^(zod|node:.*|@huggingface\/.*)$/ },
-  node: { rooms: ["core", "net"], libraries: /^(zod|node:.*|@logtape\/logtape)$/ },
+  cards: { rooms: ["core"], libraries: /^(zod|smol-toml)$/ },
+  node: { rooms: ["core", "net"], libraries: /^(zod|node:.*|@logtape\/logtape|smol-toml)$/ },
   api: {
     rooms: ["core"],
     libraries:
@@ -148,6 +150,14 @@ Deno.test("generated files are what their generators write", async () => {
   const read = (path: string) => Deno.readTextFile(join(ROOT, path));
   assert.equal(await read("ffi/shim.h"), renderHeader(), "run: deno task docs");
   assert.equal(await read("docs/cli.md"), await renderCliDocs(), "run: deno task docs");
+  const cards = renderCards(await read("cards/source/models.toml"));
+  for await (const { name, isFile } of Deno.readDir(join(ROOT, "cards"))) {
+    if (!isFile) continue;
+    const why = `${name}; run: deno run -A cards/source/generate.ts`;
+    assert.equal(await read(`cards/${name}`), cards.get(name), why);
+    cards.delete(name);
+  }
+  assert.deepEqual([...cards.keys()], [], "run: deno run -A cards/source/generate.ts");
 });
 
 Deno.test("tracked text names no registry host and no path of one machine", async () => {

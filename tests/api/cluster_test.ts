@@ -3,7 +3,10 @@ import { internalTags } from "../../api/encode_state.ts";
 import { Instance } from "../../core/instance.ts";
 import { runnerIdOf } from "../../core/ids.ts";
 import { engineStats } from "../support/engine_stats.ts";
-import { TINY } from "../support/fake_gateway.ts";
+import type { GatheredInfo } from "../../core/node_info.ts";
+import { linkKey } from "../../core/telemetry.ts";
+import { B, nodeStarted } from "../support/cluster.ts";
+import { NODE, TINY } from "../support/fake_gateway.ts";
 import { appOver, errorOf } from "./requests.ts";
 
 Deno.test("GET /node_id is a bare JSON string", async () => {
@@ -22,14 +25,23 @@ Deno.test("GET /state has external tags, camelCase and the latest values", async
     "instanceRetries",
     "instanceStats",
     "runners",
+    "prefillServerPorts",
+    "metaInstances",
+    "instanceLinks",
     "tasks",
     "downloads",
     "topology",
+    "thunderboltBridgeCycles",
     "nodeIdentities",
     "nodeBackends",
+    "nodeNetwork",
+    "nodeThunderbolt",
+    "nodeThunderboltBridge",
+    "nodeRdmaCtl",
     "nodeMemory",
     "customModelCards",
   ]);
+  deepEqual(state.thunderboltBridgeCycles, []);
   deepEqual(state.session, { masterNodeId: "node-1", epoch: 1 });
   const assignments = state.instances["id-1"].MlxRingInstance.shardAssignments;
   equal(assignments.runnerToShard["id-1:0"].PipelineShardMetadata.endLayer, 30);
@@ -45,6 +57,73 @@ Deno.test("GET /state has external tags, camelCase and the latest values", async
     total: { inBytes: 92 * 2 ** 20 },
     readOnly: true,
   });
+});
+
+Deno.test("GET /state has the topology, with how good each link is", async () => {
+  const { gateway, get } = appOver();
+  const socket = { type: "SocketConnection" as const, sinkMultiaddr: "/ip4/10.0.0.2/tcp/52414" };
+  const rdma = {
+    type: "RdmaConnection" as const,
+    sourceRdmaIface: "rdma_en5",
+    sinkRdmaIface: "rdma_en4",
+  };
+  gateway.emit(
+    nodeStarted(B),
+    { type: "TopologyEdgeCreated", connection: { source: NODE, sink: B, edge: socket } },
+    { type: "TopologyEdgeCreated", connection: { source: NODE, sink: B, edge: rdma } },
+  );
+  const quality = { bandwidthBitsPerSecond: 1e9, latencyMs: 0.4 };
+  gateway.links.set(linkKey(NODE, B, socket), quality);
+  deepEqual(await (await get("/state/topology")).json(), {
+    nodes: [NODE, B],
+    connections: {
+      [NODE]: {
+        [B]: [
+          {
+            sinkMultiaddr: {
+              address: socket.sinkMultiaddr,
+              address_type: "ip4",
+              ip_address: "10.0.0.2",
+              port: 52_414,
+            },
+            ...quality,
+          },
+          { sourceRdmaIface: "rdma_en5", sinkRdmaIface: "rdma_en4" },
+        ],
+      },
+    },
+  });
+});
+
+Deno.test("GET /state has what nodes have found out about themselves", async () => {
+  const { gateway, get } = appOver();
+  const told = (info: GatheredInfo) =>
+    gateway.emit({ type: "NodeGatheredInfo", nodeId: NODE, incarnation: 1, info });
+  const interfaces = [
+    { name: "en0", ipAddress: "10.0.0.1", interfaceType: "ethernet" as const },
+  ];
+  const idents = [{ rdmaInterface: "rdma_en5", domainUuid: "u-1", linkSpeed: "" }];
+  const status = { enabled: true, exists: true, serviceName: "Thunderbolt Bridge" };
+  const at = async (path: string) => await (await get(`/state/${path}`)).json();
+  deepEqual([await at("nodeRdmaCtl"), await at("nodeThunderboltBridge")], [{}, {}]);
+  told({ type: "NodeNetworkInterfaces", interfaces });
+  told({ type: "MacThunderboltIdentifiers", idents });
+  told({ type: "ThunderboltBridgeInfo", status });
+  told({ type: "RdmaCtlStatus", enabled: false });
+  deepEqual(await at(`nodeNetwork/${NODE}`), { interfaces });
+  deepEqual(await at(`nodeThunderbolt/${NODE}`), { interfaces: idents });
+  deepEqual(await at(`nodeThunderboltBridge/${NODE}`), status);
+  deepEqual(await at(`nodeRdmaCtl/${NODE}`), { enabled: false });
+  equal(await at(`nodeIdentities/${NODE}/modelId`), "Unknown");
+});
+
+Deno.test("GET /state has the ports where runners prefill for others", async () => {
+  const { gateway, get } = appOver();
+  const id = gateway.placeModel(TINY, { type: "RunnerReady", prefillServerPort: 50_000 });
+  gateway.setRunners(id, { type: "RunnerRunning" });
+  gateway.placeModel("local/other-0123abcd");
+  const ports = await (await get("/state/prefillServerPorts")).json();
+  deepEqual(ports, { [runnerIdOf(id, 0)]: 50_000 });
 });
 
 Deno.test("GET /state/{path} walks keys and indices, with encoded slashes in keys", async () => {

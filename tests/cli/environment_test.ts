@@ -1,5 +1,5 @@
-import { deepEqual, throws } from "node:assert/strict";
-import { nodeEnvironment } from "../../cli/environment.ts";
+import { deepEqual, equal, throws } from "node:assert/strict";
+import { nodeEnvironment, showsImageModels } from "../../cli/environment.ts";
 import { AppError } from "../../core/errors.ts";
 import { MIB } from "../../core/units.ts";
 
@@ -30,5 +30,19 @@ Deno.test("EXO_TRACING_ENABLED that says neither yes nor no is told", () => {
   throws(() => nodeEnvironment({ EXO_TRACING_ENABLED: "yes" }), {
     code: "usage",
     message: 'Cannot use EXO_TRACING_ENABLED="yes": true or false needed',
+  });
+});
+
+Deno.test("EXO_ENABLE_IMAGE_MODELS lists image models; what says neither yes nor no is told", () => {
+  for (const EXO_ENABLE_IMAGE_MODELS of ["", "false", "0"]) {
+    equal(showsImageModels({ EXO_ENABLE_IMAGE_MODELS }), false);
+  }
+  for (const EXO_ENABLE_IMAGE_MODELS of ["true", "1"]) {
+    equal(showsImageModels({ EXO_ENABLE_IMAGE_MODELS }), true);
+  }
+  equal(showsImageModels({}), false);
+  throws(() => showsImageModels({ EXO_ENABLE_IMAGE_MODELS: "yes" }), {
+    code: "usage",
+    message: 'Cannot use EXO_ENABLE_IMAGE_MODELS="yes": true or false needed',
   });
 });

@@ -2,7 +2,10 @@ import { deepEqual, doesNotMatch, match } from "node:assert/strict";
 import { CommandId, runnerIdOf, TaskId } from "../../core/ids.ts";
 import { MIB } from "../../core/units.ts";
 import { engineStats } from "../support/engine_stats.ts";
-import { NODE, TINY } from "../support/fake_gateway.ts";
+import type { MetaInstanceId } from "../../core/ids.ts";
+import { linkKey } from "../../core/telemetry.ts";
+import { B, nodeStarted } from "../support/cluster.ts";
+import { cardOf, NODE, TINY } from "../support/fake_gateway.ts";
 import { FakeNode } from "./fake_io.ts";
 
 Deno.test("status shows nodes, memory, instances and tasks", async () => {
@@ -29,6 +32,8 @@ Deno.test("status shows nodes, memory, instances and tasks", async () => {
       ramTotalBytes: 16 * 2 ** 30,
       ramAvailableBytes: 8 * 2 ** 30,
     }],
+    links: [],
+    metaInstances: [],
     instances: [{ instanceId, modelId: TINY, status: "ready", nodeIds: ["node-1"] }],
     tasks: [{
       taskId: "t-1",
@@ -117,4 +122,44 @@ Deno.test("status says why an instance failed, after all that has columns", asyn
   const { stdout } = await node.run(["status"]);
   match(stdout, /STATUS +TOKENS\/S .* KV +LAST ERROR\n/);
   match(stdout, /tiny-0123abcd +retrying +no luck\n/);
+});
+
+Deno.test("status shows how nodes reach each other once there are several", async () => {
+  await using node = await FakeNode.start();
+  const { gateway } = node;
+  doesNotMatch((await node.run(["status"])).stdout, /links|FROM/);
+  gateway.emit(nodeStarted(B));
+  match((await node.run(["status"])).stdout, /\nNo links\n/);
+  const socket = { type: "SocketConnection" as const, sinkMultiaddr: "/ip4/10.0.0.2/tcp/52414" };
+  const rdma = { type: "RdmaConnection" as const, sourceRdmaIface: "en5", sinkRdmaIface: "en4" };
+  for (const edge of [socket, rdma]) {
+    gateway.emit({ type: "TopologyEdgeCreated", connection: { source: NODE, sink: B, edge } });
+  }
+  const quality = { bandwidthBitsPerSecond: 9.4e9, latencyMs: 0.42 };
+  gateway.links.set(linkKey(NODE, B, socket), quality);
+  const { stdout } = await node.run(["status"]);
+  match(stdout, /test machine +node-b +socket +\/ip4\/10.0.0.2\/tcp\/52414 +9.4 Gbit\/s +0.4 ms\n/);
+  match(stdout, /test machine +node-b +rdma +en5 > en4 +- +-\n/);
+  gateway.links.set(linkKey(NODE, B, rdma), { bandwidthBitsPerSecond: 5e8 });
+  match((await node.run(["status"])).stdout, /en5 > en4 +500.0 Mbit\/s +-\n/);
+  const { links } = await node.json(["status"]) as { links: object[] };
+  deepEqual(links[0], {
+    source: NODE,
+    sink: B,
+    kind: "socket",
+    address: socket.sinkMultiaddr,
+    ...quality,
+  });
+});
+
+Deno.test("status shows what is kept running, with the reason of what is not", async () => {
+  await using node = await FakeNode.start();
+  const { gateway } = node;
+  gateway.addCard(cardOf());
+  const { metaInstanceId } = await node.json(["meta-instance", "create", "tiny"]) as {
+    metaInstanceId: MetaInstanceId;
+  };
+  match((await node.run(["status"])).stdout, /tiny-0123abcd +starting +0 of 3 +id-\d+\n/);
+  gateway.emit({ type: "MetaInstanceParked", metaInstanceId, reason: "no luck" });
+  match((await node.run(["status"])).stdout, /tiny-0123abcd +parked .* no luck\n/);
 });

@@ -1,5 +1,5 @@
 import { deepEqual, equal } from "node:assert/strict";
-import { apiKeyFile, directories } from "../../core/directories.ts";
+import { apiKeyFile, directories, resourcesDirectory } from "../../core/directories.ts";
 
 const HOME = "/home/ada";
 const linux = (env: Record<string, string> = {}) => ({ env, os: "linux", home: HOME });
@@ -28,6 +28,8 @@ Deno.test("directories() lets EXO_HOME replace all three, relative to the home d
   }
   equal(directories(linux({ EXO_HOME: "/srv/exo/" })).data, "/srv/exo");
   equal(directories(linux({ EXO_HOME: "~/x" })).data, "/home/ada/x");
+  equal(directories(linux({ EXO_HOME: "~" })).data, "/home/ada");
+  for (const root of ["/", "///"]) equal(directories(linux({ EXO_HOME: root })).data, "/");
 });
 
 Deno.test("directories() keeps to the conventions of macOS, and to ~/.exo elsewhere", () => {
@@ -39,4 +41,15 @@ Deno.test("directories() keeps to the conventions of macOS, and to ~/.exo elsewh
 
 Deno.test("apiKeyFile() lies in the data directory", () => {
   equal(apiKeyFile(directories(linux({ EXO_HOME: "/x" }))), "/x/api-key");
+});
+
+Deno.test("EXO_RESOURCES_DIR is joined to the home folder, or replaces it", () => {
+  const at = (env: Record<string, string>) => resourcesDirectory({ env, home: "/home/ada" });
+  equal(at({}), undefined);
+  equal(at({ EXO_RESOURCES_DIR: "" }), undefined);
+  equal(at({ EXO_RESOURCES_DIR: "/opt/exo//" }), "/opt/exo");
+  equal(at({ EXO_RESOURCES_DIR: "/" }), "/");
+  equal(at({ EXO_RESOURCES_DIR: "//" }), "/");
+  equal(at({ EXO_RESOURCES_DIR: "~/res" }), "/home/ada/res");
+  equal(at({ EXO_RESOURCES_DIR: "res" }), "/home/ada/res");
 });

@@ -27,6 +27,8 @@ import {
   taskId,
   taskOf,
 } from "../support/cluster.ts";
+import { metaId } from "../support/control_plane.ts";
+import { rejects } from "../support/rejects.ts";
 
 type Command = Parameters<typeof decide>[1];
 
@@ -57,16 +59,6 @@ const creating = (instance = instanceOf("i")): Command => ({
   commandId: commandId("c"),
   instance,
 });
-
-/** That `run` is rejected with this code, and the message says why. */
-function rejects(run: () => unknown, code: ErrorCode, message: RegExp): void {
-  assert.throws(run, (thrown) => {
-    assert.ok(thrown instanceof AppError, String(thrown));
-    assert.equal(thrown.code, code);
-    assert.match(thrown.message, message);
-    return true;
-  });
-}
 
 /** Two ready instances of one model, with these tasks. */
 function twoReady(...tasks: Event[]): State {
@@ -100,6 +92,25 @@ Deno.test("T1: a PlaceInstance or a model card given twice makes nothing new", (
     modelCard: cardOf(),
   };
   assert.deepEqual(on(state, again), []);
+});
+
+Deno.test("PlaceInstance of a bundled model takes the card that comes along, the cluster's first", () => {
+  const cardOfPlaced = (state: State) => {
+    const command = { ...placing(), modelCard: cardOf({ license: "asker's" }) } as Command;
+    const [event] = on(state, command);
+    assert.ok(event?.type === "InstanceCreated");
+    return event.instance.shardAssignments.runnerToShard[runnerId("i:0")]?.modelCard.license;
+  };
+  assert.equal(cardOfPlaced(fold([nodeStarted(A)])), "asker's");
+  assert.equal(cardOfPlaced(fold(known)), undefined);
+});
+
+Deno.test("PlaceInstance is rejected when another model has its id, or it contradicts itself", () => {
+  const state = fold(on(fold(known), placing()), fold(known));
+  const other = placing({ modelId: ModelId.parse("other") });
+  rejects(() => on(state, other), "conflict", /an instance of that id exists/);
+  const none = placing({ exact: true });
+  rejects(() => on(fold(known), none), "invalid_request", /none is given/);
 });
 
 Deno.test("PlaceInstance of an unknown model is rejected, and names known ones", () => {
@@ -214,6 +225,12 @@ Deno.test("a generation with no ready instance is rejected, and says what the ru
     notBefore: 1,
   };
   failing([retrying], /it failed and is retried \(OOM\)/);
+  failing([retrying, reported("i:0", "RunnerIdle", { incarnation: 2 })], /its runner is Idle/);
+});
+
+Deno.test("of an instance of many ranks all are named that do not answer yet", () => {
+  const state = fold([...known, created(instanceOf("i", [A, B])), reported("i:1", "RunnerReady")]);
+  rejects(() => on(state, text()), "not_ready", /its runners are starting, Ready/);
 });
 
 Deno.test("an instance is ready when each of its ranks is, absent counting as not", () => {
@@ -268,7 +285,7 @@ Deno.test("CreateInstance is rejected when nodes, runners or layers are wrong", 
   const cases: [Command, ErrorCode, RegExp][] = [
     [creating(instanceOf("i", [])), "placement_failed", /it names no node/],
     [creating(instanceOf("i", ["node-x" as never])), "placement_failed", /node-x is not known/],
-    [creating(instanceOf("i", [A, B])), "placement_failed", /on 2 nodes, one possible/],
+    [creating(instanceOf("i", [A, B])), "invalid_request", /layers 0 to 16 of 16, from 16 on/],
     [withAssignments({ runnerToShard: {} }), "invalid_request", /i:0 has no shard/],
     [
       withAssignments({ runnerToShard: { "i:0": { ...shard, endLayer: 8 } } }),
@@ -305,6 +322,7 @@ Deno.test("AddCustomModelCard notes the node that has the files", () => {
     holder: { nodeId: A, status },
   };
   assert.deepEqual(on(fold([nodeStarted(A)]), command), [cardAdded, downloaded(A)]);
+  assert.deepEqual(on(fold([]), command), [cardAdded], "of a node that is away nothing is noted");
   assert.deepEqual(on(fold([...known, downloaded(A)]), command), []);
 });
 
@@ -327,6 +345,12 @@ Deno.test("a reply names its command, and the reason of a rejection, whatever wa
     commandId: "t",
     idx: 7,
     instanceId: "i",
+  });
+  assert.deepEqual(accepted(text(), 7, { events: [], metaInstanceId: metaId("m") }), {
+    type: "CommandAccepted",
+    commandId: "t",
+    idx: 7,
+    metaInstanceId: "m",
   });
   const reply = rejected(text(), new TypeError("boom"));
   assert.deepEqual(reply, {
@@ -351,4 +375,18 @@ Deno.test("CreateInstance believes the cluster's card, not the client's, and che
     "placement_failed",
     /free/,
   );
+});
+
+Deno.test("MergeLineage is decided like any other command", () => {
+  const branch = { modelCards: [], metaInstances: [], instances: [], links: [], deleted: [] };
+  const segment = { epoch: { clock: 7, nodeId: B }, firstIdx: 0, lastIdx: 3 };
+  const command: Command = {
+    type: "MergeLineage",
+    commandId: commandId("c"),
+    segments: [segment],
+    ...branch,
+  };
+  const events = on(fold(known), command);
+  assert.deepEqual(events, [{ type: "LineageMerged", segments: [segment], ...branch }]);
+  assert.deepEqual(on(fold(events, fold(known)), command), []);
 });

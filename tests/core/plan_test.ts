@@ -15,6 +15,7 @@ import {
   instanceId,
   instanceOf,
   MODEL,
+  nodeStarted,
   reported,
   runnerId,
   statusOf,
@@ -24,6 +25,11 @@ import {
 } from "../support/cluster.ts";
 
 const NOW = 10_000;
+const NODES = [A, B, C].map((nodeId) => nodeStarted(nodeId));
+
+/** The state of three nodes after these events. */
+const stateOf = (events: readonly Event[]): State => fold([...NODES, ...events]);
+
 type Type = RunnerStatus["type"];
 
 /** This node's runner of instance `i`, or of another. */
@@ -31,6 +37,7 @@ function local(type: Type, fields: Partial<LocalRunner> = {}): LocalRunner {
   return {
     instanceId: instanceId("i"),
     incarnation: 1,
+    peers: new Map(),
     status: statusOf(type),
     busy: false,
     stopping: false,
@@ -65,7 +72,7 @@ function ofRank(rank: number, types: (Type | null)[], ...more: Event[]) {
   assert.ok(own, "the local rank has a status");
   const nodeId = [A, B, C][rank] ?? A;
   return plan(
-    fold([...group(...types), ...more]),
+    stateOf([...group(...types), ...more]),
     view({ [`i:${rank}`]: local(own) }, { nodeId }),
     NOW,
   );
@@ -73,7 +80,7 @@ function ofRank(rank: number, types: (Type | null)[], ...more: Event[]) {
 
 const chat = (id = "t", fields: Partial<ReturnType<typeof taskOf>> = {}) =>
   taskCreated(taskOf(id, "i", fields));
-const single = (...events: Event[]): State => fold([created(instanceOf("i")), ...events]);
+const single = (...events: Event[]): State => stateOf([created(instanceOf("i")), ...events]);
 const has = [downloaded(A), downloaded(B), downloaded(C)];
 
 Deno.test("plan: runner Idle, no downloads known → DownloadModel, once while it looks", () => {
@@ -122,10 +129,11 @@ Deno.test("plan: same, second node's download unknown → later Completed: null 
   const both: Type[] = ["RunnerConnected", "RunnerConnected"];
   assert.equal(ofRank(0, both, downloaded(A)), undefined);
   assert.equal(ofRank(0, both, downloaded(A), downloaded(B))?.type, "LoadModel");
+  assert.equal(ofRank(0, ["RunnerConnected", null], ...has), undefined);
 });
 
 Deno.test("plan: runner Ready, its instance missing → Shutdown(runner)", () => {
-  const action = plan(fold([]), view({ "i:0": local("RunnerReady") }), NOW);
+  const action = plan(stateOf([]), view({ "i:0": local("RunnerReady") }), NOW);
   assert.deepEqual(action, { type: "Shutdown", runnerId: "i:0" });
 });
 
@@ -142,7 +150,7 @@ Deno.test("plan: runner Failed here → Shutdown(runner), once", () => {
 });
 
 Deno.test("plan: instance moved to another node → Shutdown(runner)", () => {
-  const moved = fold([created(instanceOf("i", [B]))]);
+  const moved = stateOf([created(instanceOf("i", [B]))]);
   assert.equal(plan(moved, view({ "i:0": local("RunnerReady") }), NOW)?.type, "Shutdown");
 });
 
@@ -164,7 +172,7 @@ Deno.test("plan: supervisor already present / node not assigned → null / null"
 Deno.test("plan: our failure is in the state → null until InstanceHealth has dropped it", () => {
   const failed = single(reported("i:0", "RunnerFailed"));
   assert.equal(plan(failed, view(), NOW), undefined);
-  const siblingFailed = fold(group(null, "RunnerFailed"));
+  const siblingFailed = stateOf(group(null, "RunnerFailed"));
   assert.equal(plan(siblingFailed, view(), NOW), undefined);
 });
 
@@ -202,7 +210,7 @@ Deno.test("nextPlanAt() is the earliest date of an instance here that has no run
     failureError: "",
     notBefore,
   });
-  const state = fold([
+  const state = stateOf([
     created(instanceOf("i")),
     created(instanceOf("j")),
     created(instanceOf("elsewhere", [B])),
@@ -235,13 +243,23 @@ Deno.test("plan: sibling has no status at all, pending chat → null, no throw",
 });
 
 Deno.test("plan: pending chat for a foreign instance → null", () => {
-  const state = fold([
+  const state = stateOf([
     ...group("RunnerReady"),
     created(instanceOf("j", [B])),
     reported("j:0", "RunnerReady"),
     taskCreated(taskOf("t", "j")),
   ]);
   assert.equal(plan(state, view({ "i:0": local("RunnerReady") }), NOW), undefined);
+});
+
+Deno.test("plan: a task whose instance is gone, or whose runner here serves no more → null", () => {
+  const ready = { "i:0": local("RunnerReady") };
+  const orphaned = stateOf([...group("RunnerReady"), taskCreated(taskOf("t", "gone"))]);
+  assert.equal(plan(orphaned, view(ready), NOW), undefined);
+  const state = stateOf([...group("RunnerReady"), chat()]);
+  const stale = view({ "i:0": local("RunnerShuttingDown") });
+  assert.equal(plan(state, stale, NOW), undefined);
+  assert.equal(plan(state, view(ready), NOW)?.type, "TextGeneration");
 });
 
 Deno.test("plan: task Complete → null", () => {
@@ -255,7 +273,7 @@ Deno.test("plan: runner Running, no tasks → null", () => {
 });
 
 Deno.test("plan: tasks are handed over once each, oldest first", () => {
-  const state = fold([...group("RunnerReady"), chat("t"), chat("u")]);
+  const state = stateOf([...group("RunnerReady"), chat("t"), chat("u")]);
   const given = (...ids: string[]) =>
     plan(
       state,
@@ -269,7 +287,7 @@ Deno.test("plan: tasks are handed over once each, oldest first", () => {
 });
 
 Deno.test("plan: task Cancelled → CancelTask; runner already told → not again", () => {
-  const state = fold([...group("RunnerRunning"), chat("t", { taskStatus: "Cancelled" })]);
+  const state = stateOf([...group("RunnerRunning"), chat("t", { taskStatus: "Cancelled" })]);
   const dispatched = new Set([taskId("t")]);
   const runner = local("RunnerRunning", { dispatched });
   const action = plan(state, view({ "i:0": runner }), NOW);
@@ -281,7 +299,7 @@ Deno.test("plan: task Cancelled → CancelTask; runner already told → not agai
 Deno.test("plan: a task that vanished from the state, or failed elsewhere → CancelTask", () => {
   const runner = local("RunnerRunning", { dispatched: new Set([taskId("t")]) });
   const at = (...events: Event[]) =>
-    plan(fold([...group("RunnerRunning"), ...events]), view({ "i:0": runner }), NOW)?.type;
+    plan(stateOf([...group("RunnerRunning"), ...events]), view({ "i:0": runner }), NOW)?.type;
   assert.equal(at(), "CancelTask");
   assert.equal(at(chat("t", { taskStatus: "Failed" })), "CancelTask");
   assert.equal(at(chat("t", { taskStatus: "Running" })), undefined);
@@ -291,27 +309,91 @@ Deno.test("plan: a task that vanished from the state, or failed elsewhere → Ca
 Deno.test("plan: a busy runner gets no second command", () => {
   const busy = { busy: true };
   const at = (type: Type, ...events: Event[]) =>
-    plan(fold([...group(type), ...events]), view({ "i:0": local(type, busy) }), NOW);
+    plan(stateOf([...group(type), ...events]), view({ "i:0": local(type, busy) }), NOW);
   assert.equal(at("RunnerIdle", downloaded(A)), undefined);
   assert.equal(at("RunnerLoaded", downloaded(A)), undefined);
-  const two = fold([...group("RunnerIdle", "RunnerIdle"), ...has]);
+  const two = stateOf([...group("RunnerIdle", "RunnerIdle"), ...has]);
   assert.equal(plan(two, view({ "i:0": local("RunnerIdle", busy) }), NOW), undefined);
 });
 
 Deno.test("plan: a stopping runner gets nothing at all", () => {
-  const state = fold([...group("RunnerReady"), chat("t"), chat("u", { taskStatus: "Cancelled" })]);
+  const state = stateOf([
+    ...group("RunnerReady"),
+    chat("t"),
+    chat("u", { taskStatus: "Cancelled" }),
+  ]);
   const stopping = local("RunnerReady", { stopping: true, dispatched: new Set([taskId("u")]) });
   assert.equal(plan(state, view({ "i:0": stopping }), NOW), undefined);
 });
 
 Deno.test("plan: cancelling goes before killing, killing before creating", () => {
   const runner = local("RunnerRunning", { dispatched: new Set([taskId("t")]) });
-  const state = fold([created(instanceOf("j"))]);
+  const state = stateOf([created(instanceOf("j"))]);
   assert.equal(plan(state, view({ "i:0": runner }), NOW)?.type, "CancelTask");
   const told = { ...runner, cancelled: runner.dispatched };
   assert.equal(plan(state, view({ "i:0": told }), NOW)?.type, "Shutdown");
   const gone = { ...told, stopping: true };
   assert.equal(plan(state, view({ "i:0": gone }), NOW)?.type, "CreateRunner");
+});
+
+Deno.test("plan: connecting names the processes that form the group", () => {
+  const peer = (type: Type, incarnation: number) => reported("i:1", type, { incarnation });
+  const pair = [created(instanceOf("i", [A, B])), reported("i:0", "RunnerIdle")];
+  const state = stateOf([...pair, peer("RunnerIdle", 7), downloaded(A), downloaded(B)]);
+  assert.deepEqual(plan(state, view({ "i:0": local("RunnerIdle") }), NOW), {
+    type: "ConnectToGroup",
+    runnerId: "i:0",
+    peers: new Map([["i:1", 7]]),
+  });
+});
+
+Deno.test("plan: sibling's incarnation changed (it restarted without our seeing Failed) → Shutdown(runner)", () => {
+  const at = (type: Type, incarnation: number) => {
+    const sibling = reported("i:1", "RunnerReady", { incarnation });
+    const peers = new Map([[runnerId("i:1"), 4]]);
+    const state = stateOf([created(instanceOf("i", [A, B])), reported("i:0", type), sibling]);
+    return plan(state, view({ "i:0": local(type, { peers }) }), NOW);
+  };
+  assert.equal(at("RunnerReady", 4), undefined);
+  assert.deepEqual(at("RunnerReady", 5), { type: "Shutdown", runnerId: "i:0" });
+  assert.deepEqual(at("RunnerConnecting", 5), { type: "Shutdown", runnerId: "i:0" });
+});
+
+Deno.test("plan: a sibling that is not in the state is only suspected: nothing is ended for it", () => {
+  const peers = new Map([[runnerId("i:1"), 4]]);
+  const state = stateOf(group("RunnerReady", null));
+  assert.equal(plan(state, view({ "i:0": local("RunnerReady", { peers }) }), NOW), undefined);
+});
+
+Deno.test("plan: our runner vanished from the state by a retry, its process lives → Shutdown(runner)", () => {
+  const retried: Event[] = [
+    ...group("RunnerFailed"),
+    { type: "InstanceRetrying", instanceId: instanceId("i"), failureError: "OOM", notBefore: NOW },
+  ];
+  const at = (incarnation: number) =>
+    plan(stateOf(retried), view({ "i:0": local("RunnerReady", { incarnation }) }), NOW);
+  assert.deepEqual(at(1), { type: "Shutdown", runnerId: "i:0" });
+  assert.equal(at(2), undefined, "the next process lives");
+});
+
+Deno.test("plan: a process that nobody has heard of yet goes on", () => {
+  const unheard = local("RunnerIdle", { busy: true });
+  const state = stateOf([created(instanceOf("i")), downloaded(A)]);
+  assert.equal(plan(state, view({ "i:0": unheard }), NOW), undefined);
+});
+
+Deno.test("plan: a node of the group is away → null, back → CreateRunner", () => {
+  const away = stateOf([created(instanceOf("i", [A, B])), { type: "NodeTimedOut", nodeId: B }]);
+  assert.equal(plan(away, view(), NOW), undefined);
+  assert.equal(plan(fold([nodeStarted(B, 2)], away), view(), NOW)?.type, "CreateRunner");
+});
+
+Deno.test("plan: a task of an unknown kind → null, each rank of a group serves the known ones", () => {
+  const both: Type[] = ["RunnerReady", "RunnerReady"];
+  assert.equal(ofRank(0, both, chat("t", { type: "ImageGeneration" })), undefined);
+  const served = (rank: number) => ofRank(rank, both, chat());
+  assert.deepEqual(served(0), { type: "TextGeneration", runnerId: "i:0", taskId: "t" });
+  assert.deepEqual(served(1), { type: "TextGeneration", runnerId: "i:1", taskId: "t" });
 });
 
 const LOADED = "RunnerLoaded";
@@ -348,7 +430,7 @@ Deno.test("plan: rank 0, some other Loading → null", () => {
 
 Deno.test("plan: two instances of different models are brought up side by side", () => {
   const other = cardOf({ modelId: "other" as never });
-  const state = fold([
+  const state = stateOf([
     created(instanceOf("i")),
     created(instanceOf("j", [A], { card: other })),
     downloaded(A),

@@ -3,6 +3,7 @@ import fc from "fast-check";
 import type { Event } from "../../core/events.ts";
 import { ModelId } from "../../core/ids.ts";
 import { decodeState, drop, EMPTY_STATE, encodeState, put, type State } from "../../core/state.ts";
+import { linkCreated, metaCreated, metaOf, socket } from "../support/control_plane.ts";
 import {
   A,
   B,
@@ -36,6 +37,13 @@ Deno.test("drop() copies only when it has something to drop", () => {
 const anyEvent: fc.Arbitrary<Event> = fc.oneof(
   fc.record({ node: fc.constantFrom(A, B), n: fc.nat(9) })
     .map(({ node, n }) => nodeStarted(node, n)),
+  fc.record({
+    source: fc.constantFrom(A, B),
+    sink: fc.constantFrom(A, B),
+    ip: fc.constantFrom("10.0.0.1", "10.0.0.2"),
+  }).map(({ source, sink, ip }) => socket(source, sink, ip)),
+  fc.constantFrom("m", "n").map((id) => metaCreated(metaOf(id))),
+  fc.constantFrom("i", "j").map((id) => linkCreated("L", [id], ["j"])),
   fc.constantFrom("i", "j").map((id) => created(instanceOf(id, [A, B]))),
   fc.record({
     id: fc.constantFrom("i:0", "i:1", "j:0"),

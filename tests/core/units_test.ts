@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { formatBytes, GIB, KIB, MIB, Millis } from "../../core/units.ts";
+import { formatBytes, GIB, KIB, MIB, Millis, parseBytes } from "../../core/units.ts";
 
 Deno.test("formatBytes() uses binary units with one decimal", () => {
   assert.equal(formatBytes(0), "0 B");
@@ -20,4 +20,18 @@ Deno.test("formatBytes() never shows 1024 of a unit", () => {
 Deno.test("a date is whole milliseconds since 1970", () => {
   assert.equal(Millis.parse(0), 0);
   for (const wrong of [-1, 1.5, NaN, Infinity]) assert.throws(() => Millis.parse(wrong));
+});
+
+Deno.test("parseBytes() reads what people write, binary and decimal", () => {
+  const read = { "8GiB": 8 * GIB, "1.5 gib": 1.5 * GIB, "512MiB": 512 * MIB, "8GB": 8e9 };
+  const plain = { "8589934592": 8 * GIB, "0": 0, " 12 B ": 12, "1TiB": KIB * GIB, "1.1": 1 };
+  for (const [text, bytes] of Object.entries({ ...read, ...plain })) {
+    assert.equal(parseBytes(text), bytes, text);
+  }
+});
+
+Deno.test("parseBytes() takes nothing else for an amount", () => {
+  for (const text of ["", "GiB", "-1", "8 GiBs", "1e9", "8G", "all", "1,5GiB", "99999999TiB"]) {
+    assert.equal(parseBytes(text), undefined, text);
+  }
 });

@@ -25,7 +25,11 @@ const TYPED: Readonly<Record<string, { keys: string; seen: string }>> = {
 };
 
 /** Commands whose model must have no instance yet. */
-const UNPLACED: ReadonlySet<string> = new Set(["instance create", "models remove"]);
+const UNPLACED: ReadonlySet<string> = new Set([
+  "instance create",
+  "meta-instance create",
+  "models remove",
+]);
 
 async function examples(): Promise<Example[]> {
   const found: Example[] = [];
@@ -112,8 +116,10 @@ Deno.test("every example of docs/cli.md works as it is written, and with --json"
     const { name, line } = example;
     const prepare = async () => {
       const { instanceId } = await world.prepare({ isPlaced: !UNPLACED.has(name) });
+      const isDeclared = name.startsWith("meta-instance ") && !UNPLACED.has(name);
+      const id = isDeclared ? await world.declare() : instanceId;
       // The one word that stands for another.
-      return `exo ${line.replace(/\bID\b/, instanceId)}`;
+      return `exo ${line.replace(/\bID\b/, id)}`;
     };
     await t.step(`exo ${line}`, async () => {
       const whole = await prepare();

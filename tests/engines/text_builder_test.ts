@@ -67,6 +67,31 @@ Deno.test("TextBuilder heeds the instance's context, queue and sampling", async 
   engine.close();
 });
 
+Deno.test("TextBuilder ends answers with the tokens that the card names", () => {
+  const model = bind(goldenPath("models/tiny-tied"), { samplingDefaults: { temperature: 0 } });
+  const tokensOf = (eosTokenIds: number[]) => {
+    const modelCard = { ...model.shard.modelCard, eosTokenIds };
+    const { engine } = bringUp({ ...model, shard: { ...model.shard, modelCard } });
+    engine.submit(task("a", "The river", { maxTokens: 4, sampling: {} }));
+    const ids: number[] = [];
+    let reason = "";
+    while (engine.hasWork()) {
+      for (const [, response] of engine.step()) {
+        if (response.type !== "chunk") continue;
+        const { chunk } = response;
+        if (chunk.type === "Token") ids.push(chunk.tokenId);
+        if (chunk.type === "Finish") reason = chunk.finishReason;
+      }
+    }
+    engine.close();
+    return { ids, reason };
+  };
+  const { ids, reason } = tokensOf([]);
+  equal(reason, "length");
+  const [, second = 0] = ids;
+  deepEqual(tokensOf([second]), { ids: ids.slice(0, ids.indexOf(second)), reason: "stop" });
+});
+
 Deno.test("TextBuilder heeds the instance's KV bits", async () => {
   const cacheBytes = async (kvBits?: 8 | 4) => {
     const { engine } = bringUp(bind(goldenPath("models/tiny-tied"), { kvBits }));

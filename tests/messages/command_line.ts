@@ -80,6 +80,19 @@ const USAGE: readonly Typed[] = [
   { name: "a port that is none", argv: ["serve", "--port", "99999"] },
   { name: "an unknown form of the log", argv: ["serve", "--log-format", "xml"] },
   { name: "a flag of clients", argv: ["serve", "--url", "http://127.0.0.1:1"] },
+  { name: "layers without a node", argv: [...CREATE, "--layers", "12"] },
+  { name: "layers of a node twice", argv: [...CREATE, "--layers", "a=1,a=2"] },
+  { name: "half a layer", argv: ["place", "tiny", "--layers", "a=0.5"] },
+  {
+    name: "memory without a unit that is known",
+    argv: [...CREATE, "--memory-limit", "a=8 parsec"],
+  },
+  { name: "an unknown preference", argv: ["place", "tiny", "--prefer", "cheapest"] },
+  {
+    name: "retries without end",
+    argv: ["meta-instance", "create", "tiny", "--max-retries", "5000"],
+  },
+  { name: "a pin that is none", argv: ["meta-instance", "create", "tiny", "--pin", "hard"] },
   { name: "an unknown shell", argv: ["completions", "tcsh"] },
 ];
 
@@ -92,6 +105,9 @@ const ASKED: readonly Typed[] = [
   { name: "a model to add where nothing is", argv: ["models", "add", "/nothing/here.gguf"] },
   { name: "an unknown model to show", argv: ["models", "show", "nope"] },
   { name: "a misspelt model to place", argv: ["instance", "create", "ohter-1b"] },
+  { name: "an unknown family of models", argv: ["models", "list", "--family", "bert"] },
+  { name: "a quantisation that no card has", argv: ["models", "show", "qwen3-30b-a3b-9bit"] },
+  { name: "a model that comes with exo to forget", argv: ["models", "remove", "gpt-oss-20b"] },
   { name: "a model in use to forget", argv: ["models", "remove", "tiny"] },
   { name: "an unknown model to forget", argv: ["models", "remove", "nope"] },
   { name: "an unknown instance", argv: ["instance", "show", "nope"] },
@@ -101,6 +117,16 @@ const ASKED: readonly Typed[] = [
   { name: "a context that is too long", argv: ["instance", "create", "tiny", "--context", "9999"] },
   { name: "more nodes than there are", argv: ["instance", "create", "tiny", "--min-nodes", "2"] },
   { name: "a node that nobody knows", argv: ["instance", "create", "tiny", "--node", "nobody"] },
+  { name: "a model to preview that nobody knows", argv: ["place", "nope"] },
+  { name: "a preview on an unknown node", argv: ["place", "tiny", "--node", "nobody"] },
+  {
+    name: "a topology that is not there",
+    argv: ["place", "tiny", "--topology", "/nothing/here.json"],
+  },
+  { name: "a model to declare that nobody knows", argv: ["meta-instance", "create", "ohter-1b"] },
+  { name: "an unknown meta-instance", argv: ["meta-instance", "show", "nope"] },
+  { name: "an unknown meta-instance to retry", argv: ["meta-instance", "retry", "nope"] },
+  { name: "an unknown meta-instance to delete", argv: ["meta-instance", "delete", "nope"] },
   { name: "no prompt", argv: ["run", "tiny"] },
 ];
 
@@ -187,6 +213,11 @@ async function nodesThatCannotStart(world: World): Promise<Told[]> {
       name: "EXO_TRACING_ENABLED that is neither",
       argv: ["serve", ...free],
       env: { EXO_TRACING_ENABLED: "yes" },
+    },
+    {
+      name: "EXO_ENABLE_IMAGE_MODELS that is neither",
+      argv: ["serve", ...free],
+      env: { EXO_ENABLE_IMAGE_MODELS: "yes" },
     },
   ];
   const told: Told[] = [];

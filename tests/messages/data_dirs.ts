@@ -22,7 +22,7 @@ function log(sql: string): Change {
   return (dir) => {
     const log = EventLog.open(dir);
     const epoch = { clock: 1, nodeId: A };
-    log.append([{ idx: 0, epoch, event: nodeStarted(A) }]);
+    log.store([{ type: "Persist", events: [{ idx: 0, epoch, event: nodeStarted(A) }] }]);
     log.close();
     const db = new DatabaseSync(join(dir, "log.sqlite"));
     db.exec(sql);
@@ -69,5 +69,7 @@ export async function dataDirs(world: World): Promise<Told[]> {
   }
   const argv = ["serve", "--no-worker", "--no-api", "-q"];
   const home = { name: "EXO_HOME that is a file", argv, env: { EXO_HOME: plain } };
-  return [...told, await tellTyped(home)];
+  const resources = { EXO_HOME: join(dir.path, "home"), EXO_RESOURCES_DIR: join(dir.path, "none") };
+  const cards = { name: "EXO_RESOURCES_DIR without cards", argv, env: resources };
+  return [...told, await tellTyped(home), await tellTyped(cards)];
 }

@@ -123,6 +123,76 @@ const place = (name: string, fields: object, path = PLACE): Request => (
   { name, path, body: { model_id: "other-1b", ...fields } }
 );
 
+const META = "/meta_instance";
+const meta = (name: string, fields: object): Request => place(name, fields, META);
+const query = (name: string, text: string, path = "/instance/previews"): Request => (
+  { name, method: "GET", path: `${path}?${text}` }
+);
+const LINKS = "/v1/instance-links";
+
+/** Meta-instances, previews and links that cannot be. */
+const DECLARATIONS: readonly Request[] = [
+  { name: "nothing to declare", path: META, body: {} },
+  meta("an unknown model to declare", { model_id: "nope" }),
+  meta("retries that are negative", { max_retries: -1 }),
+  meta("retries without end", { max_retries: 1_001 }),
+  meta("a pin that is none", { pin: "hard" }),
+  meta("an id of one's own", { meta_instance_id: "mine" }),
+  meta("a declared context longer than the model's", { config: { contextTokens: 4_096 } }),
+  meta("a declared node that is excluded as well", {
+    node_ids: ["test"],
+    excluded_node_ids: ["test"],
+  }),
+  {
+    ...meta("a key that is too long", {}),
+    headers: { "idempotency-key": "k".repeat(257) },
+  },
+  { name: "an unknown meta-instance", method: "GET", path: "/meta_instances/nope" },
+  { name: "an unknown meta-instance to delete", method: "DELETE", path: `${META}/nope` },
+  { name: "an unknown meta-instance to retry", path: `${META}/nope/retry` },
+  {
+    name: "a watch that is neither on nor off",
+    method: "GET",
+    path: "/meta_instances/nope?watch=later",
+  },
+  query("previews of nothing", ""),
+  query("previews of an unknown model", "model_id=nope"),
+  query("previews with an unknown sharding", "model_id=tiny&sharding=Diagonal"),
+  query("previews on few nodes", "model_id=tiny&min_nodes=few"),
+  query("previews with a table that is no JSON", "model_id=tiny&node_layers=a:1"),
+  query("previews with an unknown field", "model_id=tiny&nodes=a"),
+  query(
+    "a placement on more nodes than there are",
+    "model_id=tiny&min_nodes=2",
+    "/instance/placement",
+  ),
+  { name: "links that are switched off", path: LINKS, body: {} },
+];
+
+/** Links on a node that has them switched on. */
+async function links(world: World): Promise<Told[]> {
+  const [instanceId] = world.node.state().instances.keys();
+  const bodies: Readonly<Record<string, object>> = {
+    "a link without ends": {},
+    "a link with an empty end": { prefill_instances: [], decode_instances: [instanceId] },
+    "a link from an unknown instance": {
+      prefill_instances: ["nobody"],
+      decode_instances: [instanceId],
+    },
+  };
+  const app = world.app({ isDisaggregated: true });
+  const ask = async (name: string, method: string, path: string, body?: object) => {
+    const init = { method, ...(body ? { body: JSON.stringify(body) } : {}) };
+    const response = await app.request(path, init);
+    return toldBy({ name, by: `${method} ${path}` }, response.status, await response.text());
+  };
+  const told: Told[] = [];
+  for (const [name, body] of Object.entries(bodies)) {
+    told.push(await ask(name, "POST", LINKS, body));
+  }
+  return [...told, await ask("an unknown link to delete", "DELETE", `${LINKS}/nope`)];
+}
+
 /** Placements and additions that cannot be. */
 const PLACEMENTS: readonly Request[] = [
   { name: "nothing to place", path: PLACE, body: {} },
@@ -130,13 +200,23 @@ const PLACEMENTS: readonly Request[] = [
   place("the prefix of two models to place", { model_id: "other" }),
   place("a model that is a number", { model_id: 5 }),
   place("an unknown sharding", { sharding: "Diagonal" }),
-  place("sharding that is not built", { sharding: "Tensor" }),
-  place("a transport that is not built", { instance_meta: "MlxJaccl" }),
+  place("sharding that the model does not support", { sharding: "Tensor" }),
+  place("a transport that the model does not support", { instance_meta: "MlxJaccl" }),
+  place("an unknown transport", { instance_meta: "MlxIbv" }),
+  place("an unknown preference", { prefer: "cheapest" }),
   place("fewer nodes than one", { min_nodes: 0 }),
   place("more nodes than there are", { min_nodes: 2 }),
   place("nodes that are text", { node_ids: "all" }),
   place("an unknown node", { node_ids: ["somebody"] }),
-  place("two nodes", { node_ids: ["a", "b"] }),
+  place("a node by no name", { node_ids: [""] }),
+  place("an unknown node that is excluded", { excluded_node_ids: ["somebody"] }),
+  place("a node that is excluded as well", { node_ids: ["test"], excluded_node_ids: ["test"] }),
+  place("exactly no nodes", { exact: true }),
+  place("layers that are none", { node_layers: { test: 0 } }),
+  place("too few layers", { node_layers: { test: 1 } }),
+  place("layers of a node twice", { node_layers: { test: 1, tes: 1 } }),
+  place("memory that is text", { memory_limits: { test: "8GiB" } }),
+  place("too little memory", { memory_limits: { test: 1 } }),
   place("a context of no tokens", { config: { contextTokens: 0 } }),
   place("a context longer than the model's", { config: { context_tokens: 4_096 } }),
   place("bits of a cache that no engine has", { config: { kvBits: 5 } }),
@@ -172,10 +252,10 @@ const PLACEMENTS: readonly Request[] = [
 /** Bodies, routes, placements: what the rest of the API refuses. */
 export async function otherRequests(world: World): Promise<Told[]> {
   const told: Told[] = [];
-  for (const request of [...BODIES, ...ROUTES, ...PLACEMENTS]) {
+  for (const request of [...BODIES, ...ROUTES, ...PLACEMENTS, ...DECLARATIONS]) {
     told.push(await world.tell(request));
   }
-  return [...told, ...await slowAndLarge(world), ...await guarded(world)];
+  return [...told, ...await links(world), ...await slowAndLarge(world), ...await guarded(world)];
 }
 
 /** How long a body may take where that is tried. */

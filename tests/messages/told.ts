@@ -66,7 +66,7 @@ function block({ name, by, outcome, message, hint, param }: Told): string {
 
 /** Messages that clients of exo know by heart, and so keep their words (spec §1.2). */
 const BY_HEART = [
-  /^Instance not found$/,
+  /^(MetaInstance|Instance|Instance link) not found$/,
   /^Instance \S+ not found$/,
   /^No instance found for model /,
   /^Model "[^"]+" is not known$/,

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { TextGenerationPayload } from "../../core/task.ts";
 import { Millis } from "../../core/units.ts";
-import { type Clock, SYSTEM_CLOCK } from "../../node/clock.ts";
+import { SYSTEM_CLOCK } from "../../node/clock.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import {
   addTinyModel,
@@ -14,22 +14,14 @@ import {
   untilReady,
   writeScript,
 } from "../support/test_node.ts";
+import { WrongClock } from "../support/wrong_clock.ts";
 
 const DAY_MS = 86_400_000;
 
-/** The machine's clock, set wrongly by `offsetMs`. */
-class WrongClock implements Clock {
-  offsetMs = 0;
-  readonly newId = SYSTEM_CLOCK.newId;
-  readonly newSeed = SYSTEM_CLOCK.newSeed;
-
-  now(): number {
-    return SYSTEM_CLOCK.now() + this.offsetMs;
-  }
-}
-
 Deno.test("the system's clock gives whole milliseconds, fresh ids and 64-bit seeds", () => {
   assert.ok(Millis.parse(SYSTEM_CLOCK.now()) > 1_600_000_000_000);
+  const before = Millis.parse(SYSTEM_CLOCK.uptime());
+  assert.ok(SYSTEM_CLOCK.uptime() >= before);
   assert.match(SYSTEM_CLOCK.newId(), /^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-/);
   assert.notEqual(SYSTEM_CLOCK.newId(), SYSTEM_CLOCK.newId());
   for (let n = 0; n < 100; n++) {

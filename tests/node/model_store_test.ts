@@ -52,7 +52,11 @@ Deno.test("a model that is unknown, gone or cut short cannot be loaded", async (
   await using here = await world();
   const unknown = await here.store.status(ModelId.parse("local/other"));
   assert.ok(unknown.type === "DownloadFailed");
-  assert.match(unknown.errorMessage, /local\/other is not on this node/);
+  assert.match(unknown.errorMessage, /local\/other is not on this node: exo models add PATH/);
+  // A path that is added gets an id of its own, so for a hub's id that would be no help.
+  const hub = await here.store.status(ModelId.parse("org/other"));
+  assert.ok(hub.type === "DownloadFailed");
+  assert.match(hub.errorMessage, /the files of org\/other, .* then exo run PATH/);
   const { modelCard } = await here.store.add(here.folder);
   await Deno.truncate(`${here.folder}/model.safetensors`, 60);
   const cut = await here.store.status(modelCard.modelId);

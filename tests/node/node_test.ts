@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import { AppError } from "../../core/errors.ts";
 import { runnerIdOf, taskIdOf } from "../../core/ids.ts";
-import { EMPTY_STATE, encodeState } from "../../core/state.ts";
+import { encodeState } from "../../core/state.ts";
 import {
   addTinyModel,
   ask,
   collect,
   commandId,
   createInstance,
+  emptied,
   REAL_ENGINE,
   startTestNode,
   textOf,
@@ -43,9 +44,7 @@ Deno.test("after deleting instance and model the state is that of an empty node"
   await node.submit({ type: "DeleteInstance", commandId: commandId(node), instanceId });
   await eventually("the runner is gone", () => node.runnerPids().size === 0);
   await node.removeModel(modelId);
-  const { nodes, lastEventAppliedIdx } = node.state();
-  const empty = { ...EMPTY_STATE, nodes, lastEventAppliedIdx };
-  assert.equal(encodeState(node.state()), encodeState(empty));
+  assert.equal(encodeState(node.state()), encodeState(emptied(node.state())));
   await node.stop();
 });
 

@@ -4,7 +4,6 @@ import { runnerIdOf } from "../../core/ids.ts";
 import { EMPTY_STATE } from "../../core/state.ts";
 import { PlacementRequest } from "../../core/placement_request.ts";
 import { MemoryNetwork } from "../../net/memory.ts";
-import { encodeMessage, REPORT } from "../../net/topics.ts";
 import { SYSTEM_CLOCK } from "../../node/clock.ts";
 import { EventLog } from "../../node/event_log.ts";
 import { ModelStore } from "../../node/model_store.ts";
@@ -71,7 +70,7 @@ Deno.test("a crash loop backs off by InstanceRetrying, until it is deleted", asy
   const retry = () => node.state().instanceRetries.get(id);
   await until(node, "the first failure is known", () => retry()?.attempts === 1);
   const first = retry();
-  assert.match(first?.lastError ?? "", /^Runner terminated \(exit 1\)/);
+  assert.match(first?.lastError ?? "", /^test: Runner terminated \(exit 1\)/);
   assert.ok((first?.notBefore ?? 0) <= node.now() + 2_000);
   await until(node, "the second failure is known", () => retry()?.attempts === 2);
   const waited = (retry()?.notBefore ?? 0) - 4_000 - (first?.notBefore ?? 0);
@@ -189,13 +188,13 @@ Deno.test("an action that cannot be started, as on a full disk, is tried again",
   await using dir = await TempDir.make();
   const log = EventLog.open(dir.path);
   const transport = network.join(A);
-  transport.handle(REPORT.protocol, () => Promise.resolve(encodeMessage({})));
-  const reporter = new Reporter(transport, () => A);
+  const replica = new Replica(fold([nodeStarted(A), created(instanceOf("i", [A]))]));
+  const reporter = new Reporter(A, replica, () => {});
   const secondTry = Promise.withResolvers<void>();
   let tries = 0;
   const worker = new Worker({
     nodeId: A,
-    replica: new Replica(fold([nodeStarted(A), created(instanceOf("i", [A]))])),
+    replica,
     transport,
     reporter,
     models: new ModelStore(log),

@@ -12,6 +12,10 @@ const TINY_GGUF = new URL("../golden/models/tiny-gguf.gguf", import.meta.url);
 /** The files that examples name, in the folder where they are run. */
 const MODEL_FILE = "SmolLM2-135M-Instruct-Q4_1.gguf";
 const NOTES_FILE = "notes.txt";
+const TOPOLOGY_FILE = "topology.json";
+
+/** A cluster on paper. */
+const TOPOLOGY = { nodes: [{ id: "mini", memoryAvailableBytes: 2 ** 33 }], links: [] };
 
 /** Where the completions of the shells go. */
 const COMPLETION_FOLDERS = [
@@ -48,6 +52,7 @@ export class ExampleWorld implements AsyncDisposable {
     const model = join(cwd, MODEL_FILE);
     await Deno.writeFile(model, renamed(await Deno.readFile(TINY_GGUF)));
     await Deno.writeTextFile(join(cwd, NOTES_FILE), "The sea is blue.\n");
+    await Deno.writeTextFile(join(cwd, TOPOLOGY_FILE), JSON.stringify(TOPOLOGY));
     await makeExoHome(exoHome, model);
     await writeProgram(join(bin, "exo"));
     const scriptFile = join(dir.path, "script.json");
@@ -58,9 +63,19 @@ export class ExampleWorld implements AsyncDisposable {
     return new ExampleWorld(cwd, { ...engine, PATH, HOME: home }, serve);
   }
 
+  /** Declares the model, once; the id of its meta-instance comes back. */
+  async declare(): Promise<string> {
+    const { id: model } = await this.client.addModel(join(this.cwd, MODEL_FILE));
+    const [declared] = Object.keys(await this.client.listMetaInstances());
+    return declared ?? (await this.client.createMetaInstance({ model })).metaInstanceId;
+  }
+
   /** The model is registered, and has one ready instance unless `isPlaced` is false. */
   async prepare({ isPlaced }: { isPlaced: boolean }): Promise<{ instanceId: string }> {
     const { id: model } = await this.client.addModel(join(this.cwd, MODEL_FILE));
+    for (const declared of Object.keys(await this.client.listMetaInstances())) {
+      await this.client.deleteMetaInstance(declared);
+    }
     const [first, ...others] = Object.keys((await this.client.state()).instances);
     const kept = isPlaced ? first : undefined;
     const left = kept === undefined && first !== undefined ? [first, ...others] : others;

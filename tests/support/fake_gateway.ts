@@ -22,7 +22,7 @@ import type { TextGenerationPayload } from "../../core/task.ts";
 import type { Span } from "../../core/trace.ts";
 import { GIB, MIB } from "../../core/units.ts";
 import { PlacementRequest } from "../../core/placement_request.ts";
-import { NO_TELEMETRY } from "../../core/telemetry.ts";
+import { type LinkQuality, NO_TELEMETRY } from "../../core/telemetry.ts";
 
 /** The one model that most tests know. */
 export const TINY = ModelId.parse("local/tiny-0123abcd");
@@ -86,8 +86,14 @@ export class FakeGateway implements Gateway {
   onWatched: () => void = () => {};
   /** What `addModel` finds at a path. */
   readonly files = new Map<string, ModelCard>();
+  /** The cards on its disk. */
+  readonly diskCards = new Map<ModelId, ModelCard>();
+  /** The models of which exo brings a card. */
+  readonly bundled = new Set<ModelId>();
   /** What runners have told of their engines. */
   readonly stats = new Map<RunnerId, EngineStats>();
+  /** How good links are, as last measured. */
+  readonly links = new Map<string, LinkQuality>();
   /** The traces that it has, oldest first. */
   readonly spans = new Map<TaskId, readonly Span[]>();
   readonly traces: Traces = {
@@ -118,7 +124,7 @@ export class FakeGateway implements Gateway {
   }
 
   #decideContext() {
-    return { telemetry: { ...NO_TELEMETRY, memory: this.nodeMemory() }, now: 0 };
+    return { telemetry: this.telemetry(), now: 0 };
   }
 
   /** Applies events and tells the listeners once. */
@@ -164,6 +170,12 @@ export class FakeGateway implements Gateway {
     );
   }
 
+  /** Lets exo bring a card. */
+  bundle(card: ModelCard): void {
+    this.diskCards.set(card.modelId, card);
+    this.bundled.add(card.modelId);
+  }
+
   /** An instance of `modelId`, with every runner in `status`. */
   placeModel(modelId: string = TINY, status: RunnerStatus | null = { type: "RunnerReady" }) {
     const instanceId = InstanceId.parse(this.newId());
@@ -199,8 +211,19 @@ export class FakeGateway implements Gateway {
     return { clock: 1, nodeId: NODE };
   }
 
-  nodeMemory() {
-    return new Map([[NODE, { ramTotalBytes: 16 * GIB, ramAvailableBytes: 8 * GIB }]]);
+  modelCards() {
+    return this.diskCards;
+  }
+
+  bundledModels() {
+    return this.bundled;
+  }
+
+  telemetry() {
+    const memory = { ramTotalBytes: 16 * GIB, ramAvailableBytes: 8 * GIB };
+    const nodes = [...this.#state.nodes.keys()];
+    const links = this.links;
+    return { ...NO_TELEMETRY, memory: new Map(nodes.map((id) => [id, memory])), links };
   }
 
   engineStats() {

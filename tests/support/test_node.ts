@@ -3,7 +3,7 @@ import type { Chunk } from "../../core/chunk.ts";
 import { CommandId, InstanceId, ModelId } from "../../core/ids.ts";
 import { isReady } from "../../core/master.ts";
 import type { ModelCard } from "../../core/model_card.ts";
-import type { State } from "../../core/state.ts";
+import { EMPTY_STATE, type State } from "../../core/state.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
 import { PlacementRequest } from "../../core/placement_request.ts";
 import { runnerLaunch } from "../../cli/host.ts";
@@ -118,6 +118,11 @@ export async function untilReady(node: Node, instanceId: InstanceId): Promise<vo
     const instance = state.instances.get(instanceId);
     return instance !== undefined && isReady(state, instance);
   });
+}
+
+/** A state of these nodes in which nothing is wished for, as far in its history. */
+export function emptied({ nodes, lastEventAppliedIdx, topologyIdx, lineage }: State): State {
+  return { ...EMPTY_STATE, nodes, lastEventAppliedIdx, topologyIdx, lineage };
 }
 
 /** A request that says `text`. */

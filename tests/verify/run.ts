@@ -3,6 +3,7 @@
  *
  *     deno task verify faults [--from N] [--to N]             cells of the matrix
  *     deno task verify kills [--seed S] [--kills N]            kill -9 of a node, over and over
+ *     deno task verify meta [--engine fake] [--kills N]        kill -9 of a declared model's runner
  *     deno task verify http [--seed S] [--requests N]         mutated requests
  *     deno task verify aborts [--seed S] [--requests N]        answers that are left at random
  *     deno task verify models [--seed S] [--files N]           mutated model files
@@ -17,9 +18,12 @@ import { directories } from "../../core/directories.ts";
 import { clearCache, ensureSetup, KV_DTYPES, memoryCounters } from "../../ffi/mod.ts";
 import { abortRequests } from "./aborts.ts";
 import { CELLS, runCell } from "./faults.ts";
+import { META_RETRIES_DEFAULT } from "../../core/meta_instance.ts";
 import type { NodeSample } from "../support/measured_node.ts";
+import { addTinyModel, REAL_ENGINE } from "../support/test_node.ts";
 import { type Finding, fuzzHttp, fuzzSlowly, FuzzTarget, growthOf } from "./http.ts";
 import { killNode } from "./kills.ts";
+import { keepRunning } from "./meta.ts";
 import { fuzzModels } from "./model_files.ts";
 import { compareRulers, RULER_LONG } from "./ruler.ts";
 import { verifyMemory, verifyMixes } from "./serving.ts";
@@ -112,6 +116,39 @@ async function verifyKills(seed: number, kills: number): Promise<Tally> {
   }
 }
 
+async function verifyMeta(kills: number, engine: string): Promise<Tally> {
+  await ensureSetup({ onProgress: say });
+  const isFake = engine === "fake";
+  const model = isFake ? "" : await defaultModel();
+  let passed = 0;
+  try {
+    await keepRunning({
+      kills,
+      maxRetries: META_RETRIES_DEFAULT,
+      ...(isFake ? {} : { runner: REAL_ENGINE }),
+      addModel: async (node, dir) => {
+        const card = await (isFake ? addTinyModel(node, `${dir}/tiny`) : node.addModel(model));
+        return card.modelId;
+      },
+      onPassed: (what) => {
+        passed++;
+        say(what);
+      },
+    });
+    return { passed, failed: 0 };
+  } catch (cause) {
+    say(`FAILED: ${String(cause)}`);
+    return { passed, failed: 1 };
+  }
+}
+
+/** The path of the default model, which is fetched where it is missing. */
+async function defaultModel(): Promise<string> {
+  const env = Deno.env.toObject();
+  const { cache } = directories({ env, os: Deno.build.os, home: env["HOME"] ?? "/" });
+  return env["EXO_TEST_SMOLLM2_GGUF"] ?? await fetchDefaultModel(cache, say);
+}
+
 /** Most that two rulers may differ by. */
 const RULER_SHARE_MAX = 0.03;
 
@@ -172,9 +209,7 @@ async function verifyHttp(seed: number, requests: number): Promise<Tally> {
 
 async function verifyPerplexity(records: boolean): Promise<Tally> {
   await ensureSetup({ onProgress: say });
-  const env = Deno.env.toObject();
-  const { cache } = directories({ env, os: Deno.build.os, home: env["HOME"] ?? "/" });
-  const model = env["EXO_TEST_SMOLLM2_GGUF"] ?? await fetchDefaultModel(cache, say);
+  const model = await defaultModel();
   const recorded = records ? await recordPerplexity(model, say) : perplexityRecording();
   say(`MLX ${recorded.mlx}'s own kernels: ${recorded.perplexity} over ${recorded.tokens} tokens`);
   let [passed, failed] = [0, 0];
@@ -203,7 +238,8 @@ const { positionals: [bar], values } = parseArgs({
     seed: { type: "string", default: "1" },
     mixes: { type: "string", default: "200" },
     files: { type: "string", default: "5000" },
-    kills: { type: "string", default: "50" },
+    kills: { type: "string" },
+    engine: { type: "string", default: "mlx" },
     requests: { type: "string" },
     rounds: { type: "string", default: "7" },
     record: { type: "boolean", default: false },
@@ -211,7 +247,8 @@ const { positionals: [bar], values } = parseArgs({
 });
 const run: Record<string, () => Promise<Tally>> = {
   faults: () => verifyFaults(Number(values.from), Number(values.to)),
-  kills: () => verifyKills(Number(values.seed), Number(values.kills)),
+  kills: () => verifyKills(Number(values.seed), Number(values.kills ?? 50)),
+  meta: () => verifyMeta(Number(values.kills ?? 10), values.engine),
   aborts: () => verifyAborts(Number(values.seed), Number(values.requests ?? 500)),
   mixes: () => verifyMixes(Number(values.seed), Number(values.mixes), say),
   memory: () => verifyMemory(Number(values.seed), Number(values.requests ?? 1_000), say),

@@ -1,0 +1,207 @@
+import type { Event } from "./events.ts";
+import type { NodeId, RunnerId } from "./ids.ts";
+import { type Instance, runnersOf } from "./instance.ts";
+import { nodesOf } from "./instance_health.ts";
+import { instanceEnd } from "./master.ts";
+import type { MetaInstance } from "./meta_instance.ts";
+import { NODE_TIMEOUT_MS, type NodesContext } from "./reconcile_nodes.ts";
+import { isServing, type RunnerState } from "./runner_status.ts";
+import type { InstanceRetry, State } from "./state.ts";
+import { isInFlight } from "./task.ts";
+import type { Millis } from "./units.ts";
+
+/** Attempts that an instance gets before it is given up, unless a wish sets its own (D14). */
+export const INSTANCE_ATTEMPTS_MAX = 10;
+
+/** The first wait before a retry; each doubles the one before. */
+export const RETRY_DELAY_MS = 2_000;
+
+/** The longest wait before a retry. */
+export const RETRY_DELAY_MS_MAX = 60_000;
+
+/** How long an instance must serve before its failures are forgotten. */
+export const RETRY_RESET_MS = 60_000;
+
+/** Why an instance of a wish is deleted when a node of it is gone. */
+export const CONNECTION_LOST = "Network connection lost";
+
+/** The wait before the attempt that follows `attempts` earlier ones. */
+export function retryDelayMs(attempts: number): number {
+  return Math.min(RETRY_DELAY_MS * 2 ** attempts, RETRY_DELAY_MS_MAX);
+}
+
+/**
+ * Whether a failed instance may be tried again. A date that is further away than any wait was set
+ * by a clock that has been turned back since: nobody waits for it.
+ */
+export function isRetryDue({ notBefore }: Pick<InstanceRetry, "notBefore">, now: Millis): boolean {
+  return now >= notBefore || notBefore - now > RETRY_DELAY_MS_MAX;
+}
+
+/**
+ * InstanceHealth: what to do about the first instance that is not well. It alone counts failures
+ * and sets the dates of retries (D14).
+ */
+export function reconcileInstances(state: State, context: NodesContext): Event[] {
+  for (const instance of state.instances.values()) {
+    const events = reconcileInstance(state, instance, context);
+    if (events.length > 0) return events;
+  }
+  return [];
+}
+
+/** When failures are due to be forgotten, at the earliest; undefined when there are none. */
+export function nextResetAt(state: State): Millis | undefined {
+  let first: Millis | undefined;
+  for (const instance of state.instances.values()) {
+    if (!hasFailed(state, instance)) continue;
+    const since = servingSince(ranksOf(state, instance) ?? []);
+    if (since !== undefined) first = Math.min(since + RETRY_RESET_MS, first ?? Infinity);
+  }
+  return first;
+}
+
+/** A rank with the node that has it. */
+interface Rank {
+  readonly runnerId: RunnerId;
+  readonly nodeName: string;
+  readonly runner: RunnerState | undefined;
+}
+
+function reconcileInstance(state: State, instance: Instance, context: NodesContext): Event[] {
+  const { now } = context;
+  const { instanceId, metaInstanceId } = instance;
+  const meta = metaOf(state, instance);
+  // It goes with its wish: the reconciler of wishes sees to that.
+  if (metaInstanceId !== undefined && !meta) return [];
+  const ranks = ranksOf(state, instance);
+  if (!ranks) {
+    const isLost = meta && isWithoutNode(state, instance, context);
+    return isLost ? instanceEnd(state, instanceId, CONNECTION_LOST) : [];
+  }
+  if (ranks.some(isFailed) && !ranks.some(isAlive)) {
+    return failed(state, { instance, meta, ranks, now });
+  }
+  const since = hasFailed(state, instance) ? servingSince(ranks) : undefined;
+  if (since === undefined || !isLong(now - since)) return [];
+  return [{ type: "InstanceRetriesReset", instanceId }];
+}
+
+/** The ranks of an instance; undefined while a node of it is away. */
+function ranksOf(state: State, instance: Instance): Rank[] | undefined {
+  const ranks: Rank[] = [];
+  for (const [nodeId, runnerId] of Object.entries(instance.shardAssignments.nodeToRunner)) {
+    const node = state.nodes.get(nodeId as NodeId);
+    if (!node) return undefined;
+    const nodeName = node.info.friendlyName || nodeId;
+    ranks.push({ runnerId, nodeName, runner: state.runners.get(runnerId) });
+  }
+  return ranks;
+}
+
+/**
+ * Whether a node of the instance is gone. One that is heard of is about to introduce itself: after
+ * a partition its instance may be known here before it is.
+ */
+function isWithoutNode(
+  { nodes }: State,
+  instance: Instance,
+  { telemetry: { lastSeen }, uptime }: NodesContext,
+): boolean {
+  return nodesOf(instance).some((nodeId) =>
+    !nodes.has(nodeId) && uptime - (lastSeen.get(nodeId) ?? -Infinity) >= NODE_TIMEOUT_MS
+  );
+}
+
+/** Tries the whole instance again later, or gives it up. */
+function failed(
+  state: State,
+  { instance, meta, ranks, now }: {
+    readonly instance: Instance;
+    readonly meta: MetaInstance | undefined;
+    readonly ranks: readonly Rank[];
+    readonly now: Millis;
+  },
+): Event[] {
+  const { instanceId } = instance;
+  const reason = reasonOf(instance, ranks);
+  const { attempts, attemptsMax } = meta
+    ? { attempts: meta.consecutiveFailures, attemptsMax: meta.maxRetries }
+    : {
+      attempts: state.instanceRetries.get(instanceId)?.attempts ?? 0,
+      attemptsMax: INSTANCE_ATTEMPTS_MAX,
+    };
+  if (attempts < attemptsMax) {
+    const notBefore = now + retryDelayMs(attempts);
+    const retrying: Event = {
+      type: "InstanceRetrying",
+      instanceId,
+      failureError: reason,
+      notBefore,
+    };
+    return [...tasksFailed(state, instance, reason), retrying];
+  }
+  // A merge can leave an instance with a parked wish: that stays parked as it is.
+  const parked: Event[] = meta && meta.phase !== "parked"
+    ? [{ type: "MetaInstanceParked", metaInstanceId: meta.metaInstanceId, reason }]
+    : [];
+  return [...instanceEnd(state, instanceId, reason), ...parked];
+}
+
+/** What each failed rank said, with the name of its node; by rank. */
+function reasonOf(instance: Instance, ranks: readonly Rank[]): string {
+  const order = runnersOf(instance);
+  const reasons = [...ranks]
+    .sort((a, b) => order.indexOf(a.runnerId) - order.indexOf(b.runnerId))
+    .flatMap(({ nodeName, runner }) =>
+      runner?.status.type === "RunnerFailed" && runner.status.reason
+        ? [`${nodeName}: ${runner.status.reason}`]
+        : []
+    );
+  return reasons.join("; ") || "Runner failed";
+}
+
+function tasksFailed(state: State, { instanceId }: Instance, errorMessage: string): Event[] {
+  return [...state.tasks.values()]
+    .filter((task) => task.instanceId === instanceId && isInFlight(task))
+    .map(({ taskId }): Event => ({
+      type: "TaskFailed",
+      taskId,
+      errorType: "runner_failed",
+      errorMessage,
+    }));
+}
+
+function metaOf(state: State, { metaInstanceId }: Instance): MetaInstance | undefined {
+  return metaInstanceId === undefined ? undefined : state.metaInstances.get(metaInstanceId);
+}
+
+/** Whether there are failures to forget: of the instance, or of others of its wish before it. */
+function hasFailed(state: State, instance: Instance): boolean {
+  const { consecutiveFailures = 0 } = metaOf(state, instance) ?? {};
+  return consecutiveFailures > 0 || state.instanceRetries.has(instance.instanceId);
+}
+
+function isFailed({ runner }: Rank): boolean {
+  return runner?.status.type === "RunnerFailed";
+}
+
+/** Absent is not alive: a stopped runner leaves the state. */
+function isAlive({ runner }: Rank): boolean {
+  return runner !== undefined && runner.status.type !== "RunnerFailed";
+}
+
+/** Nodes' clocks differ a little; a date that is a minute ahead was set by one that was turned. */
+function isLong(servedMs: number): boolean {
+  return Math.abs(servedMs) >= RETRY_RESET_MS;
+}
+
+/** Since when all ranks have served; undefined when one does not, or there are none. */
+function servingSince(ranks: readonly Rank[]): Millis | undefined {
+  let since: Millis | undefined;
+  for (const { runner } of ranks) {
+    if (!runner || !isServing(runner.status)) return undefined;
+    since = Math.max(runner.since, since ?? 0);
+  }
+  return since;
+}
