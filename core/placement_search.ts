@@ -45,7 +45,7 @@ export function problemOf(
     graph: has("links") ? view.graphs.strict() : view.graphs.any(),
     sites: nodes.map((node) => ({ ...node, free: node.free ?? 0 })),
     shape: usesRdma && has("links") ? "clique" : "cycle",
-    sizes: pinned.some((nodeId) => !places.has(nodeId)) ? [] : sizesOf(view, has),
+    sizes: sizesOf(view, has),
     must: pinned.map((nodeId) => places.get(nodeId) as number),
     aim: {
       prefer,
