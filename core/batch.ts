@@ -114,8 +114,8 @@ function roomFor(request: BatchRequest, { bytesFor }: BatchView): number {
  * back, if there is memory for the next then.
  */
 function displacement(view: BatchView): BatchMove | undefined {
-  const { running, waiting, runningMax } = view;
-  if (running.length < runningMax || waiting.length === 0) return undefined;
+  const { running, runningMax } = view;
+  if (running.length < runningMax) return undefined;
   const next = nextInQueue(view);
   if (!next) return undefined;
   const places = placesIn(view);
@@ -145,24 +145,27 @@ function placesIn(
   { running, waiting, runningMax }: BatchView,
 ): (client: string) => { tenant: Places; user: Places } {
   const clients = new Set([...running, ...waiting].map(({ client }) => client));
-  const users = countBy([...clients], tenantOf);
+  const tenants = new Set([...clients].map(tenantOf));
+  const users = countBy(clients, tenantOf);
   const takenByUser = countBy(running, ({ client }) => client);
   const takenByTenant = countBy(running, ({ client }) => tenantOf(client));
-  const share = Math.max(1, Math.floor(runningMax / users.size));
+  const share = Math.max(1, Math.floor(runningMax / tenants.size));
   return (client) => {
     const tenant = tenantOf(client);
-    const shareOfUser = Math.max(1, Math.floor(share / (users.get(tenant) ?? 1)));
+    const shareOfUser = Math.max(1, Math.floor(share / users(tenant)));
     return {
-      tenant: { taken: takenByTenant.get(tenant) ?? 0, share },
-      user: { taken: takenByUser.get(client) ?? 0, share: shareOfUser },
+      tenant: { taken: takenByTenant(tenant), share },
+      user: { taken: takenByUser(client), share: shareOfUser },
     };
   };
 }
 
-function countBy<T>(all: readonly T[], keyOf: (one: T) => string): Map<string, number> {
+/** How many of `all` have a key. */
+function countBy<T>(all: Iterable<T>, keyOf: (one: T) => string): (key: string) => number {
   const counts = new Map<string, number>();
-  for (const one of all) counts.set(keyOf(one), (counts.get(keyOf(one)) ?? 0) + 1);
-  return counts;
+  const countOf = (key: string) => counts.get(key) ?? 0;
+  for (const one of all) counts.set(keyOf(one), countOf(keyOf(one)) + 1);
+  return countOf;
 }
 
 /** How overdue a request is, at the level of its tenant and of its user; 0: it is not. */
@@ -188,30 +191,43 @@ function inFairOrder(
 ): BatchRequest[] {
   if (requests.length < 2) return [...requests];
   const places = placesIn(view);
-  const ranks = { tenant: new Map<string, number[]>(), user: new Map<string, number[]>() };
-  for (const request of [...requests].sort((a, b) => a.arrival - b.arrival)) {
+  const ranks = { tenant: new Map<string, Rank>(), user: new Map<string, Rank>() };
+  /** That of the first request of its tenant, or of its user. */
+  const rankOf = (request: BatchRequest, level: "tenant" | "user"): Rank => {
     const { client, arrival } = request;
-    for (const level of ["tenant", "user"] as const) {
-      const name = level === "tenant" ? tenantOf(client) : client;
-      if (ranks[level].has(name)) continue;
-      const { taken, share } = places(client)[level];
-      const { served } = view.standing(client)[level];
-      const isFull = taken < share ? 0 : 1;
-      ranks[level].set(name, [-overdue(request)[level], isFull, served, arrival]);
-    }
-  }
-  const tenantRank = ({ client }: BatchRequest) => ranks.tenant.get(tenantOf(client)) ?? [];
-  const userRank = ({ client }: BatchRequest) => ranks.user.get(client) ?? [];
-  return [...requests].sort((a, b) =>
-    compare(tenantRank(a), tenantRank(b)) || compare(userRank(a), userRank(b)) ||
-    a.arrival - b.arrival
-  );
+    const name = level === "tenant" ? tenantOf(client) : client;
+    const known = ranks[level].get(name);
+    if (known) return known;
+    const { taken, share } = places(client)[level];
+    const { served } = view.standing(client)[level];
+    const isFull = taken < share ? 0 : 1;
+    const rank = { overdue: overdue(request)[level], isFull, served, arrival };
+    ranks[level].set(name, rank);
+    return rank;
+  };
+  return [...requests].sort((a, b) => a.arrival - b.arrival)
+    .map((request) => ({
+      request,
+      tenant: rankOf(request, "tenant"),
+      user: rankOf(request, "user"),
+    }))
+    // The requests of a user have one rank, and keep the order of arrival.
+    .sort((a, b) => compare(a.tenant, b.tenant) || compare(a.user, b.user))
+    .map(({ request }) => request);
 }
 
-/** By the first number in which they differ. */
-function compare(a: readonly number[], b: readonly number[]): number {
-  const at = a.findIndex((value, i) => value !== b[i]);
-  return at < 0 ? 0 : (a[at] ?? 0) - (b[at] ?? 0);
+/** What decides which of two tenants, or of two users of one, goes first. */
+interface Rank {
+  readonly overdue: number;
+  /** 1 for who has its share of places, 0 for who has less. */
+  readonly isFull: number;
+  readonly served: number;
+  readonly arrival: number;
+}
+
+function compare(a: Rank, b: Rank): number {
+  return b.overdue - a.overdue || a.isFull - b.isFull || a.served - b.served ||
+    a.arrival - b.arrival;
 }
 
 /** The rows of the next step, or what must happen before it. */
@@ -234,8 +250,7 @@ function isDecoding({ isStarted, pendingTokens }: BatchRequest): boolean {
 
 /** Whoever came last gives up its memory; the oldest always gets on. */
 function yieldMemory({ running }: BatchView): BatchMove {
-  const [newest] = [...running].sort((a, b) => b.arrival - a.arrival);
-  if (!newest) return { type: "rest" };
+  const newest = running.reduce((one, other) => other.arrival > one.arrival ? other : one);
   return { type: running.length > 1 ? "preempt" : "fail", taskId: newest.taskId };
 }
 

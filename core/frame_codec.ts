@@ -29,7 +29,10 @@ export function encodeFrame(header: unknown, body: Uint8Array = EMPTY): Uint8Arr
 
 /** Cuts a stream of bytes, in whatever pieces it comes, into frames. */
 export class FrameDecoder {
-  #pieces: Uint8Array[] = [];
+  /** What has come and is in no frame yet: the first of it, and what came later. */
+  #first: Uint8Array = EMPTY;
+  #later: Uint8Array[] = [];
+  /** Bytes of both. */
   #length = 0;
 
   /**
@@ -37,11 +40,12 @@ export class FrameDecoder {
    * @throws {RangeError | SyntaxError} when the stream is not one of frames; it cannot go on then.
    */
   push(bytes: Uint8Array): Frame[] {
-    this.#pieces.push(bytes);
+    if (this.#length === 0) this.#first = bytes;
+    else this.#later.push(bytes);
     this.#length += bytes.length;
     const frames: Frame[] = [];
     while (this.#length >= FRAME_PREFIX_BYTES) {
-      const prefix = this.#peek(FRAME_PREFIX_BYTES);
+      const prefix = this.#atLeast(FRAME_PREFIX_BYTES);
       const view = new DataView(prefix.buffer, prefix.byteOffset, FRAME_PREFIX_BYTES);
       const headerBytes = view.getUint32(0, true);
       const bodyBytes = view.getUint32(4, true);
@@ -58,28 +62,26 @@ export class FrameDecoder {
     return frames;
   }
 
-  #peek(count: number): Uint8Array {
-    const first = this.#pieces[0];
-    if (first && first.length >= count) return first.subarray(0, count);
-    this.#pieces = [this.#joined()];
-    return this.#pieces[0]?.subarray(0, count) ?? EMPTY;
+  /** The first `count` bytes in one piece, and what lies behind them there. */
+  #atLeast(count: number): Uint8Array {
+    if (this.#first.length < count) this.#join();
+    return this.#first;
   }
 
   #take(count: number): Uint8Array {
-    const all = this.#pieces.length === 1 ? this.#pieces[0] ?? EMPTY : this.#joined();
-    const rest = all.subarray(count);
-    this.#pieces = rest.length > 0 ? [rest] : [];
+    const bytes = this.#atLeast(count);
+    this.#first = bytes.length > count ? bytes.subarray(count) : EMPTY;
     this.#length -= count;
-    return all.subarray(0, count);
+    return bytes.subarray(0, count);
   }
 
-  #joined(): Uint8Array {
+  #join(): void {
     const all = new Uint8Array(this.#length);
     let at = 0;
-    for (const piece of this.#pieces) {
+    for (const piece of [this.#first, ...this.#later]) {
       all.set(piece, at);
       at += piece.length;
     }
-    return all;
+    [this.#first, this.#later] = [all, []];
   }
 }

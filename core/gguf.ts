@@ -168,64 +168,73 @@ function tensorOf(cursor: GgufCursor, which: string): GgufTensor {
  * the tensor that is cut off, misplaced or misshapen.
  */
 export function checkGgufTensors(header: GgufHeader, file: string, fileBytes: number): void {
-  const parts = header.metadata.get("split.count");
-  if (typeof parts === "number" && parts > 1) {
-    throw new AppError(
-      "unsupported_model",
-      `Cannot load "${file}": it is one of ${parts} parts, one whole file needed`,
-      {
-        hint: "join them with llama.cpp: llama-gguf-split --merge FIRST_PART.gguf WHOLE.gguf",
-      },
-    );
-  }
-  const refused = new Set(
-    header.tensors.map(({ type }) => type).filter((type) => !LOADABLE_GGML_TYPES.includes(type)),
-  );
-  if (refused.size > 0) {
-    throw new AppError(
-      "unsupported_model",
-      `Cannot load "${file}": it has tensors of type ${
-        [...refused].map((type) => type.replace(/^type /, "")).join(", ")
-      }, one of ${LOADABLE_GGML_TYPES.join(", ")} needed`,
-      { hint: "choose a file quantised as Q4_K_M, Q6_K or Q8_0" },
-    );
-  }
-  const dataBytes = fileBytes - header.dataOffset;
-  let [last, at] = ["", 0];
-  for (const tensor of [...header.tensors].sort((a, b) => a.offset - b.offset)) {
-    const { name, shape, offset, bytes } = tensor;
-    if (bytes === undefined || !Number.isSafeInteger(bytes) || bytes === 0) {
-      const block = LOADABLE.get(tensor.type)?.values ?? 1;
-      const needed = block === 1
-        ? "at least 1 value expected"
-        : `blocks of ${block} values expected`;
-      const found = `tensor "${name}" of type ${tensor.type} has the shape [${shape}]`;
-      throw corrupt(file, `${found}, ${needed}`);
-    }
-    if (offset % header.alignment !== 0) {
-      const needed = `a multiple of ${header.alignment} expected`;
-      throw corrupt(file, `tensor "${name}" begins at data byte ${offset}, ${needed}`);
-    }
-    if (offset < at) {
-      throw corrupt(
-        file,
-        `tensor "${name}" begins at data byte ${offset}, ${at} expected, where "${last}" ends`,
-      );
-    }
-    if (offset + bytes > dataBytes) {
-      throw corrupt(
-        file,
-        `${Math.max(0, dataBytes)} bytes of data found, ${offset + bytes} expected, where tensor ` +
-          `"${name}" ends`,
-      );
-    }
-    [last, at] = [name, offset + bytes];
-  }
+  requireWhole(header, file);
+  requireLoadable(header, file);
+  checkPlaces(header, file, fileBytes - header.dataOffset);
   const names = header.tensors.map(({ name }) => name);
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined) {
     throw corrupt(file, `two tensors have the name "${twice}", one of each expected`);
   }
+}
+
+function requireWhole({ metadata }: GgufHeader, file: string): void {
+  const parts = metadata.get("split.count");
+  if (typeof parts !== "number" || parts <= 1) return;
+  throw new AppError(
+    "unsupported_model",
+    `Cannot load "${file}": it is one of ${parts} parts, one whole file needed`,
+    { hint: "join them with llama.cpp: llama-gguf-split --merge FIRST_PART.gguf WHOLE.gguf" },
+  );
+}
+
+function requireLoadable({ tensors }: GgufHeader, file: string): void {
+  const refused = new Set(tensors.map(({ type }) => type).filter((type) => !LOADABLE.has(type)));
+  if (refused.size === 0) return;
+  const found = [...refused].map((type) => type.replace(/^type /, "")).join(", ");
+  throw new AppError(
+    "unsupported_model",
+    `Cannot load "${file}": it has tensors of type ${found}, one of ${
+      LOADABLE_GGML_TYPES.join(", ")
+    } needed`,
+    { hint: "choose a file quantised as Q4_K_M, Q6_K or Q8_0" },
+  );
+}
+
+/** Each tensor begins where the file may have one, and ends before the next one and the data do. */
+function checkPlaces(
+  { tensors, alignment }: GgufHeader,
+  file: string,
+  dataBytes: number,
+): void {
+  let [last, at] = ["", 0];
+  for (const tensor of [...tensors].sort((a, b) => a.offset - b.offset)) {
+    const { name, offset } = tensor;
+    const end = offset + wholeBytes(tensor, file);
+    if (offset % alignment !== 0) {
+      const needed = `a multiple of ${alignment} expected`;
+      throw corrupt(file, `tensor "${name}" begins at data byte ${offset}, ${needed}`);
+    }
+    if (offset < at) {
+      const needed = `${at} expected, where "${last}" ends`;
+      throw corrupt(file, `tensor "${name}" begins at data byte ${offset}, ${needed}`);
+    }
+    if (end > dataBytes) {
+      const found = `${Math.max(0, dataBytes)} bytes of data found`;
+      throw corrupt(file, `${found}, ${end} expected, where tensor "${name}" ends`);
+    }
+    [last, at] = [name, end];
+  }
+}
+
+/** The bytes of a tensor, which are a whole number of blocks. */
+function wholeBytes({ name, shape, type, bytes }: GgufTensor, file: string): number {
+  if (bytes !== undefined && Number.isSafeInteger(bytes) && bytes > 0) return bytes;
+  const block = LOADABLE.get(type)?.values;
+  const needed = block === undefined || block === 1
+    ? "at least 1 value expected"
+    : `blocks of ${block} values expected`;
+  throw corrupt(file, `tensor "${name}" of type ${type} has the shape [${shape}], ${needed}`);
 }
 
 /** What to do about a file that holds metadata alone. */

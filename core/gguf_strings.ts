@@ -15,9 +15,14 @@ export class GgufStrings {
   static of(strings: readonly string[]): GgufStrings {
     const encoder = new TextEncoder();
     const parts = strings.map((text) => encoder.encode(text));
-    const starts = new Float64Array(strings.length + 1).fill(LENGTH_BYTES);
-    parts.forEach(({ length }, i) => starts[i + 1] = (starts[i] ?? 0) + length + LENGTH_BYTES);
-    const bytes = new Uint8Array((starts.at(-1) ?? 0) - LENGTH_BYTES);
+    const starts = new Float64Array(strings.length + 1);
+    let end = 0;
+    parts.forEach(({ length }, i) => {
+      starts[i] = end + LENGTH_BYTES;
+      end += LENGTH_BYTES + length;
+    });
+    starts[strings.length] = end + LENGTH_BYTES;
+    const bytes = new Uint8Array(end);
     parts.forEach((part, i) => bytes.set(part, starts[i]));
     return new GgufStrings(bytes, starts);
   }
@@ -26,24 +31,29 @@ export class GgufStrings {
     return this.starts.length - 1;
   }
 
-  /** Where the bytes of a string end. */
+  /** Where the bytes of a string end; NaN behind the last. */
   endOf(index: number): number {
-    return (this.starts[index + 1] ?? 0) - LENGTH_BYTES;
+    return Number(this.starts[index + 1]) - LENGTH_BYTES;
   }
 
   /** The string at this place; undefined where there is none. */
   at(index: number): string | undefined {
     const [start, next] = [this.starts[index], this.starts[index + 1]];
     if (start === undefined || next === undefined) return undefined;
-    return this.#text.decode(this.bytes.subarray(start, next - LENGTH_BYTES));
+    return this.#decode(start, next - LENGTH_BYTES);
   }
 
   /** All of them. */
   toArray(): string[] {
-    return Array.from({ length: this.length }, (_, index) => this.at(index) ?? "");
+    const starts = this.starts.subarray(0, this.length);
+    return Array.from(starts, (start, index) => this.#decode(start, this.endOf(index)));
   }
 
   toJSON(): string[] {
     return this.toArray();
+  }
+
+  #decode(start: number, end: number): string {
+    return this.#text.decode(this.bytes.subarray(start, end));
   }
 }

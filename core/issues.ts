@@ -38,8 +38,7 @@ function describe(issue: ZodIssue, base: Path, input: unknown): Issue {
     if (branch) return describe(branch, path, input);
   }
   if (issue.code === "unrecognized_keys") {
-    const [key] = issue.keys;
-    const param = join([...path, key ?? ""]);
+    const param = join([...path, ...issue.keys.slice(0, 1)]);
     return { param, found: "an unknown field", needed: "a known one", isUnknown: true };
   }
   const value = at(input, path);
@@ -57,11 +56,16 @@ function foundBy(issue: ZodIssue, value: unknown): string {
 
 /** The branch that got furthest into the input, or that takes its type, is the one that was meant. */
 function bestBranch(branches: readonly (readonly ZodIssue[])[]): ZodIssue | undefined {
-  const firsts = branches.flatMap(([first]) => (first ? [first] : []));
+  const firsts = firstsOf(branches);
   const deepest = Math.max(0, ...firsts.map(({ path }) => path.length));
   if (deepest > 0) return firsts.find(({ path }) => path.length === deepest);
   const ofType = firsts.filter(({ code }) => code !== "invalid_type");
   return ofType.length === 1 ? ofType[0] : undefined;
+}
+
+/** What each branch of a union complains about first. */
+function firstsOf(branches: readonly (readonly ZodIssue[])[]): ZodIssue[] {
+  return branches.flatMap((issues) => issues.slice(0, 1));
 }
 
 function needed(issue: ZodIssue): string {
@@ -110,7 +114,7 @@ function example(issue: ZodIssue): string | undefined {
     case "too_big":
       return issue.inclusive && UNITS[issue.origin] === undefined ? `${issue.maximum}` : undefined;
     case "invalid_union": {
-      const [first] = issue.errors.flatMap(([first]) => (first ? [first] : []));
+      const [first] = firstsOf(issue.errors);
       return first && example(first);
     }
     default:
@@ -119,8 +123,7 @@ function example(issue: ZodIssue): string | undefined {
 }
 
 function unionNeeds(branches: readonly (readonly ZodIssue[])[]): string {
-  const needs = branches.flatMap(([first]) => (first ? [needed(first)] : []));
-  return [...new Set(needs)].join(" or ") || "another value";
+  return [...new Set(firstsOf(branches).map(needed))].join(" or ") || "another value";
 }
 
 function bound(relation: string, limit: number | bigint, origin: string): string {

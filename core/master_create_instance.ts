@@ -186,8 +186,8 @@ function tooLittleMemory(
   instance: Instance,
   { card, telemetry }: { card: ModelCard; telemetry: Telemetry },
 ): { reason: string; hint: string } | undefined {
-  const { config } = instance;
-  const instanceMeta = instance.type === "MlxRingInstance" ? "MlxRing" : "MlxJaccl";
+  const { config, type } = instance;
+  const instanceMeta = type === "MlxRingInstance" ? "MlxRing" : "MlxJaccl";
   const nodeIds = nodesByRank(instance);
   for (const [index, nodeId] of nodeIds.entries()) {
     const shard = shardsOf(instance)[index] as Shard;

@@ -89,7 +89,8 @@ export function freeBytesOfAll(
   for (const instance of state.instances.values()) {
     for (const nodeId of Object.keys(instance.shardAssignments.nodeToRunner) as NodeId[]) {
       const left = free.get(nodeId);
-      if (left !== undefined) free.set(nodeId, left - promisedBytes(state, instance, nodeId));
+      if (left === undefined) continue;
+      free.set(nodeId, left - promisedBytes(instance, nodeId, memory.get(nodeId)));
     }
   }
   for (const [nodeId, left] of free) free.set(nodeId, Math.max(0, left));
@@ -115,7 +116,7 @@ export function freeBytesWithout(
   for (const [nodeId, bytes] of bytesByNode(instance)) {
     const reported = memory.get(nodeId);
     if (!reported) continue;
-    const weightBytes = bytes - promisedBytes(state, instance, nodeId);
+    const weightBytes = bytes - promisedBytes(instance, nodeId, reported);
     const ramAvailableBytes = reported.ramAvailableBytes + weightBytes;
     freed.set(nodeId, { ...reported, ramAvailableBytes });
   }
@@ -124,19 +125,17 @@ export function freeBytesWithout(
   return freeBytesOfAll({ ...state, instances }, freed);
 }
 
-/** What an instance may still take of a node beyond what it has taken. */
-function promisedBytes(state: State, instance: Instance, nodeId: NodeId): number {
+/**
+ * What an instance may still take of a node beyond what it had taken when the node was measured:
+ * the same moment for both, or bytes would be booked twice while a runner loads.
+ */
+function promisedBytes(
+  instance: Instance,
+  nodeId: NodeId,
+  measured: NodeMemory | undefined,
+): number {
   const rank = rankOn(instance, nodeId);
   if (!rank) return 0;
-  const status = state.runners.get(rank.runnerId)?.status.type ?? "";
-  const bytes = LOADED.has(status) ? shardKvBytes : shardBytes;
-  return bytes(rank.shard, instance.config);
+  const isLoaded = measured?.loadedRunners?.includes(rank.runnerId) === true;
+  return (isLoaded ? shardKvBytes : shardBytes)(rank.shard, instance.config);
 }
-
-/** Statuses of a runner whose weights are in memory. */
-const LOADED: ReadonlySet<string> = new Set([
-  "RunnerLoaded",
-  "RunnerWarmingUp",
-  "RunnerReady",
-  "RunnerRunning",
-]);

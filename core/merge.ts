@@ -141,16 +141,11 @@ export function decideMerge(state: State, command: MergeLineage): Decision {
 
 /** Things here that the other side had deleted or replaced, and that nobody has set since. */
 function goneThings(state: State, { deleted }: Branch): Set<IntentKey> {
-  const isBound = (key: IntentKey) => {
-    const { kind, id } = partsOf(key);
-    return kind === "instance" &&
-      state.instances.get(id as InstanceId)?.metaInstanceId !== undefined;
-  };
   const same = deleted.filter(({ key, stamp }) => {
     const here = state.stamps.get(key);
     return here && compareEpochs(here.epoch, stamp.epoch) === 0 && here.idx === stamp.idx;
   });
-  return new Set(same.map(({ key }) => key).filter((key) => !isBound(key)));
+  return new Set(same.map(({ key }) => key));
 }
 
 /** A wish as it begins here: topologies differ, so that a parked one is armed again. */

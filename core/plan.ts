@@ -169,6 +169,8 @@ const connect: Rule = (state, { runners }) => {
   for (const { runnerId, runner, instance } of bound(state, runners)) {
     const ranks = runnersOf(instance);
     if (ranks.length < 2 || runner.busy || runner.status.type !== "RunnerIdle") continue;
+    // Files that cannot be had fail an idle runner; a group would wait for them for ever.
+    if (!everyNodeHasModel(state, instance)) continue;
     const ready = ranks.at(-1) === runnerId
       ? ["RunnerConnecting"]
       : ["RunnerIdle", "RunnerConnecting"];
@@ -227,6 +229,8 @@ const serve: Rule = (state, { runners }) => {
       const runner = runners.get(runnerId);
       if (!runner || runner.stopping || runner.dispatched.has(task.taskId)) continue;
       if (!isServing(runner.status)) continue;
+      // A log from before this process says nothing about it: what it wants is served already.
+      if (state.runners.get(runnerId)?.incarnation !== runner.incarnation) continue;
       const ready = runnersOf(instance).every((id) => isServing(state.runners.get(id)?.status));
       if (ready) return { type: "TextGeneration", runnerId, taskId: task.taskId };
     }

@@ -48,3 +48,16 @@ export type RunnerState = z.infer<typeof RunnerState>;
 export function isServing(status: RunnerStatus | undefined): boolean {
   return status?.type === "RunnerReady" || status?.type === "RunnerRunning";
 }
+
+/** Statuses of a runner whose weights are in memory. */
+const LOADED: ReadonlySet<RunnerStatus["type"]> = new Set([
+  "RunnerLoaded",
+  "RunnerWarmingUp",
+  "RunnerReady",
+  "RunnerRunning",
+]);
+
+/** Whether the weights of a runner in this status are in memory, all of them. */
+export function isLoaded({ type }: RunnerStatus): boolean {
+  return LOADED.has(type);
+}

@@ -1,12 +1,17 @@
 import type { Edge } from "./connection.ts";
 import { edgeKey } from "./connection.ts";
-import type { ModelId, NodeId } from "./ids.ts";
+import type { ModelId, NodeId, RunnerId } from "./ids.ts";
 import type { Millis } from "./units.ts";
 
 /** Memory of a node right now. */
 export interface NodeMemory {
   readonly ramTotalBytes: number;
   readonly ramAvailableBytes: number;
+  /**
+   * The runners whose weights were in memory when it was measured; absent: none. The statuses in
+   * the log do not tell: they are newer or older than the measurement.
+   */
+  readonly loadedRunners?: readonly RunnerId[] | undefined;
 }
 
 /** How good one edge is, as last measured. */

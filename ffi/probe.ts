@@ -5,8 +5,10 @@
  * @module
  */
 import { deviceInfo, mlxVersion } from "./device.ts";
-import { fromArray } from "./create.ts";
+import { negative } from "./arithmetic.ts";
+import { fromArray, ones } from "./create.ts";
 import { matmul } from "./linear.ts";
+import { Scope } from "./scope.ts";
 
 /** What `device.json` holds. */
 export interface DeviceFacts {
@@ -16,6 +18,28 @@ export interface DeviceFacts {
   readonly device: Readonly<Record<string, string | number>>;
   /** Of the device, or of the machine where the device has none of its own. */
   readonly memoryBytes: number;
+  /** Bytes per second that the device moves to and from its memory, as measured. */
+  readonly memoryBandwidthBytesPerSecond: number;
+}
+
+/** Elements of the array that the measurement moves: 128 MiB, more than any cache. */
+const MOVED_ELEMENTS = 32 * 1024 * 1024;
+
+/** Passes of which the fastest counts: whatever else runs can only slow one down. */
+const MOVED_PASSES = 4;
+
+/** Reads an array and writes another, over and over. */
+function measureBandwidth(): number {
+  using array = ones([MOVED_ELEMENTS]);
+  array.eval();
+  const bytes = 2 * MOVED_ELEMENTS * Float32Array.BYTES_PER_ELEMENT;
+  const passes = Array.from({ length: MOVED_PASSES }, () => {
+    using _scope = new Scope();
+    const before = performance.now();
+    negative(array).eval();
+    return bytes / (performance.now() - before) * 1000;
+  });
+  return Math.round(Math.max(...passes));
 }
 
 /**
@@ -37,6 +61,7 @@ export function probeDevice(): DeviceFacts {
     mlxVersion: mlxVersion(),
     device,
     memoryBytes: backend && typeof own === "number" ? own : Deno.systemMemoryInfo().total,
+    memoryBandwidthBytesPerSecond: measureBandwidth(),
   };
 }
 

@@ -1,18 +1,13 @@
 import { z } from "zod";
 import { Chunk } from "../core/chunk.ts";
-import { Command, CommandReply } from "../core/commands.ts";
-import { Event, IndexedEvent } from "../core/events.ts";
 import { TaskId } from "../core/ids.ts";
 import { TextGenerationPayload } from "../core/task.ts";
 
-/** Events of the master to all nodes: in order, repeated on request (index shows gaps). */
-export const GLOBAL_EVENTS = { topic: "exo/global-events/1", schema: z.array(IndexedEvent) };
-
-/** A command to the master; answered exactly once. */
-export const COMMAND = { protocol: "/exo/command/1", request: Command, reply: CommandReply };
-
-/** What a node has seen, to the master; answered when it is in the log or refused. */
-export const REPORT = { protocol: "/exo/report/1", request: z.array(Event), reply: z.object({}) };
+/**
+ * What the control planes of nodes say to each other (`core/protocol.ts`): to all by the topic, to
+ * one by the protocol, which answers nothing. Best effort both; whoever needs an answer asks again.
+ */
+export const CONTROL = { topic: "exo/control/1", protocol: "/exo/control/1" };
 
 /**
  * The stream of one generation, opened by the worker that serves it to the API node that keeps its

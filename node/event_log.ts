@@ -7,6 +7,7 @@ import { AppError } from "../core/errors.ts";
 import { Event, type IndexedEvent, isDurable } from "../core/events.ts";
 import type { Epoch } from "../core/lineage.ts";
 import type { NodeId } from "../core/ids.ts";
+import type { Output } from "../core/member.ts";
 import {
   decodeState,
   EMPTY_STATE,
@@ -32,9 +33,24 @@ const TABLES = `
     one INTEGER PRIMARY KEY CHECK (one = 1), idx INTEGER NOT NULL, epochClock INTEGER NOT NULL,
     epochNodeId TEXT NOT NULL, schemaVersion INTEGER NOT NULL, stateJson TEXT NOT NULL
   ) STRICT;
+  CREATE TABLE IF NOT EXISTS branch (
+    one INTEGER PRIMARY KEY CHECK (one = 1), schemaVersion INTEGER NOT NULL, stateJson TEXT NOT NULL
+  ) STRICT;
   CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
   CREATE TABLE IF NOT EXISTS localModels (modelId TEXT PRIMARY KEY, path TEXT NOT NULL) STRICT;
 `;
+
+/** What an earlier process of the node has left. */
+export interface Replayed {
+  readonly state: State;
+  /** The newest epoch that it has followed or led. */
+  readonly epoch?: Epoch;
+  /** The state of a side of a partition that gave way, until it is merged. */
+  readonly branch?: State;
+}
+
+/** What belongs on the disk. */
+export type Write = Extract<Output, { type: "Persist" | "Install" | "KeepBranch" }>;
 
 /** The log on disk: a snapshot and the events since (design D4), with this node's own facts. */
 export class EventLog {
@@ -83,10 +99,10 @@ export class EventLog {
   }
 
   /**
-   * The state that the log holds, and the newest epoch in it.
+   * The state that the log holds, the newest epoch in it, and a branch that waits to be merged.
    * @throws {AppError} `storage_failed` when it was written by a newer version or is damaged.
    */
-  replay(): { state: State; epoch: Epoch | undefined } {
+  replay(): Replayed {
     let entry = "the snapshot";
     try {
       let { state, epoch } = this.#readSnapshot();
@@ -103,7 +119,9 @@ export class EventLog {
         state = apply(state, { idx, epoch, event });
         this.#tailEvents++;
       }
-      return { state, epoch };
+      entry = "the branch";
+      const branch = this.#readBranch();
+      return { state, ...(epoch ? { epoch } : {}), ...(branch ? { branch } : {}) };
     } catch (cause) {
       if (cause instanceof AppError) throw cause;
       const message = `Cannot replay "${this.#path}": ${entry} cannot be read: ${wrong(cause)}`;
@@ -113,35 +131,67 @@ export class EventLog {
     }
   }
 
-  /** Stores events before anybody hears of them; intents are on the disk when this returns. */
-  append(events: readonly IndexedEvent[]): void {
-    if (events.length === 0) return;
-    const durable = events.some(({ event }) => isDurable(event));
+  /**
+   * Stores what a step of the member wants on the disk, as a whole, before anybody hears of it;
+   * intents are on the disk when this returns. False when there was nothing.
+   * @throws {AppError} `storage_failed`; nothing is stored then.
+   */
+  store(writes: readonly Write[]): boolean {
+    if (writes.length === 0) return false;
+    const durable = writes.some((write) =>
+      write.type !== "Persist" || write.events.some(({ event }) => isDurable(event))
+    );
+    let tailEvents = this.#tailEvents;
     this.#write(durable, () => {
-      const insert = this.#db.prepare(
-        "INSERT INTO events (idx, epochClock, epochNodeId, eventJson) VALUES (?, ?, ?, ?)",
-      );
-      for (const { idx, epoch, event } of events) {
-        insert.run(idx, epoch.clock, epoch.nodeId, JSON.stringify(event));
+      for (const write of writes) {
+        if (write.type === "Persist") tailEvents += this.#append(write.events);
+        else if (write.type === "KeepBranch") this.#keepBranch(write.branch);
+        else {
+          this.#db.exec("DELETE FROM events");
+          this.#snapshot(write.state, write.epoch);
+          tailEvents = 0;
+        }
       }
     });
-    this.#tailEvents += events.length;
+    this.#tailEvents = tailEvents;
+    return true;
+  }
+
+  #append(events: readonly IndexedEvent[]): number {
+    const insert = this.#db.prepare(
+      "INSERT INTO events (idx, epochClock, epochNodeId, eventJson) VALUES (?, ?, ?, ?)",
+    );
+    for (const { idx, epoch, event } of events) {
+      insert.run(idx, epoch.clock, epoch.nodeId, JSON.stringify(event));
+    }
+    return events.length;
+  }
+
+  #keepBranch(branch: State | undefined): void {
+    this.#db.exec("DELETE FROM branch");
+    if (!branch) return;
+    this.#db.prepare("INSERT INTO branch (one, schemaVersion, stateJson) VALUES (1, ?, ?)")
+      .run(STATE_SCHEMA_VERSION, encodeState(branch));
+  }
+
+  #snapshot(state: State, epoch: Epoch): void {
+    this.#db.prepare(
+      `INSERT OR REPLACE INTO snapshot
+         (one, idx, epochClock, epochNodeId, schemaVersion, stateJson) VALUES (1, ?, ?, ?, ?, ?)`,
+    ).run(
+      state.lastEventAppliedIdx,
+      epoch.clock,
+      epoch.nodeId,
+      STATE_SCHEMA_VERSION,
+      encodeState(state),
+    );
   }
 
   /** Replaces the tail by a snapshot once it has grown long. */
   compact(state: State, epoch: Epoch): void {
     if (this.#tailEvents < TAIL_EVENTS_MAX) return;
     this.#write(true, () => {
-      this.#db.prepare(
-        `INSERT OR REPLACE INTO snapshot
-           (one, idx, epochClock, epochNodeId, schemaVersion, stateJson) VALUES (1, ?, ?, ?, ?, ?)`,
-      ).run(
-        state.lastEventAppliedIdx,
-        epoch.clock,
-        epoch.nodeId,
-        STATE_SCHEMA_VERSION,
-        encodeState(state),
-      );
+      this.#snapshot(state, epoch);
       this.#db.prepare("DELETE FROM events WHERE idx <= ?").run(state.lastEventAppliedIdx);
     });
     this.#tailEvents = 0;
@@ -194,6 +244,16 @@ export class EventLog {
     }
     const epoch = { clock: Number(row.epochClock), nodeId: String(row.epochNodeId) as NodeId };
     return { state: decodeState(String(row.stateJson)), epoch };
+  }
+
+  #readBranch(): State | undefined {
+    const row = this.#db.prepare("SELECT schemaVersion, stateJson FROM branch WHERE one = 1").get();
+    if (!row) return undefined;
+    if (Number(row.schemaVersion) > STATE_SCHEMA_VERSION) {
+      const wanted = `Cannot replay "${this.#path}": its branch`;
+      throw tooNew(wanted, Number(row.schemaVersion), STATE_SCHEMA_VERSION);
+    }
+    return decodeState(String(row.stateJson));
   }
 
   #write(durable: boolean, statements: () => void): void {

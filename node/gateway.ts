@@ -1,25 +1,20 @@
 import { getLogger } from "@logtape/logtape";
 import { type Chunk, isTerminal } from "../core/chunk.ts";
-import type { Command, CommandReply } from "../core/commands.ts";
-import { CommandReply as CommandReplySchema } from "../core/commands.ts";
 import { AppError, type ErrorInfo } from "../core/errors.ts";
 import { CommandId, type ModelId, type NodeId, type TaskId, taskIdOf } from "../core/ids.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
-import { COMMAND, decodeMessage, encodeMessage, GENERATION } from "../net/topics.ts";
+import { decodeMessage, encodeMessage, GENERATION } from "../net/topics.ts";
 import type { MessageStream, Transport } from "../net/transport.ts";
 import type { Clock } from "./clock.ts";
+import type { ControlPlane } from "./control_plane.ts";
 import { PendingGeneration } from "./pending_generation.ts";
 import type { Replica } from "./replica.ts";
+import type { Reporter } from "./reporter.ts";
 
 const log = getLogger(["exo", "gateway"]);
 
-/** How long the master may take to answer a command, and its events to arrive here. */
-export const COMMAND_TIMEOUT_MS = 10_000;
-
 /** How long the runner may take to accept or refuse a generation (design, streamed answers). */
 export const ACCEPT_TIMEOUT_MS = 10_000;
-
-type Accepted = Extract<CommandReply, { type: "CommandAccepted" }>;
 
 /** A generation that its runner has accepted; see `api/gateway.ts`. */
 export interface AcceptedGeneration {
@@ -34,7 +29,8 @@ export interface GatewayDeps {
   readonly replica: Replica;
   readonly transport: Transport;
   readonly clock: Clock;
-  readonly master: () => NodeId;
+  readonly control: Pick<ControlPlane, "submit">;
+  readonly reporter: Pick<Reporter, "followTask" | "forgetTask">;
 }
 
 /** Submits commands for this node's clients, keeps their prompts and follows their answers. */
@@ -60,25 +56,6 @@ export class Gateway {
     for (const stop of this.#stops) stop();
     const message = "The node is stopping";
     for (const pending of this.#pending.values()) pending.fail({ code: "not_ready", message });
-  }
-
-  /**
-   * Asks the master; resolves once the command's events are applied here (design D6).
-   * @throws {AppError} why it was rejected, or that nobody answered in time.
-   */
-  async submit(command: Command): Promise<Accepted> {
-    const { transport, master, replica } = this.#deps;
-    const options = { timeoutMs: COMMAND_TIMEOUT_MS };
-    const bytes = await transport.request(
-      master(),
-      COMMAND.protocol,
-      encodeMessage(command),
-      options,
-    );
-    const reply = decodeMessage(CommandReplySchema, bytes);
-    if (reply.type === "CommandRejected") throw AppError.from(reply.error);
-    await replica.reached(reply.idx, COMMAND_TIMEOUT_MS);
-    return reply;
   }
 
   /**
@@ -109,10 +86,12 @@ export class Gateway {
     payload: TextGenerationPayload,
     signal: AbortSignal,
   ): Promise<AcceptedGeneration> {
-    const commandId = CommandId.parse(this.#deps.clock.newId());
+    const { clock, control, reporter, nodeId } = this.#deps;
+    const commandId = CommandId.parse(clock.newId());
     const taskId = taskIdOf(commandId);
     const pending = new PendingGeneration(payload);
     this.#pending.set(taskId, pending);
+    reporter.followTask(taskId);
     let finished: Promise<void> | undefined;
     const finish = () => {
       signal.removeEventListener("abort", finish);
@@ -123,11 +102,11 @@ export class Gateway {
     signal.addEventListener("abort", finish);
     try {
       signal.throwIfAborted();
-      const { instanceId } = await this.submit({
+      const { instanceId } = await control.submit({
         type: "TextGeneration",
         commandId,
         modelId,
-        apiNodeId: this.#deps.nodeId,
+        apiNodeId: nodeId,
       });
       pending.instanceId = instanceId;
       // What happened to the task before this line would otherwise go unseen.
@@ -142,15 +121,19 @@ export class Gateway {
 
   /** Forgets the task everywhere; one that has not ended by itself is cancelled first. */
   async #finish(id: CommandId, ended: boolean): Promise<void> {
-    const commandId = () => CommandId.parse(this.#deps.clock.newId());
+    const { clock, control, reporter } = this.#deps;
+    const commandId = () => CommandId.parse(clock.newId());
     try {
       if (!ended) {
         const cancel = { type: "TaskCancelled" as const, cancelledCommandId: id };
-        await this.submit({ ...cancel, commandId: commandId() });
+        await control.submit({ ...cancel, commandId: commandId() });
       }
-      await this.submit({ type: "TaskFinished", commandId: commandId(), finishedCommandId: id });
+      await control.submit({ type: "TaskFinished", commandId: commandId(), finishedCommandId: id });
     } catch (cause) {
       log.warn("cannot finish {id}: {cause}", { id, cause });
+    } finally {
+      // Whatever the state still has of it is reported as gone.
+      reporter.forgetTask(taskIdOf(id));
     }
   }
 

@@ -7,17 +7,17 @@ import type { Epoch } from "../core/lineage.ts";
 import { CommandId, type ModelId, type NodeId, type RunnerId } from "../core/ids.ts";
 import type { ModelCard } from "../core/model_card.ts";
 import type { CardLookup } from "../core/meta_instance_placement.ts";
-import { NO_TELEMETRY, type Telemetry } from "../core/telemetry.ts";
+import type { Telemetry } from "../core/telemetry.ts";
 import type { State } from "../core/state.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
 import type { Millis } from "../core/units.ts";
 import { MemoryNetwork } from "../net/memory.ts";
 import type { Transport } from "../net/transport.ts";
 import { type Clock, SYSTEM_CLOCK } from "./clock.ts";
+import { ControlPlane } from "./control_plane.ts";
 import { EventLog } from "./event_log.ts";
 import { type AcceptedGeneration, Gateway } from "./gateway.ts";
 import { loadIdentity } from "./identity.ts";
-import { Master } from "./master.ts";
 import { loadModelCards, type ModelCards } from "./model_cards.ts";
 import { ModelStore } from "./model_store.ts";
 import { probeMemory, probeNode } from "./probe.ts";
@@ -62,9 +62,7 @@ interface Parts {
   readonly eventLog: EventLog;
   readonly replica: Replica;
   readonly transport: Transport;
-  readonly epoch: Epoch;
-  readonly telemetry: () => Telemetry;
-  readonly master: Master;
+  readonly control: ControlPlane;
   readonly gateway: Gateway;
   readonly reporter: Reporter;
   readonly models: ModelStore;
@@ -119,12 +117,12 @@ export class Node {
   }
 
   epoch(): Epoch | undefined {
-    return this.#parts.epoch;
+    return this.#parts.control.epoch();
   }
 
   /** Memory, links and who was heard of, as far as this node knows. */
   telemetry(): Telemetry {
-    return this.#parts.telemetry();
+    return this.#parts.control.telemetry();
   }
 
   /** The cards on this node's disk, one for each model. */
@@ -172,7 +170,7 @@ export class Node {
   /** @throws {AppError} why the command is rejected. */
   async submit(command: Command): Promise<Extract<CommandReply, { type: "CommandAccepted" }>> {
     this.#requireRunning();
-    return await this.#parts.gateway.submit(command);
+    return await this.#parts.control.submit(command);
   }
 
   /** @throws {AppError} why the generation is refused. */
@@ -217,8 +215,8 @@ export class Node {
   }
 
   async #start({ name, version, deviceFile }: NodeOptions): Promise<void> {
-    const { master, gateway, reporter, worker, nodeId, eventLog } = this.#parts;
-    master.start();
+    const { control, gateway, reporter, worker, nodeId, eventLog } = this.#parts;
+    control.start();
     gateway.start();
     const info = await probeNode({ name, version, deviceFile });
     const incarnation = eventLog.nextCounter(INCARNATION);
@@ -230,12 +228,12 @@ export class Node {
 
   async #stop(): Promise<void> {
     this.#ready = false;
-    const { gateway, worker, reporter, master, transport, eventLog, traces } = this.#parts;
+    const { gateway, worker, reporter, control, transport, eventLog, traces } = this.#parts;
     gateway.stop();
     await worker.stop();
     await traces.flush();
     reporter.stop();
-    master.stop();
+    control.stop();
     transport.close();
     eventLog.close();
     log.info("node stopped");
@@ -267,30 +265,30 @@ function assemble(
   options: NodeOptions & { readonly cards: ModelCards },
 ): Parts {
   const clock = options.clock ?? SYSTEM_CLOCK;
-  const { state, epoch: last } = eventLog.replay();
-  const epoch: Epoch = { clock: (last?.clock ?? 0) + 1, nodeId };
-  const replica = new Replica(state);
+  const left = eventLog.replay();
+  const replica = new Replica(left.state);
   const transport = new MemoryNetwork().join(nodeId);
-  const telemetry = () => {
-    const memory = new Map([[nodeId, probeMemory(options.memoryBytes)]]);
-    return { ...NO_TELEMETRY, memory };
-  };
+  const memory = () => ({
+    ...probeMemory(options.memoryBytes),
+    loadedRunners: worker.loadedRunners(),
+  });
   const lookUpCard = (modelId: ModelId): CardLookup => {
     const modelCard = options.cards.cards.get(modelId);
     if (modelCard) return { ok: true, modelCard };
     return { ok: false, reason: "this node has none, and there is no hub to ask" };
   };
-  const master = new Master({
-    replica,
+  const control = new ControlPlane({
+    nodeId,
     eventLog,
+    replica,
     transport,
     clock,
-    epoch,
-    telemetry,
-    lookUpCard,
+    memory,
+    lookUpCard: (modelId) => Promise.resolve(lookUpCard(modelId)),
+    left,
   });
-  const gateway = new Gateway({ nodeId, replica, transport, clock, master: () => nodeId });
-  const reporter = new Reporter(transport, () => nodeId);
+  const reporter = new Reporter(nodeId, replica, (facts) => control.report(facts));
+  const gateway = new Gateway({ nodeId, replica, transport, clock, control, reporter });
   const models = new ModelStore(eventLog);
   const traces = new TraceStore(options.tracesDir ?? join(options.dataDir, "traces"));
   const worker = new Worker({
@@ -311,9 +309,7 @@ function assemble(
     eventLog,
     replica,
     transport,
-    epoch,
-    telemetry,
-    master,
+    control,
     gateway,
     reporter,
     models,

@@ -6,7 +6,10 @@ import type { NodeInfo } from "../core/node_info.ts";
 import type { NodeMemory } from "../core/telemetry.ts";
 
 /** What `setup` found out about this machine's devices and wrote beside the library. */
-const DeviceFile = z.object({ backends: z.array(Backend) });
+const DeviceFile = z.object({
+  backends: z.array(Backend),
+  memoryBandwidthBytesPerSecond: z.number().min(0).optional(),
+});
 
 /**
  * Memory right now, within the limits of this process's control groups; cheap enough to be asked
@@ -33,6 +36,7 @@ function readText(path: string): string | undefined {
 export async function probeNode(
   options: { name?: string | undefined; version: string; deviceFile?: string | undefined },
 ): Promise<NodeInfo> {
+  const { backends, memoryBandwidthBytesPerSecond } = await readDevice(options.deviceFile);
   return {
     friendlyName: options.name ?? Deno.hostname(),
     osVersion: `${Deno.build.os} ${Deno.osRelease()}`,
@@ -40,16 +44,18 @@ export async function probeNode(
     machineModel: "Unknown",
     osBuildVersion: "Unknown",
     exoVersion: options.version,
-    backends: options.deviceFile === undefined ? [] : await readBackends(options.deviceFile),
+    backends,
+    ...(memoryBandwidthBytesPerSecond === undefined ? {} : { memoryBandwidthBytesPerSecond }),
   };
 }
 
-async function readBackends(deviceFile: string): Promise<Backend[]> {
+async function readDevice(file: string | undefined): Promise<z.infer<typeof DeviceFile>> {
+  if (file === undefined) return { backends: [] };
   try {
-    return DeviceFile.parse(JSON.parse(await Deno.readTextFile(deviceFile))).backends;
+    return DeviceFile.parse(JSON.parse(await Deno.readTextFile(file)));
   } catch {
     // Nothing can be placed here then, and the placement says so with this node's name.
-    return [];
+    return { backends: [] };
   }
 }
 

@@ -3,6 +3,7 @@ import type { EngineStats } from "../core/engine_stats.ts";
 import type { RunnerCommand, RunnerReport } from "../core/frames.ts";
 import { type ModelId, type NodeId, type RunnerId, TaskId } from "../core/ids.ts";
 import type { Instance } from "../core/instance.ts";
+import { isLoaded } from "../core/runner_status.ts";
 import { isInFlight } from "../core/task.ts";
 import { type Action, type LocalView, nextPlanAt, plan } from "../core/plan.ts";
 import type { Transport } from "../net/transport.ts";
@@ -81,6 +82,11 @@ export class Worker {
         pid === undefined ? [] : [[id, pid] as const]
       ),
     );
+  }
+
+  /** The runners whose weights are in memory. */
+  loadedRunners(): RunnerId[] {
+    return [...this.#ranks].flatMap(([id, { status }]) => (isLoaded(status) ? [id] : []));
   }
 
   /** How the engines of this node's runners are doing; gone with their processes. */

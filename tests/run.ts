@@ -5,6 +5,7 @@
 import { fetchDefaultModel } from "../cli/default_model.ts";
 import { directories } from "../core/directories.ts";
 import { ensureSetup } from "../ffi/setup.ts";
+import { CORE_COVERAGE, coverageFlags } from "./support/coverage.ts";
 
 const say = (line: string) => Deno.stderr.writeSync(new TextEncoder().encode(`${line}\n`));
 
@@ -16,12 +17,17 @@ async function prepare(): Promise<Record<string, string>> {
   return { EXO_TEST_SMOLLM2_GGUF: await fetchDefaultModel(cache, say) };
 }
 
-/** Passes the output on and keeps its last line that sums up. */
-async function runTests(env: Record<string, string>): Promise<{ code: number; summary: string }> {
-  const given = Deno.args.length > 0 ? Deno.args : ["tests"];
+interface Result {
+  readonly code: number;
+  readonly passed: number;
+  readonly failed: number;
+}
+
+/** Passes the output on and keeps what its last line sums up. */
+async function runTests(args: readonly string[], env: Record<string, string>): Promise<Result> {
   const root = new URL("..", import.meta.url);
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["test", "-A", ...given],
+    args: ["test", "-A", ...args],
     cwd: root,
     env,
     stdout: "piped",
@@ -37,10 +43,26 @@ async function runTests(env: Record<string, string>): Promise<{ code: number; su
   // deno-lint-ignore no-control-regex
   const plain = tail.replace(/\x1b\[[0-9;]*m/g, "");
   const found = [...plain.matchAll(/(\d+) passed.*?\| (\d+) failed/g)].at(-1);
-  const failedToRun = code === 0 ? "0" : "1";
-  return { code, summary: `${found?.[1] ?? 0} passed, ${found?.[2] ?? failedToRun} failed` };
+  const failedToRun = code === 0 ? 0 : 1;
+  return { code, passed: Number(found?.[1] ?? 0), failed: Number(found?.[2] ?? failedToRun) };
 }
 
-const { code, summary } = await runTests(await prepare());
+/** All tests: those of core/ first, whose coverage one of the others looks at. */
+async function runAll(env: Record<string, string>): Promise<Result[]> {
+  const folder = await Deno.makeTempDir({ prefix: "exo-coverage-" });
+  try {
+    const core = await runTests([...coverageFlags(folder), "tests/core"], env);
+    const others = ["--ignore=tests/core", "tests"];
+    return [core, await runTests(others, { ...env, [CORE_COVERAGE]: folder })];
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+const env = await prepare();
+const results = Deno.args.length > 0 ? [await runTests(Deno.args, env)] : await runAll(env);
+const sum = (count: (result: Result) => number) =>
+  results.reduce((total, result) => total + count(result), 0);
+const summary = `${sum(({ passed }) => passed)} passed, ${sum(({ failed }) => failed)} failed`;
 Deno.stdout.writeSync(new TextEncoder().encode(`${summary}\n`));
-Deno.exit(code);
+Deno.exit(results.find(({ code }) => code !== 0)?.code ?? 0);

@@ -119,6 +119,7 @@ Deno.test("nextMove() takes a smaller chunk where memory is short", () => {
 Deno.test("nextMove() takes the memory of the newest for those who decode", () => {
   const running = [request("r1"), request("r2"), begun("p3", 50)];
   equal(next({ running, free: 1 }), "preempt p3");
+  equal(next({ running: running.toReversed(), free: 1 }), "preempt p3");
   equal(next({ running: running.slice(0, 2), free: 1 }), "preempt r2");
   equal(next({ running: running.slice(0, 1), free: 1 }), "run r1:1");
   equal(next({ running: running.slice(0, 1), free: 0 }), "fail r1");

@@ -28,6 +28,8 @@ Deno.test("directories() lets EXO_HOME replace all three, relative to the home d
   }
   equal(directories(linux({ EXO_HOME: "/srv/exo/" })).data, "/srv/exo");
   equal(directories(linux({ EXO_HOME: "~/x" })).data, "/home/ada/x");
+  equal(directories(linux({ EXO_HOME: "~" })).data, "/home/ada");
+  for (const root of ["/", "///"]) equal(directories(linux({ EXO_HOME: root })).data, "/");
 });
 
 Deno.test("directories() keeps to the conventions of macOS, and to ~/.exo elsewhere", () => {

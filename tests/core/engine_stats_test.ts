@@ -43,6 +43,8 @@ Deno.test("instanceStats() has the counts of rank 0 and the memory of all ranks"
       memory: { weightBytes: 2, kvBytes: 30, prefixCacheBytes: 200, kvBudgetBytes: 2000 },
     }),
   );
+  // A rank that has not told yet is counted as nothing; the first has the counts, and must have.
+  deepEqual(instanceStats(instance, new Map([[runnerId("i:0"), first]])), first);
   equal(instanceStats(instance, new Map([[runnerId("i:1"), second]])), undefined);
 });
 

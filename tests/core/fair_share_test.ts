@@ -10,6 +10,12 @@ import {
 const served = (share: FairShare, client: string) => share.standing(client).tenant.served;
 const read = (tokens: number) => ({ read: tokens, generated: 0 });
 
+Deno.test("clientOf() is the tenant where no user is named, and tenantOf() finds it in both", () => {
+  const clients = [clientOf("home", undefined), clientOf("home", "ada")];
+  deepEqual(clients, ["home", "home/ada"]);
+  deepEqual(clients.map(tenantOf), ["home", "home"]);
+});
+
 Deno.test("FairShare counts what was read and what was generated", () => {
   const share = new FairShare();
   share.arrive("a");

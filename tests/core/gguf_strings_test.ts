@@ -11,6 +11,9 @@ Deno.test("GgufStrings gives each string at its place, and none beside the list"
     equal(list.length, strings.length);
     deepEqual(strings.map((_, i) => list.at(i)), strings);
     deepEqual(list.toArray(), strings);
+    const bytes = strings.map((_, i) => list.bytes.slice(list.starts[i], list.endOf(i)));
+    deepEqual(bytes, strings.map((text) => new TextEncoder().encode(text)));
+    equal(list.endOf(strings.length), NaN);
     equal(JSON.stringify(list), JSON.stringify(strings));
     for (const beside of [-1, 0.5, NaN, strings.length]) equal(list.at(beside), undefined);
   }));

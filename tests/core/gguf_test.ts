@@ -13,10 +13,13 @@ import {
 } from "../../core/gguf.ts";
 import { GgufStrings } from "../../core/gguf_strings.ts";
 import { ModelId } from "../../core/ids.ts";
+import { GGUF, ggufBytes, type GgufTensorParts, tinyGguf } from "../support/gguf.ts";
 
 const PATH = fileURLToPath(new URL("../golden/models/tiny-gguf.gguf", import.meta.url));
 const BYTES = Deno.readFileSync(PATH);
 const FILE = "tiny.gguf";
+
+const OPTIONS = { modelId: ModelId.parse("local/tiny"), file: FILE, fileBytes: BYTES.length };
 
 function parse(bytes: Uint8Array): GgufHeader {
   const header = parseGgufHeader(bytes, FILE, bytes.length);
@@ -77,12 +80,71 @@ Deno.test("parseGgufHeader() names a file that ends inside its header", () => {
   });
 });
 
-Deno.test("parseGgufHeader() refuses other files and versions", () => {
-  const zip = new TextEncoder().encode("PK\x03\x04 is no model at all");
-  throws(() => parseGgufHeader(zip, FILE, zip.length), { code: "corrupt_model" });
-  const old = BYTES.slice(0, 64);
-  new DataView(old.buffer).setUint32(4, 1, true);
-  throws(() => parseGgufHeader(old, FILE, BYTES.length), { code: "unsupported_model" });
+Deno.test("parseGgufHeader() refuses other files, and tells a web page from another format", () => {
+  const hintFor = (text: string, hint: RegExp) => {
+    const bytes = new TextEncoder().encode(text);
+    const message = new RegExp(`it begins with "${text.slice(0, 4)}", "GGUF" expected`);
+    throws(() => parseGgufHeader(bytes, FILE, bytes.length), {
+      code: "corrupt_model",
+      message,
+      hint,
+    });
+  };
+  hintFor("PK35 is no model at all", /convert_hf_to_gguf/);
+  hintFor("<!doctype html>", /^this is a page about the model/);
+  throws(() => parseGgufHeader(new Uint8Array(0), FILE, 0), {
+    message: 'Cannot read "tiny.gguf": found 0 bytes, a GGUF file expected',
+  });
+});
+
+Deno.test("parseGgufHeader() refuses other versions, and files of the other byte order", () => {
+  const refusal = (version: number) => {
+    const bytes = ggufBytes({ ...tinyGguf(), version });
+    return () => parseGgufHeader(bytes, FILE, bytes.length);
+  };
+  ok(refusal(2)());
+  throws(refusal(1), { code: "unsupported_model", message: /of GGUF version 1, 2 or 3 needed/ });
+  throws(refusal(3 * 2 ** 24), {
+    code: "unsupported_model",
+    message: /it is big-endian, little-endian needed/,
+  });
+});
+
+Deno.test("parseGgufHeader() aligns the data as the file says, to a power of two", () => {
+  const withAlignment = (type: number, value: unknown) => {
+    const { entries, ...rest } = tinyGguf();
+    return parse(
+      ggufBytes({ ...rest, entries: [...entries, ["general.alignment", type, value]] }),
+    );
+  };
+  equal(parse(ggufBytes(tinyGguf())).alignment, 32);
+  const { alignment, dataOffset } = withAlignment(GGUF.u32, 256);
+  deepEqual([alignment, dataOffset % 256], [256, 0]);
+  throws(() => withAlignment(GGUF.u32, 48), {
+    code: "corrupt_model",
+    message: /general.alignment is 48, a power of two expected/,
+  });
+  throws(() => withAlignment(GGUF.u32, 0), { message: /general.alignment is 0,/ });
+  throws(() => withAlignment(GGUF.string, "32"), { message: /general.alignment is "32",/ });
+});
+
+Deno.test("parseGgufHeader() refuses tensors without a name and with wrong dimensions", () => {
+  const withFirst = (changes: Partial<GgufTensorParts>) => {
+    const parts = tinyGguf();
+    const tensors = parts.tensors.map((tensor, i) => i === 0 ? { ...tensor, ...changes } : tensor);
+    return () => parse(ggufBytes({ ...parts, tensors }));
+  };
+  throws(withFirst({ name: "" }), { message: /tensor 1 of 2 has no name/ });
+  throws(withFirst({ name: "a", shape: [] }), {
+    message: /tensor "a" has 0 dimensions, 1 to 4 expected/,
+  });
+  throws(withFirst({ name: "a", shape: [1, 1, 1, 1, 1] }), { message: /"a" has 5 dimensions/ });
+  const types = [1, 4, 99].map((type) => withFirst({ type })().tensors[0]);
+  deepEqual(types.map((tensor) => [tensor?.type, tensor?.bytes]), [
+    ["F16", 128],
+    ["type 4", undefined],
+    ["type 99", undefined],
+  ]);
 });
 
 Deno.test("parseGgufHeader() never fails but by an AppError, whatever byte is wrong", () => {
@@ -144,14 +206,20 @@ Deno.test("checkGgufTensors() refuses tensors that overlap, are misplaced or mis
     "corrupt_model",
     /a multiple of 32/,
   );
-  refuses(withTensor(() => ({ bytes: 17.5 })), "corrupt_model", /has the shape/);
-  refuses(withTensor(() => ({ bytes: 2 ** 70 })), "corrupt_model", /has the shape/);
+  for (const bytes of [17.5, 2 ** 70, 0]) {
+    const values = bytes === 0 ? "F32" : "Q8_0";
+    const needed = bytes === 0 ? "at least 1 value" : "blocks of 32 values";
+    refuses(
+      withTensor(() => ({ bytes, type: values })),
+      "corrupt_model",
+      new RegExp(`of type ${values} has the shape .*, ${needed} expected`),
+    );
+  }
   refuses(withTensor(() => ({ name: second.name })), "corrupt_model", /two tensors have the name/);
 });
 
 Deno.test("modelCardFromGguf() tells what placement needs", () => {
-  const options = { modelId: ModelId.parse("local/tiny"), file: FILE, fileBytes: BYTES.length };
-  const card = modelCardFromGguf(parse(BYTES), options);
+  const card = modelCardFromGguf(parse(BYTES), OPTIONS);
   equal(card.architecture, "llama");
   equal(card.nLayers, 2);
   equal(card.hiddenSize, 64);
@@ -163,12 +231,48 @@ Deno.test("modelCardFromGguf() tells what placement needs", () => {
   equal(card.kvBytesPerToken, 2 * 2 * 2 * 16 * 4);
 });
 
+Deno.test("modelCardFromGguf() leaves open what the file does not tell", () => {
+  const header = parse(ggufBytes(tinyGguf()));
+  const metadata = new Map(header.metadata);
+  metadata.delete("llama.context_length");
+  const card = modelCardFromGguf({ ...header, metadata }, OPTIONS);
+  equal(card.family, "llama");
+  metadata.set("general.basename", "SmolLM2");
+  equal(modelCardFromGguf({ ...header, metadata }, OPTIONS).family, "smollm2");
+  equal(card.baseModel, "");
+  equal(card.contextLength, 0);
+  equal(card.license, undefined);
+  equal(card.numKeyValueHeads, 2);
+});
+
+Deno.test("modelCardFromGguf() calls the quantisation by the type that most bytes of layers have", () => {
+  const header = parse(BYTES);
+  const quantization = (tensors: readonly GgufTensor[]) =>
+    modelCardFromGguf({ ...header, tensors }, OPTIONS).quantization;
+  const [first] = header.tensors;
+  ok(first);
+  const tensor = (name: string, type: string, bytes?: number) => ({ ...first, name, type, bytes });
+  equal(quantization([tensor("blk.0.a", "Q4_0", 5), tensor("blk.0.b", "Q6_K", 9)]), "Q6_K");
+  const two = [tensor("blk.0.a", "Q4_0", 5), tensor("blk.1.a", "Q4_0", 5)];
+  equal(quantization([...two, tensor("blk.0.b", "Q6_K", 9)]), "Q4_0");
+  equal(quantization([tensor("blk.0.a", "type 99"), tensor("blk.0.b", "Q6_K", 9)]), "Q6_K");
+  equal(quantization([tensor("blk.0.a", "BF16", 5), tensor("output", "Q6_K", 9)]), "");
+  equal(quantization([tensor("output", "Q6_K", 9)]), "");
+});
+
+Deno.test("modelCardFromGguf() refuses a file that holds metadata alone", () => {
+  throws(() => modelCardFromGguf({ ...parse(BYTES), tensors: [] }, OPTIONS), {
+    code: "corrupt_model",
+    message: /it has 0 tensors/,
+    hint: /^it may be a vocabulary alone/,
+  });
+});
+
 Deno.test("modelCardFromGguf() names an unknown architecture and the known ones", () => {
   const header = parse(BYTES);
   const metadata = new Map(header.metadata).set("general.architecture", "mamba");
-  const options = { modelId: ModelId.parse("local/tiny"), file: FILE, fileBytes: BYTES.length };
   throws(
-    () => modelCardFromGguf({ ...header, metadata }, options),
+    () => modelCardFromGguf({ ...header, metadata }, OPTIONS),
     (error) => {
       ok(error instanceof AppError);
       equal(error.code, "unsupported_model");

@@ -177,6 +177,17 @@ Deno.test("a change that was made while the other side looked stays", () => {
   assert.equal([...state.customModelCards.values()][0]?.license, "here");
 });
 
+Deno.test("what was merged and then deleted does not come back with the rest of its branch", () => {
+  const early = reign(COMMON, epochOf(2), card("early"));
+  const reigning = reign(COMMON, epochOf(HIGH));
+  const branch = branchOf(goOn(early, card("late")), reigning);
+  const first = branchOf(early, reigning);
+  assert.ok(first && branch);
+  const once = goOn(reigning, ...decideMerge(reigning, commandOf(first)).events, cardGone("early"));
+  const { events } = decideMerge(once, commandOf(branch));
+  assert.deepEqual(keys(goOn(once, ...events)), [...ALL, "card:late"].toSorted());
+});
+
 Deno.test("a wish is placed anew, and a parked one is armed by the new topology", () => {
   const loser = reign(
     COMMON,

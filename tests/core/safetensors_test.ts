@@ -6,6 +6,7 @@ import {
   modelCardFromConfig,
   parseSafetensorsHeader,
   parseSafetensorsIndex,
+  SAFETENSORS_HEADER_BYTES_MAX,
   safetensorsHeaderBytes,
   samplingFromGenerationConfig,
 } from "../../core/safetensors.ts";
@@ -58,6 +59,32 @@ Deno.test("parseSafetensorsHeader() names what a cut file lacks", () => {
     message: /100 bytes found, \d+ needed by its header/,
   });
   throws(() => parse(BYTES.subarray(0, 5)), { message: /5 bytes found, 8 needed/ });
+});
+
+Deno.test("parseSafetensorsHeader() refuses a header that is too long, not all there or no JSON", () => {
+  const start = fileWith({}, 0).subarray(0, 8);
+  const lengthOf = (bytes: number) => {
+    new DataView(start.buffer).setBigUint64(0, BigInt(bytes - 8), true);
+    return () => safetensorsHeaderBytes(start, FILE, 2 * SAFETENSORS_HEADER_BYTES_MAX);
+  };
+  equal(lengthOf(SAFETENSORS_HEADER_BYTES_MAX)(), SAFETENSORS_HEADER_BYTES_MAX);
+  throws(lengthOf(SAFETENSORS_HEADER_BYTES_MAX + 1), {
+    code: "corrupt_model",
+    message: /its header has 100000001 bytes, 100000000 at most possible/,
+  });
+  throws(() => parseSafetensorsHeader(BYTES.subarray(0, 100), FILE, BYTES.length), {
+    code: "corrupt_model",
+    message: /100 bytes of its header found, \d+ needed/,
+  });
+  const broken = fileWith({}, 0);
+  broken[8] = 0;
+  throws(() => parse(broken), { code: "corrupt_model", message: /its header is not JSON/ });
+});
+
+Deno.test("parseSafetensorsHeader() takes tensors without data at the place of others", () => {
+  const empty = { dtype: "F32", shape: [0], data_offsets: [0, 0] };
+  const names = parse(fileWith({ a: f32(2, 0), none: empty }, 8)).tensors.map(({ name }) => name);
+  deepEqual(names, ["a", "none"]);
 });
 
 Deno.test("parseSafetensorsHeader() refuses gaps, overlaps, odd sizes and unknown types", () => {
@@ -117,6 +144,15 @@ Deno.test("modelCardFromConfig() tells what placement needs", () => {
   );
 });
 
+Deno.test("modelCardFromConfig() derives what a config leaves out", () => {
+  const { num_key_value_heads: _kv, head_dim: _dim, max_position_embeddings: _max, ...rest } =
+    CONFIG;
+  const card = modelCardFromConfig({ ...FACTS, config: { ...rest, hidden_size: 66 } });
+  equal(card.numKeyValueHeads, 4);
+  equal(card.kvBytesPerToken, 2 * 2 * 4 * 16 * 4);
+  equal(card.contextLength, 0);
+});
+
 Deno.test("modelCardFromConfig() tells of a window that all layers have", () => {
   const { sliding_window: _, ...config } = CONFIG;
   const windowOf = (changes: object) =>
@@ -137,6 +173,12 @@ Deno.test("modelCardFromConfig() refuses unknown architectures and broken config
   });
   throws(card({ ...CONFIG, num_hidden_layers: 0 }), {
     message: /its num_hidden_layers is 0, a whole number/,
+  });
+  const { hidden_size: _, ...sizeless } = CONFIG;
+  throws(card({ ...sizeless, quantization: { bits: "four" } }), {
+    code: "corrupt_model",
+    message: 'Cannot read "config.json": its hidden_size is missing, its quantization.bits is ' +
+      '"four", a whole number from 1 on expected',
   });
   throws(card({}), { code: "corrupt_model" });
 });

@@ -48,6 +48,11 @@ Deno.test("toChromeTrace() has a named thread for each rank, and fromChromeTrace
   deepEqual(read, SPANS.toSorted((a, b) => a.startUs - b.startUs));
 });
 
+Deno.test("fromChromeTrace() puts a span before its parts that begin with it", () => {
+  const [part, whole] = [span("prefill/chunk", 1_000, 50), span("prefill", 1_000, 200)];
+  deepEqual(fromChromeTrace(toChromeTrace([part, whole])), [whole, part]);
+});
+
 Deno.test("isTraceId() takes what newId() makes, and nothing that leads elsewhere", () => {
   for (const id of [crypto.randomUUID(), "t-1", "a.b"]) equal(isTraceId(id), true, id);
   const wrong = ["", ".", "..", "../x", "a/b", "a\\b", "/x", "a\0", "x".repeat(200), ".hidden"];

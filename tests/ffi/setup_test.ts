@@ -120,6 +120,7 @@ Deno.test("device.json tells what the probe found", () => {
   assert.ok(facts.backends.includes("MlxCpu"));
   assert.equal(facts.mlxVersion, "0.32.4");
   assert.ok(facts.memoryBytes > 2 ** 30);
+  assert.ok(facts.memoryBandwidthBytesPerSecond > 1e8);
   assert.equal(typeof facts.device["device_name"], "string");
 });
 

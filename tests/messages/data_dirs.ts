@@ -22,7 +22,7 @@ function log(sql: string): Change {
   return (dir) => {
     const log = EventLog.open(dir);
     const epoch = { clock: 1, nodeId: A };
-    log.append([{ idx: 0, epoch, event: nodeStarted(A) }]);
+    log.store([{ type: "Persist", events: [{ idx: 0, epoch, event: nodeStarted(A) }] }]);
     log.close();
     const db = new DatabaseSync(join(dir, "log.sqlite"));
     db.exec(sql);

@@ -6,7 +6,7 @@ import { AppError, type ErrorCode } from "../../core/errors.ts";
 import type { Event, IndexedEvent } from "../../core/events.ts";
 import type { Epoch } from "../../core/lineage.ts";
 import { EMPTY_STATE, encodeState, type State } from "../../core/state.ts";
-import { EventLog, TAIL_EVENTS_MAX } from "../../node/event_log.ts";
+import { EventLog, TAIL_EVENTS_MAX, type Write } from "../../node/event_log.ts";
 import { A, B, created, fold, instanceOf, nodeStarted, reported } from "../support/cluster.ts";
 import { LOG_MAIN } from "../support/programs.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -16,6 +16,11 @@ const EPOCH: Epoch = { clock: 1, nodeId: A };
 /** Events with their places in the log, from `first` on. */
 function indexed(events: readonly Event[], first = 0, epoch = EPOCH): IndexedEvent[] {
   return events.map((event, n) => ({ idx: first + n, epoch, event }));
+}
+
+/** A write of events. */
+function persist(events: readonly IndexedEvent[]): Write {
+  return { type: "Persist", events };
 }
 
 /** That `run` fails with this code; the message says why, and the hint what to do. */
@@ -50,9 +55,9 @@ const EVENTS = [nodeStarted(A), created(instanceOf("i")), reported("i:0", "Runne
 Deno.test("L1: what was appended is replayed, with the newest epoch", async () => {
   await using dir = await TempDir.make();
   const log = EventLog.open(dir.path);
-  log.append(indexed(EVENTS));
+  log.store([persist(indexed(EVENTS))]);
   const second = { clock: 2, nodeId: B };
-  log.append(indexed([nodeStarted(B)], EVENTS.length, second));
+  log.store([persist(indexed([nodeStarted(B)], EVENTS.length, second))]);
   const { state, epoch } = log.replay();
   const [last] = indexed([nodeStarted(B)], EVENTS.length, second);
   assert.ok(last);
@@ -64,9 +69,9 @@ Deno.test("L1: what was appended is replayed, with the newest epoch", async () =
 Deno.test("L2, L3: a row is index, epoch and event; an empty log replays as nothing", async () => {
   await using dir = await TempDir.make();
   const log = EventLog.open(dir.path);
-  assert.deepEqual(log.replay(), { state: EMPTY_STATE, epoch: undefined });
-  log.append([]);
-  log.append(indexed(EVENTS));
+  assert.deepEqual(log.replay(), { state: EMPTY_STATE });
+  log.store([persist([])]);
+  log.store([persist(indexed(EVENTS))]);
   log.close();
   const found = rows(dir.path, "SELECT * FROM events WHERE idx >= 1 ORDER BY idx");
   assert.deepEqual(found.map(({ idx }) => idx), [1, 2]);
@@ -77,7 +82,7 @@ Deno.test("L2, L3: a row is index, epoch and event; an empty log replays as noth
 Deno.test("reopening gives the same state, as often as one likes", async () => {
   await using dir = await TempDir.make();
   let log = EventLog.open(dir.path);
-  log.append(indexed(EVENTS));
+  log.store([persist(indexed(EVENTS))]);
   for (let again = 0; again < 3; again++) {
     log.close();
     log = EventLog.open(dir.path);
@@ -89,16 +94,16 @@ Deno.test("reopening gives the same state, as often as one likes", async () => {
 Deno.test("an index that is taken is refused, and nothing of its batch is stored", async () => {
   await using dir = await TempDir.make();
   const log = EventLog.open(dir.path);
-  log.append(indexed(EVENTS));
+  log.store([persist(indexed(EVENTS))]);
   const batch = [...indexed([nodeStarted(B)], EVENTS.length), ...indexed([nodeStarted(B)], 1)];
   fails(
-    () => log.append(batch),
+    () => log.store([persist(batch)]),
     "storage_failed",
     /Cannot write the event log .*: UNIQUE constraint failed: events\.idx, entries .* needed$/,
     /start the node again/,
   );
   assert.equal(encodeState(log.replay().state), encodeState(fold(EVENTS)));
-  log.append(indexed([nodeStarted(B)], EVENTS.length));
+  log.store([persist(indexed([nodeStarted(B)], EVENTS.length))]);
   assert.equal(log.replay().state.nodes.size, 2);
   log.close();
 });
@@ -109,12 +114,45 @@ function filled(log: EventLog, count: number): State {
   for (let n = 0; n < count; n++) {
     const [event] = indexed([nodeStarted(A, n)], state.lastEventAppliedIdx + 1);
     assert.ok(event);
-    log.append([event]);
+    log.store([persist([event])]);
     state = apply(state, event);
     log.compact(state, EPOCH);
   }
   return state;
 }
+
+Deno.test("an installed state takes the place of all events, and the log goes on from it", async () => {
+  await using dir = await TempDir.make();
+  const log = EventLog.open(dir.path);
+  log.store([persist(indexed([nodeStarted(A, 1), nodeStarted(A, 2)]))]);
+  const epoch = { clock: 5, nodeId: B };
+  const state = fold(EVENTS);
+  const next = indexed([nodeStarted(B)], state.lastEventAppliedIdx + 1, epoch);
+  assert.equal(log.store([{ type: "Install", state, epoch }, persist(next)]), true);
+  const replayed = log.replay();
+  assert.equal(encodeState(replayed.state), encodeState(next.reduce(apply, state)));
+  assert.deepEqual(replayed.epoch, epoch);
+  log.close();
+  assert.equal(rows(dir.path, "SELECT idx FROM events").length, 1);
+});
+
+Deno.test("a branch waits on the disk until it is let go", async () => {
+  await using dir = await TempDir.make();
+  const branch = fold([nodeStarted(B)]);
+  const first = EventLog.open(dir.path);
+  first.store([{ type: "KeepBranch", branch }]);
+  first.close();
+  const log = EventLog.open(dir.path);
+  assert.deepEqual(log.replay().branch, branch);
+  log.store([{ type: "KeepBranch", branch: undefined }]);
+  assert.deepEqual(log.replay(), { state: EMPTY_STATE });
+  assert.equal(log.store([]), false, "nothing to store");
+  log.close();
+  execute(dir.path, "INSERT INTO branch VALUES (1, 99, '{}')");
+  const newer = EventLog.open(dir.path);
+  fails(() => newer.replay(), "storage_failed", /branch was written by a newer exo/);
+  newer.close();
+});
 
 Deno.test("at TAIL_EVENTS_MAX events a snapshot takes their place; replay is equal", async () => {
   await using dir = await TempDir.make();
@@ -160,7 +198,7 @@ Deno.test("a process killed in the middle of writing leaves a log that is whole"
   const { state } = log.replay();
   const acknowledged = Number(value.trim().split("\n").at(-1));
   assert.ok(state.lastEventAppliedIdx >= acknowledged, "what was acknowledged is there");
-  log.append(indexed([nodeStarted(B)], state.lastEventAppliedIdx + 1));
+  log.store([persist(indexed([nodeStarted(B)], state.lastEventAppliedIdx + 1))]);
   log.close();
   await written.cancel();
 });
@@ -169,7 +207,7 @@ Deno.test("a second opener is refused while the first lives, and let in after it
   await using dir = await TempDir.make();
   const first = EventLog.open(dir.path);
   fails(() => EventLog.open(dir.path), "conflict", /another node uses this directory/);
-  first.append(indexed(EVENTS));
+  first.store([persist(indexed(EVENTS))]);
   first.close();
   EventLog.open(dir.path).close();
 });
@@ -212,7 +250,7 @@ Deno.test("L4: a file that is no log is refused by name, and not touched", async
 Deno.test("an entry that cannot be read, and a gap, are an error with a hint", async () => {
   await using dir = await TempDir.make();
   let log = EventLog.open(dir.path);
-  log.append(indexed(EVENTS));
+  log.store([persist(indexed(EVENTS))]);
   log.close();
   execute(dir.path, "DELETE FROM events WHERE idx = 1");
   log = EventLog.open(dir.path);
@@ -234,8 +272,8 @@ Deno.test("a write that the disk refuses is an error, and the log goes on", asyn
        BEGIN SELECT RAISE(ROLLBACK, 'database or disk is full'); END`,
   );
   const log = EventLog.open(dir.path);
-  log.append(indexed(EVENTS));
-  const write = () => log.append(indexed([nodeStarted(B)], 3));
+  log.store([persist(indexed(EVENTS))]);
+  const write = () => log.store([persist(indexed([nodeStarted(B)], 3))]);
   fails(
     write,
     "storage_failed",
@@ -255,7 +293,7 @@ Deno.test("a write that fails is not blamed on a full disk unless it is full", a
     execute(dir.path, `CREATE TRIGGER broken BEFORE INSERT ON events BEGIN ${raise}; END`);
     const log = EventLog.open(dir.path);
     const message = new RegExp(`: ${said}, a file needed that can be written$`);
-    fails(() => log.append(indexed(EVENTS)), "storage_failed", message, /writable/);
+    fails(() => log.store([persist(indexed(EVENTS))]), "storage_failed", message, /writable/);
     log.close();
   }
 });

@@ -1,17 +1,17 @@
 import assert from "node:assert/strict";
 import type { Chunk } from "../../core/chunk.ts";
-import type { Command } from "../../core/commands.ts";
+import type { Command, CommandReply } from "../../core/commands.ts";
 import { AppError, type ErrorCode } from "../../core/errors.ts";
 import type { Event } from "../../core/events.ts";
-import { accepted, decide, rejected } from "../../core/master.ts";
+import type { TaskId } from "../../core/ids.ts";
+import { accepted, decide } from "../../core/master.ts";
 import { NO_TELEMETRY } from "../../core/telemetry.ts";
 import { MemoryNetwork } from "../../net/memory.ts";
-import { COMMAND, decodeMessage, encodeMessage } from "../../net/topics.ts";
 import { SYSTEM_CLOCK } from "../../node/clock.ts";
 import { Gateway } from "../../node/gateway.ts";
 import { GenerationRelay } from "../../node/generation_relay.ts";
 import { Replica } from "../../node/replica.ts";
-import { A, created, fold, instanceId, instanceOf, MODEL, reported } from "../support/cluster.ts";
+import { A, created, fold, instanceOf, MODEL, reported } from "../support/cluster.ts";
 import { eventually } from "../support/eventually.ts";
 
 const PAYLOAD = {
@@ -20,6 +20,8 @@ const PAYLOAD = {
   stop: [],
   seed: "1",
 };
+type Accepted = Extract<CommandReply, { type: "CommandAccepted" }>;
+
 const never = new AbortController().signal;
 const ACCEPTED: Chunk = { type: "Accepted", promptTokens: 3 };
 const token: Chunk = { type: "Token", text: "hi", tokenId: 0 };
@@ -42,32 +44,31 @@ function world(work: (relay: GenerationRelay, nth: number) => void) {
   const commands: Command["type"][] = [];
   const relays: GenerationRelay[] = [];
   const emit = (...events: Event[]) => {
-    const first = replica.state.lastEventAppliedIdx + 1;
-    const epoch = { clock: 1, nodeId: A };
-    replica.apply(events.map((event, n) => ({ idx: first + n, epoch, event })));
+    replica.set(fold(events, replica.state));
   };
-  transport.handle(COMMAND.protocol, async (body) => {
-    const command = decodeMessage(COMMAND.request, body);
+  const submit = async (command: Command): Promise<Accepted> => {
     commands.push(command.type);
-    try {
-      const decision = decide(replica.state, command, { telemetry: NO_TELEMETRY, now: 0 });
-      emit(...decision.events);
-      for (const event of decision.events) {
-        if (event.type !== "TaskCreated") continue;
-        const { apiNodeId, taskId } = event.task;
-        const { relay, payload } = await GenerationRelay.open(transport, apiNodeId, taskId);
-        assert.deepEqual(payload, PAYLOAD);
-        work(relay, relays.push(relay));
-      }
-      return encodeMessage(accepted(command, replica.state.lastEventAppliedIdx, decision));
-    } catch (reason) {
-      return encodeMessage(rejected(command, reason));
+    const decision = decide(replica.state, command, { telemetry: NO_TELEMETRY, now: 0 });
+    emit(...decision.events);
+    for (const event of decision.events) {
+      if (event.type !== "TaskCreated") continue;
+      const { apiNodeId, taskId } = event.task;
+      const { relay, payload } = await GenerationRelay.open(transport, apiNodeId, taskId);
+      assert.deepEqual(payload, PAYLOAD);
+      work(relay, relays.push(relay));
     }
-  });
-  const master = () => A;
-  const gateway = new Gateway({ nodeId: A, replica, transport, clock: SYSTEM_CLOCK, master });
+    return accepted(command, replica.state.lastEventAppliedIdx, decision) as Accepted;
+  };
+  const followed = new Set<TaskId>();
+  const reporter = {
+    followTask: (taskId: TaskId) => void followed.add(taskId),
+    forgetTask: (taskId: TaskId) => void followed.delete(taskId),
+  };
+  const control = { submit };
+  const clock = SYSTEM_CLOCK;
+  const gateway = new Gateway({ nodeId: A, replica, transport, clock, control, reporter });
   gateway.start();
-  return { gateway, replica, commands, relays, emit };
+  return { gateway, replica, commands, relays, emit, followed };
 }
 
 const say = (...chunks: Chunk[]) => (relay: GenerationRelay) =>
@@ -82,12 +83,13 @@ async function failsWith(promise: Promise<unknown>, code: ErrorCode): Promise<vo
 }
 
 Deno.test("a generation that ends by itself is finished, never cancelled", async () => {
-  const { gateway, commands, replica } = world(say(ACCEPTED, token, FINISH));
+  const { gateway, commands, replica, followed } = world(say(ACCEPTED, token, FINISH));
   const { chunks, promptTokens } = await gateway.generate(MODEL, PAYLOAD, never);
   assert.equal(promptTokens, 3);
   assert.deepEqual(await Array.fromAsync(chunks), [token, FINISH]);
   assert.deepEqual(commands, ["TextGeneration", "TaskFinished"]);
   assert.equal(replica.state.tasks.size, 0);
+  assert.equal(followed.size, 0);
 });
 
 Deno.test("a client that stops reading, or goes away, cancels first", async () => {
@@ -146,21 +148,6 @@ Deno.test("a task that the state ends without a last word ends the answer too", 
   const last = all.at(-1);
   assert.ok(last?.type === "Error");
   assert.equal(last.error.code, "runner_failed");
-});
-
-Deno.test("a command resolves when its events are applied here, or says why not", async () => {
-  const { gateway, replica } = world(() => {});
-  const commandId = (id: string) => id as never;
-  const remove = (id: string) =>
-    gateway.submit({
-      type: "DeleteInstance",
-      commandId: commandId("c"),
-      instanceId: instanceId(id),
-    });
-  const { idx } = await remove("a");
-  assert.equal(replica.state.lastEventAppliedIdx, idx);
-  assert.equal(replica.state.instances.has(instanceId("a")), false);
-  await failsWith(remove("a"), "instance_not_found");
 });
 
 Deno.test("a stopping gateway gives every client a last word", async () => {

@@ -29,11 +29,19 @@ Deno.test("a control group's limit is all that a node has", () => {
 Deno.test("a node says its name, its system and what its device file lists", async () => {
   await using dir = await TempDir.make();
   const deviceFile = `${dir.path}/device.json`;
-  await Deno.writeTextFile(deviceFile, JSON.stringify({ backends: ["MlxCpu"], more: 1 }));
+  await Deno.writeTextFile(
+    deviceFile,
+    JSON.stringify({
+      backends: ["MlxCpu"],
+      memoryBandwidthBytesPerSecond: 2e10,
+      more: 1,
+    }),
+  );
   const info = await probeNode({ name: "desk", version: "1.2.3", deviceFile });
   assert.equal(info.friendlyName, "desk");
   assert.equal(info.exoVersion, "1.2.3");
   assert.deepEqual(info.backends, ["MlxCpu"]);
+  assert.equal(info.memoryBandwidthBytesPerSecond, 2e10);
   assert.match(info.osVersion, new RegExp(`^${Deno.build.os} .`));
   const unnamed = await probeNode({ version: "1" });
   assert.equal(unnamed.friendlyName, Deno.hostname());

@@ -1,56 +1,29 @@
 import assert from "node:assert/strict";
-import { AppError } from "../../core/errors.ts";
-import type { IndexedEvent } from "../../core/events.ts";
 import { EMPTY_STATE } from "../../core/state.ts";
 import { Replica } from "../../node/replica.ts";
-import { A, nodeStarted } from "../support/cluster.ts";
+import { A, B, fold, nodeStarted } from "../support/cluster.ts";
 
-const event = (idx: number): IndexedEvent => ({
-  idx,
-  epoch: { clock: 1, nodeId: A },
-  event: nodeStarted(A, idx),
-});
-
-Deno.test("listeners hear once of a batch, after it is applied, and not of an empty one", () => {
+Deno.test("listeners hear of a newer state once it is there, and not of the same one", () => {
   const replica = new Replica(EMPTY_STATE);
   const heard: number[] = [];
   const stop = replica.onChange(() => heard.push(replica.state.lastEventAppliedIdx));
-  replica.apply([event(0), event(1)]);
-  replica.apply([]);
-  replica.apply([event(2)]);
+  const state = fold([nodeStarted(A), nodeStarted(B)]);
+  replica.set(state);
+  replica.set(state);
   stop();
-  replica.apply([event(3)]);
-  assert.deepEqual(heard, [1, 2]);
+  replica.set(EMPTY_STATE);
+  assert.deepEqual(heard, [1]);
 });
 
-Deno.test("reached() resolves at once for the past, else with the event", async () => {
+Deno.test("a listener that leaves while it is told does not keep others from hearing", () => {
   const replica = new Replica(EMPTY_STATE);
-  await replica.reached(-1, 1);
-  let reached = false;
-  const waiting = replica.reached(1, 20_000).then(() => reached = true);
-  replica.apply([event(0)]);
-  await Promise.resolve();
-  assert.equal(reached, false);
-  replica.apply([event(1)]);
-  await waiting;
-});
-
-Deno.test("reached() gives up at its limit, and says where the replica stands", async () => {
-  const replica = new Replica(EMPTY_STATE);
-  replica.apply([event(0)]);
-  await assert.rejects(replica.reached(5, 5), (thrown) => {
-    assert.ok(thrown instanceof AppError);
-    assert.equal(thrown.code, "timed_out");
-    assert.equal(thrown.message, "Event 5 did not arrive within 5 ms: at 0");
-    return true;
+  const heard: string[] = [];
+  const stop = replica.onChange(() => {
+    heard.push("first");
+    stop();
   });
-});
-
-Deno.test("a gap is refused, nobody is told, and the state stays", () => {
-  const replica = new Replica(EMPTY_STATE);
-  let heard = 0;
-  replica.onChange(() => heard++);
-  assert.throws(() => replica.apply([event(1)]), /event 0 is due/);
-  assert.equal(replica.state, EMPTY_STATE);
-  assert.equal(heard, 0);
+  replica.onChange(() => heard.push("second"));
+  replica.set(fold([nodeStarted(A)]));
+  replica.set(fold([nodeStarted(B)]));
+  assert.deepEqual(heard, ["first", "second", "second"]);
 });

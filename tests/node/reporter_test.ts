@@ -1,75 +1,77 @@
 import assert from "node:assert/strict";
-import { AppError } from "../../core/errors.ts";
-import type { Event } from "../../core/events.ts";
-import type { NodeId } from "../../core/ids.ts";
-import { MemoryNetwork } from "../../net/memory.ts";
-import { decodeMessage, encodeMessage, REPORT } from "../../net/topics.ts";
+import type { LocalFacts } from "../../core/facts.ts";
+import type { State } from "../../core/state.ts";
+import { Replica } from "../../node/replica.ts";
 import { Reporter } from "../../node/reporter.ts";
-import { A, nodeStarted } from "../support/cluster.ts";
+import {
+  A,
+  created,
+  fold,
+  instanceOf,
+  nodeStarted,
+  reported,
+  taskCreated,
+  taskId,
+  taskOf,
+} from "../support/cluster.ts";
 
-/** A reporter, and a master that takes each message as `take` says. */
-function world(take: (events: Event[]) => Promise<void> | void) {
-  const transport = new MemoryNetwork().join(A);
-  const messages: Event[][] = [];
-  transport.handle(REPORT.protocol, async (body) => {
-    const events = decodeMessage(REPORT.request, body);
-    messages.push(events);
-    await take(events);
-    return encodeMessage({});
-  });
-  const master = (): NodeId => A;
-  return { messages, reporter: new Reporter(transport, master), transport };
+/** A reporter on a state that the test changes, and all facts that it told. */
+function world(state: State = fold([nodeStarted(A), created(instanceOf("i"))])) {
+  const replica = new Replica(state);
+  const told: LocalFacts[] = [];
+  const reporter = new Reporter(A, replica, (facts) => told.push(facts));
+  const subjects = () => [...(told.at(-1)?.reports.keys() ?? [])];
+  return { replica, reporter, told, subjects };
 }
 
-/** An event that can be told from others. */
-const event = (n: number) => nodeStarted(A, n);
-const numbers = (messages: Event[][]) =>
-  messages.map((events) => events.map((one) => one.type === "NodeStarted" ? one.incarnation : -1));
-
-Deno.test("a report resolves when the master has stored it", async () => {
-  const stored = Promise.withResolvers<void>();
-  const { reporter } = world(() => stored.promise);
+Deno.test("a report resolves when the state has it, and stays a fact", async () => {
+  const { replica, reporter, told, subjects } = world();
+  const idle = reported("i:0", "RunnerIdle");
   let done = false;
-  const reported = reporter.report(event(1)).then(() => done = true);
+  const waiting = reporter.report(idle).then(() => done = true);
   await Promise.resolve();
   assert.equal(done, false);
-  stored.resolve();
-  await reported;
+  assert.deepEqual([...told[0]?.reports.values() ?? []], [idle]);
+  replica.set(fold([idle], replica.state));
+  await waiting;
+  await reporter.report(nodeStarted(A));
+  assert.deepEqual(subjects(), ["runner:i:0", "node"]);
 });
 
-Deno.test("reports arrive in order; what comes meanwhile goes in one message", async () => {
-  const { reporter, messages } = world(() => {});
-  await Promise.all([1, 2, 3, 4].map((n) => reporter.report(event(n))));
-  assert.deepEqual(numbers(messages).flat(), [1, 2, 3, 4]);
-  assert.equal(messages.length, 2);
+Deno.test("what says nothing new resolves although no state changes", async () => {
+  const { reporter } = world();
+  await reporter.report(nodeStarted(A));
+  await reporter.report(reported("gone:0", "RunnerShutdown"));
 });
 
-Deno.test("a message holds 256 reports at most", async () => {
-  const { reporter, messages } = world(() => {});
-  await Promise.all(Array.from({ length: 600 }, (_, n) => reporter.report(event(n))));
-  assert.ok(messages.every((events) => events.length <= 256));
-  assert.deepEqual(numbers(messages).flat(), Array.from({ length: 600 }, (_, n) => n));
+Deno.test("the end of a runner is forgotten once it is heard", async () => {
+  const { replica, reporter, subjects } = world(
+    fold([nodeStarted(A), created(instanceOf("i")), reported("i:0", "RunnerIdle")]),
+  );
+  const failed = reported("i:0", "RunnerFailed");
+  const waiting = reporter.report(failed);
+  assert.deepEqual(subjects(), ["runner:i:0"]);
+  replica.set(fold([failed], replica.state));
+  await waiting;
+  await reporter.report(nodeStarted(A));
+  assert.deepEqual(subjects(), ["node"]);
 });
 
-Deno.test("a report that failed is sent again, before those that came later", async () => {
-  let refusals = 1;
-  const { reporter, messages } = world(() => {
-    if (refusals-- > 0) throw new AppError("internal", "the disk is full");
-  });
-  await Promise.all([reporter.report(event(1)), reporter.report(event(2))]);
-  assert.deepEqual(numbers(messages), [[1], [1], [2]], "one at a time after a refusal");
+Deno.test("a task is followed until it is forgotten, which is told once", () => {
+  const { reporter, told } = world(
+    fold([nodeStarted(A), created(instanceOf("i")), taskCreated(taskOf("t", "i"))]),
+  );
+  reporter.followTask(taskId("t"));
+  reporter.forgetTask(taskId("t"));
+  reporter.forgetTask(taskId("t"));
+  assert.deepEqual(told.map(({ followedTasks }) => [...followedTasks]), [["t"], []]);
 });
 
-Deno.test("stopping resolves what waits, also while it waits to try again", async () => {
-  const refused = Promise.withResolvers<void>();
-  const { reporter, messages } = world(() => {
-    refused.resolve();
-    throw new AppError("internal", "no");
-  });
-  const waiting = [reporter.report(event(1)), reporter.report(event(2))];
-  await refused.promise;
+Deno.test("stopping resolves what waits; later reports go nowhere", async () => {
+  const { reporter, told } = world();
+  const waiting = reporter.report(reported("i:0", "RunnerIdle"));
   reporter.stop();
-  await Promise.all(waiting);
-  await reporter.report(event(3));
-  assert.equal(messages.length, 1);
+  await waiting;
+  await reporter.report(reported("i:0", "RunnerReady"));
+  assert.equal(told.length, 1);
 });

@@ -4,7 +4,6 @@ import { runnerIdOf } from "../../core/ids.ts";
 import { EMPTY_STATE } from "../../core/state.ts";
 import { PlacementRequest } from "../../core/placement_request.ts";
 import { MemoryNetwork } from "../../net/memory.ts";
-import { encodeMessage, REPORT } from "../../net/topics.ts";
 import { SYSTEM_CLOCK } from "../../node/clock.ts";
 import { EventLog } from "../../node/event_log.ts";
 import { ModelStore } from "../../node/model_store.ts";
@@ -189,13 +188,13 @@ Deno.test("an action that cannot be started, as on a full disk, is tried again",
   await using dir = await TempDir.make();
   const log = EventLog.open(dir.path);
   const transport = network.join(A);
-  transport.handle(REPORT.protocol, () => Promise.resolve(encodeMessage({})));
-  const reporter = new Reporter(transport, () => A);
+  const replica = new Replica(fold([nodeStarted(A), created(instanceOf("i", [A]))]));
+  const reporter = new Reporter(A, replica, () => {});
   const secondTry = Promise.withResolvers<void>();
   let tries = 0;
   const worker = new Worker({
     nodeId: A,
-    replica: new Replica(fold([nodeStarted(A), created(instanceOf("i", [A]))])),
+    replica,
     transport,
     reporter,
     models: new ModelStore(log),

@@ -2,7 +2,15 @@ import type { z } from "zod";
 import { apply } from "../../core/apply.ts";
 import { PlacementRequest } from "../../core/placement_request.ts";
 import type { Event } from "../../core/events.ts";
-import { CommandId, InstanceId, ModelId, NodeId, RunnerId, TaskId } from "../../core/ids.ts";
+import {
+  CommandId,
+  InstanceId,
+  MetaInstanceId,
+  ModelId,
+  NodeId,
+  RunnerId,
+  TaskId,
+} from "../../core/ids.ts";
 import type { Instance, InstanceConfig } from "../../core/instance.ts";
 import { ModelCard } from "../../core/model_card.ts";
 import { NO_TELEMETRY, type NodeMemory, type Telemetry } from "../../core/telemetry.ts";
@@ -21,6 +29,7 @@ export const MODEL = ModelId.parse("local/tiny-0123abcd");
 export const instanceId = (id: string) => InstanceId.parse(id);
 export const runnerId = (id: string) => RunnerId.parse(id);
 export const commandId = (id: string) => CommandId.parse(id);
+export const metaInstanceId = (id: string) => MetaInstanceId.parse(id);
 export const taskId = (id: string) => TaskId.parse(id);
 
 /** A card with what a test does not care about filled in: 100 MiB, no KV. */

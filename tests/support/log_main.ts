@@ -10,7 +10,7 @@ let state = EMPTY_STATE;
 while (true) {
   const idx = state.lastEventAppliedIdx + 1;
   const event = { idx, epoch, event: created(instanceOf(`i${idx % 10}`)) };
-  log.append([event]);
+  log.store([{ type: "Persist", events: [event] }]);
   state = apply(state, event);
   log.compact(state, epoch);
   Deno.stdout.writeSync(new TextEncoder().encode(`${idx}\n`));

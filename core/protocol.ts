@@ -1,0 +1,132 @@
+import { z } from "zod";
+import { Command, CommandReply } from "./commands.ts";
+import { Event, IndexedEvent } from "./events.ts";
+import { NodeId, RunnerId } from "./ids.ts";
+import { Epoch, Head } from "./lineage.ts";
+import { StateJson } from "./state.ts";
+
+/** Most bytes of a message's JSON text; whoever would send more keeps it. */
+export const MESSAGE_BYTES_MAX = 64 * 1024 * 1024;
+
+/** Nodes that a node keeps account of; what further ones say is dropped. */
+export const NODES_MAX = 4_096;
+
+/** Events of one page of a log. */
+export const EVENTS_PAGE_MAX = 1_000;
+
+/** Facts of one report; further ones follow once these are in the log. */
+export const REPORT_EVENTS_MAX = 256;
+
+/** Latest values of one message. */
+export const TELEMETRY_ENTRIES_MAX = 8_192;
+
+/** Followers that are asked to acknowledge an event at once. */
+export const ACKNOWLEDGERS_MAX = 3;
+
+/** Highest clock of an epoch: no message of a defective node uses them up. */
+export const EPOCH_CLOCK_MAX = 2 ** 40;
+
+/** Runners of one node. */
+const RUNNERS_MAX = 1_024;
+
+/** Longest key of a link in `Telemetry.links`. */
+const LINK_KEY_CHARS_MAX = 1_024;
+
+const epoch = Epoch.refine(({ clock }) => clock <= EPOCH_CLOCK_MAX, "the clock is too high");
+const bytes = z.number().int().min(0);
+
+const reign = {
+  epoch,
+  head: Head,
+  /** Nodes that follow, with the master itself; the forced master says more. */
+  seniority: z.number().int(),
+};
+
+const NodeMemory = z.object({
+  ramTotalBytes: bytes,
+  ramAvailableBytes: bytes,
+  loadedRunners: z.array(RunnerId).max(RUNNERS_MAX).readonly().optional(),
+});
+
+const LinkQuality = z.object({
+  bandwidthBitsPerSecond: z.number().min(0).optional(),
+  latencyMs: z.number().min(0).optional(),
+});
+
+/**
+ * What nodes say to each other. All of it is best effort: whoever needs an answer asks again, and
+ * whatever comes late, twice or not at all does no harm.
+ */
+export const Message = z.discriminatedUnion("type", [
+  /** A master reigns, and has come this far: its lease. To all. */
+  z.object({ type: z.literal("Heartbeat"), ...reign }),
+  /** This node follows, and its disk has the log up to `idx`; −1: not of this epoch yet. */
+  z.object({ type: z.literal("Following"), epoch, idx: z.number().int().min(-1) }),
+  /** A node without a master says how it stands; to all, or as a vote for a better one. */
+  z.object({
+    type: z.literal("Candidacy"),
+    /** The clock of the epoch that the winner would begin. */
+    clock: z.number().int().min(0).max(EPOCH_CLOCK_MAX),
+    seniority: z.number().int(),
+    head: Head,
+    /** The newest epoch that this node has followed or led. */
+    epoch: epoch.optional(),
+  }),
+  /** "I hear that master", and trust it for so long: to a candidate, or to another master. */
+  z.object({
+    type: z.literal("Objection"),
+    ...reign,
+    master: NodeId,
+    leaseMs: z.number().int().min(0),
+  }),
+  /** A page of the log; `previous` is the head that its first event follows. */
+  z.object({
+    type: z.literal("Events"),
+    epoch,
+    previous: Head,
+    events: z.array(IndexedEvent).min(1).max(EVENTS_PAGE_MAX),
+    /** Who says at once that its disk has them. */
+    acknowledgers: z.array(NodeId).max(ACKNOWLEDGERS_MAX),
+  }),
+  /** What follows `head`? The answer is `Events`, or a `Snapshot` where `head` is not known. */
+  z.object({ type: z.literal("SyncRequest"), epoch, head: Head }),
+  z.object({ type: z.literal("Snapshot"), epoch, state: StateJson }),
+  /** A node that was elected asks a voter for its newer state, to go on from it. */
+  z.object({ type: z.literal("HeadRequest"), clock: z.number().int().min(0) }),
+  z.object({ type: z.literal("HeadState"), clock: z.number().int().min(0), state: StateJson }),
+  z.object({ type: z.literal("CommandRequest"), epoch, command: Command }),
+  z.object({ type: z.literal("CommandAnswer"), epoch, reply: CommandReply }),
+  /** Facts about the sender that the log does not have yet. */
+  z.object({
+    type: z.literal("Report"),
+    epoch,
+    events: z.array(Event).min(1).max(REPORT_EVENTS_MAX),
+  }),
+  /** Latest values: a node's own to the master, and all that changed from the master to all. */
+  z.object({
+    type: z.literal("Telemetry"),
+    epoch,
+    memory: z.array(z.tuple([NodeId, NodeMemory])).max(TELEMETRY_ENTRIES_MAX),
+    links: z.array(z.tuple([z.string().max(LINK_KEY_CHARS_MAX), LinkQuality]))
+      .max(TELEMETRY_ENTRIES_MAX),
+  }),
+]);
+export type Message = z.infer<typeof Message>;
+
+/** A message of one type. */
+export type MessageOf<T extends Message["type"]> = Extract<Message, { type: T }>;
+
+/** A message as text. */
+export function encodeMessage(message: Message): string {
+  return JSON.stringify(message);
+}
+
+/** The message that a text holds; undefined when it is none, or too long. */
+export function decodeMessage(text: string): Message | undefined {
+  if (text.length > MESSAGE_BYTES_MAX) return undefined;
+  try {
+    return Message.parse(JSON.parse(text));
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,282 @@
+/**
+ * Whole stories of members on a wire, as transcripts: `tests/golden/members/`, which
+ * `deno test -A tests/core/member_transcripts_test.ts -- --update` rewrites.
+ */
+import { deepEqual, equal } from "node:assert/strict";
+import type { Command } from "../../core/commands.ts";
+import { FORCED_SENIORITY, NON_CANDIDATE_SENIORITY } from "../../core/election.ts";
+import { ModelId, type NodeId } from "../../core/ids.ts";
+import type { Message } from "../../core/protocol.ts";
+import { A, B, C, cardOf, commandId, nodeStarted } from "../support/cluster.ts";
+import { Members } from "../support/members.ts";
+
+const FOLDER = new URL("../golden/members/", import.meta.url);
+
+/** Messages that a transcript tells of; the others are the same four times a second. */
+const TOLD: ReadonlySet<Message["type"]> = new Set([
+  "Candidacy",
+  "Objection",
+  "SyncRequest",
+  "Snapshot",
+  "HeadRequest",
+  "HeadState",
+  "CommandRequest",
+  "CommandAnswer",
+]);
+
+function members(): Members {
+  const world = new Members();
+  world.isTold = ({ type }) => TOLD.has(type);
+  return world;
+}
+
+/** Starts nodes, each of which reports that it has. */
+function start(world: Members, ...nodeIds: readonly NodeId[]): void {
+  for (const nodeId of nodeIds) {
+    world.start(nodeId);
+    report(world, nodeId);
+  }
+}
+
+function report(world: Members, nodeId: NodeId, incarnation = 1): void {
+  const reports = new Map([["node", nodeStarted(nodeId, incarnation)]]);
+  world.give(nodeId, { type: "Facts", facts: { reports, followedTasks: new Set() } });
+}
+
+/** Three nodes of which C leads, with a card `local/old`. */
+function threeNodes(): Members {
+  const world = members();
+  start(world, A, B, C);
+  world.run(3_000);
+  equal(world.agreed().nodeId, C);
+  world.ask(B, add("c0", "old"));
+  world.run(1_000);
+  world.transcript.length = 0;
+  return world;
+}
+
+function add(id: string, name: string): Command {
+  const modelCard = cardOf({ modelId: ModelId.parse(`local/${name}`) });
+  return { type: "AddCustomModelCard", commandId: commandId(id), modelCard };
+}
+
+function remove(id: string, name: string): Command {
+  const modelId = ModelId.parse(`local/${name}`);
+  return { type: "DeleteCustomModelCard", commandId: commandId(id), modelId };
+}
+
+function cards(world: Members): string[] {
+  return [...world.agreed().state.customModelCards.keys()];
+}
+
+function cut(world: Members, ...pairs: readonly (readonly [NodeId, NodeId])[]): void {
+  world.wire = (from, to) => (pairs.some(([a, b]) => a === from && b === to) ? [] : [1]);
+}
+
+/** Compares a transcript with its golden file. */
+function check(name: string, world: Members): void {
+  const path = new URL(`${name}.txt`, FOLDER);
+  const text = `${world.transcript.join("\n")}\n`;
+  if (Deno.args.includes("--update")) {
+    Deno.mkdirSync(FOLDER, { recursive: true });
+    Deno.writeTextFileSync(path, text);
+  }
+  equal(text, Deno.readTextFileSync(path));
+}
+
+Deno.test("three nodes that start together agree on one master", () => {
+  const world = members();
+  start(world, A, B, C);
+  world.run(3_000);
+  world.agreed();
+  check("start", world);
+});
+
+Deno.test("a lone node leads soon, at once when it knows that it is alone", () => {
+  const world = members();
+  start(world, A);
+  world.run(3_000);
+  world.kill(A);
+  world.start(A, { isAlone: true });
+  equal(world.agreed().epoch?.clock, 2);
+  check("lone", world);
+});
+
+Deno.test("a node joins by a snapshot when the master's tail does not reach back", () => {
+  const world = members();
+  world.start(A, { isAlone: true });
+  report(world, A);
+  world.ask(A, add("c1", "one"));
+  world.kill(A);
+  world.start(A, { isAlone: true });
+  start(world, B);
+  world.run(2_000);
+  world.agreed();
+  check("join", world);
+});
+
+Deno.test("a follower with a gap asks for what it lacks", () => {
+  const world = threeNodes();
+  world.wire = (_, to, { type }) => (to === A && type === "Events" ? [] : [1]);
+  world.ask(B, add("c1", "one"));
+  world.run(300);
+  world.wire = () => [1];
+  world.ask(B, add("c2", "two"));
+  world.run(1_000);
+  world.agreed();
+  check("gap", world);
+});
+
+Deno.test("when the master is killed another goes on from its state within 3 s", () => {
+  const world = threeNodes();
+  const killedAt = world.uptime;
+  world.kill(C, false);
+  world.run(3_000);
+  const master = world.agreed();
+  equal(cards(world).join(), "local/old");
+  const elected = world.transcript.find((line) => line.endsWith(`${master.nodeId} leads 2`));
+  equal(Number.parseInt(elected ?? "") - killedAt < 3_000, true);
+  check("master_killed", world);
+});
+
+Deno.test("an old master that returns follows the new one, and what it alone had is merged", () => {
+  const world = threeNodes();
+  cut(world, [C, A], [C, B], [A, C], [B, C]);
+  world.ask(C, add("c1", "lonely"));
+  world.run(1_500);
+  world.kill(C);
+  world.run(3_000);
+  world.wire = () => [1];
+  world.start(C);
+  report(world, C, 2);
+  world.run(4_000);
+  deepEqual(cards(world), ["local/old", "local/lonely"]);
+  check("old_master_returns", world);
+});
+
+Deno.test("a partition heals: what was asked for and deleted on both sides holds", () => {
+  const world = threeNodes();
+  cut(world, [C, A], [C, B], [A, C], [B, C]);
+  world.run(5_000);
+  world.ask(C, add("c1", "minority"));
+  world.ask(C, remove("c2", "old"));
+  world.ask(A, add("c3", "majority"));
+  world.run(3_000);
+  world.wire = () => [1];
+  world.run(5_000);
+  deepEqual(cards(world).toSorted(), ["local/majority", "local/minority"]);
+  check("partition", world);
+});
+
+Deno.test("a follower that restarts takes the tail, and nobody else notices", () => {
+  const world = threeNodes();
+  world.kill(A);
+  world.ask(B, add("c1", "one"));
+  world.run(1_000);
+  world.start(A);
+  report(world, A, 2);
+  world.run(2_000);
+  equal(world.agreed().epoch?.clock, 1);
+  check("follower_restarts", world);
+});
+
+Deno.test("commands across a change of master: made, lost, sent anew", () => {
+  const world = threeNodes();
+  // The master hears commands and is heard by A alone, then dies: B has no answer.
+  world.wire = (from, to) => (from === C && to === B ? [] : [1]);
+  world.ask(B, add("made", "made"));
+  world.ask(B, remove("again", "old"));
+  world.run(100);
+  world.wire = (from, to, { type }) =>
+    (from === C && to === B) || (to === C && type === "CommandRequest") ? [] : [1];
+  world.ask(B, add("lost", "lost"));
+  world.run(600);
+  world.kill(C);
+  world.wire = () => [1];
+  world.run(4_000);
+  deepEqual(cards(world), ["local/made"]);
+  deepEqual(
+    Object.fromEntries(world.replies.map(({ reply }) => [reply.commandId, outcome(reply)])),
+    {
+      c0: "accepted",
+      made: "accepted",
+      again: "accepted",
+      lost: "not_ready",
+    },
+  );
+  check("commands_across_a_change", world);
+});
+
+function outcome(reply: Members["replies"][number]["reply"]): string {
+  return reply.type === "CommandAccepted" ? "accepted" : reply.error.code;
+}
+
+Deno.test("a forced candidate leads among equals, a non-candidate never", () => {
+  const world = members();
+  world.start(A, { seniority: FORCED_SENIORITY });
+  world.start(C, { seniority: NON_CANDIDATE_SENIORITY });
+  start(world, B);
+  world.run(4_000);
+  equal(world.agreed().nodeId, A);
+  world.kill(A);
+  world.run(4_000);
+  equal(world.agreed().nodeId, B);
+  world.kill(B);
+  world.run(4_000);
+  equal(world.get(C).role, "candidate");
+  check("forced", world);
+});
+
+Deno.test("a node that hears nobody leads alone; the others' master rises above it, once", () => {
+  const world = threeNodes();
+  cut(world, [C, A], [B, A]);
+  world.run(20_000);
+  deepEqual([A, B, C].map((id) => world.get(id).epoch?.clock), [2, 3, 3]);
+  equal(world.get(C).role, "master");
+  world.wire = () => [1];
+  world.run(2_000);
+  equal(world.agreed().epoch?.clock, 3);
+  check("deaf", world);
+});
+
+Deno.test("a node that lost the way to its master is told that it lives", () => {
+  const world = threeNodes();
+  cut(world, [C, A]);
+  world.run(3_000);
+  equal(world.get(C).role, "master");
+  world.wire = () => [1];
+  world.run(3_000);
+  equal(world.agreed().epoch?.clock, 1);
+  check("one_way", world);
+});
+
+Deno.test("an elected node without the newest head goes on from it", () => {
+  const world = threeNodes();
+  world.kill(B);
+  world.ask(C, add("c1", "newest"));
+  world.run(1_500);
+  world.kill(C);
+  world.kill(A);
+  world.start(A);
+  world.start(B, { seniority: 5 });
+  world.run(4_000);
+  equal(world.agreed().nodeId, B);
+  deepEqual(cards(world), ["local/old", "local/newest"]);
+  check("newest_head", world);
+});
+
+Deno.test("a fresh node that leads alone gives way to a cluster's node that returns", () => {
+  const world = members();
+  world.start(A, { isAlone: true });
+  world.kill(A);
+  world.start(A, { isAlone: true });
+  world.ask(A, add("c1", "one"));
+  world.kill(A);
+  world.start(B, { isAlone: true });
+  world.ask(B, add("c2", "two"));
+  world.start(A);
+  world.run(5_000);
+  deepEqual(cards(world), ["local/one", "local/two"]);
+  equal(world.agreed().nodeId, A);
+  check("fresh_node_gives_way", world);
+});

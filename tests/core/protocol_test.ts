@@ -1,0 +1,97 @@
+import { deepEqual, equal } from "node:assert/strict";
+import {
+  ACKNOWLEDGERS_MAX,
+  decodeMessage,
+  encodeMessage,
+  EPOCH_CLOCK_MAX,
+  EVENTS_PAGE_MAX,
+  type Message,
+  MESSAGE_BYTES_MAX,
+  REPORT_EVENTS_MAX,
+  TELEMETRY_ENTRIES_MAX,
+} from "../../core/protocol.ts";
+import { stateToJson } from "../../core/state.ts";
+import {
+  A,
+  B,
+  cardOf,
+  commandId,
+  created,
+  fold,
+  instanceOf,
+  nodeStarted,
+} from "../support/cluster.ts";
+
+const epoch = { clock: 3, nodeId: A };
+const head = { epoch, idx: 7 };
+const state = stateToJson(fold([nodeStarted(A), created(instanceOf("i"))]));
+const indexed = { idx: 8, epoch, event: nodeStarted(B) };
+
+const MESSAGES: readonly Message[] = [
+  { type: "Heartbeat", epoch, head, seniority: 3 },
+  { type: "Following", epoch, idx: -1 },
+  { type: "Candidacy", clock: 4, seniority: -1, head: { idx: -1 } },
+  { type: "Candidacy", clock: 4, seniority: 0, head, epoch },
+  { type: "Objection", master: A, epoch, head, seniority: 1, leaseMs: 10 },
+  { type: "Events", epoch, previous: head, events: [indexed], acknowledgers: [B] },
+  { type: "SyncRequest", epoch, head },
+  { type: "Snapshot", epoch, state },
+  { type: "HeadRequest", clock: 4 },
+  { type: "HeadState", clock: 4, state },
+  {
+    type: "CommandRequest",
+    epoch,
+    command: { type: "AddCustomModelCard", commandId: commandId("c"), modelCard: cardOf() },
+  },
+  {
+    type: "CommandAnswer",
+    epoch,
+    reply: { type: "CommandAccepted", commandId: commandId("c"), idx: 8 },
+  },
+  { type: "Report", epoch, events: [nodeStarted(B)] },
+  {
+    type: "Telemetry",
+    epoch,
+    memory: [[A, { ramTotalBytes: 2, ramAvailableBytes: 1 }]],
+    links: [["a>b>c", { latencyMs: 0.5 }], ["b>a>c", {}]],
+  },
+];
+
+Deno.test("every message survives its text", () => {
+  for (const message of MESSAGES) deepEqual(decodeMessage(encodeMessage(message)), message);
+});
+
+Deno.test("what is no message is none, and nothing is thrown", () => {
+  for (const text of ["", "{", "null", "[]", "7", `{"type":"Unknown"}`, `{"type":"Heartbeat"}`]) {
+    equal(decodeMessage(text), undefined, text);
+  }
+});
+
+Deno.test("each field of a message is needed, and of its own type", () => {
+  for (const message of MESSAGES) {
+    for (const key of Object.keys(message)) {
+      if (message.type === "Candidacy" && key === "epoch") continue;
+      const { [key]: _, ...rest } = message as Record<string, unknown>;
+      equal(decodeMessage(JSON.stringify(rest)), undefined, `${message.type} without ${key}`);
+      const wrong = { ...message, [key]: { wrong: true } };
+      equal(decodeMessage(JSON.stringify(wrong)), undefined, `${message.type} with odd ${key}`);
+    }
+  }
+});
+
+Deno.test("a message over a limit is none", () => {
+  const many = <T>(one: T, count: number) => Array.from({ length: count + 1 }, () => one);
+  const [from, memory] = [epoch, { ramTotalBytes: 2, ramAvailableBytes: 1 }];
+  const events = { type: "Events", epoch: from, previous: head, events: [indexed] };
+  const over = [
+    { ...events, acknowledgers: many(A, ACKNOWLEDGERS_MAX) },
+    { ...events, acknowledgers: [], events: many(indexed, EVENTS_PAGE_MAX) },
+    { ...events, acknowledgers: [], events: [] },
+    { type: "Report", epoch, events: many(nodeStarted(A), REPORT_EVENTS_MAX) },
+    { type: "Telemetry", epoch, memory: many([A, memory], TELEMETRY_ENTRIES_MAX), links: [] },
+    { type: "Following", epoch: { clock: EPOCH_CLOCK_MAX + 1, nodeId: A }, idx: 0 },
+    { type: "Candidacy", clock: EPOCH_CLOCK_MAX + 1, seniority: 0, head },
+  ];
+  for (const message of over) equal(decodeMessage(JSON.stringify(message)), undefined);
+  equal(decodeMessage(" ".repeat(MESSAGE_BYTES_MAX + 1)), undefined);
+});
