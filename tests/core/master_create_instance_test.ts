@@ -24,14 +24,25 @@ import { rejects } from "../support/rejects.ts";
 
 const NODES = [A, B, C];
 const MEMORY = memoryOf(1024 * MIB, NODES);
-const nodes = NODES.map((nodeId) => nodeStarted(nodeId));
+const METAL: Event[] = NODES.map((nodeId) => ({
+  type: "NodeGatheredInfo",
+  nodeId,
+  incarnation: 1,
+  info: { type: "NodeBackends", backends: ["MlxMetal", "MlxCpu"] },
+}));
+const metal = cardOf({ backends: ["MlxMetal", "MlxCpu"] });
+const nodes = [...NODES.map((nodeId) => nodeStarted(nodeId)), ...METAL];
 const ways = [socket(A, B), socket(B, C), socket(A, C)];
-const STATE = fold([...nodes, ...ways, { type: "CustomModelCardAdded", modelCard: cardOf() }]);
+const STATE = fold([...nodes, ...ways, { type: "CustomModelCardAdded", modelCard: metal }]);
 
 function create(instance: Instance, state: State = STATE, memory = MEMORY): readonly Event[] {
   const command = { type: "CreateInstance" as const, commandId: commandId("c"), instance };
   return decide(state, command, decideContext(memory)).events;
 }
+
+/** The instance with the card that the cluster has. */
+const known = (instance: Instance) =>
+  created(withShards(instance, (shard) => ({ ...shard, modelCard: metal })));
 
 const cable = (source: NodeId, sink: NodeId, iface = `rdma_${sink}`): Event => ({
   type: "TopologyEdgeCreated",
@@ -87,7 +98,7 @@ const halvedPipelines = withShards(ringOf("i", FOUR), (shard) => {
 Deno.test("CreateInstance takes halves that are pipelines, in whatever order of ranks", () => {
   const state = fold([nodeStarted(D), socket(C, D), socket(D, A)], STATE);
   const memory = memoryOf(1024 * MIB, FOUR);
-  assert.deepEqual(create(halvedPipelines, state, memory), [created(halvedPipelines)]);
+  assert.deepEqual(create(halvedPipelines, state, memory), [known(halvedPipelines)]);
 });
 
 Deno.test("CreateInstance takes rings, tensor splits over RDMA, and halves of guidance", () => {
@@ -100,7 +111,7 @@ Deno.test("CreateInstance takes rings, tensor splits over RDMA, and halves of gu
     [halves, STATE],
   ];
   for (const [instance, state] of wholes) {
-    assert.deepEqual(create(instance, state), [created(instance)]);
+    assert.deepEqual(create(instance, state), [known(instance)]);
   }
 });
 

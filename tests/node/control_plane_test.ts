@@ -139,13 +139,14 @@ Deno.test("each command of a burst sees the state that the last one left", async
   assert.equal(taken, 2, "1 GiB holds two of 0.4 GiB");
 });
 
-Deno.test("a failed runner is answered by a retry in the same step", async () => {
+Deno.test("a failed runner is answered by a retry", async () => {
   await using here = await world();
   here.control.report(factsOf(nodeStarted(A)));
   await here.control.submit(addCard);
   await here.control.submit(place);
   here.control.report(factsOf(nodeStarted(A), reported("i:0", "RunnerFailed")));
-  assert.equal(here.replica.state.instanceRetries.get(instanceId("i"))?.attempts, 1);
+  const attempts = () => here.replica.state.instanceRetries.get(instanceId("i"))?.attempts;
+  await eventually("it is tried again", () => attempts() === 1);
   assert.equal(here.replica.state.runners.size, 0);
 });
 
@@ -188,8 +189,8 @@ Deno.test("the card of a wish is looked up; what nobody knows is the reason", as
     instanceId: instanceId("i"),
   });
   const reason = () => here.replica.state.metaInstances.get(id)?.placementError ?? "";
-  await eventually("it says why", () => reason() !== "");
-  assert.match(reason(), /Failed to load model card: .*the hub is away/);
+  await eventually("it says why", () => reason().includes("the hub is away"));
+  assert.match(reason(), /^Failed to load model card: /);
   assert.deepEqual(asked, [placementOf().modelId]);
 });
 

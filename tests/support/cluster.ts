@@ -177,7 +177,8 @@ export function reconcileContext(fields: Partial<ReconcileContext> = {}): Reconc
 export function memoryOf(
   freeBytes: number,
   nodeIds: readonly NodeId[] = [A],
+  loadedRunners: readonly RunnerId[] = [],
 ): ReadonlyMap<NodeId, NodeMemory> {
-  const memory = { ramTotalBytes: 2 * freeBytes, ramAvailableBytes: freeBytes };
+  const memory = { ramTotalBytes: 2 * freeBytes, ramAvailableBytes: freeBytes, loadedRunners };
   return new Map(nodeIds.map((nodeId) => [nodeId, memory]));
 }

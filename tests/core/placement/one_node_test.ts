@@ -22,6 +22,7 @@ import {
   nodeStarted,
   placementOf,
   reported,
+  runnerId,
   telemetryOf,
 } from "../../support/cluster.ts";
 
@@ -106,7 +107,9 @@ Deno.test("memory promised to an instance that is not loaded yet is not free", (
   const loading = fold([reported("first:0", "RunnerLoading")], state);
   assert.match(refusal(memoryOf(GIB), { card, state: loading }), /424\.0 MiB free/);
   const loaded = fold([reported("first:0", "RunnerReady")], state);
-  assert.ok(placeOn(memoryOf(GIB), { card, state: loaded }).ok, "its weights are in what is used");
+  assert.match(refusal(memoryOf(GIB), { card, state: loaded }), /424\.0 MiB free/);
+  const measured = memoryOf(GIB, [A], [runnerId("first:0")]);
+  assert.ok(placeOn(measured, { card, state: loaded }).ok, "its weights are in what is used");
 });
 
 Deno.test("the KV of a loaded instance stays promised: its cache grows into it", () => {
@@ -117,7 +120,8 @@ Deno.test("the KV of a loaded instance stays promised: its cache grows into it",
     reported("first:0", "RunnerReady"),
   ], nodes);
   const card = cardOf({ storageSize: { inBytes: 600 * MIB } });
-  assert.match(refusal(memoryOf(GIB), { card, state }), /node-a has 424\.0 MiB free/);
+  const measured = memoryOf(GIB, [A], [runnerId("first:0")]);
+  assert.match(refusal(measured, { card, state }), /node-a has 424\.0 MiB free/);
 });
 
 Deno.test("a node that is promised more than it has free has none, not less", () => {

@@ -16,6 +16,7 @@ import {
   nodeStarted,
   placementOf,
   reported,
+  runnerId,
   telemetryOf,
 } from "../../support/cluster.ts";
 
@@ -31,12 +32,14 @@ const card = (mib: number) =>
 /** The hint of a refused placement. */
 function remedyFor(
   card: ModelCard,
-  { freeMib, state = nodes, ...fields }: Partial<PlacementRequest> & {
+  { freeMib, state = nodes, loaded = [], ...fields }: Partial<PlacementRequest> & {
     freeMib: number | undefined;
     state?: typeof nodes;
+    loaded?: readonly string[];
   },
 ): string {
-  const memory = freeMib === undefined ? new Map() : memoryOf(freeMib * MIB, [A]);
+  const runners = loaded.map((id) => runnerId(`${id}:0`));
+  const memory = freeMib === undefined ? new Map() : memoryOf(freeMib * MIB, [A], runners);
   const asked = { instanceId: instanceId("new"), card, request: placementOf(fields) };
   const placed = place(state, telemetryOf(memory), asked);
   ok(!placed.ok);
@@ -46,15 +49,17 @@ function remedyFor(
 /** Whether place() takes a model on {@linkcode A}. */
 function isTaken(
   card: ModelCard,
-  { freeMib, state = nodes, contextTokens }: {
+  { freeMib, state = nodes, loaded = [], contextTokens }: {
     freeMib: number;
     state?: typeof nodes;
+    loaded?: readonly string[];
     contextTokens?: number;
   },
 ): boolean {
+  const runners = loaded.map((id) => runnerId(`${id}:0`));
   const request = placementOf(contextTokens === undefined ? {} : { config: { contextTokens } });
   const asked = { instanceId: instanceId("new"), card, request };
-  return place(state, telemetryOf(memoryOf(freeMib * MIB, [A])), asked).ok;
+  return place(state, telemetryOf(memoryOf(freeMib * MIB, [A], runners)), asked).ok;
 }
 
 Deno.test("remedy() proposes a context that place() then takes", () => {
@@ -99,14 +104,15 @@ Deno.test("remedy() names an instance only if place() takes the model once it is
     { free: 50, held: { x: 300, y: 100 }, loaded: ["x"], found: "x" },
   ];
   for (const { free, held, loaded, found } of cases) {
-    const hint = remedyFor(card(200), { freeMib: free, state: holding(held, loaded) });
+    const hint = remedyFor(card(200), { freeMib: free, state: holding(held, loaded), loaded });
     const [, proposed] = /^make room: exo instance delete (\w+)$/.exec(hint) ?? [];
     equal(proposed, found, JSON.stringify({ free, held, loaded }));
     if (proposed === undefined) continue;
     const rest = Object.entries(held).filter(([id]) => id !== proposed);
     const freed = loaded.includes(proposed) ? held[proposed] ?? 0 : 0;
-    const state = holding(Object.fromEntries(rest), loaded.filter((id) => id !== proposed));
-    ok(isTaken(card(200), { freeMib: free + freed, state }));
+    const left = loaded.filter((id) => id !== proposed);
+    const state = holding(Object.fromEntries(rest), left);
+    ok(isTaken(card(200), { freeMib: free + freed, state, loaded: left }));
   }
 });
 
