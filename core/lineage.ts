@@ -20,7 +20,7 @@ export const ClosedSegment = LineageSegment.required();
 export type ClosedSegment = z.infer<typeof ClosedSegment>;
 
 /** Segments that a state remembers; older ones are taken to be everybody's. */
-export const LINEAGE_SEGMENTS_MAX = 128;
+export const LINEAGE_SEGMENTS_MAX = 1_024;
 
 /**
  * Of which epochs a state is made, with the branches that were merged into it. Two nodes whose
@@ -54,7 +54,7 @@ export type Head = z.infer<typeof Head>;
 
 /** The segment that grows; undefined before the first event. */
 export function openSegment({ segments }: Lineage): LineageSegment | undefined {
-  return segments.find(({ lastIdx }) => lastIdx === undefined);
+  return segments.findLast(({ lastIdx }) => lastIdx === undefined);
 }
 
 /** The lineage once event `idx` of `epoch` is in it. */

@@ -45,7 +45,7 @@ import {
   tellAllAgain,
 } from "./member_telemetry.ts";
 import { NO_FACTS } from "./facts.ts";
-import type { Message } from "./protocol.ts";
+import { clockOf, EPOCH_CLOCK_LEAP_MAX, type Message } from "./protocol.ts";
 import type { State } from "./state.ts";
 import { NO_TELEMETRY } from "./telemetry.ts";
 import type { Millis } from "./units.ts";
@@ -176,7 +176,9 @@ function take(turn: Turn, input: Input): void {
 }
 
 function messageHeard(turn: Turn, from: NodeId, message: Message): void {
-  if (from === turn.member.nodeId) return dropMessage(turn);
+  const { nodeId, election } = turn.member;
+  const isLeap = clockOf(message) > election.clock + EPOCH_CLOCK_LEAP_MAX;
+  if (from === nodeId || isLeap) return dropMessage(turn);
   seen(turn, from);
   switch (message.type) {
     case "Heartbeat":

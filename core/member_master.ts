@@ -59,6 +59,13 @@ export function liveFollowers({ followers }: Reign, uptime: Millis): [NodeId, Fo
   return [...followers].filter(([, { heardAt }]) => uptime < heardAt + FOLLOWER_LIVE_MS);
 }
 
+/** One that is back is told all latest values, like one that is new. */
+function forgetSilent(turn: Turn, uptime: Millis): void {
+  const reign = reignOf(turn.member);
+  const live = liveFollowers(reign, uptime);
+  if (live.length < reign.followers.size) setReign(turn, { followers: new Map(live) });
+}
+
 /** What a master tells of its reign. */
 export function heartbeatOf(member: Member, uptime: Millis): MessageOf<"Heartbeat"> {
   const seniority = seniorityOf(member, uptime);
@@ -176,6 +183,7 @@ export function settleMaster(turn: Turn, before: Member): void {
     setReign(turn, { reconcileAt: soon });
   }
   if (uptime >= reignOf(turn.member).reconcileAt) {
+    forgetSilent(turn, uptime);
     askForCards(turn);
     reconcileNow(turn, reign.epoch);
     setReign(turn, { reconciledAt: uptime, reconcileAt: uptime + RECONCILE_MS });

@@ -11,8 +11,9 @@ import {
   update,
 } from "./member_state.ts";
 import { type MessageOf, NODES_MAX, TELEMETRY_ENTRIES_MAX } from "./protocol.ts";
-import { put } from "./state.ts";
-import type { LinkQuality, NodeMemory } from "./telemetry.ts";
+import { put, type State } from "./state.ts";
+import { linkKey, type LinkQuality, type NodeMemory } from "./telemetry.ts";
+import { edgesBetween } from "./topology.ts";
 import type { Millis } from "./units.ts";
 
 /** How often latest values are told while they change. */
@@ -121,14 +122,20 @@ export function tellAllAgain(turn: Turn): void {
   });
 }
 
-/** Latest values of nodes that are no longer there are of no use. */
+/** Latest values of nodes and of ways that are no longer there are of no use. */
 function forgetGone(turn: Turn): void {
   const { telemetry, state, nodeId } = turn.member;
-  const isHere = (id: string) => id === nodeId || state.nodes.has(id as NodeId);
+  const isHere = (id: NodeId) => id === nodeId || state.nodes.has(id);
   const memory = new Map([...telemetry.memory].filter(([id]) => isHere(id)));
   const lastSeen = new Map([...telemetry.lastSeen].filter(([id]) => isHere(id)));
-  const links = new Map([...telemetry.links].filter(([key]) => isHere(sourceOf(key))));
+  const links = new Map([...telemetry.links].filter(([key]) => isWay(state, key)));
   update(turn, { telemetry: { memory, lastSeen, links } });
+}
+
+function isWay({ connections }: State, key: string): boolean {
+  const [source, sink] = key.split(">") as [NodeId, NodeId];
+  return edgesBetween(connections, source, sink)
+    .some((edge) => linkKey(source, sink, edge) === key);
 }
 
 function sourceOf(linkKey: string): string {

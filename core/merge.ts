@@ -35,13 +35,20 @@ export type Branch = Omit<MergeLineage, "type" | "commandId">;
 export function branchOf(branch: State, winner: State): Branch | undefined {
   const [ours, theirs] = [historyOf(branch), historyOf(winner)];
   const segments = segmentsBeyond(ours.segments, theirs);
-  if (segments.length === 0) return undefined;
+  const [first] = segments;
+  if (!first) return undefined;
+  // What this side has forgotten alone it may have deleted or never heard of: nothing is lost.
+  const forgottenClock = Math.min(ours.forgottenClock, theirs.forgottenClock);
+  const remembered = { segments: ours.segments, forgottenClock };
   /** Where a thing was set on this side after all that the winner knows of it. */
   const newStamp = (kind: IntentKind, id: string): Stamp | undefined => {
     const [here, there] = [branch.stamps, winner.stamps].map((all) => all.get(`${kind}:${id}`));
     const isNew = here !== undefined && !isInHistory(theirs, here) &&
       (there === undefined || isInHistory(ours, there));
-    return isNew ? here : undefined;
+    if (!isNew) return undefined;
+    // Of an epoch that is forgotten here it comes with the first that is not.
+    const isRemembered = isInHistory(remembered, here);
+    return isRemembered ? here : { epoch: first.epoch, idx: first.firstIdx };
   };
   const created = <T>(kind: IntentKind, table: ReadonlyMap<string, T>): [Stamp, T][] =>
     [...table].flatMap(([id, thing]) => {
@@ -52,7 +59,7 @@ export function branchOf(branch: State, winner: State): Branch | undefined {
     const { kind, id } = partsOf(key);
     const isReplaced = newStamp(kind, id) !== undefined;
     const isGone = !branch.stamps.has(key) && !wentByItself(key, { branch, winner });
-    return isInHistory(ours, stamp) && (isReplaced || isGone) ? [{ key, stamp }] : [];
+    return isInHistory(remembered, stamp) && (isReplaced || isGone) ? [{ key, stamp }] : [];
   });
   return {
     against: winner.lineage.segments,

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { Command, CommandReply } from "./commands.ts";
 import { Event, IndexedEvent } from "./events.ts";
 import { NodeId, RunnerId } from "./ids.ts";
-import { Epoch, Head } from "./lineage.ts";
+import { Epoch, Head, openSegment } from "./lineage.ts";
 import { StateJson } from "./state.ts";
 
 /** Most bytes of a message's JSON text; whoever would send more keeps it. */
@@ -23,8 +23,14 @@ export const TELEMETRY_ENTRIES_MAX = 8_192;
 /** Followers that are asked to acknowledge an event at once. */
 export const ACKNOWLEDGERS_MAX = 3;
 
-/** Highest clock of an epoch: no message of a defective node uses them up. */
-export const EPOCH_CLOCK_MAX = 2 ** 40;
+/** Highest clock of an epoch. */
+export const EPOCH_CLOCK_MAX = 2 ** 48;
+
+/**
+ * How far above its own clock a node believes another: years of elections. So it takes a defective
+ * node millions of messages to use up the clocks, not one.
+ */
+export const EPOCH_CLOCK_LEAP_MAX = 2 ** 24;
 
 /** Runners of one node. */
 const RUNNERS_MAX = 1_024;
@@ -115,6 +121,17 @@ export type Message = z.infer<typeof Message>;
 
 /** A message of one type. */
 export type MessageOf<T extends Message["type"]> = Extract<Message, { type: T }>;
+
+/** The highest clock of an epoch of which a message tells; −1: it tells of none. */
+export function clockOf(message: Message): number {
+  const epochs = [
+    "epoch" in message ? message.epoch : undefined,
+    "head" in message ? message.head.epoch : undefined,
+    message.type === "HeadState" ? openSegment(message.state.lineage)?.epoch : undefined,
+  ];
+  const asked = message.type === "Candidacy" ? message.clock - 1 : -1;
+  return Math.max(asked, ...epochs.map((epoch) => epoch?.clock ?? -1));
+}
 
 /** A message as text. */
 export function encodeMessage(message: Message): string {

@@ -51,7 +51,9 @@ export function replaceAllOutRdma(
   const sinks = connections.get(source) ?? new Map<NodeId, readonly Edge[]>();
   let left = connections;
   for (const [sink, edges] of sinks) {
-    left = withEdges(left, { source, sink }, edges.filter(isSocket));
+    if (!edges.every(isSocket)) {
+      left = withEdges(left, { source, sink }, edges.filter(isSocket));
+    }
   }
   const replaced = rdma.reduce(addConnection, left);
   return isSame(edgesOf(replaced, source), edgesOf(connections, source)) ? connections : replaced;
@@ -62,7 +64,8 @@ export function removeAllRdmaTouching(connections: Connections, nodeId: NodeId):
   let left = replaceAllOutRdma(connections, nodeId, []);
   for (const [source, sinks] of left) {
     const edges = sinks.get(nodeId);
-    if (edges) left = withEdges(left, { source, sink: nodeId }, edges.filter(isSocket));
+    if (!edges || edges.every(isSocket)) continue;
+    left = withEdges(left, { source, sink: nodeId }, edges.filter(isSocket));
   }
   return left;
 }

@@ -3,7 +3,7 @@ import { deepEqual, equal, ok } from "node:assert/strict";
 import type { Command, CommandReply } from "../../core/commands.ts";
 import { FORCED_SENIORITY, LEASE_MS } from "../../core/election.ts";
 import type { Event } from "../../core/events.ts";
-import { NO_FACTS } from "../../core/facts.ts";
+import { edgeSubject, NO_FACTS } from "../../core/facts.ts";
 import { InstanceLinkId, MetaInstanceId, ModelId, NodeId } from "../../core/ids.ts";
 import type { Epoch } from "../../core/lineage.ts";
 import { headOf } from "../../core/log_tail.ts";
@@ -21,7 +21,13 @@ import { REPORT_RETRY_MS } from "../../core/member_follower.ts";
 import { REPLIES_MAX } from "../../core/member_master.ts";
 import { TELEMETRY_MS, TELEMETRY_REFRESH_MS } from "../../core/member_telemetry.ts";
 import { MetaInstanceSpec } from "../../core/meta_instance.ts";
-import { EVENTS_PAGE_MAX, type Message, type MessageOf, NODES_MAX } from "../../core/protocol.ts";
+import {
+  EPOCH_CLOCK_LEAP_MAX,
+  EVENTS_PAGE_MAX,
+  type Message,
+  type MessageOf,
+  NODES_MAX,
+} from "../../core/protocol.ts";
 import { EMPTY_STATE, type State, stateToJson } from "../../core/state.ts";
 import {
   A,
@@ -39,6 +45,8 @@ import {
   taskCreated,
   taskOf,
 } from "../support/cluster.ts";
+import { socket } from "../support/control_plane.ts";
+import { linkKey } from "../../core/telemetry.ts";
 import { apply } from "../../core/apply.ts";
 
 const FIRST: Epoch = { clock: 1, nodeId: A };
@@ -540,14 +548,30 @@ Deno.test("latest values go to the master, and from it to all", () => {
 
 Deno.test("all own values are told again after a while, those of gone nodes are forgotten", () => {
   const memory = { ramTotalBytes: 4, ramAvailableBytes: 2 };
-  const links = new Map([["node-a>node-b>x", {}]]);
-  const master = leader().give({ type: "Telemetry", memory, links });
-  master.hear(B, { type: "Telemetry", epoch: FIRST, memory: [[B, memory]], links: [] });
-  master.wait(TELEMETRY_MS).take();
-  const [again] = master.wait(TELEMETRY_REFRESH_MS).sent("Telemetry");
+  const state = fold([nodeStarted(A), nodeStarted(B), socket(A, B), socket(B, A)]);
+  const way = (source: NodeId, sink: NodeId) => {
+    const { connection } = socket(source, sink);
+    return linkKey(source, sink, connection.edge);
+  };
+  const epoch: Epoch = { clock: 2, nodeId: A };
+  const links = new Map([[way(A, B), {}], [way(A, C), {}]]);
+  const reports = new Map([[edgeSubject(socket(A, B).connection), socket(A, B)]]);
+  const master = leader({ state }).give({ type: "Telemetry", memory, links });
+  master.give({ type: "Facts", facts: { ...NO_FACTS, reports } });
+  master.hear(B, {
+    type: "Telemetry",
+    epoch,
+    memory: [[B, memory]],
+    links: [[way(B, A), {}], [way(B, C), {}]],
+  });
+  master.hear(C, { type: "Telemetry", epoch, memory: [[C, memory]], links: [] });
+  master.wait(TELEMETRY_REFRESH_MS / 2).hear(B, { type: "Following", epoch, idx: -1 }).take();
+  const [again] = master.wait(TELEMETRY_REFRESH_MS / 2).sent("Telemetry");
   deepEqual(again?.memory.map(([id]) => id), [A]);
-  deepEqual(again?.links.length, 1);
-  deepEqual([...master.member.telemetry.lastSeen.keys()], [A]);
+  deepEqual(again?.links.map(([key]) => key), [way(A, B)]);
+  const { telemetry } = master.member;
+  deepEqual([...telemetry.memory.keys(), ...telemetry.lastSeen.keys()], [A, B, A, B]);
+  deepEqual([...telemetry.links.keys()], [way(A, B), way(B, A)]);
 });
 
 Deno.test("a new follower is told all latest values", () => {
@@ -556,6 +580,38 @@ Deno.test("a new follower is told all latest values", () => {
   master.take();
   master.hear(B, { type: "Following", epoch: FIRST, idx: -1 });
   deepEqual(master.sent("Telemetry")[0]?.memory, [[A, memory]]);
+});
+
+Deno.test("a master forgets followers that are silent, and tells one that is back all it knows", () => {
+  const memory = { ramTotalBytes: 4, ramAvailableBytes: 2 };
+  const master = leader().give({ type: "Telemetry", memory });
+  const following: Message = { type: "Following", epoch: FIRST, idx: -1 };
+  master.hear(B, following).hear(C, following);
+  master.wait(2_000).hear(C, following).wait(1_000);
+  deepEqual([...master.member.reign?.followers.keys() ?? []], [C]);
+  master.take();
+  equal(master.hear(B, following).sent("Telemetry").length, 1);
+});
+
+Deno.test("a node believes no clock that is years of elections ahead of its own", () => {
+  const epoch: Epoch = { clock: EPOCH_CLOCK_LEAP_MAX + 2, nodeId: C };
+  const head = { epoch, idx: 0 };
+  const candidate = new Alone();
+  const clock = epoch.clock;
+  candidate.drops(C, { type: "Heartbeat", epoch, head, seniority: 9 });
+  candidate.drops(C, { type: "Candidacy", clock, seniority: 9, head: { idx: -1 } });
+  candidate.drops(C, { type: "Candidacy", clock: 1, seniority: 9, head });
+  const state = next(EMPTY_STATE, epoch, { type: "EpochStarted" });
+  candidate.drops(C, { type: "HeadState", clock: 1, state: stateToJson(state) });
+  equal(candidate.member.election.clock, 0);
+  const near = { ...epoch, clock: EPOCH_CLOCK_LEAP_MAX };
+  candidate.hear(C, {
+    type: "Heartbeat",
+    epoch: near,
+    head: { epoch: near, idx: 0 },
+    seniority: 9,
+  });
+  equal(candidate.member.master, C);
 });
 
 Deno.test("a master keeps account of so many nodes", () => {

@@ -102,6 +102,20 @@ Deno.test("a side that was asked for nothing has nothing to bring", () => {
   assert.equal(branchOf(EMPTY_STATE, COMMON), undefined);
 });
 
+Deno.test("a side that had more masters than it remembers still brings what it was asked for", () => {
+  let loser = reign(COMMON, epochOf(3, B), card("early"), cardGone("common"));
+  for (let clock = 4; clock < LINEAGE_SEGMENTS_MAX + 6; clock++) {
+    loser = reign(loser, epochOf(clock, B));
+  }
+  loser = goOn(loser, card("late"));
+  const winner = reign(COMMON, epochOf(2), card("theirs"));
+  const both = merged(loser, winner, 2 * LINEAGE_SEGMENTS_MAX);
+  assert.ok(keys(both).includes("card:early"), "of an epoch that is forgotten");
+  assert.ok(keys(both).includes("card:late"));
+  assert.ok(keys(both).includes("card:theirs"), "of an epoch that was never heard of");
+  assert.equal(branchOf(loser, both), undefined, "it is brought once");
+});
+
 Deno.test("what one side was asked for comes along under its ids and stamps", () => {
   const loser = reign(
     COMMON,
@@ -293,7 +307,7 @@ Deno.test("a branch that cannot have happened is refused, and names what is wron
   const cases: [Partial<Branch>, RegExp][] = [
     [
       { segments: Array(LINEAGE_SEGMENTS_MAX + 1).fill(segment) },
-      /found 129 segments, 128 at most needed/,
+      /found 1025 segments, 1024 at most needed/,
     ],
     [{ segments: [{ ...segment, lastIdx: 0 }] }, /a segment from 8 to 0/],
     [{ segments: [{ ...segment, epoch: epochOf(5) }] }, /epoch 5, which is this master's own/],

@@ -121,6 +121,11 @@ Deno.test("plan: ranks < n−1 connect at once, rank n−1 when all others are C
   assert.equal(ofRank(0, [idle, null, idle], ...has), undefined);
 });
 
+Deno.test("plan: a group connects only once every node has the model", () => {
+  const action = ofRank(0, ["RunnerIdle", "RunnerIdle"], downloaded(A));
+  assert.equal(action, undefined);
+});
+
 Deno.test("plan: two nodes, both Connected, both Completed → LoadModel", () => {
   assert.equal(ofRank(0, ["RunnerConnected", "RunnerConnected"], ...has)?.type, "LoadModel");
 });
@@ -260,6 +265,12 @@ Deno.test("plan: a task whose instance is gone, or whose runner here serves no m
   const stale = view({ "i:0": local("RunnerShuttingDown") });
   assert.equal(plan(state, stale, NOW), undefined);
   assert.equal(plan(state, view(ready), NOW)?.type, "TextGeneration");
+});
+
+Deno.test("plan: a task is not handed to a process that the log does not know yet", () => {
+  const state = single(reported("i:0", "RunnerReady"), chat());
+  const later = view({ "i:0": local("RunnerReady", { incarnation: 2 }) });
+  assert.equal(plan(state, later, NOW), undefined);
 });
 
 Deno.test("plan: task Complete → null", () => {
