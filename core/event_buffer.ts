@@ -37,13 +37,13 @@ export function ingest(
 }
 
 /**
- * Releases what follows `head` without a gap. `isForeign`: the next event is here and does not
- * follow it, so this log has parted from the one that the events come from.
+ * Releases what follows `head` without a gap. Nothing, when the next event is here and does not
+ * follow it: then this log has parted from the one that the events come from.
  */
 export function drain(
   buffer: EventBuffer,
   head: Head,
-): { buffer: EventBuffer; events: readonly IndexedEvent[]; isForeign: boolean } {
+): { buffer: EventBuffer; events: readonly IndexedEvent[] } {
   const events: IndexedEvent[] = [];
   let epoch = head.epoch;
   let next = buffer.get(head.idx + 1);
@@ -55,7 +55,6 @@ export function drain(
   return {
     buffer: drop(buffer, ...events.map(({ idx }) => idx)),
     events,
-    isForeign: next !== undefined,
   };
 }
 

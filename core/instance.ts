@@ -110,3 +110,10 @@ export function runnersOf(instance: Instance): RunnerId[] {
   shards.sort(([, a], [, b]) => a.deviceRank - b.deviceRank);
   return shards.map(([runnerId]) => runnerId as RunnerId);
 }
+
+/** The nodes of an instance, by rank. */
+export function nodesByRank(instance: Instance): NodeId[] {
+  const bound = Object.entries(instance.shardAssignments.nodeToRunner) as [NodeId, RunnerId][];
+  const nodes = new Map(bound.map(([nodeId, runnerId]) => [runnerId, nodeId]));
+  return runnersOf(instance).flatMap((runnerId) => nodes.get(runnerId) ?? []);
+}

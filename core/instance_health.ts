@@ -1,5 +1,6 @@
-import type { NodeId, RunnerId } from "./ids.ts";
-import { type Instance, runnersOf } from "./instance.ts";
+import type { NodeId } from "./ids.ts";
+import { type Instance, nodesByRank } from "./instance.ts";
+import { parseMultiaddr } from "./multiaddr.ts";
 import type { State } from "./state.ts";
 import { edgesBetween } from "./topology.ts";
 
@@ -30,14 +31,6 @@ export function nodesOf(instance: Instance): NodeId[] {
   return Object.keys(instance.shardAssignments.nodeToRunner) as NodeId[];
 }
 
-/** The nodes of an instance by rank. */
-function nodesByRank(instance: Instance): NodeId[] {
-  const order = runnersOf(instance);
-  const nodes = Object.entries(instance.shardAssignments.nodeToRunner) as [NodeId, RunnerId][];
-  nodes.sort(([, a], [, b]) => order.indexOf(a) - order.indexOf(b));
-  return nodes.map(([nodeId]) => nodeId);
-}
-
 type OnRank<T extends Instance["type"]> = {
   readonly instance: Extract<Instance, { type: T }>;
   readonly ranks: readonly NodeId[];
@@ -57,7 +50,7 @@ function hasRingEdges(
     const host = instance.hostsByNode[source]?.[other];
     return host !== undefined &&
       edgesBetween(state.connections, source, sink).some((edge) =>
-        edge.type === "SocketConnection" && ipOf(edge.sinkMultiaddr) === host.ip
+        edge.type === "SocketConnection" && parseMultiaddr(edge.sinkMultiaddr)?.host === host.ip
       );
   });
 }
@@ -74,9 +67,4 @@ function hasRdmaEdges(
     return device === null ||
       edges.some((edge) => edge.type === "RdmaConnection" && edge.sourceRdmaIface === device);
   });
-}
-
-/** `10.0.0.1` of `/ip4/10.0.0.1/tcp/52414`. */
-function ipOf(multiaddr: string): string | undefined {
-  return multiaddr.split("/")[2];
 }

@@ -1,8 +1,8 @@
 import type { Decision } from "./decision.ts";
 import type { Connections } from "./connection.ts";
 import { AppError, type ErrorCode } from "./errors.ts";
-import type { NodeId, RunnerId } from "./ids.ts";
-import { type Instance, runnersOf, type Shard } from "./instance.ts";
+import type { NodeId } from "./ids.ts";
+import { type Instance, nodesByRank, runnersOf, type Shard } from "./instance.ts";
 import { idTaken } from "./master_instances.ts";
 import type { ModelCard } from "./model_card.ts";
 import { misfit, placementHint } from "./placement.ts";
@@ -126,12 +126,6 @@ function wrongWays({ connections }: State, instance: Instance): string | undefin
   return instance.type === "MlxRingInstance"
     ? wrongRing(connections, instance, nodes)
     : wrongCables(connections, instance, nodes);
-}
-
-function nodesByRank(instance: Instance): NodeId[] {
-  const bound = Object.entries(instance.shardAssignments.nodeToRunner) as [NodeId, RunnerId][];
-  const nodes = new Map(bound.map(([nodeId, runnerId]) => [runnerId, nodeId]));
-  return runnersOf(instance).map((runnerId) => nodes.get(runnerId) as NodeId);
 }
 
 /** Each node names an address of each rank, and neighbours have a way between them. */

@@ -39,17 +39,6 @@ export function unsatisfiedMetas({ instances, metaInstances }: State): MetaInsta
   );
 }
 
-/**
- * Models about which somebody should be asked, since wishes wait for them. One whose look-up has
- * failed is asked about again once the caller has dropped that answer.
- */
-export function cardsWanted(state: State, cards: CardLookups): ModelId[] {
-  const wanted = unsatisfiedMetas(state)
-    .filter((meta) => lookUp(state, meta, cards) === undefined)
-    .map(({ modelId }) => modelId);
-  return [...new Set(wanted)];
-}
-
 /** The wishes for which a search could find a place: the model and the pinned nodes are known. */
 export function searchableMetas(state: State, cards: CardLookups): MetaInstanceId[] {
   return unsatisfiedMetas(state)

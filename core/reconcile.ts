@@ -1,11 +1,10 @@
 import type { Event } from "./events.ts";
-import { type MetaInstancesContext, unsatisfiedMetas } from "./meta_instance_placement.ts";
-import { PLACEMENT_RETRY_MS, type PlacementTries, placementTurn } from "./placement_turns.ts";
-import { nextResetAt, reconcileInstances } from "./reconcile_instances.ts";
+import type { MetaInstancesContext } from "./meta_instance_placement.ts";
+import { type PlacementTries, placementTurn } from "./placement_turns.ts";
+import { reconcileInstances } from "./reconcile_instances.ts";
 import { reconcileMetaInstances } from "./reconcile_meta_instances.ts";
-import { nextTimeoutAt, type NodesContext, reconcileNodes } from "./reconcile_nodes.ts";
+import { type NodesContext, reconcileNodes } from "./reconcile_nodes.ts";
 import type { State } from "./state.ts";
-import type { Millis } from "./units.ts";
 
 export type { CardLookup } from "./meta_instance_placement.ts";
 
@@ -65,20 +64,3 @@ export function reconcileAll(
 }
 
 const NOBODY: ReadonlySet<never> = new Set();
-
-/**
- * When `reconcile` should look again if nothing changes before, on the clock of `uptime`;
- * undefined for never.
- */
-export function nextReconcileAt(
-  state: State,
-  { telemetry, now, uptime }: Pick<ReconcileContext, "telemetry" | "now" | "uptime">,
-): Millis | undefined {
-  const resetAt = nextResetAt(state);
-  const times = [
-    resetAt === undefined ? undefined : uptime + Math.max(0, resetAt - now),
-    nextTimeoutAt(state, telemetry),
-    unsatisfiedMetas(state).length > 0 ? uptime + PLACEMENT_RETRY_MS : undefined,
-  ].filter((at) => at !== undefined);
-  return times.length === 0 ? undefined : Math.min(...times);
-}

@@ -50,17 +50,6 @@ export function reconcileInstances(state: State, context: NodesContext): Event[]
   return [];
 }
 
-/** When failures are due to be forgotten, at the earliest; undefined when there are none. */
-export function nextResetAt(state: State): Millis | undefined {
-  let first: Millis | undefined;
-  for (const instance of state.instances.values()) {
-    if (!hasFailed(state, instance)) continue;
-    const since = servingSince(ranksOf(state, instance) ?? []);
-    if (since !== undefined) first = Math.min(since + RETRY_RESET_MS, first ?? Infinity);
-  }
-  return first;
-}
-
 /** A rank with the node that has it. */
 interface Rank {
   readonly runnerId: RunnerId;

@@ -1,11 +1,10 @@
 import type { Event } from "./events.ts";
 import type { MetaInstanceId } from "./ids.ts";
-import { type Instance, runnersOf } from "./instance.ts";
+import type { Instance } from "./instance.ts";
 import { nodesOf } from "./instance_health.ts";
-import { instanceEnd } from "./master.ts";
+import { instanceEnd, isReady } from "./master.ts";
 import type { MetaInstance } from "./meta_instance.ts";
 import { type MetaInstancesContext, placeUnsatisfied } from "./meta_instance_placement.ts";
-import { isServing } from "./runner_status.ts";
 import type { State } from "./state.ts";
 
 /**
@@ -58,7 +57,7 @@ function byWorth(
 ): readonly Instance[] {
   if (instances.length === 1) return instances;
   const worth = (instance: Instance) =>
-    2 * Number(isServed(state, instance)) + Number(satisfies(meta, instance));
+    2 * Number(isReady(state, instance)) + Number(satisfies(meta, instance));
   return instances.toSorted((a, b) => worth(b) - worth(a));
 }
 
@@ -67,15 +66,11 @@ function phasesOf(state: State, bound: Bound): Event[] {
   const events: Event[] = [];
   for (const { metaInstanceId, phase, parkedAtTopologyIdx } of state.metaInstances.values()) {
     if (phase === "ready") continue;
-    if (bound.get(metaInstanceId)?.some((instance) => isServed(state, instance))) {
+    if (bound.get(metaInstanceId)?.some((instance) => isReady(state, instance))) {
       events.push({ type: "MetaInstanceReady", metaInstanceId });
     } else if (phase === "parked" && parkedAtTopologyIdx !== state.topologyIdx) {
       events.push({ type: "MetaInstanceRearmed", metaInstanceId });
     }
   }
   return events;
-}
-
-function isServed(state: State, instance: Instance): boolean {
-  return runnersOf(instance).every((id) => isServing(state.runners.get(id)?.status));
 }

@@ -32,19 +32,6 @@ export function reconcileNodes(
   return [];
 }
 
-/** When the first node has been silent for too long, on the clock of `lastSeen`. */
-export function nextTimeoutAt(
-  state: State,
-  { lastSeen }: Pick<Telemetry, "lastSeen">,
-): Millis | undefined {
-  let first: Millis | undefined;
-  for (const nodeId of state.nodes.keys()) {
-    const seen = lastSeen.get(nodeId);
-    if (seen !== undefined && seen < (first ?? Infinity)) first = seen;
-  }
-  return first === undefined ? undefined : first + NODE_TIMEOUT_MS;
-}
-
 /** The runners, the work and the requests of a node leave with it, in one decision. */
 function nodeLost(
   state: State,

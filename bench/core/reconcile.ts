@@ -6,7 +6,7 @@ import { Instance } from "../../core/instance.ts";
 import { MetaInstance } from "../../core/meta_instance.ts";
 import { ModelCard } from "../../core/model_card.ts";
 import { NO_TRIES } from "../../core/placement_turns.ts";
-import { nextReconcileAt, reconcileAll, type ReconcileContext } from "../../core/reconcile.ts";
+import { reconcileAll, type ReconcileContext } from "../../core/reconcile.ts";
 import { EMPTY_STATE, type State } from "../../core/state.ts";
 import { GIB } from "../../core/units.ts";
 
@@ -22,8 +22,8 @@ const TICKS = 101;
 /** `satisfied`: all wishes have a serving instance; `waiting`: no node has room for any. */
 export type ReconcileScene = "satisfied" | "waiting";
 
-/** One tick over a cluster: what it decided, and when to look again. */
-export type Tick = () => { readonly events: readonly Event[]; readonly nextAt: number | undefined };
+/** One tick over a cluster: what it decided. */
+export type Tick = () => { readonly events: readonly Event[] };
 
 /** A tick over a cluster in a scene, as a master runs it once a second. */
 export function reconcileTick(scene: ReconcileScene, nodeCount: number): Tick {
@@ -52,7 +52,7 @@ export function reconcileTick(scene: ReconcileScene, nodeCount: number): Tick {
       events.push(...decision);
       return state = decision.reduce(committed, state);
     });
-    return { events, nextAt: nextReconcileAt(state, context) };
+    return { events };
   };
 }
 

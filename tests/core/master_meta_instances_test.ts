@@ -109,13 +109,14 @@ Deno.test("an eager placement sees the other instances, and no other wish", () =
   assert.deepEqual(typesOf(events), ["MetaInstanceCreated", "MetaInstancePlacementFailed"]);
 });
 
-Deno.test("DeleteMetaInstance ends its instances in the same decision, and no others", () => {
+Deno.test("api §5: DeleteMetaInstance ends its instances in the same decision, and no others", () => {
   const state = fold([
     metaCreated(metaOf("m")),
     created(boundTo("m", instanceOf("i"))),
     created(instanceOf("other")),
     created(boundTo("m", instanceOf("j"))),
     taskCreated(taskOf("t", "i")),
+    taskCreated(taskOf("done", "i", { taskStatus: "Complete" })),
     taskCreated(taskOf("u", "other")),
   ], STATE);
   const remove: Command = { type: "DeleteMetaInstance", ...c, metaInstanceId: metaId("m") };

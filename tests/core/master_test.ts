@@ -171,9 +171,12 @@ Deno.test("instanceEnd() carries the reason of the end", () => {
   ]);
 });
 
-Deno.test("T7: a node, a placement and a generation are three events, metadata only", () => {
+Deno.test("T7, changed by D3: a node, a placement and a generation are an event each, metadata only", () => {
   const start = fold(known);
-  const placed = fold(on(start, placing()), start);
+  const placement = on(start, placing());
+  assert.deepEqual(placement.map(({ type }) => type), ["InstanceCreated"]);
+  const placed = fold(placement, start);
+  assert.equal(placed.lastEventAppliedIdx, known.length);
   const ready = fold([reported("i:0", "RunnerReady")], placed);
   const events = on(ready, text());
   assert.deepEqual(events, [{ type: "TaskCreated", task: taskOf("t", "i") }]);

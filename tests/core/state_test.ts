@@ -3,7 +3,7 @@ import fc from "fast-check";
 import type { Event } from "../../core/events.ts";
 import { ModelId } from "../../core/ids.ts";
 import { decodeState, drop, EMPTY_STATE, encodeState, put, type State } from "../../core/state.ts";
-import { linkCreated, metaCreated, metaOf, socket } from "../support/control_plane.ts";
+import { boundTo, linkCreated, metaCreated, metaOf, socket } from "../support/control_plane.ts";
 import {
   A,
   B,
@@ -79,6 +79,18 @@ Deno.test("A10: a state survives its JSON, whatever has happened, and to the let
     assert.deepEqual(back, state);
     assert.equal(encodeState(back), text);
   }));
+});
+
+Deno.test("api §5: wishes, their counters and the instances bound to them survive JSON", () => {
+  const state = fold([
+    metaCreated(metaOf("m", { nodeIds: [B, A], consecutiveFailures: 2, lastFailureError: "OOM" })),
+    created(boundTo("m", instanceOf("i"))),
+  ]);
+  const back = decodeState(encodeState(state));
+  const [meta] = back.metaInstances.values();
+  assert.deepEqual(meta?.nodeIds, [B, A]);
+  assert.deepEqual([meta?.consecutiveFailures, meta?.lastFailureError], [2, "OOM"]);
+  assert.deepEqual([...back.instances.values()].map((one) => one.metaInstanceId), ["m"]);
 });
 
 Deno.test("equal logs give equal states, through a snapshot at any point or none", () => {

@@ -79,7 +79,7 @@ Deno.test("L2, L3: a row is index, epoch and event; an empty log replays as noth
   assert.deepEqual(JSON.parse(String(found[0]?.eventJson)), EVENTS[1]);
 });
 
-Deno.test("reopening gives the same state, as often as one likes", async () => {
+Deno.test("L5, L6, changed by D4: reopening gives the same state, as often as one likes", async () => {
   await using dir = await TempDir.make();
   let log = EventLog.open(dir.path);
   log.store([persist(indexed(EVENTS))]);

@@ -136,9 +136,15 @@ Deno.test("P7: two nodes that together lack a kilobyte are refused (E1)", () => 
   match(reason, /2\.0 MiB needed, the best choice of nodes \(a, b\) has 2\.0 MiB free/);
 });
 
+const OFF = { rdmaCtlEnabled: false };
+
 /** P8: three nodes with cables en3, en4 and en5 around, and sockets. */
 function cabled(
-  { backends, without }: { backends?: ("MlxCuda" | "MlxMetal")[]; without?: string } = {},
+  { backends, without, silent }: {
+    backends?: ("MlxCuda" | "MlxMetal")[];
+    without?: string;
+    silent?: string;
+  } = {},
 ): Cluster {
   const ids = ["a", "b", "c"];
   const fields = backends ? { backends } : {};
@@ -148,9 +154,10 @@ function cabled(
     cable("b", "c", "rdma_en4"),
     cable("a", "c", "rdma_en5"),
   ]);
-  const nodes = [...state.nodes].map(([id, one]) =>
-    [id, id === without ? { ...one, rdmaCtlEnabled: false } : one] as const
-  );
+  const nodes = [...state.nodes].map(([id, one]) => {
+    const { rdmaCtlEnabled: _, ...rest } = one;
+    return [id, id === silent ? rest : { ...one, ...(id === without ? OFF : {}) }] as const;
+  });
   return { state: { ...state, nodes: new Map(nodes) }, telemetry };
 }
 
@@ -171,9 +178,24 @@ Deno.test("P8, changed by the ruling on coordinators: RDMA all around", () => {
   deepEqual(layersOf(placed), [12, 12, 12]);
 });
 
-Deno.test("P9: RDMA switched off on one node is refused (E8)", () => {
+Deno.test("P9: RDMA switched off on one node, or not told of, is refused (E8)", () => {
   const { reason } = refusedOn(cabled({ without: "c" }), metalCard(1_500, TENSOR), RDMA);
   match(reason, /MlxJaccl: node c has RDMA switched off, on needed/);
+  const silent = refusedOn(cabled({ silent: "c" }), metalCard(1_500, TENSOR), RDMA);
+  match(silent.reason, /MlxJaccl: node c has RDMA switched off, on needed/, "or nobody has said");
+});
+
+Deno.test("E10: RDMA needs a cable between each two nodes, not around alone", () => {
+  const ids = ["a", "b", "c", "d"];
+  const around = clusterOf(ids.map((id) => node(id, 500)), [
+    ...bothWays(ids, [[0, 1], [1, 2], [2, 3], [3, 0], [0, 2], [1, 3]]),
+    ...ids.map((id, at) => cable(id, ids[(at + 1) % 4] ?? "", `rdma_en${at}`)),
+  ]);
+  const card = metalCard(2_000, { ...TENSOR, hiddenSize: 32 });
+  match(
+    refusedOn(around, card, RDMA).reason,
+    /needs an RDMA cable between all nodes, none between a and c; b and d/,
+  );
 });
 
 Deno.test("P10: RDMA without Metal is refused (E7)", () => {

@@ -139,13 +139,13 @@ Deno.test("G2: guidance over 4 nodes runs back on the second half", () => {
 });
 
 Deno.test("G3: guidance over 6 nodes", () => {
-  deepEqual(shards({ free: even(6) }, cfg).map((one) => one.slice(8)), [
-    "0-20",
-    "20-40",
-    "40-60",
-    "40-60",
-    "20-40",
-    "0-20",
+  deepEqual(shards({ free: even(6) }, cfg), [
+    "c0 p0/3 0-20",
+    "c0 p1/3 20-40",
+    "c0 p2/3 40-60",
+    "c1 p2/3 40-60",
+    "c1 p1/3 20-40",
+    "c1 p0/3 0-20",
   ]);
 });
 

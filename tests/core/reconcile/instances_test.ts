@@ -1,11 +1,10 @@
 import assert from "node:assert/strict";
 import type { Event } from "../../../core/events.ts";
-import type { InstanceId, NodeId } from "../../../core/ids.ts";
+import type { NodeId } from "../../../core/ids.ts";
 import type { MetaInstance } from "../../../core/meta_instance.ts";
 import {
   INSTANCE_ATTEMPTS_MAX,
   isRetryDue,
-  nextResetAt,
   reconcileInstances,
   RETRY_DELAY_MS_MAX,
   RETRY_RESET_MS,
@@ -272,11 +271,10 @@ Deno.test("failures are forgotten after a minute of serving, and not before", ()
     reported("i:0", "RunnerRunning", { at: NOW + 30_000 }),
   );
   const at = NOW + RETRY_RESET_MS;
-  assert.equal(nextResetAt(state), at);
   assert.deepEqual(decided(state, at - 1), []);
   assert.deepEqual(decided(state, at), [reset]);
   const forgotten = fold([reset], state);
-  assert.equal(nextResetAt(forgotten), undefined);
+  assert.deepEqual(decided(forgotten, at), []);
   assert.deepEqual(decided(fold([failure()], forgotten), NOW), [
     retrying("node-a: OOM"),
   ]);
@@ -298,28 +296,18 @@ Deno.test("the minute counts from when the last rank began to serve", () => {
     reported("i:0", "RunnerReady", { at: NOW + 500 }),
     reported("i:1", "RunnerReady", { at: NOW }),
   );
-  assert.equal(nextResetAt(state), NOW + 500 + RETRY_RESET_MS);
-});
-
-Deno.test("the earliest minute of several instances counts", () => {
-  const serving = (id: InstanceId, at: number): Event[] => [
-    created(instanceOf(id)),
-    retrying("OOM", 0, id),
-    reported(`${id}:0`, "RunnerReady", { at }),
-  ];
-  const [x, y, z] = [instanceId("x"), instanceId("y"), instanceId("z")];
-  const state = after(...serving(x, NOW + 2), ...serving(y, NOW), ...serving(z, NOW + 1));
-  assert.equal(nextResetAt(state), NOW + RETRY_RESET_MS);
+  assert.deepEqual(decided(state, NOW + RETRY_RESET_MS), []);
+  assert.deepEqual(decided(state, NOW + 500 + RETRY_RESET_MS), [reset]);
 });
 
 Deno.test("nothing is due to be forgotten while nothing failed, nothing serves, or a node is away", () => {
-  assert.equal(nextResetAt(after()), undefined);
-  assert.equal(nextResetAt(instance(reported("i:0", "RunnerReady"))), undefined);
+  const later = NOW + RETRY_RESET_MS;
+  assert.deepEqual(decided(instance(reported("i:0", "RunnerReady")), later), []);
   const failedOnce = after(created(instanceOf("i")), retrying("OOM", 0));
-  assert.equal(nextResetAt(failedOnce), undefined);
+  assert.deepEqual(decided(failedOnce, later), []);
   const ready = fold([reported("i:0", "RunnerReady", { at: NOW })], failedOnce);
-  assert.equal(nextResetAt(ready), NOW + RETRY_RESET_MS);
-  assert.equal(nextResetAt(fold([{ type: "NodeTimedOut", nodeId: A }], ready)), undefined);
+  assert.deepEqual(decided(ready, later), [reset]);
+  assert.deepEqual(decided(fold([{ type: "NodeTimedOut", nodeId: A }], ready), later), []);
 });
 
 Deno.test("a retry is due at its date, and at once when a clock that was turned back set it", () => {

@@ -4,7 +4,6 @@ import type { ModelId } from "../../../core/ids.ts";
 import type { MetaInstance } from "../../../core/meta_instance.ts";
 import {
   type CardLookup,
-  cardsWanted,
   type MetaInstancesContext,
   pinnedRequest,
   unsatisfiedMetas,
@@ -50,7 +49,6 @@ const full = roomy({ telemetry: telemetryOf(memoryOf(10 * MIB, [A, B, C])) });
 
 const looks = (lookup: CardLookup) => roomy({ cards: new Map([[MODEL, lookup]]) });
 const UNKNOWN = { modelCard: undefined };
-const PARKED = { phase: "parked", parkedAtTopologyIdx: 99 } as const;
 
 /** A wish as the state has it. */
 const wishOf = (state: State, id = "m"): MetaInstance | undefined =>
@@ -140,6 +138,14 @@ Deno.test("S5: pinned nodes that are away are left out, and asked for in no othe
   assert.ok(pinned.ok);
   const { nodeIds, minNodes, exact } = pinned.request;
   assert.deepEqual({ nodeIds, minNodes, exact }, { nodeIds: [A, B, C], minNodes: 3, exact: true });
+  const ways = [[A, B], [B, C], [C, A]].flatMap(([a = A, b = B], at) => [
+    edge(a, b, `10.0.${at}.1`),
+    edge(b, a, `10.0.${at}.2`),
+  ]);
+  const three = settle(after(...ways, wished(meta)), roomy());
+  const [placed] = three.instances.values();
+  assert.deepEqual(Object.keys(placed?.shardAssignments.nodeToRunner ?? {}).toSorted(), [A, B, C]);
+  assert.equal(wishOf(three)?.placementError, undefined);
   const one = metaOf("m", { nodeIds: [A, "node-d"], minNodes: 2 });
   const settled = settle(after(wished(one)), roomy());
   const [instance] = settled.instances.values();
@@ -188,19 +194,6 @@ Deno.test("the card comes from the wish, else from the cluster, else from who wa
   assert.deepEqual(resolve(added, unknown), ["custom", "InstanceCreated"]);
   const nobody = reconcileMetaInstances(after(unknown), roomy());
   assert.deepEqual(nobody, [], "nobody knows yet");
-});
-
-Deno.test("cards are wanted once a model, for wishes that wait and of which nobody has told", () => {
-  const state = after(
-    wished(metaOf("known")),
-    wished(metaOf("m", UNKNOWN)),
-    wished(metaOf("n", UNKNOWN)),
-    wished(metaOf("o", { ...UNKNOWN, modelId: OTHER })),
-    wished(metaOf("p", { ...UNKNOWN, ...PARKED, modelId: "parked/model" })),
-  );
-  assert.deepEqual(cardsWanted(state, new Map()), [MODEL, OTHER]);
-  const told = new Map([[MODEL, { ok: false, reason: "offline" } as const]]);
-  assert.deepEqual(cardsWanted(state, told), [OTHER]);
 });
 
 Deno.test("wishes are placed one beside the other: no byte is promised twice", () => {

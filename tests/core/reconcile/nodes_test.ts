@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import type { Event } from "../../../core/events.ts";
 import type { NodeId } from "../../../core/ids.ts";
 import {
-  nextTimeoutAt,
   NODE_TIMEOUT_MS,
   type NodesContext,
   reconcileNodes,
@@ -110,12 +109,4 @@ Deno.test("a node without a name is named by its id", () => {
   ]);
   const [failed] = reconcileNodes(state, silent([[A, 30_000]]));
   assert.ok(failed?.type === "TaskFailed" && failed.errorMessage.includes('"node-a"'));
-});
-
-Deno.test("the next timeout is that of the node that has been silent the longest", () => {
-  const state = fold(NODES);
-  const { telemetry } = silent([[A, 1_000], [B, 5_000], [C, 2_000]]);
-  assert.equal(nextTimeoutAt(state, telemetry), UPTIME - 5_000 + NODE_TIMEOUT_MS);
-  assert.equal(nextTimeoutAt(state, silent([]).telemetry), undefined);
-  assert.equal(nextTimeoutAt(fold([]), telemetry), undefined);
 });

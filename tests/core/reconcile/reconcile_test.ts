@@ -3,12 +3,10 @@ import type { Event } from "../../../core/events.ts";
 import { NO_TRIES, PLACEMENT_RETRY_MS } from "../../../core/placement_turns.ts";
 import {
   DECISIONS_MAX,
-  nextReconcileAt,
   reconcile,
   reconcileAll,
   type ReconcileContext,
 } from "../../../core/reconcile.ts";
-import { RETRY_RESET_MS } from "../../../core/reconcile_instances.ts";
 import { NODE_TIMEOUT_MS } from "../../../core/reconcile_nodes.ts";
 import type { State } from "../../../core/state.ts";
 import { GIB, MIB } from "../../../core/units.ts";
@@ -122,26 +120,6 @@ Deno.test("a look ends after a limit of decisions, even where they change nothin
     return fold([wished(metaOf(`m${decisions}`))], state);
   });
   assert.equal(decisions, DECISIONS_MAX);
-});
-
-Deno.test("nextReconcileAt() is the first of a timeout, a reset and a placement, else never", () => {
-  const context = withoutB();
-  const nobody = reconcileContext({ uptime: UPTIME, now: 1_000_000 });
-  const at = (events: Event[], fields = nobody) => nextReconcileAt(fold(events), fields);
-  const [a, b] = [nodeStarted(A), nodeStarted(B)];
-  assert.equal(at([a]), undefined);
-  assert.equal(at([a], context), UPTIME + NODE_TIMEOUT_MS);
-  assert.equal(at([a, b], context), UPTIME);
-  assert.equal(at([a, wished(metaOf("m"))]), UPTIME + PLACEMENT_RETRY_MS);
-  const served = (since: number) => [
-    a,
-    wished(metaOf("m", { consecutiveFailures: 1 })),
-    createdFor("m", "i"),
-    reported("i:0", "RunnerReady", { at: since }),
-  ];
-  assert.equal(at(served(1_000_000 - 20_000)), UPTIME + RETRY_RESET_MS - 20_000);
-  assert.equal(at(served(1_000_000 - 90_000)), UPTIME, "it is late already");
-  assert.equal(at(served(1_000_000), context), UPTIME + NODE_TIMEOUT_MS);
 });
 
 Deno.test("a wish for a model that fits nowhere is content to have said so", () => {
