@@ -143,8 +143,15 @@ export function reportHeard(turn: Turn, from: NodeId, report: MessageOf<"Report"
 
 function admitAll(turn: Turn, epoch: Epoch, from: NodeId, events: readonly Event[]): void {
   for (const event of events) {
-    for (const one of admit(turn.member.state, event, from)) append(turn, epoch, one);
+    for (const one of admit(turn.member.state, event, from)) {
+      append(turn, epoch, dated(one, turn.context.now));
+    }
   }
+}
+
+/** The master's date is that of all: no instance is well for a minute by a clock that is wrong. */
+function dated(event: Event, now: Millis): Event {
+  return event.type === "RunnerStatusUpdated" ? { ...event, at: now } : event;
 }
 
 /** Executes a command, once. */

@@ -3,7 +3,7 @@ import type { Command } from "./commands.ts";
 import type { Decision } from "./decision.ts";
 import { AppError } from "./errors.ts";
 import type { Event } from "./events.ts";
-import type { InstanceId, MetaInstanceId } from "./ids.ts";
+import type { InstanceId, InstanceLinkId, MetaInstanceId } from "./ids.ts";
 import { type Instance, runnersOf } from "./instance.ts";
 import type { InstanceLink } from "./instance_link.ts";
 import { type IntentKey, type IntentKind, partsOf } from "./intent_key.ts";
@@ -87,12 +87,8 @@ function wentByItself(
   const isLost = (end: InstanceId) =>
     winner.instances.get(end)?.metaInstanceId !== undefined && !branch.instances.has(end);
   if (kind === "instance") return isLost(id as InstanceId);
-  const link = kind === "link" ? linkOf(winner, id) : undefined;
+  const link = kind === "link" ? winner.instanceLinks.get(id as InstanceLinkId) : undefined;
   return [...link?.prefillInstances ?? [], ...link?.decodeInstances ?? []].some(isLost);
-}
-
-function linkOf(state: State, id: string): InstanceLink | undefined {
-  return [...state.instanceLinks.values()].find(({ linkId }) => linkId === id);
 }
 
 /** All that a state has seen, and nothing that is yet to come. */

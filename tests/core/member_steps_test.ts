@@ -42,6 +42,7 @@ import {
   MODEL,
   nodeStarted,
   placementOf,
+  reported,
   taskCreated,
   taskOf,
 } from "../support/cluster.ts";
@@ -591,6 +592,27 @@ Deno.test("a master forgets followers that are silent, and tells one that is bac
   deepEqual([...master.member.reign?.followers.keys() ?? []], [C]);
   master.take();
   equal(master.hear(B, following).sent("Telemetry").length, 1);
+});
+
+Deno.test("since when a runner serves goes by the master's date, not by its node's", () => {
+  const retrying: Event = {
+    type: "InstanceRetrying",
+    instanceId: instanceId("i"),
+    failureError: "OOM",
+    notBefore: 0,
+  };
+  const state = fold([nodeStarted(A), nodeStarted(B), created(instanceOf("i", [B])), retrying]);
+  const master = leader({ state }).wait(1_000);
+  const epoch: Epoch = { clock: 2, nodeId: A };
+  master.hear(B, { type: "Report", epoch, events: [reported("i:0", "RunnerReady", { at: 7 })] });
+  const [runner] = master.member.state.runners.values();
+  equal(runner?.since, 1_001_000);
+  master.wait(2_000);
+  equal(master.member.state.instanceRetries.size, 1, "it has not been well for a minute");
+  master.wait(15_000).hear(B, { type: "Following", epoch, idx: 1 });
+  master.wait(15_000).hear(B, { type: "Following", epoch, idx: 1 });
+  master.wait(15_000).hear(B, { type: "Following", epoch, idx: 1 }).wait(15_000);
+  equal(master.member.state.instanceRetries.size, 0, "now it has");
 });
 
 Deno.test("a node believes no clock that is years of elections ahead of its own", () => {
