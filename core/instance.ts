@@ -113,7 +113,7 @@ export function runnersOf(instance: Instance): RunnerId[] {
 
 /** The nodes of an instance, by rank. */
 export function nodesByRank(instance: Instance): NodeId[] {
+  const order = runnersOf(instance);
   const bound = Object.entries(instance.shardAssignments.nodeToRunner) as [NodeId, RunnerId][];
-  const nodes = new Map(bound.map(([nodeId, runnerId]) => [runnerId, nodeId]));
-  return runnersOf(instance).flatMap((runnerId) => nodes.get(runnerId) ?? []);
+  return bound.toSorted(([, a], [, b]) => order.indexOf(a) - order.indexOf(b)).map(([id]) => id);
 }
