@@ -145,6 +145,7 @@ function endMarks({ marks, random: _ }: World, { state }: SimNode): void {
     const ready = runnersOf(instance).every((id) => isServing(state.runners.get(id)?.status));
     if (!ready) continue;
     const size = [...state.nodes.keys()].filter((id) => rankOn(instance, id)).length;
+    if (instance.type === "MlxJacclInstance") marks.hit("instance: ready over RDMA");
     marks.hit(size > 1 ? "instance: ready on several nodes" : "instance: ready on one node");
   }
 }
