@@ -1,7 +1,7 @@
 import type { InstanceConfig, InstanceMeta, Sharding } from "../core/instance.ts";
 import type { Shortage } from "../core/placement.ts";
-import type { PreviewShard } from "../core/previews.ts";
 import type { Preference } from "../core/placement_request.ts";
+import type { PreviewShard } from "./preview_shards.ts";
 
 /** What to place, and how; nodes by id, friendly name or the beginning of one. */
 export interface PlaceInput {

@@ -2,7 +2,7 @@ import { z } from "zod";
 import { AppError } from "../core/errors.ts";
 import { InstanceId } from "../core/ids.ts";
 import { place, type Rejection, type Shortage } from "../core/placement.ts";
-import { type Preview, previews, type PreviewShard } from "../core/previews.ts";
+import { type Preview, previews } from "../core/previews.ts";
 import { encodeInstance, type Json } from "./encode_state.ts";
 import { parse } from "./errors.ts";
 import type { Gateway } from "./gateway.ts";
@@ -13,6 +13,7 @@ import {
   PLACEMENT_FIELDS,
   placementRequest,
 } from "./placement_body.ts";
+import { type PreviewShard, previewShards } from "./preview_shards.ts";
 import { findModel } from "./resolve.ts";
 import type { RouteContext, RouteOptions, Router } from "./routes.ts";
 
@@ -85,7 +86,7 @@ function allPreviews(gateway: Gateway, query: z.output<typeof PreviewsQuery>): P
 }
 
 function possible(model_id: string, preview: Preview): PreviewJson {
-  const { sharding, instanceMeta, instance, memoryBytesByNode, shards, shortages } = preview;
+  const { sharding, instanceMeta, instance, memoryBytesByNode, nodeIds, shortages } = preview;
   return {
     model_id,
     sharding,
@@ -94,8 +95,8 @@ function possible(model_id: string, preview: Preview): PreviewJson {
     memory_delta_by_node: Object.fromEntries(memoryBytesByNode),
     context_tokens: preview.contextTokens,
     ...(shortages.length > 0 ? { shortages } : {}),
-    node_ids: preview.nodeIds,
-    shards,
+    node_ids: nodeIds,
+    shards: previewShards(instance, nodeIds),
     error: null,
   };
 }

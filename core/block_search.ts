@@ -131,7 +131,7 @@ function siteOf(sites: readonly Site[], node: number): Site {
 /** Sums of the first so many, the largest first. */
 function runningSums(values: readonly number[]): number[] {
   const sums = [0];
-  for (const value of values.toSorted((a, b) => b - a)) sums.push((sums.at(-1) ?? 0) + value);
+  for (const value of values.toSorted((a, b) => b - a)) sums.push(sums.at(-1) as number + value);
   return sums;
 }
 
@@ -200,7 +200,8 @@ function mayFollow({ search, home }: Walk, path: readonly number[], node: number
   }
   const last = path.at(-1) as number;
   // Each clique once: beyond its start the more wanted nodes come first.
-  if (path.length > 1 && (place.get(node) ?? 0) < (place.get(last) ?? 0)) return false;
+  const isAfter = (place.get(node) as number) > (place.get(last) as number);
+  if (path.length > 1 && !isAfter) return false;
   return path.every((other) => graph.reaches(node, other) && graph.reaches(other, node));
 }
 
@@ -216,7 +217,7 @@ function isPromising(walk: Walk, path: readonly number[], node: number, sum: Sum
   const bound: Sum = {
     ...sum,
     size,
-    free: Infinity,
+    free: Number.MAX_VALUE,
     leaves: best.sum.leaves,
     bandwidth: sum.bandwidth + (bandwidthMost[left] as number),
     download: sum.download + (downloadMost[left] as number),
@@ -226,8 +227,7 @@ function isPromising(walk: Walk, path: readonly number[], node: number, sum: Sum
 
 function finish(walk: Walk, path: readonly number[]): void {
   const { search } = walk;
-  if (search.must.some((node) => !path.includes(node))) return;
-  const found = search.accept(path);
+  const found = search.accept([...path]);
   if (found && isBetter(search.aim, found, walk.best)) walk.best = found;
 }
 

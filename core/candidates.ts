@@ -1,6 +1,7 @@
 import { type Block, blockOf, type Candidate, type Graph } from "./block_search.ts";
 import { isBetter, searchBlock, sumOf } from "./block_search.ts";
 import { blocks } from "./blocks.ts";
+import { grownCycles } from "./grown_cycles.ts";
 import { type Aim, compareSums, keysOf, NOTHING, type Site, withSite } from "./preference.ts";
 import { type Budget, newBudget, withShare } from "./search_budget.ts";
 import { bestSubset, byCapacity, byWorth, mostHeld } from "./subsets.ts";
@@ -70,6 +71,8 @@ interface Part {
   readonly isClique: boolean;
   /** Nodes of it that all reach each other, with all that must be; the most wanted first. */
   readonly clique: readonly number[];
+  /** Cycles of several sizes, made when they are first asked for. */
+  grown(): ReadonlyMap<number, readonly number[]>;
 }
 
 interface Turn {
@@ -142,10 +145,7 @@ function bestOfBlocks(
           : withShare(share, possible.length - at, (own) => bestOfPart(problem, part, size, own))
       ),
   );
-  return found.reduce<Candidate | undefined>(
-    (best, one) => one && isBetter(problem.aim, one, best) ? one : best,
-    undefined,
-  );
+  return bestCandidate(problem, found);
 }
 
 function isSame(a: readonly number[], b: readonly number[]): boolean {
@@ -173,7 +173,9 @@ function partsOf(problem: Problem, members: readonly number[]): Part[] {
     const wanted = byWorth(items).map((at) => nodes[at] as number);
     const block = blockOf(graph, sites, wanted);
     const clique = cliqueOfWanted(problem, wanted);
-    return { block, isClique: isClique(graph, nodes), clique };
+    const made: { grown?: ReadonlyMap<number, readonly number[]> } = {};
+    const grown = () => made.grown ??= grownCycles(graph, block, problem.must);
+    return { block, isClique: isClique(graph, nodes), clique, grown };
   });
 }
 
@@ -195,34 +197,51 @@ function bestOfClique(
   const site = (node: number) => sites[node] as Site;
   const others = members.filter((node) => !must.includes(node));
   const held = must.reduce((sum, node) => sum + site(node).capacity, 0);
-  const items = others.map((node) => ({
-    capacity: site(node).capacity,
-    keys: keysOf(aim, site(node)),
-  }));
   const choice = { count: size - must.length, needed: Math.max(0, problem.needed(size) - held) };
-  const wanted = bestSubset(items, choice);
-  if (!wanted) return undefined;
-  const largest = byCapacity(items).slice(0, choice.count);
-  const order = (chosen: readonly number[]) =>
-    [...must, ...chosen.map((at) => others[at] as number)].sort((a, b) => a - b);
-  return accept(problem, order(wanted)) ?? accept(problem, order(largest));
+  const worthy = (bandwidthMost: number) => {
+    const items = others.map((node) => {
+      const bandwidth = Math.min(bandwidthMost, site(node).bandwidth);
+      return { capacity: site(node).capacity, keys: keysOf(aim, { ...site(node), bandwidth }) };
+    });
+    return bestSubset(items, choice)?.map((at) => others[at] as number) ?? [];
+  };
+  const most = [...must, ...worthy(Infinity)];
+  if (most.length < size) return undefined;
+  // Of tensor-parallel ranks all wait for the slowest: what others have beyond it is worth nothing.
+  const slowest = Math.min(...most.map((node) => site(node).bandwidth));
+  const wanted = aim.workload.exchanges > 0 ? [...must, ...worthy(slowest)] : most;
+  const largest = byCapacity(others.map(site)).slice(0, choice.count)
+    .map((at) => others[at] as number);
+  const ascending = (nodes: readonly number[]) => nodes.toSorted((a, b) => a - b);
+  return accept(problem, ascending(wanted)) ?? accept(problem, ascending([...must, ...largest]));
 }
 
 function bestOfPart(
   problem: Problem,
-  { block, clique }: Part,
+  { block, clique, grown }: Part,
   size: number,
   budget: Budget,
 ): Candidate | undefined {
-  const { aim } = problem;
+  const { aim, shape } = problem;
   const quick = clique.length >= size ? bestOfClique(problem, clique, size) : undefined;
   const wanted = block.members.slice(0, size);
-  // Nothing is better than the most wanted of all.
-  if (quick?.order.every((node) => wanted.includes(node))) return quick;
+  // Nothing is better than the most wanted of all, where more of them is always better.
+  const isMost = quick?.order.every((node) => wanted.includes(node)) === true;
+  if (isMost && aim.workload.exchanges === 0) return quick;
   const search = { ...problem, block, size, needed: problem.needed(size) };
   const accepted = (order: readonly number[]) => accept(problem, order);
   const found = searchBlock({ ...search, accept: accepted }, budget);
-  return found && isBetter(aim, found, quick) ? found : quick;
+  const sized = shape === "cycle" ? grown().get(size) : undefined;
+  const large = sized && accept(problem, sized);
+  return bestCandidate(problem, [quick, found, large]);
+}
+
+/** The best of those that are there. */
+function bestCandidate(
+  { aim }: Problem,
+  all: readonly (Candidate | undefined)[],
+): Candidate | undefined {
+  return all.reduce((best, one) => one && isBetter(aim, one, best) ? one : best, undefined);
 }
 
 /** Nodes that all reach each other, the most wanted first, and those that must be. */

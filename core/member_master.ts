@@ -24,7 +24,8 @@ import {
 } from "./member_state.ts";
 import { allTelemetry } from "./member_telemetry.ts";
 import { ACKNOWLEDGERS_MAX, EVENTS_PAGE_MAX, type MessageOf, NODES_MAX } from "./protocol.ts";
-import { reconcile } from "./reconcile.ts";
+import { NO_TRIES } from "./placement_turns.ts";
+import { reconcileAll } from "./reconcile.ts";
 import { drop, put, stateToJson } from "./state.ts";
 import type { Millis } from "./units.ts";
 
@@ -36,9 +37,6 @@ export const RECONCILE_MS = 1_000;
 
 /** The reconcilers run at most this often: a burst of changes costs one run. */
 export const RECONCILE_GAP_MS = 20;
-
-/** Rounds of the reconcilers in one step; the rest follows in the next. */
-export const RECONCILE_ROUNDS_MAX = 256;
 
 /** A follower that was silent for so long does not count. */
 export const FOLLOWER_LIVE_MS = 2_500;
@@ -83,6 +81,7 @@ export function beginReign(turn: Turn, voters: number): void {
     replies: new Map(),
     heartbeatAt: uptime,
     reconciledAt: uptime - RECONCILE_GAP_MS,
+    tries: NO_TRIES,
     reconcileAt: uptime,
   };
   // Nobody is late with a new master.
@@ -178,7 +177,7 @@ export function settleMaster(turn: Turn, before: Member): void {
   }
   if (uptime >= reignOf(turn.member).reconcileAt) {
     askForCards(turn);
-    reconcileAll(turn, reign.epoch);
+    reconcileNow(turn, reign.epoch);
     setReign(turn, { reconciledAt: uptime, reconcileAt: uptime + RECONCILE_MS });
   }
   if (uptime >= reign.heartbeatAt) sayHeartbeat(turn);
@@ -201,27 +200,29 @@ export function sayHeartbeat(turn: Turn): void {
 }
 
 /** Until nothing is left to do; each decision is applied before the next is made. */
-function reconcileAll(turn: Turn, epoch: Epoch): void {
+function reconcileNow(turn: Turn, epoch: Epoch): void {
   const { now, uptime } = turn.context;
-  for (let round = 0; round < RECONCILE_ROUNDS_MAX; round++) {
-    const { state, telemetry, nodeId } = turn.member;
-    const lastSeen = put(telemetry.lastSeen, nodeId, uptime);
-    const events = reconcile(state, {
-      telemetry: { ...telemetry, lastSeen },
-      now,
-      uptime,
-      cards: answeredCards(turn),
-      freshId: InstanceId.parse(freshId(turn)),
-    });
-    if (events.length === 0) return;
+  const { state, telemetry, nodeId } = turn.member;
+  const lastSeen = put(telemetry.lastSeen, nodeId, uptime);
+  const context = {
+    telemetry: { ...telemetry, lastSeen },
+    now,
+    uptime,
+    cards: answeredCards(turn),
+    freshId: InstanceId.parse(freshId(turn)),
+    tries: reignOf(turn.member).tries,
+  };
+  const tries = reconcileAll(state, context, (events) => {
     for (const event of events) append(turn, epoch, event);
-  }
+    return turn.member.state;
+  });
+  setReign(turn, { tries });
 }
 
 /** What the followers are told of this step's events; a few of them acknowledge them at once. */
 export function eventsToPublish(turn: Turn): MessageOf<"Events">[] {
   const { reign } = turn.member;
-  if (!reign) return [];
+  if (!reign || turn.fresh.length === 0) return [];
   const { epoch } = reign;
   const live = liveFollowers(reign, turn.context.uptime);
   const acknowledgers = live.slice(0, ACKNOWLEDGERS_MAX).map(([id]) => id);

@@ -8,6 +8,7 @@ import type { CommandId, ModelId, NodeId } from "./ids.ts";
 import type { Epoch, Head, Stamp } from "./lineage.ts";
 import type { LogTail } from "./log_tail.ts";
 import type { Message } from "./protocol.ts";
+import type { PlacementTries } from "./placement_turns.ts";
 import type { CardLookup } from "./reconcile.ts";
 import type { State } from "./state.ts";
 import type { LinkQuality, NodeMemory, Telemetry } from "./telemetry.ts";
@@ -95,6 +96,8 @@ export interface Reign {
   readonly replies: ReadonlyMap<CommandId, CommandReply>;
   readonly heartbeatAt: Millis;
   readonly reconciledAt: Millis;
+  /** Wishes that were searched a place for in vain. */
+  readonly tries: PlacementTries;
   readonly reconcileAt: Millis;
 }
 

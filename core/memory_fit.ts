@@ -77,7 +77,7 @@ export function bytesByNode(instance: Instance): ReadonlyMap<NodeId, number> {
  * same bytes: a rank's weights until they are in memory, its KV always, since a cache grows and
  * shrinks with each request. Nodes that have not reported are absent.
  */
-export function freeBytesOfAll(
+export function freeBytes(
   state: State,
   memory: ReadonlyMap<NodeId, NodeMemory>,
 ): Map<NodeId, number> {
@@ -97,15 +97,6 @@ export function freeBytesOfAll(
   return free;
 }
 
-/** `freeBytesOfAll` of one node; undefined until it has reported. */
-export function freeBytes(
-  state: State,
-  memory: ReadonlyMap<NodeId, NodeMemory>,
-  nodeId: NodeId,
-): number | undefined {
-  return freeBytesOfAll(state, memory).get(nodeId);
-}
-
 /** What would be free on each node without an instance: its promises gone, its weights freed. */
 export function freeBytesWithout(
   instance: Instance,
@@ -122,7 +113,7 @@ export function freeBytesWithout(
   }
   const instances = new Map(state.instances);
   instances.delete(instance.instanceId);
-  return freeBytesOfAll({ ...state, instances }, freed);
+  return freeBytes({ ...state, instances }, freed);
 }
 
 /**

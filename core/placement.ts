@@ -45,12 +45,21 @@ export interface Shortage {
   readonly freeBytes: number;
 }
 
+/** The layers of a node, by rank. */
+export interface PlacedShard {
+  readonly nodeId: NodeId;
+  readonly startLayer: number;
+  readonly endLayer: number;
+  readonly deviceRank: number;
+}
+
 /** An instance, and what is to be said about it. */
 export interface Placed {
   readonly ok: true;
   readonly instance: Instance;
   /** By rank. */
   readonly nodeIds: readonly NodeId[];
+  readonly shards: readonly PlacedShard[];
   /** Weights and KV of each node's shard. */
   readonly memoryBytesByNode: ReadonlyMap<NodeId, number>;
   /** Tokens for which KV is reserved: those asked for, or a default. */
@@ -191,6 +200,10 @@ export function placedOn(
   return {
     ok: true,
     ...{ instance, nodeIds, memoryBytesByNode, sharding, instanceMeta, isExhausted },
+    shards: nodeIds.map((nodeId, rank) => {
+      const { startLayer, endLayer, deviceRank } = divided.shards[rank] as Shard;
+      return { nodeId, startLayer, endLayer, deviceRank };
+    }),
     contextTokens: contextReserved(card, config),
     isCoerced: sharding !== request.sharding || instanceMeta !== request.instanceMeta,
     shortages: nodes.flatMap(({ nodeId, free = 0 }) => {

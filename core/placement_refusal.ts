@@ -1,4 +1,4 @@
-import { coordinatorIps, ringHop } from "./addresses.ts";
+import { ringHop } from "./addresses.ts";
 import { apportion } from "./apportion.ts";
 import type { Candidate } from "./block_search.ts";
 import type { Found } from "./candidates.ts";
@@ -247,7 +247,7 @@ function bothWays(view: PlacementView): PlacementView {
 }
 
 function tooLittleMemory({ state, telemetry, view, last: { order }, held }: Case): Reason {
-  const { card, needed, nodes, request } = view;
+  const { needed, nodes, request } = view;
   const unknown = nodes.filter(({ free }) => free === undefined)
     .map(({ name }) => `node ${name} has not reported its memory`);
   const nodeIds = idsOf(view, order);
@@ -271,7 +271,7 @@ function tooLittleMemory({ state, telemetry, view, last: { order }, held }: Case
     ? nodes.filter(({ nodeId }) => request.nodeIds?.includes(nodeId) ?? true)
       .flatMap((node) => shortage(node, needed) ?? [])
     : [lack(view, chosen, mostFree)];
-  const reason = listed([...short, ...unknown]) || `${card.modelId} fits on none of the nodes`;
+  const reason = listed([...short, ...unknown]);
   return { reason, hint, nodeIds };
 }
 
@@ -289,7 +289,8 @@ function lack(
 ): string {
   const names = nodes.map(({ name }) => name);
   const free = nodes.map(({ free = 0 }) => free);
-  const layers = request.nodeLayers && nodes.map(({ nodeId }) => request.nodeLayers?.[nodeId] ?? 0);
+  const { nodeLayers } = request;
+  const layers = nodeLayers && nodes.map(({ nodeId }) => nodeLayers[nodeId] as number);
   if (mostFree >= needed && request.sharding === "Pipeline" && !layers) {
     const divided = shardsOf(card, { sharding: "Pipeline", bytes: needed, free, names });
     if (!divided.ok) return divided.reason;
@@ -350,7 +351,8 @@ function noRdma({ view, last }: Case): Reason {
 function noLinks({ view, last }: Case): Reason {
   const { network, nodes, request } = view;
   const nodeIds = idsOf(view, last.order);
-  const name = (id: NodeId) => nodes.find(({ nodeId }) => nodeId === id)?.name ?? id;
+  const names = new Map(nodes.map(({ nodeId, name }) => [nodeId, name]));
+  const name = (id: NodeId) => names.get(id) as string;
   if (request.instanceMeta === "MlxRing") {
     const next = (rank: number) => nodeIds[(rank + 1) % nodeIds.length] as NodeId;
     const gaps = nodeIds.filter((id, rank) => !ringHop(network, id, next(rank)))
@@ -369,10 +371,7 @@ function noLinks({ view, last }: Case): Reason {
     }`;
     return { reason, hint, nodeIds };
   }
-  const unreached = coordinatorIps(network, nodeIds) === undefined;
-  const reason = `MlxJaccl needs an IP address at which all nodes reach one of them${
-    unreached ? ", none known" : ""
-  }`;
+  const reason = "MlxJaccl needs an IP address at which all nodes reach one of them, none known";
   return { reason, hint, nodeIds };
 }
 

@@ -2,7 +2,7 @@ import { layersThatFit } from "./apportion.ts";
 import { type Network, networkOf } from "./addresses.ts";
 import type { NodeId } from "./ids.ts";
 import type { InstanceMeta } from "./instance.ts";
-import { freeBytesOfAll, neededBytes } from "./memory_fit.ts";
+import { freeBytes, neededBytes } from "./memory_fit.ts";
 import { type Graphs, graphsOf } from "./link_graph.ts";
 import type { Backend, ModelCard } from "./model_card.ts";
 import type { NodeState } from "./node_info.ts";
@@ -76,7 +76,7 @@ export interface Wanted {
 /** Looks at a cluster with a model in mind. */
 export function viewOf(state: State, telemetry: Telemetry, wanted: Wanted): PlacementView {
   const { card, request } = wanted;
-  const free = wanted.free ?? freeBytesOfAll(state, telemetry.memory);
+  const free = wanted.free ?? freeBytes(state, telemetry.memory);
   const needed = neededBytes(card, request.config);
   const usable = BACKENDS[request.instanceMeta].filter((one) => card.backends.includes(one));
   const names = nodeNames(state);
@@ -89,7 +89,7 @@ export function viewOf(state: State, telemetry: Telemetry, wanted: Wanted): Plac
       const bytes = limited(free.get(nodeId), request.memoryLimits?.[nodeId]);
       return {
         nodeId,
-        name: names.get(nodeId) ?? nodeId,
+        name: names.get(nodeId) as string,
         backends: node.info.backends,
         isUsable: node.info.backends.some((one) => usable.includes(one)),
         hasRdma: node.rdmaCtlEnabled === true,

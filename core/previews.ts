@@ -1,8 +1,7 @@
 import { bestOfEach } from "./candidates.ts";
 import type { Candidate } from "./block_search.ts";
-import { InstanceId, type NodeId } from "./ids.ts";
+import { InstanceId } from "./ids.ts";
 import type { InstanceMeta, Sharding } from "./instance.ts";
-import { rankOn } from "./instance.ts";
 import type { ModelCard } from "./model_card.ts";
 import {
   forcedOnto,
@@ -24,19 +23,10 @@ import type { Telemetry } from "./telemetry.ts";
 /** Numbers of nodes for which previews tell why there is no placement, the smallest ones. */
 export const SIZES_EXPLAINED_MAX = 8;
 
-/** The layers of a node, by rank. */
-export interface PreviewShard {
-  readonly nodeId: NodeId;
-  readonly startLayer: number;
-  readonly endLayer: number;
-  readonly deviceRank: number;
-}
-
 /** One way to place a model. */
 export interface Preview extends Omit<Placed, "ok"> {
   /** What was asked for; a single node comes of it as a ring with a pipeline. */
   readonly asked: { readonly sharding: Sharding; readonly instanceMeta: InstanceMeta };
-  readonly shards: readonly PreviewShard[];
 }
 
 /** All ways to place a model, the best first, and what stands in the way of others. */
@@ -108,8 +98,10 @@ function oneWay(
     if (!best) missing.push(size);
     else {
       const options = { card, request, best, isExhausted };
-      const place = (instanceId: InstanceId) =>
-        previewOf(placedOn(state, one, { ...options, instanceId }), way);
+      const place = (instanceId: InstanceId): Preview => {
+        const { ok: _, ...placed } = placedOn(state, one, { ...options, instanceId });
+        return { ...placed, asked: way };
+      };
       ranked.push({ aim, best, place });
     }
   }
@@ -130,14 +122,4 @@ function bySize(view: PlacementView) {
     const best = found.get(size);
     return best && { best, isExhausted };
   };
-}
-
-function previewOf({ ok: _, ...placed }: Placed, asked: Way): Preview {
-  const shards = placed.nodeIds.flatMap((nodeId) => {
-    const rank = rankOn(placed.instance, nodeId);
-    if (!rank) return [];
-    const { startLayer, endLayer, deviceRank } = rank.shard;
-    return [{ nodeId, startLayer, endLayer, deviceRank }];
-  });
-  return { ...placed, asked, shards };
 }
