@@ -1,8 +1,8 @@
 import { z } from "zod";
 import { AppError } from "../core/errors.ts";
 import { InstanceId } from "../core/ids.ts";
-import { place, type Rejection, type Shortage } from "../core/placement.ts";
-import { type Preview, previews, type PreviewShard } from "../core/previews.ts";
+import { place, type PlacedShard, type Rejection, type Shortage } from "../core/placement.ts";
+import { type Preview, previews } from "../core/previews.ts";
 import { encodeInstance, type Json } from "./encode_state.ts";
 import { parse } from "./errors.ts";
 import type { Gateway } from "./gateway.ts";
@@ -38,7 +38,7 @@ export interface PreviewJson {
   /** What nodes have too little of, where that was forced. */
   readonly shortages?: readonly Shortage[];
   /** The layers of each node, by rank. */
-  readonly shards?: readonly PreviewShard[];
+  readonly shards?: readonly PlacedShard[];
   readonly node_ids: readonly string[];
   readonly error: string | null;
 }

@@ -119,12 +119,15 @@ function arrange(
   const turned = turnedTo(order, order.indexOf(Math.min(...order)));
   const usesRdma = request.instanceMeta === "MlxJaccl";
   if (order.length === 1) return turned;
-  if (usesRdma && has("links")) {
-    const turns = turned.map((_, at) => turnedTo(turned, at));
-    return turns.find((one) => coordinatorIps(view.network, idsOf(view, one)) !== undefined);
-  }
-  if (guidanceRanks(card, request, order.length) === 1 || !has("memory")) return turned;
-  return mirrored(view, turned);
+  const isMirrored = guidanceRanks(card, request, order.length) === 2 && has("memory");
+  const turns = isMirrored ? mirrored(view, turned) : turnsOf(turned);
+  if (!usesRdma || !has("links")) return turns[0];
+  return turns.find((one) => coordinatorIps(view.network, idsOf(view, one)) !== undefined);
+}
+
+/** The same ring from each of its nodes on. */
+function turnsOf(order: readonly number[]): (readonly number[])[] {
+  return order.map((_, at) => turnedTo(order, at));
 }
 
 function turnedTo(order: readonly number[], at: number): number[] {
@@ -136,8 +139,8 @@ export function idsOf(view: PlacementView, order: readonly number[]): NodeId[] {
   return order.map((at) => nodeAt(view, at).nodeId);
 }
 
-/** The turn of a ring in which ranks that mirror each other have room for all layers. */
-function mirrored(view: PlacementView, order: readonly number[]): readonly number[] | undefined {
+/** The turns of a ring in which ranks that mirror each other have room for all layers. */
+function mirrored(view: PlacementView, order: readonly number[]): (readonly number[])[] {
   const { card: { nLayers } } = view;
   const half = order.length / 2;
   const room = (turn: readonly number[]) =>
@@ -145,10 +148,11 @@ function mirrored(view: PlacementView, order: readonly number[]): readonly numbe
       const other = turn[turn.length - 1 - rank] as number;
       return sum + Math.min(nodeAt(view, node).capacity, nodeAt(view, other).capacity);
     }, 0);
-  const turns = order.map((_, at) => turnedTo(order, at));
+  const turns = turnsOf(order);
   // In a mesh any order is a ring: the roomiest pairs mirror each other.
-  if (isMesh(view, order)) turns.push(pairedByRoom(view, order));
-  return turns.find((turn) => room(turn) >= nLayers);
+  const isClique = view.request.instanceMeta === "MlxJaccl" || isMesh(view, order);
+  if (isClique) turns.push(pairedByRoom(view, order));
+  return turns.filter((turn) => room(turn) >= nLayers);
 }
 
 function isMesh({ network, nodes }: PlacementView, order: readonly number[]): boolean {
