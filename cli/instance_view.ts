@@ -24,6 +24,15 @@ const ORDER = Object.keys(STAGES);
 /** `retrying`: it failed and waits for its next attempt. */
 const Status = z.enum([...new Set(Object.values(STAGES)), "retrying"]);
 
+const Layers = z.object({ layersLoaded: z.number(), totalLayers: z.number() });
+
+const RankView = z.strictObject({
+  nodeId: z.string().describe("Node of the rank"),
+  status: Status.describe("How far its runner is"),
+  layersLoaded: z.number().int().optional().describe("Layers in memory, while it loads"),
+  totalLayers: z.number().int().optional().describe("Layers in all, while it loads"),
+});
+
 /** An instance as the command line tells of it. */
 export const InstanceSummary = z.strictObject({
   instanceId: z.string().describe("Id of the instance"),
@@ -32,6 +41,9 @@ export const InstanceSummary = z.strictObject({
   layersLoaded: z.number().int().optional().describe("Layers in memory, while it loads"),
   totalLayers: z.number().int().optional().describe("Layers in all, while it loads"),
   nodeIds: z.array(z.string()).readonly().describe("Nodes that it spans"),
+  ranks: z.array(RankView).readonly().optional()
+    .describe("How far each of its nodes is, where there are several"),
+  metaInstanceId: z.string().optional().describe("The meta-instance that it was made for"),
   lastError: z.string().optional().describe("Why its last attempt failed, while it is tried again"),
   stats: StatsView.optional().describe("How its engine is doing, once it has told"),
 });
@@ -46,7 +58,8 @@ export function untagged(tagged: TaggedInstance): InstanceView | undefined {
 export function summarize(instance: InstanceView, state: StateView): InstanceSummary {
   const { modelId, nodeToRunner } = instance.shardAssignments;
   const retry = state.instanceRetries[instance.instanceId];
-  const standing = standingOf(Object.values(nodeToRunner), state, retry !== undefined);
+  const isRetried = retry !== undefined;
+  const standing = standingOf(Object.values(nodeToRunner), state, isRetried);
   const { status } = standing;
   // Once it serves again, why it failed is history.
   const isServing = status === "ready" || status === "running";
@@ -56,6 +69,8 @@ export function summarize(instance: InstanceView, state: StateView): InstanceSum
     modelId,
     ...standing,
     nodeIds: Object.keys(nodeToRunner),
+    ...ranksOf(nodeToRunner, state, isRetried),
+    ...(instance.metaInstanceId ? { metaInstanceId: instance.metaInstanceId } : {}),
     ...(retry && !isServing ? { lastError: retry.lastError } : {}),
     ...(stats && isServing ? { stats: statsView(stats) } : {}),
   };
@@ -69,8 +84,14 @@ export function summaries(state: StateView): InstanceSummary[] {
   });
 }
 
-/** `loading 3/30`, or the status alone. */
-export function statusWords({ status, layersLoaded, totalLayers }: InstanceSummary): string {
+/** `loading 3/30`, or the status alone; of several ranks that differ, that of each. */
+export function statusWords(instance: InstanceSummary): string {
+  const { ranks = [] } = instance;
+  const words = [...new Set(ranks.map(standingWords))];
+  return words.length > 1 ? ranks.map(standingWords).join(", ") : standingWords(instance);
+}
+
+function standingWords({ status, layersLoaded, totalLayers }: Standing): string {
   return totalLayers === undefined ? status : `${status} ${layersLoaded ?? 0}/${totalLayers}`;
 }
 
@@ -88,7 +109,15 @@ function standingOf(runnerIds: readonly string[], state: StateView, isRetried: b
   return { status, ...layers.data };
 }
 
-const Layers = z.object({ layersLoaded: z.number(), totalLayers: z.number() });
+function ranksOf(
+  nodeToRunner: InstanceView["shardAssignments"]["nodeToRunner"],
+  state: StateView,
+  isRetried: boolean,
+): Pick<InstanceSummary, "ranks"> {
+  const ranks = Object.entries(nodeToRunner)
+    .map(([nodeId, runnerId]) => ({ nodeId, ...standingOf([runnerId], state, isRetried) }));
+  return ranks.length > 1 ? { ranks } : {};
+}
 
 function isStage(tag: string): tag is keyof typeof STAGES {
   return tag in STAGES;

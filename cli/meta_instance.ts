@@ -8,6 +8,7 @@ import {
   metaTable,
   phaseWords,
   reasonWords,
+  stageWords,
   summarizeMeta,
 } from "./meta_instance_view.ts";
 import type { Output } from "./output.ts";
@@ -92,14 +93,16 @@ async function untilReady(
     for await (const view of views) {
       const meta = summarizeMeta(view);
       const reason = reasonWords(meta);
-      last = `${phaseWords(meta)}${reason === "" ? "" : `: ${reason}`}`;
+      const why = reason === "" ? "" : `: ${reason}`;
+      last = `${phaseWords(meta)}${why}`;
       if (meta.phase === "ready") return;
       if (meta.phase === "parked") {
         throw new AppError("runner_failed", `${wanted} is parked: ${reason}`, {
           hint: `mend that, then: exo meta-instance retry ${metaInstanceId}`,
         });
       }
-      out.progress({ label: last });
+      const { layersLoaded: done, totalLayers: total } = meta;
+      out.progress({ label: `${stageWords(meta)}${why}`, done, total });
     }
   } catch (cause) {
     if (!isLate()) throw cause;

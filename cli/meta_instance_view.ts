@@ -31,29 +31,37 @@ export function summarizeMeta(view: MetaInstanceView): MetaInstanceSummary {
   const layers = counted.length === 0
     ? {}
     : { layersLoaded: sum("layersLoaded"), totalLayers: sum("totalLayers") };
+  const all: Readonly<Record<string, unknown>> = { ...view, ...layers };
   // Its other keys are what was asked for.
-  const known = Object.keys(MetaInstanceSummary.shape);
-  const told = Object.entries(view).filter(([key]) => known.includes(key));
-  return { ...Object.fromEntries(told), ...layers } as MetaInstanceSummary;
+  const told = Object.keys(MetaInstanceSummary.shape)
+    .flatMap((key) => all[key] === undefined ? [] : [[key, all[key]] as const]);
+  return Object.fromEntries(told) as MetaInstanceSummary;
 }
 
 /** `starting: loading 3/30`, `retrying at 12:03:04`, or the phase alone. */
 export function phaseWords(meta: MetaInstanceSummary): string {
-  const { phase, detail, layersLoaded, totalLayers, nextAttemptAt } = meta;
+  const { layersLoaded = 0, totalLayers } = meta;
+  return totalLayers === undefined
+    ? stageWords(meta)
+    : `${stageWords(meta)} ${layersLoaded}/${totalLayers}`;
+}
+
+/** The same without layers. */
+export function stageWords({ phase, detail, nextAttemptAt }: MetaInstanceSummary): string {
   const isWaiting = detail === undefined || detail === phase;
   if (phase === "retrying" && isWaiting && nextAttemptAt !== undefined) {
     return `retrying at ${new Date(nextAttemptAt).toTimeString().slice(0, 8)}`;
   }
-  if (isWaiting) return phase;
-  const layers = totalLayers === undefined ? "" : ` ${layersLoaded ?? 0}/${totalLayers}`;
-  return `${phase}: ${detail}${layers}`;
+  return isWaiting ? phase : `${phase}: ${detail}`;
 }
 
 /** Why it is not ready; empty when there is nothing to say. */
-export function reasonWords({ phase, placementError, lastFailureError }: MetaInstanceSummary) {
+export function reasonWords(
+  { phase, placementError, lastFailureError }: MetaInstanceSummary,
+): string {
   if (phase === "ready") return "";
-  return (phase === "placing" ? placementError : undefined) ?? lastFailureError ??
-    placementError ?? "";
+  const isPlacing = phase === "placing";
+  return (isPlacing ? placementError : lastFailureError) ?? lastFailureError ?? "";
 }
 
 /** Meta-instances as a table; a reason only where there is one. */

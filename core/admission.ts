@@ -3,7 +3,7 @@ import { nodeGatheredInfo } from "./apply_nodes.ts";
 import { edgeKey } from "./connection.ts";
 import type { Event } from "./events.ts";
 import type { NodeId, RunnerId } from "./ids.ts";
-import { type Instance, rankOn, runnersOf } from "./instance.ts";
+import { type Instance, rankOn } from "./instance.ts";
 import { isSame } from "./same.ts";
 import type { State } from "./state.ts";
 import { isInFlight, type TaskStatus } from "./task.ts";
@@ -146,7 +146,8 @@ function failures(state: State, { instanceId }: Instance): Event[] {
 }
 
 function ownerOf(state: State, runnerId: RunnerId): Instance | undefined {
-  return [...state.instances.values()].find((instance) => runnersOf(instance).includes(runnerId));
+  return [...state.instances.values()]
+    .find(({ shardAssignments }) => shardAssignments.runnerToShard[runnerId] !== undefined);
 }
 
 function nodeOf({ shardAssignments }: Instance, runnerId: RunnerId): NodeId | undefined {

@@ -5,7 +5,7 @@ import { CommandId, InstanceId, InstanceLinkId, MetaInstanceId, ModelId, NodeId 
 import { Instance } from "./instance.ts";
 import { InstanceLink, LINK_INSTANCES_MAX } from "./instance_link.ts";
 import { IntentKey } from "./intent_key.ts";
-import { ClosedSegment, Stamp } from "./lineage.ts";
+import { ClosedSegment, LineageSegment, Stamp } from "./lineage.ts";
 import { MetaInstance, MetaInstanceSpec } from "./meta_instance.ts";
 import { ModelCard } from "./model_card.ts";
 import { PlacementRequest } from "./placement_request.ts";
@@ -69,6 +69,8 @@ export const Command = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("MergeLineage"),
     commandId,
+    /** The history that this was put together against: another merge since may change what is due. */
+    against: z.array(LineageSegment),
     segments: z.array(ClosedSegment),
     modelCards: z.array(z.object({ stamp: Stamp, modelCard: ModelCard })),
     metaInstances: z.array(z.object({ stamp: Stamp, metaInstance: MetaInstance })),

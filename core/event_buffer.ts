@@ -21,7 +21,7 @@ export type Ingested = "held" | "stale" | "duplicate" | "conflict" | "full";
 
 /**
  * Takes an event in. One whose turn has passed is ignored, and so is one that is held already; of
- * two different ones for one index the first stays.
+ * two different ones for one index the first stays. A full buffer keeps what comes first.
  */
 export function ingest(
   buffer: EventBuffer,
@@ -31,8 +31,9 @@ export function ingest(
   if (event.idx < next) return { buffer, outcome: "stale" };
   const held = buffer.get(event.idx);
   if (held) return { buffer, outcome: isSame(held, event) ? "duplicate" : "conflict" };
-  if (buffer.size >= BUFFER_EVENTS_MAX && event.idx !== next) return { buffer, outcome: "full" };
-  return { buffer: put(buffer, event.idx, event), outcome: "held" };
+  const furthest = buffer.size < BUFFER_EVENTS_MAX ? Infinity : Math.max(...buffer.keys());
+  if (event.idx > furthest) return { buffer, outcome: "full" };
+  return { buffer: put(drop(buffer, furthest), event.idx, event), outcome: "held" };
 }
 
 /**

@@ -38,7 +38,7 @@ export function decide(
     case "TextGeneration":
     case "ImageGeneration":
     case "ImageEdits":
-      return startGeneration(state, command);
+      return startGeneration(state, command, telemetry);
     case "TaskCancelled":
       return cancelTask(state, taskIdOf(command.cancelledCommandId));
     case "TaskFinished":

@@ -7,11 +7,13 @@ import { isReady } from "./master_instances.ts";
 import { isPrefillOnly, prefillEndpoint } from "./prefill_endpoint.ts";
 import type { State } from "./state.ts";
 import { isInFlight, type Task, TaskType } from "./task.ts";
+import type { Telemetry } from "./telemetry.ts";
 
 /** The ready instance with the fewest tasks in flight; ties go to the older one. */
 export function startGeneration(
   state: State,
   { type, commandId, modelId, apiNodeId }: Extract<Command, { type: TaskType }>,
+  telemetry: Telemetry,
 ): Decision {
   const taskId = taskIdOf(commandId);
   if (state.tasks.has(taskId)) {
@@ -31,7 +33,7 @@ export function startGeneration(
     (best, next) => (load(next.instanceId) < load(best.instanceId) ? next : best),
     first,
   );
-  const endpoint = isText ? prefillEndpoint(state, best, load) : undefined;
+  const endpoint = isText ? prefillEndpoint(state, best, { telemetry, load }) : undefined;
   const { instanceId } = best;
   const task: Task = {
     type,

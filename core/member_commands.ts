@@ -19,6 +19,8 @@ import type { MessageOf } from "./protocol.ts";
 import { drop, put, type State } from "./state.ts";
 import type { Millis } from "./units.ts";
 
+type Answer = NonNullable<PendingCommand["answer"]>;
+
 /** Commands that wait at one node; a further one is refused. */
 export const PENDING_COMMANDS_MAX = 1_024;
 
@@ -69,15 +71,19 @@ export function commandAnswered(
   { epoch, reply }: MessageOf<"CommandAnswer">,
 ): void {
   const pending = turn.member.pending.get(reply.commandId);
-  const isOurs = pending?.epoch !== undefined && !pending.reply &&
-    compareEpochs(pending.epoch, epoch) === 0 && from === epoch.nodeId;
-  if (!isOurs) return dropMessage(turn);
-  answered(turn, pending, reply);
+  const isAwaited = pending?.epoch !== undefined && !pending.answer &&
+    compareEpochs(pending.epoch, epoch) === 0;
+  if (!isAwaited || from !== epoch.nodeId) return dropMessage(turn);
+  answered(turn, pending, { epoch, reply });
 }
 
-function answered(turn: Turn, pending: PendingCommand, reply: CommandReply): void {
+function answered(
+  turn: Turn,
+  pending: PendingCommand,
+  { epoch, reply }: { epoch: Epoch; reply: CommandReply },
+): void {
   if (reply.type === "CommandRejected") return settle(turn, reply);
-  setPending(turn, { ...pending, reply, repliedAt: turn.context.uptime });
+  setPending(turn, { ...pending, answer: { reply, epoch, at: turn.context.uptime } });
 }
 
 /** Sends, looks up, answers and gives up what waits. */
@@ -87,9 +93,9 @@ export function settleCommands(turn: Turn): void {
 
 function settleCommand(turn: Turn, pending: PendingCommand): void {
   const { member, context: { uptime } } = turn;
-  const { command, reply, epoch } = pending;
-  if (reply && epoch && isKept(member, reply.idx, epoch)) {
-    if (isReplicated(turn, pending)) settle(turn, reply);
+  const { command, answer, epoch } = pending;
+  if (answer && isKept(member, answer)) {
+    if (isReplicated(turn, answer)) settle(turn, answer.reply);
     return;
   }
   if (uptime >= pending.askedAt + COMMAND_TIMEOUT_MS) {
@@ -100,24 +106,23 @@ function settleCommand(turn: Turn, pending: PendingCommand): void {
   if (!member.epoch || !isSynced(member) || member.role === "candidate") return;
   const isSent = epoch !== undefined;
   if (!isSent || compareEpochs(epoch, member.epoch) === 0) {
-    if (!reply && uptime >= pending.sendAt) sendCommand(turn, pending, member.epoch);
+    if (!answer && uptime >= pending.sendAt) sendCommand(turn, pending, member.epoch);
     return;
   }
   afterChange(turn, pending, member.epoch);
 }
 
 /** Whether the log of this node has what a command did. */
-function isKept({ state }: Member, idx: number, epoch: Epoch): boolean {
-  return idx < 0 || hasStamp(state, { epoch, idx });
+function isKept({ state }: Member, { reply, epoch }: Answer): boolean {
+  return reply.idx < 0 || hasStamp(state, { epoch, idx: reply.idx });
 }
 
 /** On a follower's disk an event has two copies; the master waits for one, for a while. */
-function isReplicated({ member, context: { uptime } }: Turn, pending: PendingCommand): boolean {
+function isReplicated({ member, context: { uptime } }: Turn, { reply, at }: Answer): boolean {
   const { reign } = member;
-  if (!reign || uptime >= (pending.repliedAt ?? 0) + REPLICATE_WAIT_MS) return true;
+  if (!reign || uptime >= at + REPLICATE_WAIT_MS) return true;
   const live = liveFollowers(reign, uptime);
-  const idx = pending.reply?.idx ?? -1;
-  return live.length === 0 || live.some((id) => (reign.followers.get(id)?.idx ?? -1) >= idx);
+  return live.length === 0 || live.some(([, { idx }]) => idx >= reply.idx);
 }
 
 function sendCommand(turn: Turn, pending: PendingCommand, epoch: Epoch): void {
@@ -126,9 +131,7 @@ function sendCommand(turn: Turn, pending: PendingCommand, epoch: Epoch): void {
   const sent = { ...pending, epoch, sendAt: turn.context.uptime + COMMAND_RETRY_MS };
   setPending(turn, sent);
   if (reign) {
-    answered(turn, sent, execute(turn, command));
-    const now = turn.member.pending.get(command.commandId);
-    if (now) settleCommand(turn, now);
+    answered(turn, sent, { epoch, reply: execute(turn, command) });
   } else if (following) {
     send(turn, following.master, { type: "CommandRequest", epoch, command });
   }
@@ -142,7 +145,7 @@ function afterChange(turn: Turn, pending: PendingCommand, epoch: Epoch): void {
   const { command } = pending;
   const { state } = turn.member;
   const outcome = outcomeIn(state, pending);
-  const { reply: _, repliedAt: __, ...rest } = pending;
+  const { answer: _, ...rest } = pending;
   if (outcome === "repeat") {
     return sendCommand(turn, { ...rest, sendAt: turn.context.uptime }, epoch);
   }
@@ -226,9 +229,9 @@ function outcomeIn(state: State, { command, target }: PendingCommand): Outcome {
 /** When a command has to be looked at if nobody speaks. */
 export function commandsWakeAt(member: Member): Millis[] {
   const canSend = isSynced(member) && member.role !== "candidate";
-  return [...member.pending.values()].flatMap(({ askedAt, sendAt, reply, repliedAt }) => {
-    if (reply && member.reign) return [(repliedAt ?? 0) + REPLICATE_WAIT_MS];
-    return [askedAt + COMMAND_TIMEOUT_MS, ...(canSend && !reply ? [sendAt] : [])];
+  return [...member.pending.values()].flatMap(({ askedAt, sendAt, answer }) => {
+    if (answer && member.reign) return [answer.at + REPLICATE_WAIT_MS];
+    return [askedAt + COMMAND_TIMEOUT_MS, ...(canSend && !answer ? [sendAt] : [])];
   });
 }
 

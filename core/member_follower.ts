@@ -70,7 +70,6 @@ export function follow(turn: Turn, { master, epoch, head, seniority }: Reigning)
       buffer: EMPTY_BUFFER,
       syncAt: uptime,
       syncAttempts: 0,
-      saidIdx: -1,
       saidAt: uptime - FOLLOWING_MS,
       objectedAt: uptime - FOLLOWING_MS,
       reportAt: uptime,
@@ -95,7 +94,7 @@ export function eventsHeard(turn: Turn, from: NodeId, message: MessageOf<"Events
   let { knownIdx } = following;
   const next = turn.member.state.lastEventAppliedIdx + 1;
   for (const event of chained(message.previous, message.events)) {
-    const ingested = ingest(buffer, event, isSynced(turn.member) ? next : 0);
+    const ingested = ingest(buffer, event, next);
     buffer = ingested.buffer;
     if (ingested.outcome === "conflict") dropMessage(turn);
     knownIdx = Math.max(knownIdx, event.idx);
@@ -187,7 +186,7 @@ function sayFollowing(turn: Turn): void {
   const { master, epoch } = followingOf(turn.member);
   const idx = isSynced(turn.member) ? turn.member.state.lastEventAppliedIdx : -1;
   send(turn, master, { type: "Following", epoch, idx });
-  setFollowing(turn, { saidIdx: idx, saidAt: turn.context.uptime });
+  setFollowing(turn, { saidAt: turn.context.uptime });
 }
 
 /** Sends what the log lacks; again only when it has had time to get there. */

@@ -29,7 +29,10 @@ export function hasStamp({ lineage, lastEventAppliedIdx }: State, stamp: Stamp):
 }
 
 /** The newer of two epochs, as far as there are any. */
-export function newerEpoch(a: Epoch | undefined, b: Epoch | undefined): Epoch | undefined {
+export function newerEpoch<T extends Epoch | undefined>(
+  a: Epoch | undefined,
+  b: T,
+): Epoch | T {
   if (!a || !b) return a ?? b;
   return compareEpochs(a, b) > 0 ? a : b;
 }
@@ -38,17 +41,16 @@ export function newerEpoch(a: Epoch | undefined, b: Epoch | undefined): Epoch | 
 export function install(turn: Turn, state: State, epoch: Epoch): void {
   const { member } = turn;
   const { epoch: own, idx } = headOf(member.state);
-  if (own && !hasStamp(state, { epoch: own, idx })) keepBranch(turn, state);
-  turn.disk.push({ type: "Install", state, epoch: newerEpoch(member.epoch, epoch) ?? epoch });
+  if (own && !hasStamp(state, { epoch: own, idx })) keepBranch(turn);
+  turn.disk.push({ type: "Install", state, epoch: newerEpoch(member.epoch, epoch) });
   turn.previous = headOf(state);
   update(turn, { state, tail: tailAt(state) });
 }
 
 /** Keeps the state that gives way, with what an earlier one left behind. */
-function keepBranch(turn: Turn, winner: State): void {
+function keepBranch(turn: Turn): void {
   const { state, branch } = turn.member;
   const kept = branch ? withEarlierBranch(turn, state, branch) : state;
-  if (!branchOf(kept, winner)) return;
   turn.disk.push({ type: "KeepBranch", branch: kept });
   update(turn, { branch: kept });
 }
@@ -60,8 +62,7 @@ function withEarlierBranch(turn: Turn, state: State, earlier: State): State {
   const commandId = CommandId.parse(freshId(turn));
   try {
     const { events } = decideMerge(state, { type: "MergeLineage", commandId, ...brought });
-    const [merged] = events;
-    return merged?.type === "LineageMerged" ? lineageMerged(state, merged) : state;
+    return (events as Parameters<typeof lineageMerged>[1][]).reduce(lineageMerged, state);
   } catch {
     return state; // It could never be merged.
   }

@@ -13,6 +13,7 @@ import { append, dueBranch, newerEpoch } from "./member_log.ts";
 import {
   broadcast,
   dropMessage,
+  type Follower,
   freshId,
   type Member,
   type Reign,
@@ -23,7 +24,8 @@ import {
 } from "./member_state.ts";
 import { allTelemetry } from "./member_telemetry.ts";
 import { ACKNOWLEDGERS_MAX, EVENTS_PAGE_MAX, type MessageOf, NODES_MAX } from "./protocol.ts";
-import { reconcile } from "./reconcile.ts";
+import { NO_TRIES } from "./placement_turns.ts";
+import { reconcileAll } from "./reconcile.ts";
 import { drop, put, stateToJson } from "./state.ts";
 import type { Millis } from "./units.ts";
 
@@ -36,9 +38,6 @@ export const RECONCILE_MS = 1_000;
 /** The reconcilers run at most this often: a burst of changes costs one run. */
 export const RECONCILE_GAP_MS = 20;
 
-/** Rounds of the reconcilers in one step; the rest follows in the next. */
-export const RECONCILE_ROUNDS_MAX = 256;
-
 /** A follower that was silent for so long does not count. */
 export const FOLLOWER_LIVE_MS = 2_500;
 
@@ -46,17 +45,18 @@ export const FOLLOWER_LIVE_MS = 2_500;
 export const REPLIES_MAX = 4_096;
 
 /** How many nodes a master has behind it; a forced one has more than all. */
-export function seniorityOf({ election, reign }: Member, uptime: Millis): number {
-  const followers = reign ? liveFollowers(reign, uptime).length + 1 : 0;
-  const isNew = reign !== undefined && uptime < reign.since + FOLLOWER_LIVE_MS;
+export function seniorityOf(member: Member, uptime: Millis): number {
+  const { election } = member;
+  const reign = reignOf(member);
+  const followers = liveFollowers(reign, uptime).length + 1;
+  const isNew = uptime < reign.since + FOLLOWER_LIVE_MS;
   const current = Math.max(followers, isNew ? reign.voters : 0);
   return election.seniority >= FORCED_SENIORITY ? election.seniority : current;
 }
 
 /** Followers that were heard of lately. */
-export function liveFollowers({ followers }: Reign, uptime: Millis): NodeId[] {
-  return [...followers].filter(([, { heardAt }]) => uptime < heardAt + FOLLOWER_LIVE_MS)
-    .map(([id]) => id);
+export function liveFollowers({ followers }: Reign, uptime: Millis): [NodeId, Follower][] {
+  return [...followers].filter(([, { heardAt }]) => uptime < heardAt + FOLLOWER_LIVE_MS);
 }
 
 /** What a master tells of its reign. */
@@ -81,6 +81,7 @@ export function beginReign(turn: Turn, voters: number): void {
     replies: new Map(),
     heartbeatAt: uptime,
     reconciledAt: uptime - RECONCILE_GAP_MS,
+    tries: NO_TRIES,
     reconcileAt: uptime,
   };
   // Nobody is late with a new master.
@@ -176,7 +177,7 @@ export function settleMaster(turn: Turn, before: Member): void {
   }
   if (uptime >= reignOf(turn.member).reconcileAt) {
     askForCards(turn);
-    reconcileAll(turn, reign.epoch);
+    reconcileNow(turn, reign.epoch);
     setReign(turn, { reconciledAt: uptime, reconcileAt: uptime + RECONCILE_MS });
   }
   if (uptime >= reign.heartbeatAt) sayHeartbeat(turn);
@@ -199,29 +200,32 @@ export function sayHeartbeat(turn: Turn): void {
 }
 
 /** Until nothing is left to do; each decision is applied before the next is made. */
-function reconcileAll(turn: Turn, epoch: Epoch): void {
+function reconcileNow(turn: Turn, epoch: Epoch): void {
   const { now, uptime } = turn.context;
-  for (let round = 0; round < RECONCILE_ROUNDS_MAX; round++) {
-    const { state, telemetry, nodeId } = turn.member;
-    const lastSeen = put(telemetry.lastSeen, nodeId, uptime);
-    const events = reconcile(state, {
-      telemetry: { ...telemetry, lastSeen },
-      now,
-      uptime,
-      cards: answeredCards(turn),
-      freshId: InstanceId.parse(freshId(turn)),
-    });
-    if (events.length === 0) return;
+  const { state, telemetry, nodeId } = turn.member;
+  const lastSeen = put(telemetry.lastSeen, nodeId, uptime);
+  const context = {
+    telemetry: { ...telemetry, lastSeen },
+    now,
+    uptime,
+    cards: answeredCards(turn),
+    freshId: InstanceId.parse(freshId(turn)),
+    tries: reignOf(turn.member).tries,
+  };
+  const tries = reconcileAll(state, context, (events) => {
     for (const event of events) append(turn, epoch, event);
-  }
+    return turn.member.state;
+  });
+  setReign(turn, { tries });
 }
 
 /** What the followers are told of this step's events; a few of them acknowledge them at once. */
 export function eventsToPublish(turn: Turn): MessageOf<"Events">[] {
   const { reign } = turn.member;
-  if (!reign) return [];
+  if (!reign || turn.fresh.length === 0) return [];
   const { epoch } = reign;
-  const acknowledgers = liveFollowers(reign, turn.context.uptime).slice(0, ACKNOWLEDGERS_MAX);
+  const live = liveFollowers(reign, turn.context.uptime);
+  const acknowledgers = live.slice(0, ACKNOWLEDGERS_MAX).map(([id]) => id);
   const messages: MessageOf<"Events">[] = [];
   for (let at = 0; at < turn.fresh.length; at += EVENTS_PAGE_MAX) {
     const last = turn.fresh[at - 1];

@@ -8,6 +8,7 @@ import type { CommandId, ModelId, NodeId } from "./ids.ts";
 import type { Epoch, Head, Stamp } from "./lineage.ts";
 import type { LogTail } from "./log_tail.ts";
 import type { Message } from "./protocol.ts";
+import type { PlacementTries } from "./placement_turns.ts";
 import type { CardLookup } from "./reconcile.ts";
 import type { State } from "./state.ts";
 import type { LinkQuality, NodeMemory, Telemetry } from "./telemetry.ts";
@@ -71,8 +72,7 @@ export interface Following {
   readonly syncAt: Millis;
   /** Requests since the last that brought something. */
   readonly syncAttempts: number;
-  /** What it was told of this node, and when. */
-  readonly saidIdx: number;
+  /** When it was told how far this node is. */
   readonly saidAt: Millis;
   readonly objectedAt: Millis;
   readonly reportAt: Millis;
@@ -96,6 +96,8 @@ export interface Reign {
   readonly replies: ReadonlyMap<CommandId, CommandReply>;
   readonly heartbeatAt: Millis;
   readonly reconciledAt: Millis;
+  /** Wishes that were searched a place for in vain. */
+  readonly tries: PlacementTries;
   readonly reconcileAt: Millis;
 }
 
@@ -117,9 +119,12 @@ export interface PendingCommand {
   /** The epoch in which it was last sent; absent: nobody has seen it. */
   readonly epoch?: Epoch;
   readonly sendAt: Millis;
-  /** The master's answer, while it waits for the log and for a second node. */
-  readonly reply?: Extract<CommandReply, { type: "CommandAccepted" }>;
-  readonly repliedAt?: Millis;
+  /** That it was accepted, while this waits for the log and for a second node. */
+  readonly answer?: {
+    readonly reply: Extract<CommandReply, { type: "CommandAccepted" }>;
+    readonly epoch: Epoch;
+    readonly at: Millis;
+  };
 }
 
 /** What is known of a model that wishes name, or when the question for it was asked. */

@@ -22,7 +22,7 @@ export const TELEMETRY_MS = 1_000;
 export const TELEMETRY_REFRESH_MS = 30_000;
 
 /** Steps in which it is noted that a node was heard of: no copy of the table for each message. */
-export const LAST_SEEN_STEP_MS = 1_000;
+export const LAST_SEEN_STEP_MS = 2_000;
 
 /** A message of a node came: it lives. */
 export function seen(turn: Turn, nodeId: NodeId): void {
@@ -62,8 +62,8 @@ export function telemetryHeard(turn: Turn, from: NodeId, message: MessageOf<"Tel
   update(turn, {
     telemetry: {
       ...telemetry,
-      memory: new Map([...telemetry.memory, ...others]),
-      links: new Map([...telemetry.links, ...links]),
+      memory: putAll(telemetry.memory, others),
+      links: putAll(telemetry.links, links),
     },
   });
 }
@@ -77,15 +77,33 @@ function changed(
   update(turn, {
     telemetry: {
       ...telemetry,
-      memory: new Map([...telemetry.memory, ...memory]),
-      links: new Map([...telemetry.links, ...links]),
+      memory: putAll(telemetry.memory, memory),
+      links: putAll(telemetry.links, links),
     },
     telemetryDue: {
       ...telemetryDue,
-      memory: new Set([...telemetryDue.memory, ...memory.map(([id]) => id)]),
-      links: new Set([...telemetryDue.links, ...links.map(([key]) => key)]),
+      memory: addAll(telemetryDue.memory, memory),
+      links: addAll(telemetryDue.links, links),
     },
   });
+}
+
+/** One copy for all entries, none for no entry: a master gets thousands a second. */
+function putAll<K, V>(
+  table: ReadonlyMap<K, V>,
+  entries: readonly (readonly [K, V])[],
+): ReadonlyMap<K, V> {
+  if (entries.length === 0) return table;
+  const copy = new Map(table);
+  for (const [key, value] of entries) copy.set(key, value);
+  return copy;
+}
+
+function addAll<K>(keys: ReadonlySet<K>, entries: readonly (readonly [K, unknown])[]) {
+  if (entries.every(([key]) => keys.has(key))) return keys;
+  const copy = new Set(keys);
+  for (const [key] of entries) copy.add(key);
+  return copy;
 }
 
 /** After a change of the master all own values are told anew. */

@@ -55,6 +55,7 @@ export function branchOf(branch: State, winner: State): Branch | undefined {
     return isInHistory(ours, stamp) && (isReplaced || isGone) ? [{ key, stamp }] : [];
   });
   return {
+    against: winner.lineage.segments,
     segments,
     modelCards: created("card", branch.customModelCards)
       .map(([stamp, modelCard]) => ({ stamp, modelCard })),
@@ -102,6 +103,7 @@ export function decideMerge(state: State, command: MergeLineage): Decision {
   const history = historyOf(state);
   const segments = segmentsBeyond(command.segments, history);
   if (segments.length === 0) return { events: [] };
+  refuseOutdated(history, command);
   const gone = goneThings(state, command);
   const isWanted = (kind: IntentKind, id: string, stamp: Stamp) =>
     !isInHistory(history, stamp) &&
@@ -141,16 +143,11 @@ export function decideMerge(state: State, command: MergeLineage): Decision {
 
 /** Things here that the other side had deleted or replaced, and that nobody has set since. */
 function goneThings(state: State, { deleted }: Branch): Set<IntentKey> {
-  const isBound = (key: IntentKey) => {
-    const { kind, id } = partsOf(key);
-    return kind === "instance" &&
-      state.instances.get(id as InstanceId)?.metaInstanceId !== undefined;
-  };
   const same = deleted.filter(({ key, stamp }) => {
     const here = state.stamps.get(key);
     return here && compareEpochs(here.epoch, stamp.epoch) === 0 && here.idx === stamp.idx;
   });
-  return new Set(same.map(({ key }) => key).filter((key) => !isBound(key)));
+  return new Set(same.map(({ key }) => key));
 }
 
 /** A wish as it begins here: topologies differ, so that a parked one is armed again. */
@@ -208,6 +205,21 @@ function withLiveEnds(
   const decodeInstances = link.decodeInstances.filter(isLive);
   if (prefillInstances.length === 0 || decodeInstances.length === 0) return [];
   return [{ stamp, link: { ...link, prefillInstances, decodeInstances } }];
+}
+
+/**
+ * Refuses what was put together before another branch was merged here: it names no deletion of a
+ * thing that only came with that branch. It is put together again, against all that is here now.
+ */
+function refuseOutdated({ segments, forgottenClock }: ReturnType<typeof historyOf>, due: Branch) {
+  const unseen = segmentsBeyond(segments, { segments: due.against, forgottenClock });
+  if (unseen.length === 0) return;
+  const found = unseen.map(({ epoch }) => epoch.clock).join(", ");
+  throw new AppError(
+    "conflict",
+    `Cannot merge a branch: it was put together before epochs ${found} were known here`,
+    { hint: "it is brought again by itself" },
+  );
 }
 
 /** Refuses a branch that cannot have happened. */

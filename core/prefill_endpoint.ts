@@ -1,7 +1,9 @@
-import { endpointOf, ringIp } from "./edge_ip.ts";
+import { networkOf, ringHop } from "./addresses.ts";
 import type { InstanceId, NodeId } from "./ids.ts";
 import { type Instance, runnersOf } from "./instance.ts";
+import { hostPort } from "./multiaddr.ts";
 import type { State } from "./state.ts";
+import type { Telemetry } from "./telemetry.ts";
 
 /** Whether an instance prefills for others and decodes for none: it answers no text itself. */
 export function isPrefillOnly({ instanceLinks }: State, instanceId: InstanceId): boolean {
@@ -17,21 +19,23 @@ export function isPrefillOnly({ instanceLinks }: State, instanceId: InstanceId):
 export function prefillEndpoint(
   state: State,
   decode: Instance,
-  load: (instanceId: InstanceId) => number,
+  { telemetry, load }: { telemetry: Telemetry; load: (instanceId: InstanceId) => number },
 ): string | undefined {
   const sources = [...state.instanceLinks.values()]
     .filter(({ decodeInstances }) => decodeInstances.includes(decode.instanceId))
     .flatMap(({ prefillInstances }) => prefillInstances)
     .filter((id) => id !== decode.instanceId);
+  if (sources.length === 0) return undefined;
   const byLoad = [...new Set(sources)].toSorted((a, b) => load(a) - load(b));
   const [first] = runnersOf(decode);
   const from = nodesOf(decode).find(([, runnerId]) => runnerId === first)?.[0];
+  const network = networkOf(state, telemetry);
   for (const id of byLoad) {
     const source = state.instances.get(id);
     for (const [to, runnerId] of source && from ? nodesOf(source) : []) {
       const port = state.runners.get(runnerId)?.prefillServerPort;
-      const ip = port && from ? ringIp(state, from, to) : undefined;
-      if (port && ip) return endpointOf(ip, port);
+      const hop = port && from ? ringHop(network, from, to) : undefined;
+      if (port && hop) return hostPort(hop.sinkIp, port);
     }
   }
   return undefined;

@@ -1,6 +1,6 @@
 import type { Edge } from "./connection.ts";
-import { ipOf } from "./edge_ip.ts";
 import type { NodeId } from "./ids.ts";
+import { parseMultiaddr } from "./multiaddr.ts";
 import type { NodeState } from "./node_info.ts";
 import type { State } from "./state.ts";
 
@@ -18,7 +18,9 @@ export function thunderboltBridgeCycles({ nodes, connections }: State): NodeId[]
   const bridging = [...nodes].filter(([, { thunderboltBridge }]) => thunderboltBridge?.enabled);
   const ids = bridging.map(([nodeId]) => nodeId);
   const addresses = new Set(bridging.flatMap(([, node]) => thunderboltIps(node)));
-  const isCable = (edge: Edge) => edge.type === "RdmaConnection" || addresses.has(ipOf(edge) ?? "");
+  const isCable = (edge: Edge) =>
+    edge.type === "RdmaConnection" ||
+    addresses.has(parseMultiaddr(edge.sinkMultiaddr)?.host ?? "");
   const next = ids.map((nodeId) =>
     [...connections.get(nodeId) ?? []]
       .filter(([, edges]) => edges.some(isCable))

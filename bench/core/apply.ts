@@ -52,5 +52,6 @@ function requests(count: number): Event[] {
 }
 
 if (import.meta.main) {
-  console.log(JSON.stringify({ eventsPerSecond: Math.round(eventsPerSecond()) }));
+  const line = `${JSON.stringify({ eventsPerSecond: Math.round(eventsPerSecond()) })}\n`;
+  Deno.stdout.writeSync(new TextEncoder().encode(line));
 }

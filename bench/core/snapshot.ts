@@ -35,4 +35,7 @@ function best(work: () => unknown): number {
   }));
 }
 
-if (import.meta.main) console.log(JSON.stringify(snapshotInstall()));
+if (import.meta.main) {
+  const line = `${JSON.stringify(snapshotInstall())}\n`;
+  Deno.stdout.writeSync(new TextEncoder().encode(line));
+}

@@ -1,7 +1,8 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import type { WaitMessage } from "../../api/instance_wait.ts";
 import { InstanceId } from "../../core/ids.ts";
-import { cardOf, TINY } from "../support/fake_gateway.ts";
+import { A, nodeStarted } from "../support/cluster.ts";
+import { cardOf, NODE, TINY } from "../support/fake_gateway.ts";
 import { appOver, errorOf } from "./requests.ts";
 
 /** The messages of a wait, one by one. */
@@ -53,7 +54,7 @@ Deno.test("POST /place_instance says why it cannot", async () => {
   gateway.addCard(cardOf());
   const error = async (body: object) => await errorOf(await post("/place_instance", body));
   equal((await error({ model_id: "nope" })).exo_code, "model_not_found");
-  equal((await error({ model_id: TINY, min_nodes: 2 })).exo_code, "unsupported_parameter");
+  equal((await error({ model_id: TINY, min_nodes: 2 })).exo_code, "placement_failed");
   equal((await error({ model_id: TINY, sharding: "pipeline" })).param, "sharding");
   equal((await error({ model_id: TINY, config: { kvBits: 5 } })).param, "config.kvBits");
   equal((await error({ model_id: TINY, modelid: 1 })).param, "modelid");
@@ -101,6 +102,47 @@ Deno.test("POST /instance creates exactly what it is given, once", async () => {
   deepEqual(await (await get(`/instance/${id}`)).json(), instance);
   const bad = await errorOf(await post("/instance", { instance: { MlxRingInstance: {} } }));
   equal(bad.param, "instance.instanceId");
+});
+
+Deno.test("POST /instance takes an instance of several ranks, as a preview shows it", async () => {
+  const { gateway, get, post } = appOver();
+  gateway.addCard(cardOf());
+  gateway.emit(nodeStarted(A));
+  for (const [source, sink, ip] of [[NODE, A, "10.0.0.2"], [A, NODE, "10.0.0.1"]] as const) {
+    const sinkMultiaddr = `/ip4/${ip}/tcp/52414`;
+    const edge = { type: "SocketConnection" as const, sinkMultiaddr };
+    gateway.emit({ type: "TopologyEdgeCreated", connection: { source, sink, edge } });
+  }
+  const query = "model_id=tiny&min_nodes=2&sharding=Pipeline&instance_meta=MlxRing";
+  const { previews: [preview] } = await (await get(`/instance/previews?${query}`)).json();
+  const response = await post("/instance", { instance: preview.instance });
+  equal(response.status, 200, await response.clone().text());
+  const { instance_id } = await response.json();
+  deepEqual(await (await get(`/instance/${instance_id}`)).json(), preview.instance);
+  const { MlxRingInstance } = preview.instance;
+  const broken = { ...MlxRingInstance, instanceId: "other", hostsByNode: {} };
+  const { message } = await errorOf(
+    await post("/instance", { instance: { MlxRingInstance: broken } }),
+  );
+  match(message, /names 0 hosts, 2 needed/);
+});
+
+Deno.test("POST /instance reads an instance over RDMA, by either kind of tag", async () => {
+  const { gateway, post } = appOver();
+  gateway.addCard(cardOf());
+  const shardAssignments = { modelId: TINY, runnerToShard: {}, nodeToRunner: { nobody: "r" } };
+  const inside = {
+    instanceId: "i",
+    shardAssignments,
+    jacclDevices: [[null]],
+    jacclCoordinators: {},
+  };
+  for (const instance of [{ MlxJacclInstance: inside }, { type: "MlxJacclInstance", ...inside }]) {
+    match(
+      (await errorOf(await post("/instance", { instance }))).message,
+      /node nobody is not known/,
+    );
+  }
 });
 
 Deno.test("GET /instance lists, /instance/{id} shows, DELETE deletes", async () => {

@@ -1,5 +1,5 @@
 import { deepEqual, equal, throws } from "node:assert/strict";
-import { nodeEnvironment, showsImageModels } from "../../cli/environment.ts";
+import { isDisaggregated, nodeEnvironment, showsImageModels } from "../../cli/environment.ts";
 import { AppError } from "../../core/errors.ts";
 import { MIB } from "../../core/units.ts";
 
@@ -44,5 +44,15 @@ Deno.test("EXO_ENABLE_IMAGE_MODELS lists image models; what says neither yes nor
   throws(() => showsImageModels({ EXO_ENABLE_IMAGE_MODELS: "yes" }), {
     code: "usage",
     message: 'Cannot use EXO_ENABLE_IMAGE_MODELS="yes": true or false needed',
+  });
+});
+
+Deno.test("ENABLE_DISAGGREGATION switches links on; what says neither yes nor no is told", () => {
+  equal(isDisaggregated({}), false);
+  equal(isDisaggregated({ ENABLE_DISAGGREGATION: "true" }), true);
+  throws(() => isDisaggregated({ ENABLE_DISAGGREGATION: "maybe" }), {
+    code: "usage",
+    message: 'Cannot use ENABLE_DISAGGREGATION="maybe": true or false needed',
+    hint: "set ENABLE_DISAGGREGATION=true to link instances, or unset it",
   });
 });

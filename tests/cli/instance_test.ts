@@ -1,5 +1,7 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import { cardOf, TINY } from "../support/fake_gateway.ts";
+import { MetaInstanceId } from "../../core/ids.ts";
+import { A, instanceOf, nodeStarted, reported } from "../support/cluster.ts";
+import { cardOf, NODE, TINY } from "../support/fake_gateway.ts";
 import { FakeNode } from "./fake_io.ts";
 
 /** Makes the runners of a new instance load, and come to the given end once they are watched. */
@@ -128,7 +130,7 @@ Deno.test("instance create exits with 4 for an unknown model, 1 if it cannot fit
   match(unknown.stderr, /hint: did you mean local\/tiny-0123abcd\?/);
   const wide = await node.run(["instance", "create", "tiny", "--min-nodes", "9", "--json"]);
   equal(wide.code, 1);
-  equal(JSON.parse(wide.stderr).error.code, "unsupported_parameter");
+  equal(JSON.parse(wide.stderr).error.code, "placement_failed");
 });
 
 Deno.test("instance list, show and delete tell of instances in words and as JSON", async () => {
@@ -151,4 +153,32 @@ Deno.test("instance list, show and delete tell of instances in words and as JSON
   for (const verb of ["show", "delete"]) {
     equal((await node.run(["instance", verb, instanceId])).code, 4);
   }
+});
+
+Deno.test("instance list shows each rank where they differ, and for what it was made", async () => {
+  await using node = await FakeNode.start();
+  const { gateway } = node;
+  gateway.emit(nodeStarted(A));
+  const metaInstanceId = MetaInstanceId.parse("wish");
+  const instance = { ...instanceOf("i", [NODE, A], { card: cardOf() }), metaInstanceId };
+  gateway.emit({ type: "InstanceCreated", instance });
+  gateway.emit(reported("i:0", "RunnerReady"), reported("i:1", "RunnerLoading"));
+  const words = async () => (await node.run(["instance", "list"])).stdout;
+  match(await words(), /ready, loading 1\/16 +node-1, node-a\n/);
+  const [summary] = await node.json(["instance", "list"]) as { ranks: object[] }[];
+  deepEqual(summary, {
+    instanceId: "i",
+    modelId: TINY,
+    status: "loading",
+    layersLoaded: 1,
+    totalLayers: 16,
+    nodeIds: [NODE, A],
+    ranks: [
+      { nodeId: NODE, status: "ready" },
+      { nodeId: A, status: "loading", layersLoaded: 1, totalLayers: 16 },
+    ],
+    metaInstanceId,
+  });
+  gateway.emit(reported("i:1", "RunnerReady"));
+  match(await words(), / ready +node-1/);
 });

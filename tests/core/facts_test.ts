@@ -1,11 +1,20 @@
-import { deepEqual } from "node:assert/strict";
-import { dueReports, edgeSubject, type LocalFacts, NO_FACTS } from "../../core/facts.ts";
+import { deepEqual, equal } from "node:assert/strict";
+import {
+  dueReports,
+  edgeSubject,
+  isSettled,
+  type LocalFacts,
+  NO_FACTS,
+  pruned,
+  subjectOf,
+} from "../../core/facts.ts";
 import type { Connection } from "../../core/connection.ts";
 import type { Event } from "../../core/events.ts";
 import {
   A,
   B,
   created,
+  downloaded,
   fold,
   instanceOf,
   nodeStarted,
@@ -92,4 +101,54 @@ Deno.test("tasks that no client waits for are deleted, those of other nodes are 
   deepEqual(dueReports(state, A, factsOf([], ["here"])), [
     { type: "TaskDeleted", taskId: taskId("left") },
   ]);
+});
+
+Deno.test("a later report about a subject takes the place of the one before", () => {
+  const taskStatus = {
+    type: "TaskStatusUpdated",
+    taskId: taskId("t"),
+    taskStatus: "Running",
+  } as const;
+  const taskFailed = {
+    type: "TaskFailed",
+    taskId: taskId("t"),
+    errorType: "",
+    errorMessage: "",
+  } as const;
+  const info = { type: "RdmaCtlStatus", enabled: true } as const;
+  const connection = edge("/ip4/10.0.0.2/tcp/1");
+  const subjects = [
+    nodeStarted(A),
+    { type: "NodeGatheredInfo", nodeId: A, incarnation: 1, info } as const,
+    { type: "TopologyEdgeCreated", connection } as const,
+    reported("i:0", "RunnerReady"),
+    downloaded(A),
+    taskStatus,
+    taskFailed,
+  ].map(subjectOf);
+  deepEqual(subjects, [
+    "node",
+    "info:RdmaCtlStatus",
+    `edge:node-b:/ip4/10.0.0.2/tcp/1`,
+    "runner:i:0",
+    "download:local/tiny-0123abcd",
+    "task:t",
+    "task:t",
+  ]);
+});
+
+Deno.test("what ended is told until the log has it, what goes on for as long as it does", () => {
+  const state = fold([...BOTH, created(instanceOf("i", [A])), taskCreated(taskOf("t", "i"))]);
+  const reports: [string, Event][] = [
+    ["node", nodeStarted(A)],
+    ["runner:i:0", reported("i:0", "RunnerFailed")],
+    ["runner:j:0", reported("j:0", "RunnerShutdown")],
+    ["runner:k:0", reported("k:0", "RunnerReady")],
+    ["task:t", { type: "TaskStatusUpdated", taskId: taskId("t"), taskStatus: "Running" }],
+    ["task:u", { type: "TaskFailed", taskId: taskId("u"), errorType: "", errorMessage: "" }],
+  ];
+  const left = pruned(factsOf(reports), state, A);
+  deepEqual([...left.reports.keys()], ["node", "runner:i:0", "runner:k:0", "task:t"]);
+  equal(isSettled(state, A, nodeStarted(A)), true);
+  equal(isSettled(state, A, nodeStarted(A, 2)), false);
 });

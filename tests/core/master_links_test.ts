@@ -144,6 +144,19 @@ Deno.test("the least busy of the prefilling instances takes the prompt, the firs
   assert.equal(endpoint(...two, onlyC, ...toBoth), "10.0.0.3:8000", "the other has no port");
 });
 
+Deno.test("an instance that is linked to itself prefills by itself", () => {
+  const self = fold([
+    nodeStarted(A),
+    nodeStarted(B),
+    created(instanceOf("i", [A, B])),
+    reported("i:0", "RunnerReady"),
+    prefills("i:1", 7_000),
+    socket(A, B),
+    linkCreated("L", ["i"], ["i"]),
+  ]);
+  assert.deepEqual(taskFor(self), taskOf("t", "i"));
+});
+
 const addresses = (nodeId: NodeId, ...types: ["wifi" | "thunderbolt" | "ethernet", string][]) =>
   gathered(nodeId, {
     type: "NodeNetworkInterfaces",

@@ -383,6 +383,7 @@ Deno.test("MergeLineage is decided like any other command", () => {
   const command: Command = {
     type: "MergeLineage",
     commandId: commandId("c"),
+    against: fold(known).lineage.segments,
     segments: [segment],
     ...branch,
   };

@@ -55,6 +55,7 @@ class Story {
       () => (this.#cut = new Set([0, 1].map(() => `${random.pick(IDS)}>${random.pick(IDS)}`))),
       () => (this.#cut = new Set()),
       () => alive.length > 1 && this.world.kill(random.pick(alive), random.next() < 0.7),
+      () => alive.length > 1 && this.world.cutPower(random.pick(alive)),
       () => dead.length > 0 && this.#start(random.pick(dead)),
       () => (this.world.dateOffset = 2_000_000 + random.below(1e9)),
     ];

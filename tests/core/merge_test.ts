@@ -177,6 +177,33 @@ Deno.test("a change that was made while the other side looked stays", () => {
   assert.equal([...state.customModelCards.values()][0]?.license, "here");
 });
 
+Deno.test("what was merged and then deleted does not come back with the rest of its branch", () => {
+  const early = reign(COMMON, epochOf(2), card("early"));
+  const reigning = reign(COMMON, epochOf(HIGH));
+  const first = branchOf(early, reigning);
+  assert.ok(first);
+  const once = goOn(reigning, ...decideMerge(reigning, commandOf(first)).events, cardGone("early"));
+  const branch = branchOf(goOn(early, card("late")), once);
+  assert.ok(branch);
+  const { events } = decideMerge(once, commandOf(branch));
+  assert.deepEqual(keys(goOn(once, ...events)), [...ALL, "card:late"].toSorted());
+});
+
+Deno.test("a branch that was put together before another was merged is refused, and brought again", () => {
+  const maker = reign(COMMON, epochOf(2), card("made"));
+  const deleter = reign(goOn(maker), epochOf(3, B), cardGone("made"));
+  const reigning = reign(COMMON, epochOf(HIGH));
+  // It cannot name the deletion of a thing that the winner has never heard of.
+  const early = branchOf(deleter, reigning);
+  const first = branchOf(maker, reigning);
+  assert.ok(first && early);
+  const once = goOn(reigning, ...decideMerge(reigning, commandOf(first)).events);
+  assert.throws(() => decideMerge(once, commandOf(early)), { code: "conflict" });
+  const again = branchOf(deleter, once);
+  assert.ok(again);
+  assert.deepEqual(keys(goOn(once, ...decideMerge(once, commandOf(again)).events)), ALL);
+});
+
 Deno.test("a wish is placed anew, and a parked one is armed by the new topology", () => {
   const loser = reign(
     COMMON,

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { Edge } from "../../core/connection.ts";
 import type { Event } from "../../core/events.ts";
 import { NodeId } from "../../core/ids.ts";
 import type { InterfaceType } from "../../core/node_info.ts";
@@ -49,6 +50,12 @@ Deno.test("only Thunderbolt makes such a ring: its addresses, and any cable of R
       },
     } as Event)),
   );
+  const odd = { ...pair[0]?.connection.edge, sinkMultiaddr: "/p2p-circuit" } as Edge;
+  const relayed: Event = {
+    type: "TopologyEdgeCreated",
+    connection: { source: C, sink: A, edge: odd },
+  };
+  assert.deepEqual(cycles(...three, ...pair, relayed), [[A, B]], "nor does a relay");
   assert.deepEqual(named, [], "a name tells nothing of its cable");
   const silent = [nodeStarted(A), bridge(A), nodeStarted(B), bridge(B)];
   assert.deepEqual(cycles(...silent, ...pair), []);

@@ -78,6 +78,10 @@ export const MARKS = [
   "generation: failed with its node",
   "generation: refused",
   "generation: reaped after its node crashed",
+  // Single mishaps in a cluster that is well.
+  "calm: a node did not hear the master",
+  "calm: a follower was restarted",
+  "calm: the master was killed",
   // Ends of a run.
   "end: every meta-instance ready",
   "end: a meta-instance parked",

@@ -1,6 +1,7 @@
 import { isServing } from "../../core/runner_status.ts";
 import { rankOn, runnersOf } from "../../core/instance.ts";
 import { Violation } from "./checker.ts";
+import { disturb } from "./calm.ts";
 import { heal, unleash } from "./faults.ts";
 import { leftOver, owed } from "./liveness.ts";
 import { Load } from "./load.ts";
@@ -81,6 +82,8 @@ function run(world: World): void {
   const [first] = world.nodes as [SimNode];
   world.checker.ledger.settle(first.state);
   endMarks(world, first);
+  disturb(world, (ms) => pass(world, world.schedule.now + ms));
+  rest(world, HEALED_MS, () => owed(world));
   clean(world, load);
 }
 

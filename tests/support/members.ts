@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { apply } from "../../core/apply.ts";
 import type { Command, CommandReply } from "../../core/commands.ts";
-import type { IndexedEvent } from "../../core/events.ts";
+import { type IndexedEvent, isDurable } from "../../core/events.ts";
 import { NodeId } from "../../core/ids.ts";
 import { compareEpochs, type Epoch } from "../../core/lineage.ts";
 import { headOf } from "../../core/log_tail.ts";
@@ -23,6 +23,8 @@ export type Wire = (from: NodeId, to: NodeId, message: Message) => readonly numb
 /** What a node's disk holds. */
 interface Disk {
   readonly state: State;
+  /** What of it a loss of power leaves: up to the last durable event. */
+  readonly synced: State;
   readonly epoch: Epoch | undefined;
   readonly branch: State | undefined;
 }
@@ -38,7 +40,12 @@ interface Delivery {
 /** Steps without any time passing: more of them are a loop. */
 const STEPS_AT_ONCE_MAX = 10_000;
 
-const EMPTY_DISK: Disk = { state: EMPTY_STATE, epoch: undefined, branch: undefined };
+const EMPTY_DISK: Disk = {
+  state: EMPTY_STATE,
+  synced: EMPTY_STATE,
+  epoch: undefined,
+  branch: undefined,
+};
 
 /** Members on a wire of memory, in a time of their own; it checks safety as it goes. */
 export class Members {
@@ -72,6 +79,13 @@ export class Members {
       this.give(nodeId, { type: "PeerConnected", peer });
       this.give(peer, { type: "PeerConnected", peer: nodeId });
     }
+  }
+
+  /** A node loses its power: what was not synced is lost. Nobody notices. */
+  cutPower(nodeId: NodeId): void {
+    this.kill(nodeId, false);
+    const disk = this.disks.get(nodeId);
+    if (disk) this.disks.set(nodeId, { ...disk, state: disk.synced });
   }
 
   /** A node dies; `isNoticed`: its connections break, as those of a killed process do. */
@@ -188,7 +202,12 @@ export class Members {
         return this.#persist(nodeId, disk, output.events);
       case "Install":
         this.tell(nodeId, `installs ${headName(output.state)}`);
-        this.disks.set(nodeId, { ...disk, state: output.state, epoch: output.epoch });
+        this.disks.set(nodeId, {
+          ...disk,
+          state: output.state,
+          synced: output.state,
+          epoch: output.epoch,
+        });
         return;
       case "KeepBranch":
         this.tell(
@@ -219,7 +238,9 @@ export class Members {
     }
     const epoch = events.at(-1)?.epoch;
     assert(epoch && (!disk.epoch || compareEpochs(epoch, disk.epoch) >= 0), "epochs only rise");
-    this.disks.set(nodeId, { ...disk, epoch, state: events.reduce(apply, disk.state) });
+    const state = events.reduce(apply, disk.state);
+    const synced = events.some(({ event }) => isDurable(event)) ? state : disk.synced;
+    this.disks.set(nodeId, { ...disk, epoch, state, synced });
     this.tell(
       nodeId,
       `stores ${events.map(({ idx, event }) => `${idx} ${event.type}`).join(", ")}`,
