@@ -100,13 +100,6 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "isReplaced ? [{ key, stamp }] : [];\n",
   },
   {
-    name: "merge-revives",
-    bug: "a merge brings back what has been deleted here since",
-    file: "core/merge.ts",
-    search: "    !isInHistory(history, stamp) &&\n",
-    replace: "",
-  },
-  {
     name: "segments-forgotten",
     bug: "the state forgets which branches were merged into it",
     file: "core/apply_merge.ts",
