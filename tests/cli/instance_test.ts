@@ -164,7 +164,7 @@ Deno.test("instance list shows each rank where they differ, and for what it was 
   gateway.emit({ type: "InstanceCreated", instance });
   gateway.emit(reported("i:0", "RunnerReady"), reported("i:1", "RunnerLoading"));
   const words = async () => (await node.run(["instance", "list"])).stdout;
-  match(await words(), /ready, loading 1\/16 +node-1, node-a\n/);
+  match(await words(), /ready, loading 1\/16 +test machine, node-a\n/);
   const [summary] = await node.json(["instance", "list"]) as { ranks: object[] }[];
   deepEqual(summary, {
     instanceId: "i",
@@ -180,5 +180,5 @@ Deno.test("instance list shows each rank where they differ, and for what it was 
     metaInstanceId,
   });
   gateway.emit(reported("i:1", "RunnerReady"));
-  match(await words(), / ready +node-1/);
+  match(await words(), / ready +test machine/);
 });
