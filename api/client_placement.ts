@@ -1,7 +1,6 @@
 import type { InstanceConfig, InstanceMeta, Sharding } from "../core/instance.ts";
-import type { Shortage } from "../core/placement.ts";
+import type { PlacedShard, Shortage } from "../core/placement.ts";
 import type { Preference } from "../core/placement_request.ts";
-import type { PreviewShard } from "./preview_shards.ts";
 
 /** What to place, and how; nodes by id, friendly name or the beginning of one. */
 export interface PlaceInput {
@@ -66,7 +65,7 @@ export interface PreviewView {
   readonly sharding: string;
   readonly instance_meta: string;
   readonly instance: object | null;
-  readonly shards?: readonly PreviewShard[];
+  readonly shards?: readonly PlacedShard[];
   readonly memory_delta_by_node: Readonly<Record<string, number>> | null;
   readonly context_tokens?: number;
   readonly shortages?: readonly Shortage[];

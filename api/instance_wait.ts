@@ -1,5 +1,5 @@
 import { toAppError } from "../core/errors.ts";
-import type { InstanceId, ModelId, RunnerId } from "../core/ids.ts";
+import type { InstanceId, ModelId, NodeId, RunnerId } from "../core/ids.ts";
 import { type Instance, runnersOf } from "../core/instance.ts";
 import { isReady } from "../core/master.ts";
 import type { State } from "../core/state.ts";
@@ -129,15 +129,20 @@ function missing(wanted: Wanted, seen: ReadonlyMap<InstanceId, Seen>): WaitMessa
   return { type: "failed", instanceId: gone, message };
 }
 
-/** Why the instance failed since it was first seen; undefined while it has not. */
+/**
+ * Why the instance failed since it was first seen; undefined while it has not. A failed runner is
+ * told of as its retry will be: which of the two is seen first is up to chance.
+ */
 function failureOf(
   state: State,
   instance: Instance,
   seen: ReadonlyMap<InstanceId, Seen>,
 ): string | undefined {
-  for (const runnerId of runnersOf(instance)) {
+  for (const [nodeId, runnerId] of Object.entries(instance.shardAssignments.nodeToRunner)) {
     const status = state.runners.get(runnerId)?.status;
-    if (status?.type === "RunnerFailed") return status.reason || "its runner failed";
+    if (status?.type !== "RunnerFailed") continue;
+    const name = state.nodes.get(nodeId as NodeId)?.info.friendlyName || nodeId;
+    return `${name}: ${status.reason || "its runner failed"}`;
   }
   const retry = state.instanceRetries.get(instance.instanceId);
   const before = seen.get(instance.instanceId)?.attempts ?? 0;

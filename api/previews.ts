@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { AppError } from "../core/errors.ts";
 import { InstanceId } from "../core/ids.ts";
-import { place, type Rejection, type Shortage } from "../core/placement.ts";
+import { place, type PlacedShard, type Rejection, type Shortage } from "../core/placement.ts";
 import { type Preview, previews } from "../core/previews.ts";
 import { encodeInstance, type Json } from "./encode_state.ts";
 import { parse } from "./errors.ts";
@@ -13,7 +13,6 @@ import {
   PLACEMENT_FIELDS,
   placementRequest,
 } from "./placement_body.ts";
-import { type PreviewShard, previewShards } from "./preview_shards.ts";
 import { findModel } from "./resolve.ts";
 import type { RouteContext, RouteOptions, Router } from "./routes.ts";
 
@@ -39,7 +38,7 @@ export interface PreviewJson {
   /** What nodes have too little of, where that was forced. */
   readonly shortages?: readonly Shortage[];
   /** The layers of each node, by rank. */
-  readonly shards?: readonly PreviewShard[];
+  readonly shards?: readonly PlacedShard[];
   readonly node_ids: readonly string[];
   readonly error: string | null;
 }
@@ -86,7 +85,7 @@ function allPreviews(gateway: Gateway, query: z.output<typeof PreviewsQuery>): P
 }
 
 function possible(model_id: string, preview: Preview): PreviewJson {
-  const { sharding, instanceMeta, instance, memoryBytesByNode, nodeIds, shortages } = preview;
+  const { sharding, instanceMeta, instance, memoryBytesByNode, shards, shortages } = preview;
   return {
     model_id,
     sharding,
@@ -95,8 +94,8 @@ function possible(model_id: string, preview: Preview): PreviewJson {
     memory_delta_by_node: Object.fromEntries(memoryBytesByNode),
     context_tokens: preview.contextTokens,
     ...(shortages.length > 0 ? { shortages } : {}),
-    node_ids: nodeIds,
-    shards: previewShards(instance, nodeIds),
+    node_ids: preview.nodeIds,
+    shards,
     error: null,
   };
 }

@@ -1,4 +1,5 @@
 import { formatBytes } from "../core/units.ts";
+import { type CoreReport, coreSections } from "./core_report.ts";
 import { cellsOf, ENGINE_HEAD, type EngineReport } from "./engine_report.ts";
 import { laidOut, type Row, shown, table, wrap } from "./markdown.ts";
 import { QUIET_PERCENT_MAX } from "./process_usage.ts";
@@ -19,6 +20,8 @@ export const ENGINE_PATHS = {
 } as const;
 /** Likewise of many requests at once. */
 export const SERVING_PATH = "bench/results/serving.json";
+/** Likewise of the control plane. */
+export const CORE_PATH = "bench/results/core.json";
 /** See `RESULT_PATH`. */
 export const PAGE_PATH = "docs/performance.md";
 
@@ -26,12 +29,13 @@ export const PAGE_PATH = "docs/performance.md";
 export interface OtherReports {
   readonly engines?: readonly EngineReport[];
   readonly serving?: ServingReport | undefined;
+  readonly core?: CoreReport | undefined;
 }
 
 /** The performance page: all of its figures come from these reports. */
 export function performancePage(
   report: SuiteReport,
-  { engines = [], serving }: OtherReports = {},
+  { engines = [], serving, core }: OtherReports = {},
 ): string {
   const sections = [
     "# Performance",
@@ -58,6 +62,7 @@ export function performancePage(
     ...(report.ratios.length === 0 ? [] : ratioSections(report)),
     ...(engines.length === 0 ? [] : engineSections(engines)),
     ...(serving ? servingSections(serving) : []),
+    ...(core ? coreSections(core) : []),
     "## Settings and noise",
     [...report.servers.map(settingsLine), ...noiseLines(report)].map((line) => wrap(`- ${line}`))
       .join("\n"),
@@ -256,13 +261,14 @@ export async function keptPage(): Promise<string> {
     if (kept) engines.push(kept);
   }
   const serving = await readIfKept(SERVING_PATH);
-  return performancePage(await read(RESULT_PATH), { engines, serving });
+  const core = await readIfKept(CORE_PATH);
+  return performancePage(await read(RESULT_PATH), { engines, serving, core });
 }
 
 /** Keeps a report, and writes the page of all that are kept. */
 export async function keepReport(
   path: string,
-  report: SuiteReport | EngineReport | ServingReport,
+  report: SuiteReport | EngineReport | ServingReport | CoreReport,
 ): Promise<void> {
   const root = new URL("../", import.meta.url);
   await Deno.mkdir(new URL("bench/results", root), { recursive: true });

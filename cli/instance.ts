@@ -10,6 +10,7 @@ import {
   untagged,
 } from "./instance_view.ts";
 import { statsLines } from "./instance_stats.ts";
+import { nodeWords } from "./node_names.ts";
 import { table } from "./output.ts";
 import { PLACEMENT_FLAGS, placementInput } from "./placement_flags.ts";
 import { suggesting } from "./suggest.ts";
@@ -62,12 +63,13 @@ const list = defineCommand({
   args: z.object({}),
   json: z.array(InstanceSummary).readonly(),
   async run({ client, out }) {
-    const instances = summaries(await client.state());
+    const state = await client.state();
+    const instances = summaries(state);
     const rows = instances.map((instance) => [
       instance.instanceId,
       instance.modelId,
       statusWords(instance),
-      instance.nodeIds.join(", "),
+      nodeWords(instance.nodeIds, state),
     ]);
     const words = rows.length > 0 ? table(["INSTANCE", "MODEL", "STATUS", "NODES"], rows) : "";
     if (rows.length === 0) out.note("No instances; exo instance create MODEL makes one");
@@ -90,14 +92,15 @@ const show = defineCommand({
     const tagged = await client.showInstance(args.id);
     const instance = untagged(tagged);
     if (!instance) return 1;
-    const summary = summarize(instance, await client.state());
+    const state = await client.state();
+    const summary = summarize(instance, state);
     const { config = {} } = instance;
     const [told, sampling] = [configWords(config), samplingWords(config)];
     const lines = [
       `instance  ${summary.instanceId}`,
       `model     ${summary.modelId}`,
       `status    ${statusWords(summary)}`,
-      `nodes     ${summary.nodeIds.join(", ")}`,
+      `nodes     ${nodeWords(summary.nodeIds, state)}`,
       ...(told === "" ? [] : [`config    ${told}`]),
       ...(sampling === "" ? [] : [`sampling  ${sampling}`]),
       ...(summary.lastError === undefined ? [] : [`error     ${summary.lastError}`]),

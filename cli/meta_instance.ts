@@ -8,6 +8,7 @@ import {
   metaTable,
   phaseWords,
   reasonWords,
+  retriesWords,
   stageWords,
   summarizeMeta,
 } from "./meta_instance_view.ts";
@@ -43,7 +44,7 @@ const create = defineCommand({
     timeout: z.number().min(0).max(WAIT_SECONDS_MAX).default(WAIT_SECONDS)
       .describe("Longest wait in seconds; 0 waits without end").meta({ value: "SECONDS" }),
     maxRetries: MetaInstanceSpec.shape.maxRetries
-      .describe("Failures in a row after which it is parked"),
+      .describe("Retries in a row; one more failure parks it"),
     pin: MetaInstanceSpec.shape.pin
       .describe("prefer: nodes of --node that are away are left out; strict: waited for"),
     ...PLACEMENT_FLAGS,
@@ -149,7 +150,7 @@ const show = defineCommand({
       ["model", meta.modelId],
       ["phase", phaseWords(meta)],
       ["instance", meta.instanceId],
-      ["failures", `${meta.consecutiveFailures} of ${meta.maxRetries} in a row`],
+      ["retries", `${retriesWords(meta)} in a row`],
       ["no place", meta.placementError],
       ["last failure", meta.lastFailureError],
     ].flatMap(([name = "", value]) => value === undefined ? [] : `${name.padEnd(15)}${value}`);

@@ -15,7 +15,7 @@ export const MetaInstanceSummary = z.strictObject({
   instanceId: z.string().optional().describe("Its instance, while there is one"),
   placementError: z.string().optional().describe("Why there is no place for it now"),
   consecutiveFailures: z.number().int().describe("Failures in a row"),
-  maxRetries: z.number().int().describe("Failures in a row after which it is parked"),
+  maxRetries: z.number().int().describe("Retries in a row; one more failure parks it"),
   lastFailureError: z.string().optional().describe("Why it failed last"),
   nextAttemptAt: z.number().int().optional()
     .describe("When it is tried again, in milliseconds since 1970"),
@@ -64,15 +64,20 @@ export function reasonWords(
   return (isPlacing ? placementError : lastFailureError) ?? lastFailureError ?? "";
 }
 
+/** `1 of 3`: the failure beyond the last retry has none. */
+export function retriesWords({ consecutiveFailures, maxRetries }: MetaInstanceSummary): string {
+  return `${Math.min(consecutiveFailures, maxRetries)} of ${maxRetries}`;
+}
+
 /** Meta-instances as a table; a reason only where there is one. */
 export function metaTable(metas: readonly MetaInstanceSummary[]): string {
   const hasReason = metas.some((meta) => reasonWords(meta) !== "");
-  const head = ["META-INSTANCE", "MODEL", "PHASE", "FAILURES", "INSTANCE"];
+  const head = ["META-INSTANCE", "MODEL", "PHASE", "RETRIES", "INSTANCE"];
   const rows = metas.map((meta) => [
     meta.metaInstanceId,
     meta.modelId,
     phaseWords(meta),
-    `${meta.consecutiveFailures} of ${meta.maxRetries}`,
+    retriesWords(meta),
     meta.instanceId ?? "-",
     ...(hasReason ? [reasonWords(meta)] : []),
   ]);

@@ -1,8 +1,10 @@
 import { z } from "zod";
 import type { ApiClient } from "../api/client.ts";
 import type { PlaceInput } from "../api/client_placement.ts";
+import { listed } from "../core/placement_refusal.ts";
 import { formatBytes } from "../core/units.ts";
 import { defineCommand } from "./command.ts";
+import { distinctNames } from "./node_names.ts";
 import { table } from "./output.ts";
 import { placementInput, PREVIEW_FLAGS } from "./placement_flags.ts";
 import { previewsOnPaper } from "./place_on_paper.ts";
@@ -16,9 +18,9 @@ export const place = defineCommand({
   description: "Creates nothing; exits with 1 when there is no place. With --topology it asks no " +
     'node: the file holds {"nodes": [{"id", "memoryAvailableBytes"}], ' +
     '"links": [{"source", "sink", "address", "kind"}]}, ' +
-    "where kind is socket, one way, or rdma, a cable; nodes may also have friendlyName, backends " +
-    "and memoryBandwidthBytesPerSecond, links bandwidthBitsPerSecond, latencyMs, sourceIface and " +
-    "sinkIface",
+    "where kind is socket, one way, or rdma, a cable, for which its nodes have RDMA switched on; " +
+    "nodes may also have friendlyName, backends and memoryBandwidthBytesPerSecond, links " +
+    "bandwidthBitsPerSecond, latencyMs, sourceIface and sinkIface",
   example: [
     "place smollm2",
     "place smollm2 --min-nodes 1 --prefer latency --context 4096 --json",
@@ -55,7 +57,8 @@ async function previewsOfCluster(client: ApiClient, input: PlaceInput): Promise<
 }
 
 function words({ json: { placements, rejected }, names }: Previews): string {
-  const name = (nodeId: string) => names.get(nodeId) ?? nodeId;
+  const distinct = distinctNames(names);
+  const name = (nodeId: string) => distinct.get(nodeId) ?? nodeId;
   const rows = placements.map((placement, rank) => [
     `${rank + 1}`,
     placement.sharding,
@@ -67,14 +70,24 @@ function words({ json: { placements, rejected }, names }: Previews): string {
     `${placement.contextTokens}`,
   ]);
   const head = ["", "SHARDING", "TRANSPORT", "NODES, LAYERS AND MEMORY", "CONTEXT"];
-  const reasons = rejected.map(({ reason, nodeIds, sharding, instanceMeta }) => [
-    sharding,
-    instanceMeta,
-    nodeIds.map(name).join(", ") || "-",
-    reason,
-  ]);
+  const reasons = Array.from(
+    Map.groupBy(rejected, (one) => [one.sharding, one.instanceMeta, one.reason].join("\n"))
+      .values(),
+    ([first, ...others]) => first ? refusedWords(first, others.length, name) : [],
+  );
   return [
     ...(rows.length > 0 ? [table(head, rows)] : []),
     ...(reasons.length > 0 ? [table(["SHARDING", "TRANSPORT", "NOT ON", "REASON"], reasons)] : []),
   ].join("\n\n");
+}
+
+/** A row for all choices of nodes that were rejected for the same reason, the first of them. */
+function refusedWords(
+  { reason, nodeIds, sharding, instanceMeta }: PreviewsJson["rejected"][number],
+  others: number,
+  name: (nodeId: string) => string,
+): string[] {
+  const more = others === 0 ? "" : `; and ${others} more`;
+  const notOn = nodeIds.length === 0 ? "-" : listed(nodeIds.map(name), ", ");
+  return [sharding, instanceMeta, `${notOn}${more}`, reason];
 }

@@ -5,7 +5,6 @@ import { type PlaceInput, placementBody } from "../api/client_placement.ts";
 import { namedNodes } from "../api/node_names.ts";
 import { parse } from "../api/errors.ts";
 import { PLACEMENT_FIELDS, placementRequest } from "../api/placement_body.ts";
-import { previewShards } from "../api/preview_shards.ts";
 import { directories, resourcesDirectory } from "../core/directories.ts";
 import { AppError } from "../core/errors.ts";
 import { InstanceId } from "../core/ids.ts";
@@ -52,8 +51,7 @@ export async function previewsOnPaper(
     ...(instanceMeta ? { instanceMetas: [instanceMeta] } : {}),
   });
   const placements = found.placements.map((preview) => {
-    const { sharding, instanceMeta, nodeIds, contextTokens, shortages } = preview;
-    const shards = previewShards(preview.instance, nodeIds);
+    const { sharding, instanceMeta, nodeIds, shards, contextTokens, shortages } = preview;
     const memoryBytesByNode = Object.fromEntries(preview.memoryBytesByNode);
     const placement = { sharding, instanceMeta, nodeIds, shards, memoryBytesByNode };
     return placementJson({ ...placement, contextTokens, shortages });

@@ -5,7 +5,7 @@ import {
   retriesReset,
 } from "./apply_instances.ts";
 import { lineageMerged } from "./apply_merge.ts";
-import { updateMeta } from "./apply_meta_instances.ts";
+import { noLongerServed, updateMeta } from "./apply_meta_instances.ts";
 import { customModelCardDeleted, downloadProgress } from "./apply_models.ts";
 import {
   edgeCreated,
@@ -130,10 +130,12 @@ function runnerStatusUpdated(
   state: State,
   { runnerId, status, incarnation, at }: Of<"RunnerStatusUpdated">,
 ): State {
-  if (status.type === "RunnerShutdown") {
-    return { ...state, runners: drop(state.runners, runnerId) };
-  }
   const before = state.runners.get(runnerId);
+  const hasServed = before !== undefined && isServing(before.status);
+  const seen = hasServed && !isServing(status) ? noLongerServed(state, runnerId) : state;
+  if (status.type === "RunnerShutdown") {
+    return { ...seen, runners: drop(state.runners, runnerId) };
+  }
   const isSame = before?.incarnation === incarnation;
   const goesOn = isSame && isServing(before.status) && isServing(status);
   const port = status.type === "RunnerReady"
@@ -147,7 +149,7 @@ function runnerStatusUpdated(
     since: goesOn ? before.since : at,
     ...(port === undefined ? {} : { prefillServerPort: port }),
   };
-  return { ...state, runners: put(state.runners, runnerId, runner) };
+  return { ...seen, runners: put(state.runners, runnerId, runner) };
 }
 
 function taskStatusUpdated(

@@ -1,5 +1,6 @@
 import type { Event } from "./events.ts";
-import type { MetaInstanceId } from "./ids.ts";
+import type { MetaInstanceId, RunnerId } from "./ids.ts";
+import { runnersOf } from "./instance.ts";
 import type { MetaInstance } from "./meta_instance.ts";
 import { put, type State } from "./state.ts";
 
@@ -22,6 +23,14 @@ export function withMeta(
   if (!meta) return state;
   const metaInstances = put(state.metaInstances, meta.metaInstanceId, change(meta));
   return { ...state, metaInstances };
+}
+
+/** A wish whose runner serves no more, as when its node starts again: its instance starts anew. */
+export function noLongerServed(state: State, runnerId: RunnerId): State {
+  const instance = [...state.instances.values()].find((one) => runnersOf(one).includes(runnerId));
+  return withMeta(state, instance?.metaInstanceId, (meta) => (
+    { ...meta, phase: meta.phase === "ready" ? "starting" : meta.phase }
+  ));
 }
 
 /** How a meta-instance fares; one that is gone is not missed. */

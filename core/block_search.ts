@@ -172,7 +172,7 @@ function step(
 ): void {
   const { search, isOpen } = walk;
   const { graph, sites, size, block: { sinks } } = search;
-  if (path.length === size) return finish(walk, path);
+  if (path.length === size) return finish(walk, path, share);
   const from = path.at(-1) as number;
   for (const node of sinks[from] as readonly number[]) {
     if (isOpen[node] === 0) continue;
@@ -225,8 +225,10 @@ function isPromising(walk: Walk, path: readonly number[], node: number, sum: Sum
   return best.sum.leaves === 0 && sum.leaves > 0 || compareSums(aim, bound, best.sum) < 0;
 }
 
-function finish(walk: Walk, path: readonly number[]): void {
+function finish(walk: Walk, path: readonly number[], share: Budget): void {
   const { search } = walk;
+  // To look at a whole candidate takes about as long as to follow as many edges.
+  spend(share, path.length);
   const found = search.accept([...path]);
   if (found && isBetter(search.aim, found, walk.best)) walk.best = found;
 }

@@ -195,7 +195,7 @@ const REASONS: Readonly<Record<Exclude<Constraint, "links">, (one: Case) => Reas
 
 function unconnected(state: State, view: PlacementView): Reason {
   const { nodes, request } = view;
-  const least = Math.max(request.minNodes, pinnedNodes(request).length);
+  const least = view.size ?? Math.max(request.minNodes, pinnedNodes(request).length);
   const nodeIds = nodes.map(({ nodeId }) => nodeId);
   if (state.nodes.size === 0) {
     return { reason: "the cluster has no nodes", hint: "start a node with exo serve", nodeIds };

@@ -150,7 +150,8 @@ function mirrored(view: PlacementView, order: readonly number[]): (readonly numb
     }, 0);
   const turns = turnsOf(order);
   // In a mesh any order is a ring: the roomiest pairs mirror each other.
-  if (isMesh(view, order)) turns.push(pairedByRoom(view, order));
+  const isClique = view.request.instanceMeta === "MlxJaccl" || isMesh(view, order);
+  if (isClique) turns.push(pairedByRoom(view, order));
   return turns.filter((turn) => room(turn) >= nLayers);
 }
 

@@ -86,10 +86,17 @@ function oneWay(
   const view = viewOf(state, telemetry, { card, request });
   const refused = contradiction(card, request, view.usable) ?? unknownPin(state, request);
   if (refused) return { ranked: [], rejected: [{ reason: refused.reason, nodeIds: [], ...way }] };
+  if (view.nodes.length < request.minNodes) {
+    const { reason, nodeIds } = explain(state, telemetry, view);
+    return { ranked: [], rejected: [{ reason, nodeIds, ...way }] };
+  }
   const { aim } = problemOf(view);
   const candidates = bySize(view);
-  const sizes = view.nodes.map((_, at) => at + 1)
+  const counts = view.nodes.map((_, at) => at + 1)
     .filter((size) => size >= request.minNodes && (size > 1 || isFirst));
+  const tooMany = (size: number) =>
+    contradiction(card, { ...request, minNodes: size }, view.usable)?.reason;
+  const sizes = counts.filter((size) => tooMany(size) === undefined);
   const ranked: Ranked[] = [];
   const missing: number[] = [];
   for (const size of sizes) {
@@ -109,7 +116,10 @@ function oneWay(
     if (size === 1) return rejectedNodes(view);
     return rejectedSets(view, explain(state, telemetry, { ...view, size }));
   });
-  return { ranked, rejected };
+  // More nodes than the model can be divided over: the first such number says it for all.
+  const beyond = counts.flatMap((size) => tooMany(size) ?? []).slice(0, 1)
+    .map((reason) => ({ reason, nodeIds: [], ...way }));
+  return { ranked, rejected: [...rejected, ...beyond] };
 }
 
 /** The best candidates by their numbers of nodes. */

@@ -1,5 +1,5 @@
 /** Steps that one search may take, so that no topology holds a master up. */
-export const SEARCH_STEPS_MAX = 40_000;
+export const SEARCH_STEPS_MAX = 25_000;
 
 /** Part of what is left that one of several further searches may take. */
 const SHARE_MIN = 1 / 8;

@@ -103,7 +103,7 @@ Deno.test("instance create --wait exits with 1 and the reason when a runner fail
   runnersThat(node, "fail");
   const { code, stderr } = await node.run(["instance", "create", "tiny", "--wait"]);
   equal(code, 1);
-  match(stderr, /error: Instance \S+ failed: Cannot load: bad weights/);
+  match(stderr, /error: Instance \S+ failed: test machine: Cannot load: bad weights/);
 });
 
 Deno.test("instance await exits with 5 when time is up, with 4 for an unknown id", async () => {
@@ -164,7 +164,7 @@ Deno.test("instance list shows each rank where they differ, and for what it was 
   gateway.emit({ type: "InstanceCreated", instance });
   gateway.emit(reported("i:0", "RunnerReady"), reported("i:1", "RunnerLoading"));
   const words = async () => (await node.run(["instance", "list"])).stdout;
-  match(await words(), /ready, loading 1\/16 +node-1, node-a\n/);
+  match(await words(), /ready, loading 1\/16 +test machine, node-a\n/);
   const [summary] = await node.json(["instance", "list"]) as { ranks: object[] }[];
   deepEqual(summary, {
     instanceId: "i",
@@ -180,5 +180,5 @@ Deno.test("instance list shows each rank where they differ, and for what it was 
     metaInstanceId,
   });
   gateway.emit(reported("i:1", "RunnerReady"));
-  match(await words(), / ready +node-1/);
+  match(await words(), / ready +test machine/);
 });

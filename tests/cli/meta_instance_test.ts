@@ -139,7 +139,7 @@ Deno.test("meta-instance list and show tell how each wish fares, and why", async
   };
   deepEqual(await node.json(["meta-instance", "list"]), [loading]);
   const listed = (await node.run(["meta-instance", "list"])).stdout;
-  match(listed, /^META-INSTANCE +MODEL +PHASE +FAILURES +INSTANCE\n/);
+  match(listed, /^META-INSTANCE +MODEL +PHASE +RETRIES +INSTANCE\n/);
   match(listed, /starting: loading 3\/30 +0 of 3 +id-\d+\n/);
   const shown = await node.json(["meta-instance", "show", id]) as { metaInstance: object };
   equal((shown.metaInstance as { prefer: string }).prefer, "smallest");
@@ -154,7 +154,7 @@ Deno.test("meta-instance list and show tell how each wish fares, and why", async
   match(retried, /retrying at \d\d:\d\d:\d\d +1 of 3 +id-\d+ +test machine: out of memory\n/);
   const words = (await node.run(["meta-instance", "show", id])).stdout;
   match(words, /^last failure {3}test machine: out of memory$/m);
-  match(words, /^failures {7}1 of 3 in a row$/m);
+  match(words, /^retries {8}1 of 3 in a row$/m);
 });
 
 Deno.test("meta-instance list tells why a wish has no place", async () => {

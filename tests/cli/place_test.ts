@@ -146,3 +146,27 @@ Deno.test("instance create takes the same flags", async () => {
   equal((await node.run(huge)).code, 1);
   equal((await node.run([...huge, "--force"])).code, 0);
 });
+
+Deno.test("place tells why fewer nodes than were asked for have no place", async () => {
+  await using cluster = await paper();
+  const { code, stdout } = await cluster.run("--min-nodes", "9");
+  equal(code, 1);
+  match(stdout, /Pipeline +MlxRing +Mac Mini, Mac Studio +9 nodes needed, 2 found\n/);
+});
+
+Deno.test("place tells a reason once for all choices of nodes, and namesakes by id", async () => {
+  const names = Array.from({ length: 6 }, (_, at) => `n${at}`);
+  await using cluster = await paper({
+    nodes: names.map((id) => ({ id, friendlyName: "Mac", memoryAvailableBytes: 8 * GIB })),
+    links: names.flatMap((source) =>
+      names.filter((sink) => sink !== source).map((sink, at) => (
+        { source, sink, address: `10.0.0.${at + 1}`, kind: "socket" }
+      ))
+    ),
+  });
+  const { stdout } = await cluster.run("--sharding", "pipeline");
+  match(stdout, /\n1 +Pipeline +MlxRing +n0 0-16 /);
+  const refused = stdout.split("NOT ON")[1]?.trim().split("\n").slice(1) ?? [];
+  equal(refused.length, 1);
+  match(refused[0] ?? "", /MlxJaccl +n0, n1; and 4 more +MlxJaccl: node n0 has RDMA/);
+});

@@ -162,6 +162,20 @@ Deno.test("a wish remembers its card, that it is served, and why it is parked", 
   assert.deepEqual([parked.nextAttemptAt, parked.parkedAtTopologyIdx], [undefined, 2]);
 });
 
+Deno.test("a wish is starting again once a runner of its instance serves no more", () => {
+  const ready: Event = { type: "MetaInstanceReady", metaInstanceId: m };
+  const serving = fold([reported("i:0", "RunnerReady"), ready], failing());
+  const after = (event: Event, state = serving) => metaIn(fold([event], state)).phase;
+  assert.equal(after(reported("i:0", "RunnerRunning")), "ready");
+  assert.equal(after(reported("i:0", "RunnerIdle")), "starting", "its node has started again");
+  assert.equal(after(reported("i:0", "RunnerShutdown")), "starting");
+  assert.equal(after(reported("i:1", "RunnerLoading")), "ready", "that one has not served");
+  const parked: Event = { type: "MetaInstanceParked", metaInstanceId: m, reason: "OOM" };
+  assert.equal(after(reported("i:0", "RunnerIdle"), fold([parked], serving)), "parked");
+  const alone = fold([created(instanceOf("j", [A])), reported("j:0", "RunnerReady")], serving);
+  assert.equal(after(reported("j:0", "RunnerIdle"), alone), "ready", "an instance of no wish");
+});
+
 Deno.test("a parked wish stays parked when its instance ends", () => {
   const parked = fold(
     [{ type: "MetaInstanceParked", metaInstanceId: m, reason: "OOM" }],

@@ -31,7 +31,6 @@ export class Disk {
     this.#tail.push(...events);
     // Syncing a file syncs all that was written to it before.
     if (events.some(({ event }) => isDurable(event))) this.#synced = this.#tail.length;
-    for (const { epoch } of events.slice(-1)) this.#see(epoch);
     if (this.#tail.length > TAIL_EVENTS_MAX) this.#compact();
   }
 
@@ -71,6 +70,8 @@ export class Disk {
   load(): Stored {
     const state = decodeState(encodeState(this.fold()));
     const branch = this.#branch && decodeState(encodeState(this.#branch));
+    const newest = this.#tail.at(-1)?.epoch;
+    if (newest) this.#see(newest);
     return { state, epoch: this.#epoch, branch };
   }
 
@@ -80,6 +81,7 @@ export class Disk {
 
   #compact(): void {
     this.#snapshot = this.fold();
+    for (const { epoch } of this.#tail.slice(-1)) this.#see(epoch);
     this.#tail = [];
     this.#synced = 0;
   }

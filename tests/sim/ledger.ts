@@ -75,11 +75,9 @@ export class Ledger {
       const isCut = intent.ends?.some((end) => !has(node.state, end));
       const isHere = has(node.state, intent.key) || intent.deletion || intent.excuse || isCut;
       this.#holds(!!isHere, "who creates reads it", () => `${node.nodeId}: ${intent.key}`);
-      if (
-        !this.#others(node).some((state) => has(state, intent.key)) && this.world.nodes.length > 1
-      ) {
-        this.world.marks.hit("command: answered with its node alone");
-      }
+      const { live } = this.world;
+      const isAlone = !live.some((other) => other !== node && has(other.state, intent.key));
+      if (isAlone && live.length > 1) this.world.marks.hit("command: answered with its node alone");
     }
     if (deleted) {
       deleted.deletion = "accepted";

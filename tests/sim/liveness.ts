@@ -1,3 +1,4 @@
+import type { Edge } from "../../core/connection.ts";
 import type { NodeId } from "../../core/ids.ts";
 import { type Instance, rankOn, runnersOf } from "../../core/instance.ts";
 import { compareEpochs, openSegment } from "../../core/lineage.ts";
@@ -47,7 +48,7 @@ function agreement(nodes: readonly SimNode[]): string[] {
 }
 
 /** The nodes of the state are those that live, each with its newest start and its edges. */
-function membership({ nodes }: World, state: State): string[] {
+function membership({ nodes, isCabled }: World, state: State): string[] {
   const live = new Set<string>(nodes.map(({ nodeId }) => nodeId));
   const ghosts = [...state.nodes.keys()].filter((id) => !live.has(id))
     .map((id) => `node ${id} is still there`);
@@ -56,8 +57,13 @@ function membership({ nodes }: World, state: State): string[] {
     ...nodes.flatMap(({ nodeId, disk }) => {
       const known = state.nodes.get(nodeId)?.incarnation;
       if (known !== disk.incarnation) return [`${nodeId} is known as of start ${known}`];
-      const sinks = state.connections.get(nodeId)?.size ?? 0;
-      return sinks === nodes.length - 1 ? [] : [`${nodeId} has edges to ${sinks} nodes`];
+      const sinks = [...state.connections.get(nodeId)?.values() ?? []];
+      const has = (type: Edge["type"]) =>
+        sinks.filter((edges) => edges.some((edge) => edge.type === type)).length;
+      const [sockets, cables] = [has("SocketConnection"), has("RdmaConnection")];
+      const wanted = nodes.length - 1;
+      const isConnected = sockets === wanted && cables === (isCabled ? wanted : 0);
+      return isConnected ? [] : [`${nodeId} reaches ${sockets} nodes, ${cables} by cable`];
     }),
   ];
 }

@@ -102,6 +102,7 @@ export class Load {
       modelId: card.modelId,
       minNodes: random.below(3) === 0 ? 1 + random.below(3) : 1,
       sharding: random.below(4) === 0 ? "Tensor" : "Pipeline",
+      ...(this.world.isCabled && random.below(2) === 0 ? { instanceMeta: "MlxJaccl" } : {}),
       prefer: random.pick(["smallest", "smallest", "latency", "throughput", "widest"]),
       ...(nodeIds ? { nodeIds } : {}),
       ...(excludedNodeIds ? { excludedNodeIds } : {}),

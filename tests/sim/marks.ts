@@ -55,6 +55,7 @@ export const MARKS = [
   // Instances and wishes.
   "instance: ready on one node",
   "instance: ready on several nodes",
+  "instance: ready over RDMA",
   "instance: retried with backoff",
   "instance: retries reset",
   "instance: given up",

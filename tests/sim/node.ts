@@ -3,6 +3,7 @@ import type { Event } from "../../core/events.ts";
 import type { CommandId, ModelId, NodeId, TaskId } from "../../core/ids.ts";
 import { type Input, type Member, type Output, startMember, step } from "../../core/member.ts";
 import { wakeAt } from "../../core/member.ts";
+import type { GatheredInfo } from "../../core/node_info.ts";
 import type { Message } from "../../core/protocol.ts";
 import { EMPTY_STATE, type State } from "../../core/state.ts";
 import type { LinkQuality } from "../../core/telemetry.ts";
@@ -198,16 +199,34 @@ export class SimNode implements Endpoint {
         type: "NodeStarted",
         nodeId,
         incarnation: this.disk.incarnation,
-        info: infoOf(nodeId),
+        info: infoOf(nodeId, this.world.isCabled),
       };
       const reports = new Map([
         ["node", node],
+        ...this.#gathered(),
         ...this.#edges,
         ...(this.worker?.reports ?? []),
       ]);
       const followedTasks = this.api?.followedTasks ?? new Set();
       this.input({ type: "Facts", facts: { reports, followedTasks } });
     });
+  }
+
+  /** What it has found out about its network. */
+  #gathered(): [string, Event][] {
+    const { nodeId, machine, world, disk: { incarnation } } = this;
+    const ipAddress = `10.0.0.${machine + 1}`;
+    const infos: GatheredInfo[] = [
+      {
+        type: "NodeNetworkInterfaces",
+        interfaces: [{ name: "en0", ipAddress, interfaceType: "ethernet" }],
+      },
+      ...(world.isCabled ? cablesOf(machine, world.nodes.length) : []),
+    ];
+    return infos.map((info) => [
+      `info:${info.type}`,
+      { type: "NodeGatheredInfo", nodeId, incarnation, info },
+    ]);
   }
 
   input(input: Input): void {
@@ -402,7 +421,30 @@ export function multiaddrOf(machine: number): string {
   return `/ip4/10.0.0.${machine + 1}/tcp/52414`;
 }
 
-function infoOf(friendlyName: string) {
+/** What a machine reports of itself when all machines have cables to each other. */
+function cablesOf(machine: number, machines: number): GatheredInfo[] {
+  const others = Array.from({ length: machines }, (_, at) => at).filter((at) => at !== machine);
+  return [
+    { type: "RdmaCtlStatus", enabled: true },
+    {
+      type: "MacThunderboltIdentifiers",
+      idents: others.map((other) => ({
+        rdmaInterface: `rdma_en${other}`,
+        domainUuid: `${machine}-${other}`,
+        linkSpeed: "80 Gb/s",
+      })),
+    },
+    {
+      type: "MacThunderboltConnections",
+      connections: others.map((other) => ({
+        sourceUuid: `${machine}-${other}`,
+        sinkUuid: `${other}-${machine}`,
+      })),
+    },
+  ];
+}
+
+function infoOf(friendlyName: string, isCabled: boolean) {
   return {
     friendlyName,
     machineModel: "Unknown",
@@ -410,6 +452,6 @@ function infoOf(friendlyName: string) {
     osVersion: "linux",
     osBuildVersion: "Unknown",
     exoVersion: "0",
-    backends: ["MlxCpu" as const],
+    backends: [isCabled ? "MlxMetal" as const : "MlxCpu" as const],
   };
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { hunt, MUTANTS } from "./mutants.ts";
 import { simulate } from "./simulate.ts";
 
 /** Seeds of the short form; the long one is `deno task sim --seeds 1000`. */
@@ -26,3 +27,12 @@ Deno.test("another seed is another run", () => {
   const [a, b] = [5, 6].map((seed) => simulate({ seed, nodes: 3 }));
   assert.notEqual(a?.digest, b?.digest);
 });
+
+/** Planted bugs that are found within a few seeds; `mutants.ts` hunts all of them. */
+const SHORT = ["foreign-history", "no-branch", "merge-forgets-deletions"];
+
+for (const mutant of MUTANTS.filter(({ name }) => SHORT.includes(name))) {
+  Deno.test(`the simulator notices when ${mutant.bug}`, async () => {
+    assert.ok(await hunt(mutant, SEEDS), `not found in ${SEEDS} seeds`);
+  });
+}

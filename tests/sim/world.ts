@@ -56,6 +56,8 @@ export class World implements RunnerWorld {
   readonly lines: string[] = [];
   readonly #traced: [number, () => string][] = [];
   readonly #isWire: boolean;
+  /** Whether the machines are Macs with cables for RDMA between all of them. */
+  readonly isCabled: boolean;
 
   constructor(readonly options: WorldOptions) {
     this.random = new Random(options.seed * 7919 + 1);
@@ -64,6 +66,7 @@ export class World implements RunnerWorld {
     this.network = new Network(this.schedule, this.random, this.marks);
     this.checker = new Checker(this);
     this.#isWire = this.random.below(20) === 0;
+    this.isCabled = this.random.below(8) === 0;
     this.#makeModels();
     const count = options.nodes ?? 1 + this.random.below(7);
     for (let machine = 0; machine < count; machine++) this.#addNode(machine, count);
@@ -217,7 +220,7 @@ export class World implements RunnerWorld {
         numKeyValueHeads: 8,
         supportsTensor: this.random.below(2) === 0,
         tasks: ["TextGeneration"],
-        backends: ["MlxCpu"],
+        backends: ["MlxCpu", "MlxMetal"],
         contextLength: 2_048,
       });
       this.models.set(modelId, { card, temper });

@@ -103,6 +103,34 @@ Deno.test("what no nodes could mend is rejected once, for none of them", () => {
   match(unknown?.reason ?? "", /on node z: it is not known/);
 });
 
+Deno.test("fewer nodes than were asked for are the reason", () => {
+  const { placements, rejected } = previewsOn(meshOf([node("a", 3_000)]), {
+    request: { minNodes: 2 },
+  });
+  deepEqual(placements, []);
+  equal(rejected.length, 4, "for each sharding and transport");
+  match(rejected[0]?.reason ?? "", /^2 nodes needed, 1 found$/);
+  const excluded = { excludedNodeIds: ["a"] as never };
+  const [none] = previewsOn(meshOf([node("a", 3_000)]), { request: excluded }).rejected;
+  equal(none?.reason, "all nodes are excluded");
+});
+
+Deno.test("more nodes than layers are rejected once, for what they are", () => {
+  const only = { shardings: ["Pipeline"], instanceMetas: ["MlxRing"] } as const;
+  const cluster = meshOf(Array.from({ length: 13 }, (_, at) => node(`n${at}`, 3_000)));
+  const { placements, rejected } = previewsOn(cluster, only);
+  equal(placements.length, 10);
+  deepEqual(rejected.map(({ nodeIds }) => nodeIds), [[]]);
+  match(rejected[0]?.reason ?? "", /on 11 nodes: .*10 layers/);
+});
+
+Deno.test("what does not connect is told for the number of nodes that was looked for", () => {
+  const cluster = clusterOf([node("a", 3_000), node("b", 3_000)], []);
+  const only = { shardings: ["Pipeline"], instanceMetas: ["MlxRing"] } as const;
+  const { rejected } = previewsOn(cluster, only);
+  deepEqual(rejected.map(({ reason }) => reason), ["no 2 nodes reach each other around a ring"]);
+});
+
 Deno.test("previews keep to the request: nodes, fewest nodes, force", () => {
   const cluster = meshOf(["a", "b", "c"].map((id) => node(id, 600)));
   const only = { shardings: ["Pipeline"], instanceMetas: ["MlxRing"] } as const;
@@ -120,6 +148,7 @@ Deno.test("previews keep to the request: nodes, fewest nodes, force", () => {
 Deno.test("in large clusters the smallest sizes are explained", () => {
   const cluster = meshOf(Array.from({ length: 20 }, (_, at) => node(`n${at}`, 1)));
   const { rejected } = previewsOn(cluster, { shardings: ["Pipeline"], instanceMetas: ["MlxRing"] });
-  equal(rejected.length, 20 + SIZES_EXPLAINED_MAX - 1);
+  // Each alone, then 2 to 8 of them, and once that 10 layers are too few for 11.
+  equal(rejected.length, 20 + (SIZES_EXPLAINED_MAX - 1) + 1);
   ok(rejected.every(({ reason }) => reason.length > 0));
 });

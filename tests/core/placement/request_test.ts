@@ -283,6 +283,8 @@ Deno.test("an instance with a runner that has no shard takes nothing", () => {
   const holding = { ...state, instances: new Map([[broken.instanceId, broken]]) };
   deepEqual([...freeBytes(holding, telemetry.memory).values()], [1_000, 1_000, 1_000, 1_000]);
   deepEqual([...freeBytesWithout(instance, state, new Map())], [], "nobody has reported");
+  const held = { ...state, instances: new Map([[instance.instanceId, instance]]) };
+  deepEqual([...freeBytes(held, new Map())], [], "nor of a node that something is promised of");
 });
 
 Deno.test("a long list of reasons is cut", () => {
