@@ -20,6 +20,10 @@ export class Violation extends Error {
   }
 }
 
+/** The shortest and the longest wait before a retry (D14). */
+const RETRY_MS_MIN = 2_000;
+const RETRY_MS_MAX = 60_000;
+
 /** How often at most the whole state of a node is checked. */
 const STATE_CHECK_MS = 250;
 
@@ -77,6 +81,7 @@ export class Checker {
   ): void {
     const after = (node.member as Member).state;
     this.#markStep(node, before, input, outputs);
+    if (node.isMaster) this.#retriesWait(node, outputs);
     if (after === before.state) return;
     const isSwitch = outputs.some(({ type }) => type === "Install");
     if (!isSwitch) this.#tasksEndOnce(node, before.state, after);
@@ -113,6 +118,21 @@ export class Checker {
       (condition, property, detail) =>
         this.holds(condition, property, () => `${node.nodeId}: ${detail()}`),
     );
+  }
+
+  /** A master that tries an instance again says when: never at once, never in hours (D14). */
+  #retriesWait(node: SimNode, outputs: readonly Output[]): void {
+    for (const output of outputs) {
+      for (const { event } of output.type === "Persist" ? output.events : []) {
+        if (event.type !== "InstanceRetrying") continue;
+        const waitMs = event.notBefore - node.date;
+        this.holds(
+          waitMs >= RETRY_MS_MIN && waitMs <= RETRY_MS_MAX,
+          "a retry waits",
+          () => `${node.nodeId} retries ${event.instanceId} in ${waitMs} ms`,
+        );
+      }
+    }
   }
 
   #tasksEndOnce(node: SimNode, before: State, after: State): void {
