@@ -216,6 +216,14 @@ export class Checker {
       `${node.nodeId} installs idx ${state.lastEventAppliedIdx} of ${nameOf(epoch)}`
     );
     world.marks.hit("sync: snapshot installed");
+    const before = this.#heads.get(node);
+    const isBack = before?.epoch && reign && compareEpochs(reign, before.epoch) === 0 &&
+      state.lastEventAppliedIdx < before.idx;
+    this.holds(
+      !isBack,
+      "a node never goes back within an epoch",
+      () => `${node.nodeId} goes from ${before?.idx} to ${state.lastEventAppliedIdx}`,
+    );
     this.#heads.set(node, { idx: state.lastEventAppliedIdx, epoch: reign });
     const twin = world.live.find((other) =>
       other !== node && other.state.lastEventAppliedIdx === state.lastEventAppliedIdx &&
