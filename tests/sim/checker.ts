@@ -7,6 +7,7 @@ import type { Message } from "../../core/protocol.ts";
 import { type State, stateToJson } from "../../core/state.ts";
 import { isInFlight } from "../../core/task.ts";
 import type { Generation } from "./api.ts";
+import { EventMarks } from "./event_marks.ts";
 import { checkMemory, checkState } from "./invariants.ts";
 import { Ledger } from "./ledger.ts";
 import type { SimNode } from "./node.ts";
@@ -19,6 +20,10 @@ export class Violation extends Error {
     super(`${property}: ${detail}`);
   }
 }
+
+/** The shortest and the longest wait before a retry (D14). */
+const RETRY_MS_MIN = 2_000;
+const RETRY_MS_MAX = 60_000;
 
 /** How often at most the whole state of a node is checked. */
 const STATE_CHECK_MS = 250;
@@ -41,10 +46,11 @@ export class Checker {
   readonly #tasks = new Set<TaskId>();
   readonly #checkedAt = new Map<SimNode, number>();
   readonly #stateSeen = new Map<SimNode, State>();
-  readonly #timedOut = new Set<NodeId>();
+  readonly #eventMarks: EventMarks;
 
   constructor(readonly world: World) {
     this.ledger = new Ledger(world);
+    this.#eventMarks = new EventMarks(world, this.ledger);
   }
 
   holds(condition: boolean, property: string, detail: () => string): void {
@@ -77,6 +83,7 @@ export class Checker {
   ): void {
     const after = (node.member as Member).state;
     this.#markStep(node, before, input, outputs);
+    if (node.isMaster) this.#retriesWait(node, outputs);
     if (after === before.state) return;
     const isSwitch = outputs.some(({ type }) => type === "Install");
     if (!isSwitch) this.#tasksEndOnce(node, before.state, after);
@@ -113,6 +120,21 @@ export class Checker {
       (condition, property, detail) =>
         this.holds(condition, property, () => `${node.nodeId}: ${detail()}`),
     );
+  }
+
+  /** A master that tries an instance again says when: never at once, never in hours (D14). */
+  #retriesWait(node: SimNode, outputs: readonly Output[]): void {
+    for (const output of outputs) {
+      for (const { event } of output.type === "Persist" ? output.events : []) {
+        if (event.type !== "InstanceRetrying") continue;
+        const waitMs = event.notBefore - node.date;
+        this.holds(
+          waitMs >= RETRY_MS_MIN && waitMs <= RETRY_MS_MAX,
+          "a retry waits",
+          () => `${node.nodeId} retries ${event.instanceId} in ${waitMs} ms`,
+        );
+      }
+    }
   }
 
   #tasksEndOnce(node: SimNode, before: State, after: State): void {
@@ -177,77 +199,14 @@ export class Checker {
   }
 
   /** A master has decided something: seen once, however many nodes store it. */
-  #firstSeen(node: SimNode, { event, idx, epoch }: IndexedEvent, at: string): void {
-    const { marks } = this.world;
-    this.ledger.happened(node, { event, idx, epoch });
-    switch (event.type) {
-      case "TaskCreated":
-        this.holds(!this.#tasks.has(event.task.taskId), "no command is executed twice", () => at);
-        this.#tasks.add(event.task.taskId);
-        break;
-      case "InstanceCreated":
-        checkMemory(this.world, node, event.instance);
-        break;
-      case "InstanceDeleted":
-        if (event.failureError === "Network connection lost") {
-          marks.hit("instance: lost its node and placed anew");
-        } else if (event.failureError !== undefined) marks.hit("instance: given up");
-        break;
-      case "InstanceRetrying":
-        marks.hit("instance: retried with backoff");
-        break;
-      case "InstanceRetriesReset":
-        marks.hit("instance: retries reset");
-        break;
-      case "NodeTimedOut":
-        marks.hit("node: timed out");
-        this.#timedOut.add(event.nodeId);
-        for (const instance of node.state.instances.values()) {
-          const isThere = instance.shardAssignments.nodeToRunner[event.nodeId] !== undefined;
-          if (isThere && !instance.metaInstanceId) {
-            marks.hit("instance: unbound and its node is away");
-          }
-        }
-        break;
-      case "NodeStarted":
-        if (event.incarnation > 1) marks.hit("node: restarted under its id");
-        if (!this.#timedOut.delete(event.nodeId)) break;
-        for (const instance of node.state.instances.values()) {
-          const isThere = instance.shardAssignments.nodeToRunner[event.nodeId] !== undefined;
-          if (isThere && !instance.metaInstanceId) {
-            marks.hit("instance: unbound and its node came back");
-          }
-        }
-        break;
-      case "MetaInstanceReady":
-        marks.hit("meta: ready");
-        break;
-      case "MetaInstancePlacementFailed":
-        marks.hit("meta: placement failed");
-        break;
-      case "MetaInstanceParked":
-        marks.hit("meta: parked");
-        break;
-      case "MetaInstanceRearmed":
-        marks.hit(
-          this.ledger.isRetryAsked(event.metaInstanceId)
-            ? "meta: re-armed by the user"
-            : "meta: re-armed by the topology",
-        );
-        break;
-      case "MetaInstanceCardResolved":
-        marks.hit("meta: card resolved");
-        break;
-      case "LineageMerged": {
-        const { modelCards, metaInstances, instances, links, deleted } = event;
-        marks.hit("branch: merged");
-        if ([modelCards, metaInstances, instances, links].some(({ length }) => length > 0)) {
-          marks.hit("branch: creation merged");
-        }
-        if (deleted.length > 0) marks.hit("branch: deletion merged");
-        break;
-      }
-    }
+  #firstSeen(node: SimNode, indexed: IndexedEvent, at: string): void {
+    const { event } = indexed;
+    this.ledger.happened(node, indexed);
+    this.#eventMarks.happened(node, event);
+    if (event.type === "InstanceCreated") checkMemory(this.world, node, event.instance);
+    if (event.type !== "TaskCreated") return;
+    this.holds(!this.#tasks.has(event.task.taskId), "no command is executed twice", () => at);
+    this.#tasks.add(event.task.taskId);
   }
 
   installs(node: SimNode, state: State, epoch: Epoch): void {
@@ -257,6 +216,14 @@ export class Checker {
       `${node.nodeId} installs idx ${state.lastEventAppliedIdx} of ${nameOf(epoch)}`
     );
     world.marks.hit("sync: snapshot installed");
+    const before = this.#heads.get(node);
+    const isBack = before?.epoch && reign && compareEpochs(reign, before.epoch) === 0 &&
+      state.lastEventAppliedIdx < before.idx;
+    this.holds(
+      !isBack,
+      "a node never goes back within an epoch",
+      () => `${node.nodeId} goes from ${before?.idx} to ${state.lastEventAppliedIdx}`,
+    );
     this.#heads.set(node, { idx: state.lastEventAppliedIdx, epoch: reign });
     const twin = world.live.find((other) =>
       other !== node && other.state.lastEventAppliedIdx === state.lastEventAppliedIdx &&

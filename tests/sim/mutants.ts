@@ -51,13 +51,6 @@ export const MUTANTS: readonly Mutant[] = [
     replace: '  return from !== "" || compareEpochs(epoch, following.epoch) === 0;\n',
   },
   {
-    name: "outdated-branch",
-    bug: "a branch is merged as it was put together before another was",
-    file: "core/merge.ts",
-    search: "  if (unseen.length === 0) return;\n",
-    replace: "  if (unseen.length >= 0) return;\n",
-  },
-  {
     name: "executed-twice",
     bug: "a creation is sent anew to the next master, whatever became of it",
     file: "core/member_commands.ts",
@@ -143,6 +136,13 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "    if",
   },
   {
+    name: "gone-untold",
+    bug: "nodes report what is new, and never what is gone",
+    file: "core/facts.ts",
+    search: "    ...goneRunners(state, nodeId, facts),\n    ...goneEdges(state, nodeId, facts),\n",
+    replace: "",
+  },
+  {
     name: "edge-triggered",
     bug: "a report is sent once, whether it arrives or not",
     file: "core/member_follower.ts",
@@ -171,14 +171,6 @@ export const MUTANTS: readonly Mutant[] = [
     search:
       "      if (state.runners.get(runnerId)?.incarnation !== runner.incarnation) continue;\n",
     replace: "",
-  },
-  {
-    name: "start-keeps-tasks",
-    bug: "the tasks of a node that starts again go on",
-    file: "core/admission.ts",
-    search:
-      '    if (task.apiNodeId === nodeId) events.push({ type: "TaskDeleted", taskId: task.taskId });\n    else if',
-    replace: "    if",
   },
   {
     name: "snapshot-any",

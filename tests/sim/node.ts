@@ -6,9 +6,9 @@ import { wakeAt } from "../../core/member.ts";
 import type { GatheredInfo } from "../../core/node_info.ts";
 import type { Message } from "../../core/protocol.ts";
 import { EMPTY_STATE, type State } from "../../core/state.ts";
-import type { LinkQuality } from "../../core/telemetry.ts";
 import { type Generation, SimApi } from "./api.ts";
 import { Disk } from "./disk.ts";
+import { cablesOf, infoOf, type MachineFacts, multiaddrOf } from "./machine.ts";
 import type { Endpoint } from "./network.ts";
 import type { SimRunner } from "./runners.ts";
 import { SimWorker } from "./worker.ts";
@@ -19,14 +19,6 @@ const DATE_0 = 1_767_225_600_000;
 
 /** How often a node measures its memory. */
 const TELEMETRY_MS = 1_000;
-
-/** What a machine is like. */
-export interface MachineFacts {
-  readonly ramTotalBytes: number;
-  /** Taken by everything else that runs there. */
-  readonly ramBaseBytes: number;
-  readonly links: ReadonlyMap<string, LinkQuality>;
-}
 
 /** A command that waits for its answer. */
 interface Asked {
@@ -414,44 +406,4 @@ export class SimNode implements Endpoint {
       answered: (generation: Generation) => world.checker.answered(this, generation),
     };
   }
-}
-
-/** Where a machine listens. */
-export function multiaddrOf(machine: number): string {
-  return `/ip4/10.0.0.${machine + 1}/tcp/52414`;
-}
-
-/** What a machine reports of itself when all machines have cables to each other. */
-function cablesOf(machine: number, machines: number): GatheredInfo[] {
-  const others = Array.from({ length: machines }, (_, at) => at).filter((at) => at !== machine);
-  return [
-    { type: "RdmaCtlStatus", enabled: true },
-    {
-      type: "MacThunderboltIdentifiers",
-      idents: others.map((other) => ({
-        rdmaInterface: `rdma_en${other}`,
-        domainUuid: `${machine}-${other}`,
-        linkSpeed: "80 Gb/s",
-      })),
-    },
-    {
-      type: "MacThunderboltConnections",
-      connections: others.map((other) => ({
-        sourceUuid: `${machine}-${other}`,
-        sinkUuid: `${other}-${machine}`,
-      })),
-    },
-  ];
-}
-
-function infoOf(friendlyName: string, isCabled: boolean) {
-  return {
-    friendlyName,
-    machineModel: "Unknown",
-    chipId: "x86_64",
-    osVersion: "linux",
-    osBuildVersion: "Unknown",
-    exoVersion: "0",
-    backends: [isCabled ? "MlxMetal" as const : "MlxCpu" as const],
-  };
 }

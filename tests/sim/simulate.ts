@@ -38,7 +38,6 @@ export interface RunResult {
 /** One seed is one run: faults and load, then healing, then everything deleted. */
 export function simulate(options: WorldOptions): RunResult {
   const world = new World(options);
-  (options as { onWorld?: (world: World) => void }).onWorld?.(world);
   let failure: RunResult["failure"];
   try {
     run(world);
@@ -132,7 +131,7 @@ function clean(world: World, load: Load): void {
   rest(world, CLEANED_MS, () => [...owed(world), ...leftOver(node.state)]);
 }
 
-function endMarks({ marks, random: _ }: World, { state }: SimNode): void {
+function endMarks({ marks }: World, { state }: SimNode): void {
   const metas = [...state.metaInstances.values()];
   if (metas.length > 0 && metas.every(({ phase }) => phase === "ready")) {
     marks.hit("end: every meta-instance ready");
