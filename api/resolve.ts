@@ -2,6 +2,7 @@ import { distance } from "fastest-levenshtein";
 import { AppError } from "../core/errors.ts";
 import type { Instance } from "../core/instance.ts";
 import type { ModelId, NodeId } from "../core/ids.ts";
+import type { MetaInstance } from "../core/meta_instance.ts";
 import { matchModel, type ModelCard, shortName } from "../core/model_card.ts";
 import type { State } from "../core/state.ts";
 import type { Gateway } from "./gateway.ts";
@@ -89,10 +90,26 @@ export function findPlacedModel(source: ModelSource, wanted: string): ModelId {
   const { modelId, candidates } = matchModel(wanted, cardsAtHand(source).keys(), known);
   if (modelId && placed.has(modelId)) return modelId;
   const near = running.candidates.length > 0 ? running.candidates : candidates;
+  const wish = [...source.state().metaInstances.values()].find((one) => one.modelId === modelId);
+  if (wish) throw unfulfilled(wish);
   throw new AppError("model_not_found", `No instance found for model ${modelId ?? wanted}`, {
     hint: modelId ? `exo instance create ${modelId}` : suggestion(wanted, near, source),
     param: "model",
   });
+}
+
+/** The refusal for a model that is declared, but has no instance now. */
+function unfulfilled(
+  { metaInstanceId, modelId, phase, placementError, lastFailureError }: MetaInstance,
+): AppError {
+  const reason = phase === "placing" ? placementError ?? lastFailureError : lastFailureError;
+  const why = reason === undefined ? "" : ` (${reason})`;
+  const message = `No instance found for model ${modelId}: ` +
+    `meta-instance ${metaInstanceId} is ${phase}${why}`;
+  const hint = phase === "parked"
+    ? `mend that, then: exo meta-instance retry ${metaInstanceId}`
+    : `exo meta-instance show ${metaInstanceId}`;
+  return new AppError("model_not_found", message, { hint, param: "model" });
 }
 
 function isExact(id: ModelId, wanted: string): boolean {

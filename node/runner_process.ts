@@ -66,6 +66,8 @@ export class RunnerProcess {
   readonly #stdout = new TailBuffer(0);
   readonly #exited: Promise<void>;
   #lastWords: string | undefined;
+  /** Why it was ended, where that says nothing of the process itself. */
+  #refusal: string | undefined;
   #stopping = false;
   #watchdog: ReturnType<typeof setTimeout> | undefined;
   readonly #liveness: Liveness;
@@ -127,6 +129,12 @@ export class RunnerProcess {
     const limit = `${what} took longer than ${timeoutMs / 1000} s`;
     this.#watchdog = setTimeout(() => this.kill(limit), timeoutMs);
     this.#liveness.watch(mustCompute);
+  }
+
+  /** Ends it for something that is not its doing; the failure's reason is this one alone. */
+  refuse(reason: string): void {
+    this.#refusal ??= reason;
+    this.kill(reason);
   }
 
   /** Ends the process by force; that counts as a failure with this reason. */
@@ -237,6 +245,7 @@ export class RunnerProcess {
   }
 
   #reason(how: string): string {
+    if (this.#refusal !== undefined) return this.#refusal;
     return this.#lastWords === undefined
       ? `Runner terminated (${how})`
       : `Runner terminated (${how}): ${this.#lastWords}`;

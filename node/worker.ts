@@ -202,7 +202,7 @@ export class Worker {
     const shard = rank.shard(this.#deps.nodeId);
     if (modelPath === undefined || shard === undefined) {
       // The state says that the files are here and they are not: let the group fail and say so.
-      return rank.process.kill(`the files of ${modelId} are not on this node`);
+      return rank.process.refuse(`the files of ${modelId} are not on this node`);
     }
     const config = instance.config ?? {};
     rank.command({ type: "LoadModel", ...this.#stamp(rank), modelPath, shard, config });
@@ -224,7 +224,7 @@ export class Worker {
     for (const rank of this.#ranks.values()) {
       if (rank.modelId !== modelId || rank.status.type !== "RunnerIdle") continue;
       rank.stopping = true;
-      rank.process.kill(reason);
+      rank.process.refuse(reason);
     }
   }
 

@@ -1,6 +1,7 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { serveApi } from "../../api/server.ts";
 import { AppError } from "../../core/errors.ts";
+import { metaCreated, metaId, metaOf } from "../support/control_plane.ts";
 import { type Asked, cardOf, FakeGateway, FINISH, TINY, token } from "../support/fake_gateway.ts";
 import { appOver, chatOf, errorOf } from "./requests.ts";
 
@@ -116,6 +117,23 @@ Deno.test("A model without an instance is a 404 with the next step", async () =>
   equal(unknown.message, "No instance found for model tini-0123abcd");
   equal(unknown.hint, `did you mean ${TINY}?`);
   equal(unknown.param, "model");
+});
+
+Deno.test("A model that is declared but has no instance is told with how its wish fares", async () => {
+  const { gateway, post } = appOver();
+  gateway.addCard(cardOf());
+  const spec = { modelId: cardOf().modelId };
+  gateway.emit(metaCreated(metaOf("wish", { ...spec, placementError: "no room" })));
+  const placing = await errorOf(await post(PATH, chatOf()));
+  equal(
+    placing.message,
+    `No instance found for model ${TINY}: meta-instance wish is placing (no room)`,
+  );
+  equal(placing.hint, "exo meta-instance show wish");
+  gateway.emit({ type: "MetaInstanceParked", metaInstanceId: metaId("wish"), reason: "mini: OOM" });
+  const parked = await errorOf(await post(PATH, chatOf()));
+  match(parked.message, /: meta-instance wish is parked \(mini: OOM\)$/);
+  equal(parked.hint, "mend that, then: exo meta-instance retry wish");
 });
 
 Deno.test("A prefix means a placed model first, a whole name means itself", async () => {

@@ -146,6 +146,13 @@ Deno.test("a disarmed limit does nothing", async () => {
   assert.deepEqual([runner.stops, runner.failures], [1, []]);
 });
 
+Deno.test("refuse() is a failure for the reason alone: it is none of the process", async () => {
+  const runner = new Watched(["silent"]);
+  runner.process.refuse("its files are gone");
+  runner.process.kill("again");
+  assert.equal((await runner.failure()).reason, "its files are gone");
+});
+
 Deno.test("kill() counts as a failure, with the first reason that was given", async () => {
   const runner = new Watched(["silent"]);
   runner.process.kill("its files are gone");
