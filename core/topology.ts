@@ -33,11 +33,15 @@ export function removeConnection(
   return withEdges(connections, { source, sink }, left);
 }
 
-/** The connections without a node. */
+/** The connections without a node. One copy of the table: a thousand nodes may know each other. */
 export function removeNode(connections: Connections, nodeId: NodeId): Connections {
-  let left = drop(connections, nodeId);
-  for (const [source, sinks] of left) {
-    if (sinks.has(nodeId)) left = withSinks(left, source, drop(sinks, nodeId));
+  const left = new Map(connections);
+  left.delete(nodeId);
+  for (const [source, before] of connections) {
+    if (source === nodeId || !before.has(nodeId)) continue;
+    const sinks = drop(before, nodeId);
+    if (sinks.size === 0) left.delete(source);
+    else left.set(source, sinks);
   }
   return left;
 }

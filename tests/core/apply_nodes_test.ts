@@ -151,12 +151,14 @@ Deno.test("NodeTimedOut drops the node, its edges and its downloads, and nothing
     socket(A, B),
     socket(B, A),
     socket(B, C),
+    socket(C, A),
     downloaded(A),
     downloaded(B),
     { type: "NodeTimedOut", nodeId: A },
   ]);
   assert.deepEqual([...state.nodes.keys()], [B, C]);
   assert.deepEqual(ways(state), ["node-b node-c SocketConnection"]);
+  assert.deepEqual([...state.connections.keys()], [B], "C reaches nobody");
   assert.deepEqual([...state.downloads.keys()], [B]);
   assert.equal(state.topologyIdx, state.lastEventAppliedIdx);
   const again = fold([{ type: "NodeTimedOut", nodeId: A }], state);
