@@ -65,13 +65,6 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "  const clock = Math.max(election.clock, newest?.clock ?? 0, 1);\n",
   },
   {
-    name: "epoch-not-synced",
-    bug: "the first event of an epoch is not synced to the disk",
-    file: "core/events.ts",
-    search: '  "EpochStarted",\n  "NodeStarted",\n',
-    replace: '  "NodeStarted",\n',
-  },
-  {
     name: "intent-not-synced",
     bug: "meta-instances are not synced to the disk",
     file: "core/events.ts",
