@@ -86,13 +86,6 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "isReplaced ? [{ key, stamp }] : [];\n",
   },
   {
-    name: "segments-forgotten",
-    bug: "the state forgets which branches were merged into it",
-    file: "core/apply_merge.ts",
-    search: "withBranch(merged.lineage, event.segments)",
-    replace: "withBranch(merged.lineage, [])",
-  },
-  {
     name: "no-cascade",
     bug: "runners of a deleted instance stay in the state",
     file: "core/apply_instances.ts",
@@ -136,13 +129,6 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "",
   },
   {
-    name: "edge-triggered",
-    bug: "a report is sent once, whether it arrives or not",
-    file: "core/member_follower.ts",
-    search: "  setFollowing(turn, { reportAt: uptime + REPORT_RETRY_MS });\n",
-    replace: "  setFollowing(turn, { reportAt: uptime + 1e9 });\n",
-  },
-  {
     name: "no-pre-vote",
     bug: "a candidate is supported although a master is heard",
     file: "core/member_election.ts",
@@ -156,14 +142,6 @@ export const MUTANTS: readonly Mutant[] = [
     file: "core/member.ts",
     search: "    outputs: [...turn.disk, ...persist, ...published, ...turn.said],\n",
     replace: "    outputs: [...turn.disk, ...published, ...turn.said, ...persist],\n",
-  },
-  {
-    name: "old-process-serves",
-    bug: "a restarted node serves a task from its old log",
-    file: "core/plan.ts",
-    search:
-      "      if (state.runners.get(runnerId)?.incarnation !== runner.incarnation) continue;\n",
-    replace: "",
   },
   {
     name: "snapshot-any",
