@@ -65,13 +65,6 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "  const clock = Math.max(election.clock, newest?.clock ?? 0, 1);\n",
   },
   {
-    name: "epoch-not-synced",
-    bug: "the first event of an epoch is not synced to the disk",
-    file: "core/events.ts",
-    search: '  "EpochStarted",\n  "NodeStarted",\n',
-    replace: '  "NodeStarted",\n',
-  },
-  {
     name: "intent-not-synced",
     bug: "meta-instances are not synced to the disk",
     file: "core/events.ts",
@@ -91,13 +84,6 @@ export const MUTANTS: readonly Mutant[] = [
     file: "core/merge.ts",
     search: "(isReplaced || isGone) ? [{ key, stamp }] : [];\n",
     replace: "isReplaced ? [{ key, stamp }] : [];\n",
-  },
-  {
-    name: "segments-forgotten",
-    bug: "the state forgets which branches were merged into it",
-    file: "core/apply_merge.ts",
-    search: "withBranch(merged.lineage, event.segments)",
-    replace: "withBranch(merged.lineage, [])",
   },
   {
     name: "no-cascade",
@@ -143,13 +129,6 @@ export const MUTANTS: readonly Mutant[] = [
     replace: "",
   },
   {
-    name: "edge-triggered",
-    bug: "a report is sent once, whether it arrives or not",
-    file: "core/member_follower.ts",
-    search: "  setFollowing(turn, { reportAt: uptime + REPORT_RETRY_MS });\n",
-    replace: "  setFollowing(turn, { reportAt: uptime + 1e9 });\n",
-  },
-  {
     name: "no-pre-vote",
     bug: "a candidate is supported although a master is heard",
     file: "core/member_election.ts",
@@ -163,14 +142,6 @@ export const MUTANTS: readonly Mutant[] = [
     file: "core/member.ts",
     search: "    outputs: [...turn.disk, ...persist, ...published, ...turn.said],\n",
     replace: "    outputs: [...turn.disk, ...published, ...turn.said, ...persist],\n",
-  },
-  {
-    name: "old-process-serves",
-    bug: "a restarted node serves a task from its old log",
-    file: "core/plan.ts",
-    search:
-      "      if (state.runners.get(runnerId)?.incarnation !== runner.incarnation) continue;\n",
-    replace: "",
   },
   {
     name: "snapshot-any",

@@ -20,7 +20,7 @@ const LOOK_MS = 5_000;
 const REST_LOOK_MS = 1_000;
 
 /** Steps of one run; more means that nodes talk without end. */
-const STEPS_MAX = 400_000;
+const STEPS_MAX = 150_000;
 
 /** How a run ended. */
 export interface RunResult {
