@@ -37,7 +37,7 @@ function amongNodes(request: PlacementRequest): Contradiction | undefined {
   }
   if (minNodes > named.size) {
     return [
-      `exactly ${named.size} given nodes are wanted, and at least ${minNodes} needed`,
+      `exactly the given nodes are wanted, found ${named.size}, at least ${minNodes} needed`,
       `lower min_nodes (--min-nodes) to ${named.size}, or leave exact (--exact) out`,
     ];
   }

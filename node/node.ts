@@ -268,10 +268,12 @@ function assemble(
   const left = eventLog.replay();
   const replica = new Replica(left.state);
   const transport = new MemoryNetwork().join(nodeId);
-  const memory = () => ({
-    ...probeMemory(options.memoryBytes),
-    loadedRunners: worker.loadedRunners(),
-  });
+  const memory = () => {
+    const measured = probeMemory(options.memoryBytes);
+    // Memory that is only said to be there gets no less when weights are loaded.
+    if (options.memoryBytes !== undefined) return measured;
+    return { ...measured, loadedRunners: worker.loadedRunners() };
+  };
   const lookUpCard = (modelId: ModelId): CardLookup => {
     const modelCard = options.cards.cards.get(modelId);
     if (modelCard) return { ok: true, modelCard };

@@ -9,7 +9,7 @@ const CONTRADICTIONS: readonly [Fields, RegExp][] = [
   [{ nodeIds: [A], excludedNodeIds: [B, A] }, /node node-a is both wanted and excluded/],
   [{ nodeLayers: { [B]: 16 }, excludedNodeIds: [B] }, /node node-b is both wanted and excluded/],
   [{ exact: true }, /exactly the given nodes are wanted and none is given/],
-  [{ exact: true, nodeIds: [A, A], minNodes: 2 }, /exactly 1 given nodes .* at least 2/],
+  [{ exact: true, nodeIds: [A, A], minNodes: 2 }, /exactly the given nodes .* found 1, at least 2/],
   [{ exact: true, nodeIds: [A], nodeLayers: { [A]: 8, [C]: 8 } }, /node node-c gets layers and is/],
   [{ sharding: "Tensor", nodeLayers: { [A]: 16 } }, /by hand and Tensor sharding is wanted/],
   [{ nodeIds: [B], nodeLayers: { [A]: 16 } }, /node node-b is wanted and gets no layers/],

@@ -17,7 +17,8 @@ const RUNNER = new URL("./runner_main.ts", import.meta.url).pathname;
 const PATIENCE_MS = 20_000;
 
 /** What the runners of a test's node are, beside fake engines. */
-export interface TestNodeOptions extends Pick<NodeOptions, "loadTimeoutMs" | "clock"> {
+export interface TestNodeOptions
+  extends Pick<NodeOptions, "loadTimeoutMs" | "clock" | "memoryBytes"> {
   /** The program of its runners, and variables that they get. */
   readonly runner?: { readonly main: string; readonly env: Readonly<Record<string, string>> };
 }
