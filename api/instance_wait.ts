@@ -1,5 +1,5 @@
 import { toAppError } from "../core/errors.ts";
-import type { InstanceId, ModelId, RunnerId } from "../core/ids.ts";
+import type { InstanceId, ModelId, NodeId, RunnerId } from "../core/ids.ts";
 import { type Instance, runnersOf } from "../core/instance.ts";
 import { isReady } from "../core/master.ts";
 import type { State } from "../core/state.ts";
@@ -135,9 +135,12 @@ function failureOf(
   instance: Instance,
   seen: ReadonlyMap<InstanceId, Seen>,
 ): string | undefined {
-  for (const runnerId of runnersOf(instance)) {
+  for (const [nodeId, runnerId] of Object.entries(instance.shardAssignments.nodeToRunner)) {
     const status = state.runners.get(runnerId)?.status;
-    if (status?.type === "RunnerFailed") return status.reason || "its runner failed";
+    if (status?.type !== "RunnerFailed") continue;
+    // As the retry tells it, which is in the state a moment later.
+    const name = state.nodes.get(nodeId as NodeId)?.info.friendlyName || nodeId;
+    return `${name}: ${status.reason || "Runner failed"}`;
   }
   const retry = state.instanceRetries.get(instance.instanceId);
   const before = seen.get(instance.instanceId)?.attempts ?? 0;

@@ -103,7 +103,7 @@ Deno.test("instance create --wait exits with 1 and the reason when a runner fail
   runnersThat(node, "fail");
   const { code, stderr } = await node.run(["instance", "create", "tiny", "--wait"]);
   equal(code, 1);
-  match(stderr, /error: Instance \S+ failed: Cannot load: bad weights/);
+  match(stderr, /error: Instance \S+ failed: test machine: Cannot load: bad weights/);
 });
 
 Deno.test("instance await exits with 5 when time is up, with 4 for an unknown id", async () => {
