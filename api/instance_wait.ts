@@ -141,8 +141,9 @@ function failureOf(
   for (const [nodeId, runnerId] of Object.entries(instance.shardAssignments.nodeToRunner)) {
     const status = state.runners.get(runnerId)?.status;
     if (status?.type !== "RunnerFailed") continue;
+    // As the retry tells it, which is in the state a moment later.
     const name = state.nodes.get(nodeId as NodeId)?.info.friendlyName || nodeId;
-    return `${name}: ${status.reason || "its runner failed"}`;
+    return `${name}: ${status.reason || "Runner failed"}`;
   }
   const retry = state.instanceRetries.get(instance.instanceId);
   const before = seen.get(instance.instanceId)?.attempts ?? 0;
