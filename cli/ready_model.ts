@@ -21,12 +21,19 @@ export async function readyModel(
     ? await suggesting(client, wanted, client.showModel(wanted))
     : await addedModel(client, path);
   if (!model.running) {
+    // A second one beside it would stay; the API tells why a declared model has none.
+    if (await isDeclared(client, model.id)) return model.id;
     out.note(`Creating an instance of ${model.id}`);
     const { instanceId } = await client.placeInstance({ model: model.id });
     if (node.isOwn) node.onLeave(() => forget(node, instanceId));
   }
   await follow(client.awaitInstance({ model: model.id }), out);
   return model.id;
+}
+
+async function isDeclared(client: ApiClient, modelId: string): Promise<boolean> {
+  const { metaInstances } = await client.state();
+  return Object.values(metaInstances).some((meta) => meta.modelId === modelId);
 }
 
 /**

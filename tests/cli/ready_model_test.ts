@@ -1,5 +1,7 @@
 import { equal, match } from "node:assert/strict";
 import { modelPath } from "../../cli/ready_model.ts";
+import { MetaInstanceId } from "../../core/ids.ts";
+import { MetaInstance } from "../../core/meta_instance.ts";
 import { cardOf } from "../support/fake_gateway.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { FakeNode } from "./fake_io.ts";
@@ -47,4 +49,21 @@ Deno.test("run sends no path to a node of another machine", async () => {
   equal(code, 2);
   match(stderr, /Cannot add \/work\/here\/tiny\.gguf to http:\/\/exo\.invalid:1: a node of this/);
   match(stderr, /hint: name a model that the node knows/);
+});
+
+Deno.test("run makes no instance beside a declared model, and tells what it waits for", async () => {
+  await using node = await FakeNode.start();
+  const { gateway } = node;
+  gateway.addCard(cardOf());
+  const { modelId } = cardOf();
+  const metaInstanceId = MetaInstanceId.parse("wish");
+  const metaInstance = MetaInstance.parse({ metaInstanceId, modelId });
+  const reason = "node-a: OOM";
+  gateway.emit({ type: "MetaInstanceCreated", metaInstance });
+  gateway.emit({ type: "MetaInstanceParked", metaInstanceId, reason });
+  const { code, stderr } = await node.run(["run", "tiny", "hi"]);
+  equal(code, 4, stderr);
+  match(stderr, /meta-instance wish is parked \(node-a: OOM\)/);
+  match(stderr, /hint: mend that, then: exo meta-instance retry wish/);
+  equal(gateway.state().instances.size, 0);
 });
