@@ -1,6 +1,6 @@
 import { deepEqual, doesNotMatch, equal, match, ok } from "node:assert/strict";
 import { InstanceId, MetaInstanceId } from "../../core/ids.ts";
-import { cardOf, NODE, TINY } from "../support/fake_gateway.ts";
+import { cardOf, type FakeGateway, NODE, TINY } from "../support/fake_gateway.ts";
 import { FakeNode } from "./fake_io.ts";
 
 const CREATE = ["meta-instance", "create", "tiny"];
@@ -71,6 +71,16 @@ Deno.test("meta-instance create refuses tables that it cannot read", async () =>
   match(await stderr("--memory-limit", "a=much"), /"a=much": NODE=BYTES/);
 });
 
+/** Calls `then` once after the state, as it is now, has been read and told. */
+function whenRead(gateway: FakeGateway, then: () => void): void {
+  const read = gateway.state;
+  gateway.state = () => {
+    gateway.state = read;
+    queueMicrotask(then);
+    return read.call(gateway);
+  };
+}
+
 Deno.test("meta-instance create --wait follows its instance until it is ready", async () => {
   await using node = await knowing();
   const { gateway } = node;
@@ -80,7 +90,7 @@ Deno.test("meta-instance create --wait follows its instance until it is ready", 
     const { metaInstanceId } = meta;
     const instanceId = instanceOf(node, metaInstanceId);
     gateway.setRunners(instanceId, { type: "RunnerLoading", layersLoaded: 3, totalLayers: 30 });
-    setTimeout(() => gateway.emit({ type: "MetaInstanceReady", metaInstanceId }), 5);
+    whenRead(gateway, () => gateway.emit({ type: "MetaInstanceReady", metaInstanceId }));
   };
   const { code, stdout, stderr } = await node.run([...CREATE, "--wait"]);
   equal(code, 0, stderr);
