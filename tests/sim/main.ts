@@ -31,7 +31,15 @@ const { values } = parseArgs({
   },
 });
 
-const nodes = values.nodes === undefined ? undefined : Number(values.nodes);
+/** A positive whole number; anything else ends the run, or it would pass with no seed at all. */
+function whole(flag: string, text: string | undefined): number {
+  const number = Number(text);
+  if (Number.isSafeInteger(number) && number > 0) return number;
+  say(`Cannot read --${flag} ${text}: a whole number above 0 needed, as in --seeds 1000`);
+  Deno.exit(2);
+}
+
+const nodes = values.nodes === undefined ? undefined : whole("nodes", values.nodes);
 
 /** The command that does it again. */
 function replay(seed: number): string {
@@ -47,12 +55,15 @@ function report({ seed, nodes: count, failure, trace }: RunResult): void {
 }
 
 function range(): [number, number] {
-  const from = Number(values.seed ?? 1);
   if (values.range !== undefined) {
-    const [a, b] = values.range.split("-").map(Number);
-    return [a ?? 1, b ?? a ?? 1];
+    const [a, b = a] = values.range.split("-");
+    const [from, to] = [whole("range", a), whole("range", b)];
+    if (from <= to) return [from, to];
+    say(`Cannot run --range ${values.range}: it ends before it begins`);
+    Deno.exit(2);
   }
-  const count = Number(values.seeds ?? (values.seed === undefined ? 100 : 1));
+  const from = whole("seed", values.seed ?? "1");
+  const count = whole("seeds", values.seeds ?? (values.seed === undefined ? "100" : "1"));
   return [from, from + count - 1];
 }
 
