@@ -2,8 +2,11 @@ import { AppError, toAppError } from "../core/errors.ts";
 import type { NodeId } from "../core/ids.ts";
 import { Channel } from "./channel.ts";
 import {
+  type Link as PeerLink,
   MESSAGE_BYTES_MAX,
   type MessageStream,
+  type PeerChange,
+  PUBLISH_BYTES_MAX,
   STREAM_CREDIT_MESSAGES,
   type Transport,
 } from "./transport.ts";
@@ -20,6 +23,7 @@ export class MemoryNetwork {
   join(self: NodeId): Transport {
     const transport = new MemoryTransport(self, this.#nodes);
     this.#nodes.set(self, transport);
+    tell(this.#nodes, { peer: self, isConnected: true });
     return transport;
   }
 }
@@ -29,6 +33,7 @@ class MemoryTransport implements Transport {
   readonly requests = new Map<string, RequestHandler>();
   readonly streams = new Map<string, StreamHandler>();
   readonly topics = new Map<string, Set<TopicHandler>>();
+  readonly peerListeners = new Set<(change: PeerChange) => void>();
   readonly #nodes: Map<NodeId, MemoryTransport>;
   readonly #open = new Set<MemoryStream>();
   #closed = false;
@@ -38,8 +43,25 @@ class MemoryTransport implements Transport {
     this.#nodes = nodes;
   }
 
+  peers(): ReadonlySet<NodeId> {
+    return new Set(this.#closed ? [] : [...this.#nodes.keys()].filter((id) => id !== this.self));
+  }
+
+  onPeer(listener: (change: PeerChange) => void): () => void {
+    this.peerListeners.add(listener);
+    return () => this.peerListeners.delete(listener);
+  }
+
+  links(): readonly PeerLink[] {
+    return [...this.peers()].map((peer) => ({ peer, address: `/memory/${peer}` }));
+  }
+
+  onLinks(listener: () => void): () => void {
+    return this.onPeer(listener);
+  }
+
   publish(topic: string, message: Uint8Array): void {
-    checkSize(message, topic);
+    checkSize(message, topic, PUBLISH_BYTES_MAX);
     if (this.#closed) return;
     for (const [id, node] of this.#nodes) {
       if (id === this.self) continue;
@@ -105,13 +127,15 @@ class MemoryTransport implements Transport {
     return () => this.streams.delete(protocol);
   }
 
-  close(): void {
+  close(): Promise<void> {
+    if (this.#nodes.delete(this.self)) tell(this.#nodes, { peer: this.self, isConnected: false });
     this.#closed = true;
-    this.#nodes.delete(this.self);
     this.requests.clear();
     this.streams.clear();
     this.topics.clear();
+    this.peerListeners.clear();
     for (const stream of this.#open) stream.abort("the node has stopped");
+    return Promise.resolve();
   }
 
   #track(stream: MemoryStream): void {
@@ -199,11 +223,19 @@ class MemoryStream implements MessageStream {
   }
 }
 
-function checkSize(message: Uint8Array, where: string): void {
-  if (message.length <= MESSAGE_BYTES_MAX) return;
+/** All others hear of a node that has come or gone. */
+function tell(nodes: ReadonlyMap<NodeId, MemoryTransport>, change: PeerChange): void {
+  for (const [id, { peerListeners }] of nodes) {
+    if (id === change.peer) continue;
+    for (const listener of [...peerListeners]) listener(change);
+  }
+}
+
+function checkSize(message: Uint8Array, where: string, bytesMax = MESSAGE_BYTES_MAX): void {
+  if (message.length <= bytesMax) return;
   throw new AppError(
     "payload_too_large",
-    `Cannot send ${message.length} bytes to ${where}: ${MESSAGE_BYTES_MAX} at most`,
+    `Cannot send ${message.length} bytes to ${where}: ${bytesMax} at most`,
   );
 }
 

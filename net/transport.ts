@@ -3,8 +3,14 @@ import type { NodeId } from "../core/ids.ts";
 /** Messages of a stream that may wait at the receiver before `send` holds its caller back. */
 export const STREAM_CREDIT_MESSAGES = 256;
 
-/** Largest message on a topic, a request or a stream. */
+/** Largest request, answer or message of a stream. */
 export const MESSAGE_BYTES_MAX = 64 * 1024 * 1024;
+
+/** Largest message on a topic: every node passes it on to several others. */
+export const PUBLISH_BYTES_MAX = 1024 * 1024;
+
+/** A link on which nothing was heard for so long is gone. */
+export const LINK_SILENCE_MS = 3_000;
 
 /**
  * Two directions of messages between two nodes, each in order. Iterating yields what the other
@@ -26,10 +32,40 @@ export interface MessageStream extends AsyncIterable<Uint8Array> {
   readonly aborted: AbortSignal;
 }
 
+/**
+ * A way from this node to a peer that is proven (design D13): its port was dialled at this address,
+ * and the peer has shown that it is the one. It goes when it is silent for `LINK_SILENCE_MS`.
+ */
+export interface Link {
+  readonly peer: NodeId;
+  /** A multiaddr without the peer's id: `/ip4/10.0.0.2/tcp/52414`. */
+  readonly address: string;
+  /** One round trip, as lately measured; absent before the first. */
+  readonly rttMs?: number | undefined;
+}
+
+/** A peer can be reached now, whoever dialled; or not any more. */
+export interface PeerChange {
+  readonly peer: NodeId;
+  readonly isConnected: boolean;
+}
+
 /** How a node talks to others. A node may address itself: that is in process and cannot fail. */
 export interface Transport {
   readonly self: NodeId;
-  /** Tells all other subscribers of a topic; at most once each, in order per sender. */
+  /** All others that can be reached now. */
+  peers(): ReadonlySet<NodeId>;
+  /** Hears of each change of `peers()`, after it. */
+  onPeer(listener: (change: PeerChange) => void): () => void;
+  /** The proven ways from this node, several to a peer with several addresses. */
+  links(): readonly Link[];
+  /** Called after a link has come or gone; a new round-trip time alone is no change. */
+  onLinks(listener: () => void): () => void;
+  /**
+   * Tells all other subscribers of a topic: at most once each, mostly in order. What was said before
+   * a peer's subscription was known is lost to it.
+   * @throws {AppError} `payload_too_large` over `PUBLISH_BYTES_MAX`.
+   */
   publish(topic: string, message: Uint8Array): void;
   /**
    * Calls `handler` with each message of others until the returned function is called. A message
@@ -56,6 +92,6 @@ export interface Transport {
   openStream(peer: NodeId, protocol: string): Promise<MessageStream>;
   /** Takes the streams that others open for `protocol`; one that makes it throw is broken. */
   handleStream(protocol: string, handler: (stream: MessageStream) => void): () => void;
-  /** Ends every subscription and breaks every stream. */
-  close(): void;
+  /** Ends every subscription and breaks every stream at once; resolves when the port is free. */
+  close(): Promise<void>;
 }

@@ -65,10 +65,14 @@ export class ControlPlane {
     this.#deps = deps;
   }
 
-  /** @throws {AppError} `storage_failed` when the first event of its reign cannot be stored. */
+  /**
+   * Leads at once when nobody else is there.
+   * @throws {AppError} `storage_failed` when the first event of its reign cannot be stored.
+   */
   start(): void {
     const { nodeId, transport, left } = this.#deps;
-    const started = startMember({ nodeId, ...left, isAlone: true }, this.#context());
+    const isAlone = transport.peers().size === 0;
+    const started = startMember({ nodeId, ...left, isAlone }, this.#context());
     this.#store(started.outputs, started.member);
     this.#member = started.member;
     this.#stops.push(
@@ -77,8 +81,12 @@ export class ControlPlane {
         return Promise.resolve(new Uint8Array());
       }),
       transport.subscribe(CONTROL.topic, (bytes, from) => this.#hear(from, bytes)),
+      transport.onPeer(({ peer, isConnected }) =>
+        this.#take({ type: isConnected ? "PeerConnected" : "PeerDisconnected", peer })
+      ),
     );
     this.#perform(started.outputs);
+    for (const peer of transport.peers()) this.#take({ type: "PeerConnected", peer });
     this.#tick();
   }
 
@@ -215,7 +223,7 @@ export class ControlPlane {
           this.#send(output.to, output.message);
           break;
         case "Broadcast":
-          this.#deps.transport.publish(CONTROL.topic, bytesOf(output.message));
+          this.#publish(output.message);
           break;
         case "Reply":
           this.#answer(output.reply);
@@ -232,6 +240,15 @@ export class ControlPlane {
         default:
           output satisfies never;
       }
+    }
+  }
+
+  /** Best effort, too: whoever misses events asks for them once a heartbeat tells that they are. */
+  #publish(message: Message): void {
+    try {
+      this.#deps.transport.publish(CONTROL.topic, bytesOf(message));
+    } catch (cause) {
+      log.debug("cannot publish {type}: {reason}", { type: message.type, reason: String(cause) });
     }
   }
 

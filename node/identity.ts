@@ -7,20 +7,26 @@ import { systemReason } from "./system_error.ts";
 /** File of the node's private key, readable by its owner alone. */
 const KEY_FILE = "identity.key";
 
+/** A node's private key, in libp2p's protobuf form, and the id that it proves. */
+export interface Identity {
+  readonly key: Uint8Array;
+  readonly nodeId: NodeId;
+}
+
 /**
  * The identity that `dataDir` holds; made at the first start.
  * @throws {AppError} `storage_failed` when the file is not a key, or cannot be read or written.
  */
-export async function loadIdentity(dataDir: string): Promise<NodeId> {
+export async function loadIdentity(dataDir: string): Promise<Identity> {
   const path = join(dataDir, KEY_FILE);
   const stored = await readKey(path);
   if (!stored) {
     const key = await newIdentity();
     await writeKey(path, key);
-    return nodeIdOf(key);
+    return { key, nodeId: nodeIdOf(key) };
   }
   try {
-    return nodeIdOf(stored);
+    return { key: stored, nodeId: nodeIdOf(stored) };
   } catch (cause) {
     throw new AppError(
       "storage_failed",

@@ -17,7 +17,7 @@ import { type Clock, SYSTEM_CLOCK } from "./clock.ts";
 import { ControlPlane } from "./control_plane.ts";
 import { EventLog } from "./event_log.ts";
 import { type AcceptedGeneration, Gateway } from "./gateway.ts";
-import { loadIdentity } from "./identity.ts";
+import { type Identity, loadIdentity } from "./identity.ts";
 import { loadModelCards, type ModelCards } from "./model_cards.ts";
 import { ModelStore } from "./model_store.ts";
 import { probeMemory, probeNode } from "./probe.ts";
@@ -38,6 +38,8 @@ export interface NodeOptions {
   /** Where identity and log live; made if it is missing. */
   readonly dataDir: string;
   readonly version: string;
+  /** Joins the network as this node; absent: there is no other node. */
+  readonly connect?: ((identity: Identity) => Promise<Transport>) | undefined;
   /** How to start a runner process. */
   readonly launch: RunnerLaunch;
   /** The device facts that `setup` wrote; absent: this node computes nothing. */
@@ -94,11 +96,13 @@ export class Node {
       customDir: join(options.dataDir, "custom_model_cards"),
       exoVersion: options.version,
     });
-    const nodeId = await loadIdentity(options.dataDir);
+    const identity = await loadIdentity(options.dataDir);
+    const { nodeId } = identity;
     const eventLog = EventLog.open(options.dataDir);
     let node: Node | undefined;
     try {
-      node = new Node(assemble(nodeId, eventLog, { ...options, cards }), options.version);
+      const transport = await options.connect?.(identity) ?? new MemoryNetwork().join(nodeId);
+      node = new Node(assemble(transport, eventLog, { ...options, cards }), options.version);
       await node.#start(options);
       return node;
     } catch (cause) {
@@ -234,7 +238,7 @@ export class Node {
     await traces.flush();
     reporter.stop();
     control.stop();
-    transport.close();
+    await transport.close();
     eventLog.close();
     log.info("node stopped");
   }
@@ -260,14 +264,14 @@ const START_AGAIN = "start it again with exo serve, or ask another node";
 
 /** Makes the parts of a node; nothing runs yet. */
 function assemble(
-  nodeId: NodeId,
+  transport: Transport,
   eventLog: EventLog,
   options: NodeOptions & { readonly cards: ModelCards },
 ): Parts {
   const clock = options.clock ?? SYSTEM_CLOCK;
+  const { self: nodeId } = transport;
   const left = eventLog.replay();
   const replica = new Replica(left.state);
-  const transport = new MemoryNetwork().join(nodeId);
   const memory = () => {
     const measured = probeMemory(options.memoryBytes);
     // Memory that is only said to be there gets no less when weights are loaded.

@@ -5,7 +5,7 @@ import { runnerIdOf } from "../../core/ids.ts";
 import { engineStats } from "../support/engine_stats.ts";
 import type { GatheredInfo } from "../../core/node_info.ts";
 import { linkKey } from "../../core/telemetry.ts";
-import { B, nodeStarted } from "../support/cluster.ts";
+import { B, nodeStarted } from "../support/fixtures.ts";
 import { NODE, TINY } from "../support/fake_gateway.ts";
 import { appOver, errorOf } from "./requests.ts";
 

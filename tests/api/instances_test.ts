@@ -1,7 +1,7 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import type { WaitMessage } from "../../api/instance_wait.ts";
 import { InstanceId } from "../../core/ids.ts";
-import { A, nodeStarted } from "../support/cluster.ts";
+import { A, nodeStarted } from "../support/fixtures.ts";
 import { cardOf, NODE, TINY } from "../support/fake_gateway.ts";
 import { appOver, errorOf } from "./requests.ts";
 

@@ -2,7 +2,7 @@ import { deepEqual, equal, match, throws } from "node:assert/strict";
 import { findNode, namedNodes } from "../../api/node_names.ts";
 import { AppError } from "../../core/errors.ts";
 import { NodeId } from "../../core/ids.ts";
-import { A, B, fold, nodeStarted } from "../support/cluster.ts";
+import { A, B, fold, nodeStarted } from "../support/fixtures.ts";
 
 const named = (nodeId: string, name: string) => ({ nodeId: NodeId.parse(nodeId), name });
 const NODES = [named("12D3a", "Mac Mini"), named("12D3b", "Mac Studio"), named("9f", "mini")];

@@ -3,7 +3,7 @@ import { internalTags } from "../../api/encode_state.ts";
 import type { PreviewJson } from "../../api/previews.ts";
 import { Instance } from "../../core/instance.ts";
 import { GIB } from "../../core/units.ts";
-import { A, B, nodeStarted } from "../support/cluster.ts";
+import { A, B, nodeStarted } from "../support/fixtures.ts";
 import { cardOf, NODE, TINY } from "../support/fake_gateway.ts";
 import { appOver, errorOf } from "./requests.ts";
 

@@ -1,6 +1,6 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { MetaInstanceId } from "../../core/ids.ts";
-import { A, instanceOf, nodeStarted, reported } from "../support/cluster.ts";
+import { A, instanceOf, nodeStarted, reported } from "../support/fixtures.ts";
 import { cardOf, NODE, TINY } from "../support/fake_gateway.ts";
 import { FakeNode } from "./fake_io.ts";
 

@@ -2,7 +2,7 @@ import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { join } from "node:path";
 import type { PreviewsJson } from "../../cli/place_view.ts";
 import { GIB } from "../../core/units.ts";
-import { A, nodeStarted } from "../support/cluster.ts";
+import { A, nodeStarted } from "../support/fixtures.ts";
 import { cardOf, NODE } from "../support/fake_gateway.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { commandOf, FakeNode, runIn, type World } from "./fake_io.ts";

@@ -4,7 +4,7 @@ import { MIB } from "../../core/units.ts";
 import { engineStats } from "../support/engine_stats.ts";
 import type { MetaInstanceId } from "../../core/ids.ts";
 import { linkKey } from "../../core/telemetry.ts";
-import { B, nodeStarted } from "../support/cluster.ts";
+import { B, nodeStarted } from "../support/fixtures.ts";
 import { cardOf, NODE, TINY } from "../support/fake_gateway.ts";
 import { FakeNode } from "./fake_io.ts";
 

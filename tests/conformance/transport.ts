@@ -59,8 +59,8 @@ export function transportConformance(name: string, makePair: () => Promise<Pair>
       try {
         await body(pair);
       } finally {
-        pair.a.close();
-        pair.b.close();
+        await pair.a.close();
+        await pair.b.close();
       }
     });
   topicConformance(test);
@@ -201,7 +201,7 @@ function closeConformance(test: PairTest): void {
       node.subscribe("t", (message) => heard.push(text(message)));
     }
     await pair.settled();
-    b.close();
+    await b.close();
     a.publish("t", bytes("to the closed one"));
     b.publish("t", bytes("from the closed one"));
     for (const [from, to] of [[a, b], [b, a]] as const) {
@@ -213,7 +213,7 @@ function closeConformance(test: PairTest): void {
 
   test("closing breaks the streams that are open, at both ends", async (pair) => {
     const { here, there } = await openPair(pair);
-    pair.b.close();
+    await pair.b.close();
     await eventually("both ends know", () => here.aborted.aborted && there.aborted.aborted);
     await failsWith(here.send(bytes("x")), "node_unreachable");
   });
@@ -224,15 +224,13 @@ function closeConformance(test: PairTest): void {
     await roundTrip(pair);
     there.end();
     await roundTrip(pair);
-    pair.a.close();
-    pair.b.close();
+    await pair.a.close();
+    await pair.b.close();
     assert.equal(here.aborted.aborted, false, "else every stream of the past would be kept");
     assert.equal(there.aborted.aborted, false);
   });
 
-  test("closing twice is closing once", ({ a }) => {
-    a.close();
-    a.close();
-    return Promise.resolve();
+  test("closing twice is closing once", async ({ a }) => {
+    await Promise.all([a.close(), a.close()]);
   });
 }

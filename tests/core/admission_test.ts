@@ -20,7 +20,7 @@ import {
   taskCreated,
   taskId,
   taskOf,
-} from "../support/cluster.ts";
+} from "../support/fixtures.ts";
 
 const placed = [nodeStarted(A), created(instanceOf("i"))];
 

@@ -16,7 +16,7 @@ import {
   taskCreated,
   taskId,
   taskOf,
-} from "../support/cluster.ts";
+} from "../support/fixtures.ts";
 import { boundTo, metaCreated, metaId, metaOf } from "../support/control_plane.ts";
 
 const m = metaId("m");

@@ -4,7 +4,7 @@ import type { Event } from "../../core/events.ts";
 import type { NodeId } from "../../core/ids.ts";
 import type { GatheredInfo, NodeState } from "../../core/node_info.ts";
 import type { State } from "../../core/state.ts";
-import { A, B, C, downloaded, fold, nodeStarted } from "../support/cluster.ts";
+import { A, B, C, downloaded, fold, nodeStarted } from "../support/fixtures.ts";
 import { gathered, socket } from "../support/control_plane.ts";
 
 const idents = (nodeId: NodeId): Event =>

@@ -20,7 +20,7 @@ import {
   taskCreated,
   taskId,
   taskOf,
-} from "../support/cluster.ts";
+} from "../support/fixtures.ts";
 
 const epoch = { clock: 1, nodeId: A };
 const retrying = (id: string, failureError = "OOM", notBefore = 2_000): Event => ({

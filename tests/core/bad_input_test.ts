@@ -24,7 +24,7 @@ import {
   reported,
   taskCreated,
   taskOf,
-} from "../support/cluster.ts";
+} from "../support/fixtures.ts";
 import { linkCreated, metaCreated, metaOf, socket, specOf } from "../support/control_plane.ts";
 
 const STATE = fold([

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { refuseContradiction } from "../../core/contradictions.ts";
-import { A, B, C, cardOf, placementOf } from "../support/cluster.ts";
+import { A, B, C, cardOf, placementOf } from "../support/fixtures.ts";
 import { rejects } from "../support/rejects.ts";
 
 type Fields = Parameters<typeof placementOf>[0];

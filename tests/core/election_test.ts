@@ -17,7 +17,7 @@ import {
   stepElection,
 } from "../../core/election.ts";
 import type { Head } from "../../core/lineage.ts";
-import { A, B, C } from "../support/cluster.ts";
+import { A, B, C } from "../support/fixtures.ts";
 
 const NOTHING: Head = { idx: -1 };
 const LATE = 100_000;

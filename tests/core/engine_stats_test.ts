@@ -1,6 +1,6 @@
 import { deepEqual, equal } from "node:assert/strict";
 import { cacheHitRatio, instanceStats, statsAtRest, statsAtWork } from "../../core/engine_stats.ts";
-import { A, B, instanceOf, runnerId } from "../support/cluster.ts";
+import { A, B, instanceOf, runnerId } from "../support/fixtures.ts";
 import { engineStats } from "../support/engine_stats.ts";
 
 Deno.test("statsAtWork() counts as prompt tokens a second those that were computed", () => {

@@ -11,7 +11,7 @@ import {
   ingest,
 } from "../../core/event_buffer.ts";
 import type { Epoch } from "../../core/lineage.ts";
-import { A, taskId } from "../support/cluster.ts";
+import { A, taskId } from "../support/fixtures.ts";
 
 const EPOCH: Epoch = { clock: 1, nodeId: A };
 

@@ -22,7 +22,7 @@ import {
   taskCreated,
   taskId,
   taskOf,
-} from "../support/cluster.ts";
+} from "../support/fixtures.ts";
 
 const edge = (address: string): Connection => ({
   source: A,

@@ -31,7 +31,7 @@ import {
   reconcileContext,
   reported,
   taskId,
-} from "../support/cluster.ts";
+} from "../support/fixtures.ts";
 import { gathered, linkId, metaId, ringOf, socket, specOf } from "../support/control_plane.ts";
 
 const MEMORY = memoryOf(8 * GIB, [A, B]);

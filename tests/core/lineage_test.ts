@@ -15,7 +15,7 @@ import {
   segmentsBeyond,
   withBranch,
 } from "../../core/lineage.ts";
-import { A, B } from "../support/cluster.ts";
+import { A, B } from "../support/fixtures.ts";
 
 const epochOf = (clock: number, nodeId = A): Epoch => ({ clock, nodeId });
 const segment = (clock: number, firstIdx: number, lastIdx: number, nodeId = A): ClosedSegment => ({

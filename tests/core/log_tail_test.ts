@@ -12,7 +12,7 @@ import {
   withEvent,
 } from "../../core/log_tail.ts";
 import { EMPTY_STATE } from "../../core/state.ts";
-import { A, B, fold, nodeStarted, taskId } from "../support/cluster.ts";
+import { A, B, fold, nodeStarted, taskId } from "../support/fixtures.ts";
 
 const event = (idx: number, clock = 1): IndexedEvent => ({
   idx,

@@ -18,7 +18,7 @@ import {
   memoryOf,
   nodeStarted,
   telemetryOf,
-} from "../support/cluster.ts";
+} from "../support/fixtures.ts";
 import { ringOf, socket, withShards } from "../support/control_plane.ts";
 import { rejects } from "../support/rejects.ts";
 

@@ -20,7 +20,7 @@ import {
   reported,
   taskCreated,
   taskOf,
-} from "../support/cluster.ts";
+} from "../support/fixtures.ts";
 import { gathered, linkCreated, linkId, socket } from "../support/control_plane.ts";
 import { rejects } from "../support/rejects.ts";
 

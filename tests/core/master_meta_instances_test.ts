@@ -19,7 +19,7 @@ import {
   nodeStarted,
   taskCreated,
   taskOf,
-} from "../support/cluster.ts";
+} from "../support/fixtures.ts";
 import { boundTo, metaCreated, metaId, metaOf, specOf } from "../support/control_plane.ts";
 import { rejects } from "../support/rejects.ts";
 

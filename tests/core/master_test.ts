@@ -26,7 +26,7 @@ import {
   taskCreated,
   taskId,
   taskOf,
-} from "../support/cluster.ts";
+} from "../support/fixtures.ts";
 import { metaId } from "../support/control_plane.ts";
 import { rejects } from "../support/rejects.ts";
 

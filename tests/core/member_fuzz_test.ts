@@ -20,7 +20,7 @@ import {
   nodeStarted,
   placementOf,
   reported,
-} from "../support/cluster.ts";
+} from "../support/fixtures.ts";
 import { socket } from "../support/control_plane.ts";
 import { Members } from "../support/members.ts";
 import { Random } from "../support/random.ts";

@@ -45,7 +45,7 @@ import {
   reported,
   taskCreated,
   taskOf,
-} from "../support/cluster.ts";
+} from "../support/fixtures.ts";
 import { socket } from "../support/control_plane.ts";
 import { linkKey } from "../../core/telemetry.ts";
 import { apply } from "../../core/apply.ts";

@@ -3,7 +3,7 @@ import { deepEqual, equal, ok } from "node:assert/strict";
 import fc from "fast-check";
 import { ModelId, type NodeId } from "../../core/ids.ts";
 import { decodeMessage, encodeMessage } from "../../core/protocol.ts";
-import { A, B, C, cardOf, commandId, nodeStarted } from "../support/cluster.ts";
+import { A, B, C, cardOf, commandId, nodeStarted } from "../support/fixtures.ts";
 import { Members } from "../support/members.ts";
 import { Random } from "../support/random.ts";
 

@@ -7,7 +7,7 @@ import type { Command } from "../../core/commands.ts";
 import { FORCED_SENIORITY, NON_CANDIDATE_SENIORITY } from "../../core/election.ts";
 import { ModelId, type NodeId } from "../../core/ids.ts";
 import type { Message } from "../../core/protocol.ts";
-import { A, B, C, cardOf, commandId, nodeStarted } from "../support/cluster.ts";
+import { A, B, C, cardOf, commandId, nodeStarted } from "../support/fixtures.ts";
 import { Members } from "../support/members.ts";
 
 const FOLDER = new URL("../golden/members/", import.meta.url);

@@ -23,7 +23,7 @@ import {
   taskCreated,
   taskId,
   taskOf,
-} from "../support/cluster.ts";
+} from "../support/fixtures.ts";
 import {
   boundTo,
   linkCreated,

@@ -9,7 +9,7 @@ import {
   type PendingGathers,
   withoutGathers,
 } from "../../core/pending_gathers.ts";
-import { A, B, created, fold, instanceId, instanceOf, runnerId } from "../support/cluster.ts";
+import { A, B, created, fold, instanceId, instanceOf, runnerId } from "../support/fixtures.ts";
 
 const STATE = fold([created(instanceOf("i", [A, B])), created(instanceOf("j", [A]))]);
 

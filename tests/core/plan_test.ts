@@ -22,7 +22,7 @@ import {
   taskCreated,
   taskId,
   taskOf,
-} from "../support/cluster.ts";
+} from "../support/fixtures.ts";
 
 const NOW = 10_000;
 const NODES = [A, B, C].map((nodeId) => nodeStarted(nodeId));

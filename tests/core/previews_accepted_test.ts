@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { decide } from "../../core/master.ts";
 import { previews } from "../../core/previews.ts";
 import { GIB } from "../../core/units.ts";
-import { commandId, instanceId, placementOf } from "../support/cluster.ts";
+import { commandId, instanceId, placementOf } from "../support/fixtures.ts";
 import { bothWays, cable, clusterOf, metalCard, node, reach } from "../support/topology.ts";
 
 const IDS = ["a", "b", "c", "d"];

@@ -20,7 +20,7 @@ import {
   fold,
   instanceOf,
   nodeStarted,
-} from "../support/cluster.ts";
+} from "../support/fixtures.ts";
 
 const epoch = { clock: 3, nodeId: A };
 const head = { epoch, idx: 7 };

@@ -1,6 +1,6 @@
 import { deepEqual } from "node:assert/strict";
 import { isLoaded, isServing, RunnerStatus } from "../../core/runner_status.ts";
-import { statusOf } from "../support/cluster.ts";
+import { statusOf } from "../support/fixtures.ts";
 
 Deno.test("a runner has its weights in memory from Loaded on, and serves when Ready or Running", () => {
   const types = RunnerStatus.options.map(({ shape }) => shape.type.value);

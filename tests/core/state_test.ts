@@ -17,7 +17,7 @@ import {
   reported,
   taskCreated,
   taskOf,
-} from "../support/cluster.ts";
+} from "../support/fixtures.ts";
 
 Deno.test("put() copies, overwrites by key and keeps the place of a key that was there", () => {
   const table = new Map([["a", 1], ["b", 2]]);

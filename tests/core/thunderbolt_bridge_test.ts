@@ -4,7 +4,7 @@ import type { Event } from "../../core/events.ts";
 import { NodeId } from "../../core/ids.ts";
 import type { InterfaceType } from "../../core/node_info.ts";
 import { BRIDGE_CYCLES_MAX, thunderboltBridgeCycles } from "../../core/thunderbolt_bridge.ts";
-import { A, B, C, fold, nodeStarted } from "../support/cluster.ts";
+import { A, B, C, fold, nodeStarted } from "../support/fixtures.ts";
 import { gathered, socket } from "../support/control_plane.ts";
 
 const bridge = (nodeId: NodeId, enabled = true) =>

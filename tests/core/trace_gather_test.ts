@@ -9,7 +9,7 @@ import {
   TRACES_WAITING_MAX,
 } from "../../core/trace_gather.ts";
 import { type Span, SPANS_MAX } from "../../core/trace.ts";
-import { taskId } from "../support/cluster.ts";
+import { taskId } from "../support/fixtures.ts";
 
 const span = (rank: number): Span => ({
   name: "prefill",

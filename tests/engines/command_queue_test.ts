@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { RunnerCommand } from "../../core/frames.ts";
 import { CommandQueue } from "../../engines/command_queue.ts";
-import { taskId } from "../support/cluster.ts";
+import { taskId } from "../support/fixtures.ts";
 
 const warmUp = (id: string): RunnerCommand => ({
   type: "StartWarmup",

@@ -4,7 +4,7 @@ import { AppError } from "../../core/errors.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
 import type { Engine, EngineResponse } from "../../engines/engine.ts";
 import { FakeBuilder, type FakeScript } from "../../engines/fake.ts";
-import { taskId } from "../support/cluster.ts";
+import { taskId } from "../support/fixtures.ts";
 
 function engineOf(script: z.input<typeof FakeScript> = {}): Engine {
   return new FakeBuilder(script).build();

@@ -3,7 +3,7 @@ import { spawn } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
 import { encodeFrame, FrameDecoder } from "../../core/frame_codec.ts";
 import { type RunnerCommand, RunnerReport } from "../../core/frames.ts";
-import { taskId } from "../support/cluster.ts";
+import { taskId } from "../support/fixtures.ts";
 import { PIPES_MAIN } from "../support/programs.ts";
 
 /** A child at the other end of the two pipes. */

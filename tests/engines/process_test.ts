@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import type { RunnerCommand, RunnerReport } from "../../core/frames.ts";
 import { TaskId } from "../../core/ids.ts";
 import { LADDER_NODE_STOP, RunnerProcess } from "../../node/runner_process.ts";
-import { A, instanceOf } from "../support/cluster.ts";
+import { A, instanceOf } from "../support/fixtures.ts";
 import { RUNNER_MAIN } from "../support/programs.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { ask } from "../support/test_node.ts";

@@ -11,7 +11,7 @@ import { CommandQueue } from "../../engines/command_queue.ts";
 import type { Builder, Engine, TaskResponse } from "../../engines/engine.ts";
 import { FakeBuilder, type FakeScript } from "../../engines/fake.ts";
 import { Runner } from "../../engines/runner.ts";
-import { cardOf, instanceOf, taskId } from "../support/cluster.ts";
+import { cardOf, instanceOf, taskId } from "../support/fixtures.ts";
 
 const HI = { tokens: ["hi"] };
 const stamp = { incarnation: 7 };

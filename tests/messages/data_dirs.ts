@@ -1,7 +1,7 @@
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { EventLog } from "../../node/event_log.ts";
-import { A, nodeStarted } from "../support/cluster.ts";
+import { A, nodeStarted } from "../support/fixtures.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { tellTyped } from "./command_line.ts";
 import type { Told } from "./told.ts";

@@ -3,7 +3,7 @@ import { z } from "zod";
 import { Command } from "../../core/commands.ts";
 import { NodeId } from "../../core/ids.ts";
 import { decodeMessage, encodeMessage, GENERATION } from "../../net/topics.ts";
-import { commandId, MODEL, taskId } from "../support/cluster.ts";
+import { commandId, MODEL, taskId } from "../support/fixtures.ts";
 
 /** A message after a trip over the wire. */
 const sent = <T>(schema: z.ZodType<T>, message: T) => decodeMessage(schema, encodeMessage(message));

@@ -20,7 +20,7 @@ import {
   nodeStarted,
   placementOf,
   reported,
-} from "../support/cluster.ts";
+} from "../support/fixtures.ts";
 import { eventually } from "../support/eventually.ts";
 import { TempDir } from "../support/temp_dir.ts";
 

@@ -7,7 +7,7 @@ import type { Event, IndexedEvent } from "../../core/events.ts";
 import type { Epoch } from "../../core/lineage.ts";
 import { EMPTY_STATE, encodeState, type State } from "../../core/state.ts";
 import { EventLog, TAIL_EVENTS_MAX, type Write } from "../../node/event_log.ts";
-import { A, B, created, fold, instanceOf, nodeStarted, reported } from "../support/cluster.ts";
+import { A, B, created, fold, instanceOf, nodeStarted, reported } from "../support/fixtures.ts";
 import { LOG_MAIN } from "../support/programs.ts";
 import { TempDir } from "../support/temp_dir.ts";
 

@@ -11,7 +11,7 @@ import { SYSTEM_CLOCK } from "../../node/clock.ts";
 import { Gateway } from "../../node/gateway.ts";
 import { GenerationRelay } from "../../node/generation_relay.ts";
 import { Replica } from "../../node/replica.ts";
-import { A, created, fold, instanceOf, MODEL, reported } from "../support/cluster.ts";
+import { A, created, fold, instanceOf, MODEL, reported } from "../support/fixtures.ts";
 import { eventually } from "../support/eventually.ts";
 
 const PAYLOAD = {

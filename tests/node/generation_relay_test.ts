@@ -5,7 +5,7 @@ import { MemoryNetwork } from "../../net/memory.ts";
 import { decodeMessage, encodeMessage, GENERATION } from "../../net/topics.ts";
 import { type MessageStream, STREAM_CREDIT_MESSAGES } from "../../net/transport.ts";
 import { GenerationRelay, RELAY_CHUNKS_MAX } from "../../node/generation_relay.ts";
-import { A, B, taskId } from "../support/cluster.ts";
+import { A, B, taskId } from "../support/fixtures.ts";
 import { eventually } from "../support/eventually.ts";
 
 const TASK = taskId("t");

@@ -5,7 +5,7 @@ import { TempDir } from "../support/temp_dir.ts";
 
 Deno.test("the first start makes a key that its owner alone may read", async () => {
   await using dir = await TempDir.make();
-  assert.match(await loadIdentity(dir.path), /^12D3Koo/);
+  assert.match((await loadIdentity(dir.path)).nodeId, /^12D3Koo/);
   const { mode } = await Deno.stat(`${dir.path}/identity.key`);
   assert.equal((mode ?? 0) & 0o777, 0o600);
   const files = (await Array.fromAsync(Deno.readDir(dir.path))).map(({ name }) => name);
@@ -16,15 +16,15 @@ Deno.test("the identity survives, and another directory is another node", async 
   await using dir = await TempDir.make();
   await using other = await TempDir.make();
   const first = await loadIdentity(dir.path);
-  assert.equal(await loadIdentity(dir.path), first);
-  assert.notEqual(await loadIdentity(other.path), first);
+  assert.deepEqual(await loadIdentity(dir.path), first);
+  assert.notEqual((await loadIdentity(other.path)).nodeId, first.nodeId);
 });
 
 Deno.test("half a key, left by a crash, does not count", async () => {
   await using dir = await TempDir.make();
   await Deno.writeTextFile(`${dir.path}/identity.key.new`, "half", { mode: 0o644 });
   const id = await loadIdentity(dir.path);
-  assert.equal(await loadIdentity(dir.path), id);
+  assert.deepEqual(await loadIdentity(dir.path), id);
   const { mode } = await Deno.stat(`${dir.path}/identity.key`);
   assert.equal((mode ?? 0) & 0o777, 0o600);
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { EMPTY_STATE } from "../../core/state.ts";
 import { Replica } from "../../node/replica.ts";
-import { A, B, fold, nodeStarted } from "../support/cluster.ts";
+import { A, B, fold, nodeStarted } from "../support/fixtures.ts";
 
 Deno.test("listeners hear of a newer state once it is there, and not of the same one", () => {
   const replica = new Replica(EMPTY_STATE);

@@ -13,7 +13,7 @@ import {
   taskCreated,
   taskId,
   taskOf,
-} from "../support/cluster.ts";
+} from "../support/fixtures.ts";
 
 /** A reporter on a state that the test changes, and all facts that it told. */
 function world(state: State = fold([nodeStarted(A), created(instanceOf("i"))])) {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import type { RunnerCommand, RunnerReport } from "../../core/frames.ts";
 import { RunnerProcess, type StopLadder } from "../../node/runner_process.ts";
 import { TaskId } from "../../core/ids.ts";
-import { taskId } from "../support/cluster.ts";
+import { taskId } from "../support/fixtures.ts";
 import { isAlive } from "../support/eventually.ts";
 import { ODD_RUNNER, RUNNER_MAIN } from "../support/programs.ts";
 

@@ -23,7 +23,7 @@ import {
   textOf,
   until,
 } from "../support/test_node.ts";
-import { A, created, fold, instanceId, instanceOf, nodeStarted } from "../support/cluster.ts";
+import { A, created, fold, instanceId, instanceOf, nodeStarted } from "../support/fixtures.ts";
 
 const never = new AbortController().signal;
 

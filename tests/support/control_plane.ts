@@ -5,7 +5,7 @@ import type { Instance, Shard } from "../../core/instance.ts";
 import { MetaInstance, MetaInstanceSpec } from "../../core/meta_instance.ts";
 import type { ModelCard } from "../../core/model_card.ts";
 import type { GatheredInfo } from "../../core/node_info.ts";
-import { cardOf, instanceOf, MODEL } from "./cluster.ts";
+import { cardOf, instanceOf, MODEL } from "./fixtures.ts";
 
 export const linkId = (id: string) => InstanceLinkId.parse(id);
 export const metaId = (id: string) => MetaInstanceId.parse(id);

@@ -2,7 +2,7 @@
 import { EMPTY_STATE } from "../../core/state.ts";
 import { apply } from "../../core/apply.ts";
 import { EventLog } from "../../node/event_log.ts";
-import { A, created, instanceOf } from "./cluster.ts";
+import { A, created, instanceOf } from "./fixtures.ts";
 
 const epoch = { clock: 1, nodeId: A };
 const log = EventLog.open(Deno.env.get("DATA_DIR") ?? "");

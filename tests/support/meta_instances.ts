@@ -3,7 +3,7 @@ import type { Event } from "../../core/events.ts";
 import { MetaInstanceId, type NodeId } from "../../core/ids.ts";
 import type { Instance } from "../../core/instance.ts";
 import { MetaInstance } from "../../core/meta_instance.ts";
-import { cardOf, created, instanceOf, MODEL } from "./cluster.ts";
+import { cardOf, created, instanceOf, MODEL } from "./fixtures.ts";
 
 export const metaId = (id: string) => MetaInstanceId.parse(id);
 

@@ -7,7 +7,7 @@ import type { PlacementRequest } from "../../core/placement_request.ts";
 import type { State } from "../../core/state.ts";
 import type { Telemetry } from "../../core/telemetry.ts";
 import { stateOfTopologyFile, type TopologyFile } from "../../core/topology_file.ts";
-import { cardOf, instanceId, placementOf } from "./cluster.ts";
+import { cardOf, instanceId, placementOf } from "./fixtures.ts";
 
 type FileNode = z.input<typeof TopologyFile>["nodes"][number];
 type FileLink = NonNullable<z.input<typeof TopologyFile>["links"]>[number];

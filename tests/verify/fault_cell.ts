@@ -6,7 +6,7 @@ import type { State } from "../../core/state.ts";
 import { PlacementRequest } from "../../core/placement_request.ts";
 import type { FakeScript } from "../../engines/fake.ts";
 import type { Node } from "../../node/node.ts";
-import { instanceId } from "../support/cluster.ts";
+import { instanceId } from "../support/fixtures.ts";
 import { descriptorsAsBefore, settledDescriptors } from "../support/descriptors.ts";
 import { eventually, isAlive, within } from "../support/eventually.ts";
 import { liveBytes } from "../support/live_bytes.ts";

@@ -8,7 +8,7 @@ import { freePort, INSTANCE_PORT_MAX, INSTANCE_PORT_MIN, portsInUse } from "../.
 import { deviceMatrix, rdmaLink } from "../../../core/rdma_links.ts";
 import { addConnection } from "../../../core/topology.ts";
 import { jacclInstance, ringInstance } from "../../../core/assignment.ts";
-import { created, fold, instanceId } from "../../support/cluster.ts";
+import { created, fold, instanceId } from "../../support/fixtures.ts";
 import {
   bothWays,
   cable,

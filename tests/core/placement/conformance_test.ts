@@ -5,7 +5,7 @@ import type { Host, Instance } from "../../../core/instance.ts";
 import { NO_TELEMETRY } from "../../../core/telemetry.ts";
 import { coordinatorIps, networkOf } from "../../../core/addresses.ts";
 import { KIB } from "../../../core/units.ts";
-import { MODEL } from "../../support/cluster.ts";
+import { MODEL } from "../../support/fixtures.ts";
 import {
   bothWays,
   cable,

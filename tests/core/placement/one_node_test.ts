@@ -24,7 +24,7 @@ import {
   reported,
   runnerId,
   telemetryOf,
-} from "../../support/cluster.ts";
+} from "../../support/fixtures.ts";
 
 const nodes = fold([nodeStarted(A), nodeStarted(B)]);
 

@@ -1,7 +1,7 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import type { PlacementRequest } from "../../../core/placement_request.ts";
 import { type PreviewOptions, previews, SIZES_EXPLAINED_MAX } from "../../../core/previews.ts";
-import { instanceId, placementOf } from "../../support/cluster.ts";
+import { instanceId, placementOf } from "../../support/fixtures.ts";
 import {
   bothWays,
   cable,

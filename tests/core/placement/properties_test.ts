@@ -6,7 +6,7 @@ import type { Instance } from "../../../core/instance.ts";
 import { place } from "../../../core/placement.ts";
 import type { State } from "../../../core/state.ts";
 import { stateOfTopologyFile, TopologyFile } from "../../../core/topology_file.ts";
-import { created, fold, instanceId, placementOf, reported } from "../../support/cluster.ts";
+import { created, fold, instanceId, placementOf, reported } from "../../support/fixtures.ts";
 import { type Cluster, ipOf, metalCard } from "../../support/topology.ts";
 
 const NODES = ["a", "b", "c", "d", "e"];

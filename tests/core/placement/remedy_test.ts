@@ -18,7 +18,7 @@ import {
   reported,
   runnerId,
   telemetryOf,
-} from "../../support/cluster.ts";
+} from "../../support/fixtures.ts";
 
 const KV_BYTES_PER_TOKEN = 1_024;
 const nodes = fold([nodeStarted(A), nodeStarted(B)]);

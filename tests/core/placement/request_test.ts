@@ -5,7 +5,7 @@ import { bytesByNode, freeBytes, freeBytesWithout } from "../../../core/memory_f
 import { misfit, place, placementHint } from "../../../core/placement.ts";
 import type { PlacementRequest } from "../../../core/placement_request.ts";
 import { GIB } from "../../../core/units.ts";
-import { fold, instanceId, nodeStarted, placementOf } from "../../support/cluster.ts";
+import { fold, instanceId, nodeStarted, placementOf } from "../../support/fixtures.ts";
 import {
   bothWays,
   cable,

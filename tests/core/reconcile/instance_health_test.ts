@@ -3,7 +3,7 @@ import type { Event } from "../../../core/events.ts";
 import type { NodeId } from "../../../core/ids.ts";
 import type { Instance } from "../../../core/instance.ts";
 import { instanceHealth } from "../../../core/instance_health.ts";
-import { A, B, C, fold, instanceOf, nodeStarted, runnerId } from "../../support/cluster.ts";
+import { A, B, C, fold, instanceOf, nodeStarted, runnerId } from "../../support/fixtures.ts";
 import { edge } from "../../support/meta_instances.ts";
 
 const PORT = 50_000;

@@ -23,7 +23,7 @@ import {
   reported,
   taskCreated,
   taskOf,
-} from "../../support/cluster.ts";
+} from "../../support/fixtures.ts";
 import { createdFor, metaId, metaOf, wished } from "../../support/meta_instances.ts";
 
 const NOW = 1_000_000;

@@ -30,7 +30,7 @@ import {
   taskCreated,
   taskOf,
   telemetryOf,
-} from "../../support/cluster.ts";
+} from "../../support/fixtures.ts";
 import { boundTo, createdFor, edge, metaId, metaOf, wished } from "../../support/meta_instances.ts";
 
 const NODES = [A, B, C].map((nodeId) => nodeStarted(nodeId));

@@ -17,7 +17,7 @@ import {
   reported,
   taskCreated,
   taskOf,
-} from "../../support/cluster.ts";
+} from "../../support/fixtures.ts";
 
 const UPTIME = 100_000;
 const NODES = [A, B, C].map((nodeId) => nodeStarted(nodeId));

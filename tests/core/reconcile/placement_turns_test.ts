@@ -12,7 +12,7 @@ import {
 } from "../../../core/placement_turns.ts";
 import type { State } from "../../../core/state.ts";
 import { GIB } from "../../../core/units.ts";
-import { A, B, fold, memoryOf, nodeStarted, telemetryOf } from "../../support/cluster.ts";
+import { A, B, fold, memoryOf, nodeStarted, telemetryOf } from "../../support/fixtures.ts";
 import { createdFor, edge, metaId, metaOf, wished } from "../../support/meta_instances.ts";
 
 /** One node and wishes `m0`, `m1`, … */

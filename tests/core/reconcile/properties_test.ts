@@ -25,7 +25,7 @@ import {
   reported,
   taskCreated,
   taskOf,
-} from "../../support/cluster.ts";
+} from "../../support/fixtures.ts";
 import { boundTo, edge, metaId, metaOf, wished } from "../../support/meta_instances.ts";
 
 const NOW = 1_000_000;

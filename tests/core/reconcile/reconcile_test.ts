@@ -21,7 +21,7 @@ import {
   reconcileContext,
   reported,
   telemetryOf,
-} from "../../support/cluster.ts";
+} from "../../support/fixtures.ts";
 import { createdFor, metaId, metaOf, wished } from "../../support/meta_instances.ts";
 
 const UPTIME = 50_000;
