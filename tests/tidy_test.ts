@@ -9,7 +9,11 @@ const ROOT = new URL("..", import.meta.url).pathname;
 /** What each room may import: other rooms, and libraries (style, §2). */
 const ROOMS: Readonly<Record<string, { rooms: readonly string[]; libraries: RegExp }>> = {
   core: { rooms: [], libraries: /^zod$/ },
-  net: { rooms: ["core"], libraries: /^(zod|node:.*|@libp2p\/.*)$/ },
+  net: {
+    rooms: ["core"],
+    libraries:
+      /^(zod|node:.*|libp2p|@libp2p\/.*|@chainsafe\/libp2p-.*|@multiformats\/multiaddr|multicast-dns|@peculiar\/x509)$/,
+  },
   ffi: { rooms: [], libraries: /^node:/ },
   engines: { rooms: ["core", "ffi"], libraries: /^(zod|node:.*|@huggingface\/.*)$/ },
   cards: { rooms: ["core"], libraries: /^(zod|smol-toml)$/ },
@@ -120,7 +124,7 @@ Deno.test("every file is reached from an entry point or a test", async () => {
     for (const specifier of imports) {
       if (specifier.startsWith(".")) reached.add(normalize(join(dirname(path), specifier)));
     }
-    for (const [, file] of text.matchAll(/"(?:\.\/|\.\.\/)?([\w/]+\.ts)"/g)) {
+    for (const [, file] of text.matchAll(/"(?:\.\/|\.\.\/)?([\w/]+(?:\.d)?\.ts)"/g)) {
       reached.add(normalize(join(dirname(path), file ?? "")));
     }
   }
