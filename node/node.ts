@@ -11,6 +11,7 @@ import type { Telemetry } from "../core/telemetry.ts";
 import type { State } from "../core/state.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
 import type { Millis } from "../core/units.ts";
+import { Bulk } from "../net/bulk.ts";
 import { MemoryNetwork } from "../net/memory.ts";
 import type { Transport } from "../net/transport.ts";
 import { type Clock, SYSTEM_CLOCK } from "./clock.ts";
@@ -18,6 +19,7 @@ import { ControlPlane } from "./control_plane.ts";
 import { EventLog } from "./event_log.ts";
 import { type AcceptedGeneration, Gateway } from "./gateway.ts";
 import { type Identity, loadIdentity } from "./identity.ts";
+import { LinkWatch } from "./link_watch.ts";
 import { loadModelCards, type ModelCards } from "./model_cards.ts";
 import { ModelStore } from "./model_store.ts";
 import { probeMemory, probeNode } from "./probe.ts";
@@ -67,6 +69,8 @@ interface Parts {
   readonly control: ControlPlane;
   readonly gateway: Gateway;
   readonly reporter: Reporter;
+  readonly links: LinkWatch;
+  readonly bulk: Bulk;
   readonly models: ModelStore;
   readonly cards: ModelCards;
   readonly traces: TraceStore;
@@ -219,12 +223,13 @@ export class Node {
   }
 
   async #start({ name, version, deviceFile }: NodeOptions): Promise<void> {
-    const { control, gateway, reporter, worker, nodeId, eventLog } = this.#parts;
+    const { control, gateway, reporter, links, worker, nodeId, eventLog } = this.#parts;
     control.start();
     gateway.start();
     const info = await probeNode({ name, version, deviceFile });
     const incarnation = eventLog.nextCounter(INCARNATION);
     await reporter.report({ type: "NodeStarted", nodeId, incarnation, info });
+    links.start();
     worker.start();
     this.#ready = true;
     log.info("node {nodeId} is up: incarnation {incarnation}", { nodeId, incarnation });
@@ -232,12 +237,15 @@ export class Node {
 
   async #stop(): Promise<void> {
     this.#ready = false;
-    const { gateway, worker, reporter, control, transport, eventLog, traces } = this.#parts;
+    const { gateway, worker, reporter, links, bulk, control, transport, eventLog, traces } =
+      this.#parts;
+    links.stop();
     gateway.stop();
     await worker.stop();
     await traces.flush();
     reporter.stop();
     control.stop();
+    bulk.close();
     await transport.close();
     eventLog.close();
     log.info("node stopped");
@@ -294,6 +302,8 @@ function assemble(
     left,
   });
   const reporter = new Reporter(nodeId, replica, (facts) => control.report(facts));
+  const bulk = new Bulk(transport, { newToken: () => clock.newId() });
+  const links = new LinkWatch({ nodeId, transport, reporter, control, bulk, clock });
   const gateway = new Gateway({ nodeId, replica, transport, clock, control, reporter });
   const models = new ModelStore(eventLog);
   const traces = new TraceStore(options.tracesDir ?? join(options.dataDir, "traces"));
@@ -318,6 +328,8 @@ function assemble(
     control,
     gateway,
     reporter,
+    links,
+    bulk,
     models,
     cards: options.cards,
     traces,
