@@ -4,6 +4,7 @@ import type { EngineStats } from "../core/engine_stats.ts";
 import type { Epoch } from "../core/lineage.ts";
 import type { CommandId, ModelId, NodeId, RunnerId, TaskId } from "../core/ids.ts";
 import type { ModelCard } from "../core/model_card.ts";
+import type { PortRange } from "../core/ports.ts";
 import type { Telemetry } from "../core/telemetry.ts";
 import type { State } from "../core/state.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
@@ -43,6 +44,8 @@ export interface Gateway {
   readonly nodeId: NodeId;
   readonly version: string;
   readonly traces: Traces;
+  /** Where ranks of the instances meet that clients of this node ask for; absent: anywhere. */
+  readonly ringPorts?: PortRange | undefined;
   /** The state as this node has applied it. */
   state(): State;
   /** The master's epoch; undefined while none is known. */

@@ -7,6 +7,7 @@ import type { Epoch } from "../core/lineage.ts";
 import { CommandId, type ModelId, type NodeId, type RunnerId } from "../core/ids.ts";
 import type { ModelCard } from "../core/model_card.ts";
 import type { CardLookup } from "../core/meta_instance_placement.ts";
+import type { PortRange } from "../core/ports.ts";
 import type { Telemetry } from "../core/telemetry.ts";
 import type { State } from "../core/state.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
@@ -53,6 +54,8 @@ export interface NodeOptions {
   readonly memoryBytes?: number | undefined;
   /** Where the traces of tasks are kept; absent: in the data directory. */
   readonly tracesDir?: string | undefined;
+  /** Where ranks of instances meet that are asked for here; absent: at any dynamic port. */
+  readonly ringPorts?: PortRange | undefined;
   /** The files that come with exo, where they are not the program's own. */
   readonly resourcesDir?: string | undefined;
 }
@@ -76,13 +79,15 @@ interface Parts {
 /** A machine of the cluster: its parts, started in order and stopped in the reverse. */
 export class Node {
   readonly version: string;
+  readonly ringPorts: PortRange | undefined;
   readonly #parts: Parts;
   #ready = false;
   #stopped: Promise<void> | undefined;
 
-  private constructor(parts: Parts, version: string) {
+  private constructor(parts: Parts, { version, ringPorts }: NodeOptions) {
     this.#parts = parts;
     this.version = version;
+    this.ringPorts = ringPorts;
   }
 
   /**
@@ -102,7 +107,7 @@ export class Node {
     let node: Node | undefined;
     try {
       const transport = await options.connect?.(identity) ?? new MemoryNetwork().join(nodeId);
-      node = new Node(assemble(transport, eventLog, { ...options, cards }), options.version);
+      node = new Node(assemble(transport, eventLog, { ...options, cards }), options);
       await node.#start(options);
       return node;
     } catch (cause) {

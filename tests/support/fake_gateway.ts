@@ -21,6 +21,7 @@ import { EMPTY_STATE, type State } from "../../core/state.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
 import type { Span } from "../../core/trace.ts";
 import { GIB, MIB } from "../../core/units.ts";
+import type { PortRange } from "../../core/ports.ts";
 import { PlacementRequest } from "../../core/placement_request.ts";
 import { type LinkQuality, NO_TELEMETRY } from "../../core/telemetry.ts";
 
@@ -72,6 +73,8 @@ export interface Asked {
 export class FakeGateway implements Gateway {
   readonly nodeId = NODE;
   readonly version = "0.1.0";
+  /** Where ranks meet of instances that are asked for here. */
+  ringPorts: PortRange | undefined;
   readonly asked: Asked[] = [];
   ready: Readiness = { ready: true };
   answer: (asked: Asked) => AsyncIterable<Chunk> | Iterable<Chunk> = () => [
