@@ -5,6 +5,7 @@ import type { EngineStats } from "../core/engine_stats.ts";
 import { AppError } from "../core/errors.ts";
 import type { Epoch } from "../core/lineage.ts";
 import { CommandId, type ModelId, type NodeId, type RunnerId } from "../core/ids.ts";
+import type { LogPage } from "../core/log_tail.ts";
 import type { ModelCard } from "../core/model_card.ts";
 import type { CardLookup } from "../core/meta_instance_placement.ts";
 import type { PortRange } from "../core/ports.ts";
@@ -21,6 +22,7 @@ import { type AcceptedGeneration, Gateway } from "./gateway.ts";
 import { type Identity, loadIdentity } from "./identity.ts";
 import { loadModelCards, type ModelCards } from "./model_cards.ts";
 import { ModelStore } from "./model_store.ts";
+import { Onboarding } from "./onboarding.ts";
 import { probeMemory, probeNode } from "./probe.ts";
 import { Replica } from "./replica.ts";
 import { Reporter } from "./reporter.ts";
@@ -80,14 +82,16 @@ interface Parts {
 export class Node {
   readonly version: string;
   readonly ringPorts: PortRange | undefined;
+  readonly onboarding: Onboarding;
   readonly #parts: Parts;
   #ready = false;
   #stopped: Promise<void> | undefined;
 
-  private constructor(parts: Parts, { version, ringPorts }: NodeOptions) {
+  private constructor(parts: Parts, { version, ringPorts, dataDir }: NodeOptions) {
     this.#parts = parts;
     this.version = version;
     this.ringPorts = ringPorts;
+    this.onboarding = new Onboarding(dataDir);
   }
 
   /**
@@ -127,6 +131,11 @@ export class Node {
 
   epoch(): Epoch | undefined {
     return this.#parts.control.epoch();
+  }
+
+  /** At most `limit` events from index `since` on, as far as this node still has them. */
+  events(since: number, limit: number): LogPage {
+    return this.#parts.control.events(since, limit);
   }
 
   /** Memory, links and who was heard of, as far as this node knows. */
