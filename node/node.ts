@@ -5,8 +5,10 @@ import type { EngineStats } from "../core/engine_stats.ts";
 import { AppError } from "../core/errors.ts";
 import type { Epoch } from "../core/lineage.ts";
 import { CommandId, type ModelId, type NodeId, type RunnerId } from "../core/ids.ts";
+import type { LogPage } from "../core/log_tail.ts";
 import type { ModelCard } from "../core/model_card.ts";
 import type { CardLookup } from "../core/meta_instance_placement.ts";
+import type { PortRange } from "../core/ports.ts";
 import type { Telemetry } from "../core/telemetry.ts";
 import type { State } from "../core/state.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
@@ -22,6 +24,7 @@ import { type Identity, loadIdentity } from "./identity.ts";
 import { LinkWatch } from "./link_watch.ts";
 import { loadModelCards, type ModelCards } from "./model_cards.ts";
 import { ModelStore } from "./model_store.ts";
+import { Onboarding } from "./onboarding.ts";
 import { probeMemory, probeNode } from "./probe.ts";
 import { Replica } from "./replica.ts";
 import { Reporter } from "./reporter.ts";
@@ -55,6 +58,8 @@ export interface NodeOptions {
   readonly memoryBytes?: number | undefined;
   /** Where the traces of tasks are kept; absent: in the data directory. */
   readonly tracesDir?: string | undefined;
+  /** Where ranks of instances meet that are asked for here; absent: at any dynamic port. */
+  readonly ringPorts?: PortRange | undefined;
   /** The files that come with exo, where they are not the program's own. */
   readonly resourcesDir?: string | undefined;
 }
@@ -80,13 +85,17 @@ interface Parts {
 /** A machine of the cluster: its parts, started in order and stopped in the reverse. */
 export class Node {
   readonly version: string;
+  readonly ringPorts: PortRange | undefined;
+  readonly onboarding: Onboarding;
   readonly #parts: Parts;
   #ready = false;
   #stopped: Promise<void> | undefined;
 
-  private constructor(parts: Parts, version: string) {
+  private constructor(parts: Parts, { version, ringPorts, dataDir }: NodeOptions) {
     this.#parts = parts;
     this.version = version;
+    this.ringPorts = ringPorts;
+    this.onboarding = new Onboarding(dataDir);
   }
 
   /**
@@ -106,7 +115,7 @@ export class Node {
     let node: Node | undefined;
     try {
       const transport = await options.connect?.(identity) ?? new MemoryNetwork().join(nodeId);
-      node = new Node(assemble(transport, eventLog, { ...options, cards }), options.version);
+      node = new Node(assemble(transport, eventLog, { ...options, cards }), options);
       await node.#start(options);
       return node;
     } catch (cause) {
@@ -126,6 +135,11 @@ export class Node {
 
   epoch(): Epoch | undefined {
     return this.#parts.control.epoch();
+  }
+
+  /** At most `limit` events from index `since` on, as far as this node still has them. */
+  events(since: number, limit: number): LogPage {
+    return this.#parts.control.events(since, limit);
   }
 
   /** Memory, links and who was heard of, as far as this node knows. */

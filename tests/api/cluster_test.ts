@@ -14,6 +14,14 @@ Deno.test("GET /node_id is a bare JSON string", async () => {
   equal(await (await get("/node_id")).text(), '"node-1"');
 });
 
+Deno.test("POST /onboarding is remembered", async () => {
+  const { get, post } = appOver();
+  const completed = async () => await (await get("/onboarding")).json();
+  deepEqual(await completed(), { completed: false });
+  deepEqual(await (await post("/onboarding", {})).json(), { completed: true });
+  deepEqual(await completed(), { completed: true });
+});
+
 Deno.test("GET /state has external tags, camelCase and the latest values", async () => {
   const { gateway, get } = appOver();
   gateway.placeModel(TINY, { type: "RunnerLoading", layersLoaded: 3, totalLayers: 30 });

@@ -1,5 +1,6 @@
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
+import { apart } from "./apart.ts";
 
 const MAIN = new URL("../../main.ts", import.meta.url).pathname;
 
@@ -14,6 +15,7 @@ export interface Finished {
 export async function exo(...args: readonly string[]): Promise<Finished> {
   const command = new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", MAIN, ...args],
+    env: apart(),
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
@@ -35,7 +37,10 @@ export class ServeProcess implements AsyncDisposable {
     this.nodeId = nodeId;
   }
 
-  /** Starts a node on a free port, behind the words of `wrap`; resolves when it serves. */
+  /**
+   * Starts a node on free ports, behind the words of `wrap`; resolves when it serves. It is alone
+   * unless `env` or `flags` name a namespace that another node has, too.
+   */
   static async start(
     dataDir: string,
     env: Readonly<Record<string, string>> = {},
@@ -46,7 +51,7 @@ export class ServeProcess implements AsyncDisposable {
     const [program = "", ...args] = [...wrap, Deno.execPath(), "run", "-A", MAIN, ...serve];
     const child = new Deno.Command(program, {
       args,
-      env: { ...Deno.env.toObject(), ...env },
+      env: { ...Deno.env.toObject(), ...apart(), ...env },
       stdin: "null",
       stdout: "piped",
       stderr: "inherit",
