@@ -19,7 +19,8 @@ import type { Transport } from "../net/transport.ts";
 import { type Clock, SYSTEM_CLOCK } from "./clock.ts";
 import { ControlPlane } from "./control_plane.ts";
 import { EventLog } from "./event_log.ts";
-import { type AcceptedGeneration, Gateway } from "./gateway.ts";
+import { Gateway } from "./gateway.ts";
+import type { AcceptedGeneration } from "./generation_attempt.ts";
 import { type Identity, loadIdentity } from "./identity.ts";
 import { LinkWatch } from "./link_watch.ts";
 import { loadModelCards, type ModelCards } from "./model_cards.ts";
@@ -231,7 +232,7 @@ export class Node {
     return this.#parts.worker.runnerPids();
   }
 
-  /** Ends runners, streams and the log, in that order; a second call waits for the first. */
+  /** Ends streams, runners and the log, and tells the others; a second call waits for the first. */
   stop(): Promise<void> {
     return this.#stopped ??= this.#stop();
   }
@@ -255,7 +256,7 @@ export class Node {
       this.#parts;
     links.stop();
     gateway.stop();
-    await worker.stop();
+    await Promise.all([worker.stop(), control.leave()]);
     await traces.flush();
     reporter.stop();
     control.stop();
@@ -293,7 +294,7 @@ function assemble(
   const clock = options.clock ?? SYSTEM_CLOCK;
   const { self: nodeId } = transport;
   const left = eventLog.replay();
-  const replica = new Replica(left.state);
+  const replica = new Replica(left.state, left.branch);
   const memory = () => {
     const measured = probeMemory(options.memoryBytes);
     // Memory that is only said to be there gets no less when weights are loaded.
