@@ -9,7 +9,10 @@ const ROOT = new URL("..", import.meta.url).pathname;
 /** What each room may import: other rooms, and libraries (style, §2). */
 const ROOMS: Readonly<Record<string, { rooms: readonly string[]; libraries: RegExp }>> = {
   core: { rooms: [], libraries: /^zod$/ },
-  net: { rooms: ["core"], libraries: /^(zod|node:.*|@libp2p\/.*)$/ },
+  net: {
+    rooms: ["core"],
+    libraries: /^(zod|node:.*|@libp2p\/.*|@peculiar\/x509|reflect-metadata)$/,
+  },
   ffi: { rooms: [], libraries: /^node:/ },
   engines: { rooms: ["core", "ffi"], libraries: /^(zod|node:.*|@huggingface\/.*)$/ },
   cards: { rooms: ["core"], libraries: /^(zod|smol-toml)$/ },
@@ -19,7 +22,7 @@ const ROOMS: Readonly<Record<string, { rooms: readonly string[]; libraries: RegE
     libraries:
       /^(zod|node:.*|hono(\/.*)?|@hono\/node-server|eventsource-parser(\/.*)?|fastest-levenshtein|prom-client)$/,
   },
-  bench: { rooms: ["core", "api", "engines"], libraries: /./ },
+  bench: { rooms: ["core", "net", "api", "engines"], libraries: /./ },
   cli: {
     rooms: ["core", "net", "ffi", "engines", "node", "api", "bench"],
     libraries: /./,
