@@ -43,7 +43,8 @@ export async function buildGoNode(): Promise<Built> {
   if (await exists(path)) return { path };
   const built = `${path}.${Deno.pid}`;
   const { ok, said } = await run("go", ["build", "-o", built, "."], BUILD_MS_MAX);
-  if (!ok) return { missing: `needs Go 1.26 or newer and its module proxy: ${said.trim()}` };
+  const found = said.trim().split("\n").at(-1);
+  if (!ok) return { missing: `needs Go 1.26 or newer and its modules: ${found}` };
   await Deno.rename(built, path);
   return { path };
 }
