@@ -128,6 +128,11 @@ export class ControlPlane {
     return reply;
   }
 
+  /** Latest values that this node has measured, by `linkKey` those of its links. */
+  measured(values: Omit<Extract<Input, { type: "Telemetry" }>, "type" | "memory">): void {
+    this.#take({ type: "Telemetry", ...values });
+  }
+
   /** All that this node has to report now. */
   report(facts: LocalFacts): void {
     this.#take({ type: "Facts", facts });

@@ -22,7 +22,7 @@ import type { TextGenerationPayload } from "../../core/task.ts";
 import type { Span } from "../../core/trace.ts";
 import { GIB, MIB } from "../../core/units.ts";
 import { PlacementRequest } from "../../core/placement_request.ts";
-import { type LinkQuality, NO_TELEMETRY } from "../../core/telemetry.ts";
+import { type LinkQuality, NO_TELEMETRY, type Telemetry } from "../../core/telemetry.ts";
 
 /** The one model that most tests know. */
 export const TINY = ModelId.parse("local/tiny-0123abcd");
@@ -94,6 +94,8 @@ export class FakeGateway implements Gateway {
   readonly stats = new Map<RunnerId, EngineStats>();
   /** How good links are, as last measured. */
   readonly links = new Map<string, LinkQuality>();
+  /** Latest values in place of those that it makes up. */
+  measured: Partial<Telemetry> = {};
   /** The traces that it has, oldest first. */
   readonly spans = new Map<TaskId, readonly Span[]>();
   readonly traces: Traces = {
@@ -223,7 +225,8 @@ export class FakeGateway implements Gateway {
     const memory = { ramTotalBytes: 16 * GIB, ramAvailableBytes: 8 * GIB };
     const nodes = [...this.#state.nodes.keys()];
     const links = this.links;
-    return { ...NO_TELEMETRY, memory: new Map(nodes.map((id) => [id, memory])), links };
+    const ofNodes = { memory: new Map(nodes.map((id) => [id, memory])), links };
+    return { ...NO_TELEMETRY, ...ofNodes, ...this.measured };
   }
 
   engineStats() {
