@@ -20,6 +20,8 @@ import { type AcceptedGeneration, Gateway } from "./gateway.ts";
 import { type Identity, loadIdentity } from "./identity.ts";
 import { loadModelCards, type ModelCards } from "./model_cards.ts";
 import { ModelStore } from "./model_store.ts";
+import { NodeInfoGatherer } from "./info/gatherer.ts";
+import type { InfoSources } from "./info/sources.ts";
 import { probeMemory, probeNode } from "./probe.ts";
 import { Replica } from "./replica.ts";
 import { Reporter } from "./reporter.ts";
@@ -47,6 +49,8 @@ export interface NodeOptions {
   /** Friendly name; the host's name when absent. */
   readonly name?: string | undefined;
   readonly clock?: Clock | undefined;
+  /** What is read of the machine; absent: this one. */
+  readonly sources?: InfoSources | undefined;
   /** Limit on the loading of a layer; absent: by the size of the model, 0: none. */
   readonly loadTimeoutMs?: number | undefined;
   /** Memory that this machine is said to have; absent: what it has. */
@@ -71,6 +75,7 @@ interface Parts {
   readonly cards: ModelCards;
   readonly traces: TraceStore;
   readonly worker: Worker;
+  readonly gatherer: NodeInfoGatherer;
 }
 
 /** A machine of the cluster: its parts, started in order and stopped in the reverse. */
@@ -218,13 +223,15 @@ export class Node {
     return this.#stopped ??= this.#stop();
   }
 
-  async #start({ name, version, deviceFile }: NodeOptions): Promise<void> {
-    const { control, gateway, reporter, worker, nodeId, eventLog } = this.#parts;
+  async #start({ name, version, deviceFile, sources }: NodeOptions): Promise<void> {
+    const { control, gateway, reporter, worker, nodeId, eventLog, gatherer } = this.#parts;
     control.start();
     gateway.start();
-    const info = await probeNode({ name, version, deviceFile });
+    const info = await probeNode({ name, version, deviceFile, sources });
+    await gatherer.watchGpu();
     const incarnation = eventLog.nextCounter(INCARNATION);
     await reporter.report({ type: "NodeStarted", nodeId, incarnation, info });
+    gatherer.start({ incarnation, info, isNamed: name !== undefined });
     worker.start();
     this.#ready = true;
     log.info("node {nodeId} is up: incarnation {incarnation}", { nodeId, incarnation });
@@ -233,9 +240,11 @@ export class Node {
   async #stop(): Promise<void> {
     this.#ready = false;
     const { gateway, worker, reporter, control, transport, eventLog, traces } = this.#parts;
+    const gathered = this.#parts.gatherer.stop();
     gateway.stop();
     await worker.stop();
     await traces.flush();
+    await gathered;
     reporter.stop();
     control.stop();
     await transport.close();
@@ -276,7 +285,7 @@ function assemble(
     const measured = probeMemory(options.memoryBytes);
     // Memory that is only said to be there gets no less when weights are loaded.
     if (options.memoryBytes !== undefined) return measured;
-    return { ...measured, loadedRunners: worker.loadedRunners() };
+    return { ...measured, ...gatherer.memory() };
   };
   const lookUpCard = (modelId: ModelId): CardLookup => {
     const modelCard = options.cards.cards.get(modelId);
@@ -309,6 +318,14 @@ function assemble(
     nextIncarnation: () => eventLog.nextCounter(INCARNATION),
     traces,
   });
+  const gatherer = new NodeInfoGatherer({
+    nodeId,
+    modelsFolder: options.dataDir,
+    report: (event) => reporter.report(event),
+    measured: (values) => control.measured(values),
+    loadedRunners: () => worker.loadedRunners(),
+    sources: options.sources,
+  });
   return {
     nodeId,
     clock,
@@ -322,6 +339,7 @@ function assemble(
     cards: options.cards,
     traces,
     worker,
+    gatherer,
   };
 }
 
