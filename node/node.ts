@@ -26,6 +26,8 @@ import { LinkWatch } from "./link_watch.ts";
 import { loadModelCards, type ModelCards } from "./model_cards.ts";
 import { ModelStore } from "./model_store.ts";
 import { Onboarding } from "./onboarding.ts";
+import { NodeInfoGatherer } from "./info/gatherer.ts";
+import type { InfoSources } from "./info/sources.ts";
 import { probeMemory, probeNode } from "./probe.ts";
 import { Replica } from "./replica.ts";
 import { Reporter } from "./reporter.ts";
@@ -53,6 +55,8 @@ export interface NodeOptions {
   /** Friendly name; the host's name when absent. */
   readonly name?: string | undefined;
   readonly clock?: Clock | undefined;
+  /** What is read of the machine; absent: this one. */
+  readonly sources?: InfoSources | undefined;
   /** Limit on the loading of a layer; absent: by the size of the model, 0: none. */
   readonly loadTimeoutMs?: number | undefined;
   /** Memory that this machine is said to have; absent: what it has. */
@@ -81,6 +85,7 @@ interface Parts {
   readonly cards: ModelCards;
   readonly traces: TraceStore;
   readonly worker: Worker;
+  readonly gatherer: NodeInfoGatherer;
 }
 
 /** A machine of the cluster: its parts, started in order and stopped in the reverse. */
@@ -237,14 +242,16 @@ export class Node {
     return this.#stopped ??= this.#stop();
   }
 
-  async #start({ name, version, deviceFile }: NodeOptions): Promise<void> {
-    const { control, gateway, reporter, links, worker, nodeId, eventLog } = this.#parts;
+  async #start({ name, version, deviceFile, sources }: NodeOptions): Promise<void> {
+    const { control, gateway, reporter, links, worker, nodeId, eventLog, gatherer } = this.#parts;
     control.start();
     gateway.start();
-    const info = await probeNode({ name, version, deviceFile });
+    const info = await probeNode({ name, version, deviceFile, sources });
+    await gatherer.watchGpu();
     const incarnation = eventLog.nextCounter(INCARNATION);
     await reporter.report({ type: "NodeStarted", nodeId, incarnation, info });
     links.start();
+    gatherer.start({ incarnation, info, isNamed: name !== undefined });
     worker.start();
     this.#ready = true;
     log.info("node {nodeId} is up: incarnation {incarnation}", { nodeId, incarnation });
@@ -255,9 +262,11 @@ export class Node {
     const { gateway, worker, reporter, links, bulk, control, transport, eventLog, traces } =
       this.#parts;
     links.stop();
+    const gathered = this.#parts.gatherer.stop();
     gateway.stop();
     await Promise.all([worker.stop(), control.leave()]);
     await traces.flush();
+    await gathered;
     reporter.stop();
     control.stop();
     bulk.close();
@@ -299,7 +308,7 @@ function assemble(
     const measured = probeMemory(options.memoryBytes);
     // Memory that is only said to be there gets no less when weights are loaded.
     if (options.memoryBytes !== undefined) return measured;
-    return { ...measured, loadedRunners: worker.loadedRunners() };
+    return { ...measured, ...gatherer.memory() };
   };
   const lookUpCard = (modelId: ModelId): CardLookup => {
     const modelCard = options.cards.cards.get(modelId);
@@ -334,6 +343,14 @@ function assemble(
     nextIncarnation: () => eventLog.nextCounter(INCARNATION),
     traces,
   });
+  const gatherer = new NodeInfoGatherer({
+    nodeId,
+    modelsFolder: options.dataDir,
+    report: (event) => reporter.report(event),
+    measured: (values) => control.measured(values),
+    loadedRunners: () => worker.loadedRunners(),
+    sources: options.sources,
+  });
   return {
     nodeId,
     clock,
@@ -349,6 +366,7 @@ function assemble(
     cards: options.cards,
     traces,
     worker,
+    gatherer,
   };
 }
 
