@@ -22,6 +22,8 @@ export type Input =
   | { readonly type: "PeerDisconnected"; readonly peer: NodeId }
   /** Asked at this node; answered by exactly one `Reply`. */
   | { readonly type: "Command"; readonly command: Command }
+  /** This node is going to stop; the shell waits for `hasLeft`, but not for long. */
+  | { readonly type: "Leave" }
   /** All that this node has to report now, in place of the last. */
   | { readonly type: "Facts"; readonly facts: LocalFacts }
   /** Latest values of this node, by `linkKey` those of its links. */
@@ -161,6 +163,8 @@ export interface Member {
   readonly fetching: Fetching | undefined;
   readonly pending: ReadonlyMap<CommandId, PendingCommand>;
   readonly facts: LocalFacts;
+  /** It is going to stop, and decides nothing more by itself. */
+  readonly isLeaving: boolean;
   readonly telemetry: Telemetry;
   readonly telemetryDue: TelemetryDue;
   readonly cards: ReadonlyMap<ModelId, CardQuestion>;

@@ -66,8 +66,14 @@ const LinkQuality = z.object({
 export const Message = z.discriminatedUnion("type", [
   /** A master reigns, and has come this far: its lease. To all. */
   z.object({ type: z.literal("Heartbeat"), ...reign }),
-  /** This node follows, and its disk has the log up to `idx`; −1: not of this epoch yet. */
-  z.object({ type: z.literal("Following"), epoch, idx: z.number().int().min(-1) }),
+  z.object({
+    type: z.literal("Following"),
+    epoch,
+    /** How far the log is on this node's disk; −1: not of this epoch yet. */
+    idx: z.number().int().min(-1),
+    /** It misses heartbeats, and asks for one that is sent to it alone. */
+    isDeaf: z.boolean().optional(),
+  }),
   /** A node without a master says how it stands; to all, or as a vote for a better one. */
   z.object({
     type: z.literal("Candidacy"),

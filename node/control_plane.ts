@@ -5,7 +5,15 @@ import type { LocalFacts } from "../core/facts.ts";
 import type { CommandId, ModelId, NodeId } from "../core/ids.ts";
 import type { Epoch } from "../core/lineage.ts";
 import { rejected } from "../core/master.ts";
-import { type Input, type Member, type Output, startMember, step, wakeAt } from "../core/member.ts";
+import {
+  hasLeft,
+  type Input,
+  type Member,
+  type Output,
+  startMember,
+  step,
+  wakeAt,
+} from "../core/member.ts";
 import { decodeMessage, encodeMessage, type Message } from "../core/protocol.ts";
 import type { CardLookup } from "../core/reconcile.ts";
 import { NO_TELEMETRY, type NodeMemory, type Telemetry } from "../core/telemetry.ts";
@@ -23,6 +31,9 @@ const STORE_RETRY_MS = 1_000;
 
 /** How often the node's memory is looked at while nothing is asked. */
 const TELEMETRY_MS = 1_000;
+
+/** How long a node that stops waits for the others to hear of it. */
+export const LEAVE_MS = 1_000;
 
 /** How long another node may take to receive a message. */
 const SEND_TIMEOUT_MS = 5_000;
@@ -60,6 +71,7 @@ export class ControlPlane {
   #stopped = false;
   #probedAt: Millis | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #left: () => void = () => {};
 
   constructor(deps: ControlPlaneDeps) {
     this.#deps = deps;
@@ -88,6 +100,18 @@ export class ControlPlane {
     this.#perform(started.outputs);
     for (const peer of transport.peers()) this.#take({ type: "PeerConnected", peer });
     this.#tick();
+  }
+
+  /** Tells the cluster that this node stops; resolves once it knows, or after `LEAVE_MS`. */
+  async leave(): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    await new Promise<void>((resolve) => {
+      this.#left = resolve;
+      timer = setTimeout(resolve, LEAVE_MS);
+      this.#take({ type: "Leave" });
+      this.#tellLeft();
+    });
+    clearTimeout(timer);
   }
 
   stop(): void {
@@ -188,9 +212,16 @@ export class ControlPlane {
     }
     if (input.type === "Facts") this.#facts = undefined;
     this.#member = member;
-    this.#deps.replica.set(member.state);
+    this.#deps.replica.set(member.state, member.branch);
     this.#perform(outputs);
+    this.#tellLeft();
     return true;
+  }
+
+  #tellLeft(): void {
+    const member = this.#member;
+    const isOver = !member || (member.isLeaving && hasLeft(member, this.#deps.clock.uptime()));
+    if (isOver) this.#left();
   }
 
   /** All that belongs on the disk, before anybody hears of anything. */

@@ -213,7 +213,7 @@ export class Node {
     return this.#parts.worker.runnerPids();
   }
 
-  /** Ends runners, streams and the log, in that order; a second call waits for the first. */
+  /** Ends streams, runners and the log, and tells the others; a second call waits for the first. */
   stop(): Promise<void> {
     return this.#stopped ??= this.#stop();
   }
@@ -234,7 +234,7 @@ export class Node {
     this.#ready = false;
     const { gateway, worker, reporter, control, transport, eventLog, traces } = this.#parts;
     gateway.stop();
-    await worker.stop();
+    await Promise.all([worker.stop(), control.leave()]);
     await traces.flush();
     reporter.stop();
     control.stop();
@@ -271,7 +271,7 @@ function assemble(
   const clock = options.clock ?? SYSTEM_CLOCK;
   const { self: nodeId } = transport;
   const left = eventLog.replay();
-  const replica = new Replica(left.state);
+  const replica = new Replica(left.state, left.branch);
   const memory = () => {
     const measured = probeMemory(options.memoryBytes);
     // Memory that is only said to be there gets no less when weights are loaded.

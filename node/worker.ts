@@ -137,7 +137,9 @@ export class Worker {
   }
 
   #view(): LocalView {
-    return { nodeId: this.#deps.nodeId, runners: this.#ranks, fetching: this.#fetching };
+    const { nodeId, replica } = this.#deps;
+    const { branch } = replica;
+    return { nodeId, runners: this.#ranks, fetching: this.#fetching, branch };
   }
 
   /** Starts an action; never waits for it. */

@@ -375,7 +375,7 @@ Deno.test("after a change of master, what was to be created is looked for", () =
   );
   const empty = next(STARTED, SECOND, { type: "EpochStarted" });
   const lost = acrossEpochs(CREATIONS, STARTED, empty).replies();
-  deepEqual([lost.length, ...new Set(codes(lost))], [CREATIONS.length, "not_ready"]);
+  deepEqual([lost.length, ...new Set(codes(lost))], [CREATIONS.length, "master_changed"]);
 });
 
 Deno.test("after a change of master, what can be repeated is sent anew", () => {
@@ -401,7 +401,7 @@ Deno.test("an accepted command whose event the new history lacks is looked for, 
   const after = next(STARTED, SECOND, { type: "EpochStarted" });
   follower.wait(LEASE_MS).hear(C, heartbeat(SECOND, after));
   follower.hear(C, { type: "Snapshot", epoch: SECOND, state: stateToJson(after) });
-  deepEqual(codes(follower.replies()), ["not_ready"]);
+  deepEqual(codes(follower.replies()), ["master_changed"]);
 });
 
 Deno.test("an earlier branch is kept within a later one", () => {
