@@ -15,16 +15,17 @@ import { MemoryNetwork } from "../net/memory.ts";
 import type { Transport } from "../net/transport.ts";
 import { type Clock, SYSTEM_CLOCK } from "./clock.ts";
 import { ControlPlane } from "./control_plane.ts";
-import { EventLog } from "./event_log.ts";
+import type { EventLog } from "./event_log.ts";
 import { Gateway } from "./gateway.ts";
 import type { AcceptedGeneration } from "./generation_attempt.ts";
-import { type Identity, loadIdentity } from "./identity.ts";
+import type { Identity } from "./identity.ts";
 import { loadModelCards, type ModelCards } from "./model_cards.ts";
 import { ModelStore } from "./model_store.ts";
 import { probeMemory, probeNode } from "./probe.ts";
 import { Replica } from "./replica.ts";
 import { Reporter } from "./reporter.ts";
 import type { RunnerLaunch } from "./runner_process.ts";
+import { openStorage, type Storage } from "./storage.ts";
 import { systemReason } from "./system_error.ts";
 import { TraceStore } from "./trace_store.ts";
 import { Worker } from "./worker.ts";
@@ -97,13 +98,15 @@ export class Node {
       customDir: join(options.dataDir, "custom_model_cards"),
       exoVersion: options.version,
     });
-    const identity = await loadIdentity(options.dataDir);
+    const { identity, eventLog, left } = await openStorage(options.dataDir);
     const { nodeId } = identity;
-    const eventLog = EventLog.open(options.dataDir);
     let node: Node | undefined;
     try {
       const transport = await options.connect?.(identity) ?? new MemoryNetwork().join(nodeId);
-      node = new Node(assemble(transport, eventLog, { ...options, cards }), options.version);
+      node = new Node(
+        assemble(transport, { eventLog, left }, { ...options, cards }),
+        options.version,
+      );
       await node.#start(options);
       return node;
     } catch (cause) {
@@ -266,12 +269,11 @@ const START_AGAIN = "start it again with exo serve, or ask another node";
 /** Makes the parts of a node; nothing runs yet. */
 function assemble(
   transport: Transport,
-  eventLog: EventLog,
+  { eventLog, left }: Pick<Storage, "eventLog" | "left">,
   options: NodeOptions & { readonly cards: ModelCards },
 ): Parts {
   const clock = options.clock ?? SYSTEM_CLOCK;
   const { self: nodeId } = transport;
-  const left = eventLog.replay();
   const replica = new Replica(left.state, left.branch);
   const memory = () => {
     const measured = probeMemory(options.memoryBytes);
