@@ -20,7 +20,7 @@ export const SEARCHES_MAX = 8;
 export const NODES_SEARCHED_MAX = 1_000;
 
 /** What a search depends on, as it was when it last became better. */
-interface Surroundings extends Pick<State, "nodes" | "connections" | "instances"> {
+interface Surroundings extends Pick<State, "nodes" | "connections" | "instances" | "downloads"> {
   /** Counts the changes. */
   readonly version: number;
   /** The least free memory of each node since then. */
@@ -41,6 +41,7 @@ export const NO_TRIES: PlacementTries = {
     nodes: new Map(),
     connections: new Map(),
     instances: new Map(),
+    downloads: new Map(),
     freeBytes: new Map(),
   },
   tried: new Map(),
@@ -92,12 +93,12 @@ function searchesMax({ nodes }: State): number {
 /** What there is now: a new version if more can be found than before. */
 function lookAround(
   before: Surroundings,
-  { nodes, connections, instances }: State,
+  { nodes, connections, instances, downloads }: State,
   memory: ReadonlyMap<NodeId, NodeMemory>,
 ): Surroundings {
   const freeBytes = new Map<NodeId, number>();
   let isBetter = before.nodes !== nodes || before.connections !== connections ||
-    before.instances !== instances;
+    before.instances !== instances || before.downloads !== downloads;
   for (const [nodeId, { ramAvailableBytes }] of memory) {
     const least = before.freeBytes.get(nodeId) ?? -PLACEMENT_MEMORY_STEP_BYTES;
     if (ramAvailableBytes - least >= PLACEMENT_MEMORY_STEP_BYTES) isBetter = true;
@@ -105,5 +106,6 @@ function lookAround(
   }
   if (!isBetter) return { ...before, freeBytes };
   const now = [...memory].map(([nodeId, free]) => [nodeId, free.ramAvailableBytes] as const);
-  return { version: before.version + 1, nodes, connections, instances, freeBytes: new Map(now) };
+  const version = before.version + 1;
+  return { version, nodes, connections, instances, downloads, freeBytes: new Map(now) };
 }

@@ -6,7 +6,7 @@ import { apply } from "../core/apply.ts";
 import { AppError } from "../core/errors.ts";
 import { Event, type IndexedEvent, isDurable } from "../core/events.ts";
 import type { Epoch } from "../core/lineage.ts";
-import type { NodeId } from "../core/ids.ts";
+import { ModelId, type NodeId } from "../core/ids.ts";
 import type { Output } from "../core/member.ts";
 import {
   decodeState,
@@ -219,6 +219,12 @@ export class EventLog {
   localPath(modelId: string): string | undefined {
     const row = this.#db.prepare("SELECT path FROM localModels WHERE modelId = ?").get(modelId);
     return row === undefined ? undefined : String(row.path);
+  }
+
+  /** The models of which files lie on this machine. */
+  localModels(): ModelId[] {
+    const rows = this.#db.prepare("SELECT modelId FROM localModels ORDER BY modelId").all();
+    return rows.map(({ modelId }) => ModelId.parse(modelId));
   }
 
   setLocalPath(modelId: string, path: string): void {

@@ -201,6 +201,7 @@ export class Node {
       modelCard,
       holder: { nodeId, status: { type: "DownloadCompleted", totalBytes, readOnly: true } },
     });
+    this.#tellModel(modelCard.modelId);
     return modelCard;
   }
 
@@ -209,7 +210,11 @@ export class Node {
     const commandId = this.#commandId();
     await this.submit({ type: "DeleteCustomModelCard", commandId, modelId });
     // Somebody may have added it again meanwhile.
-    if (!this.state().customModelCards.has(modelId)) this.#parts.models.forget(modelId);
+    if (this.state().customModelCards.has(modelId)) return;
+    const { models, reporter, nodeId } = this.#parts;
+    models.forget(modelId);
+    const status = { type: "DownloadPending" as const };
+    void reporter.report({ type: "NodeDownloadProgress", nodeId, modelId, status });
   }
 
   /** Process ids of this node's runners. */
@@ -223,12 +228,13 @@ export class Node {
   }
 
   async #start({ name, version, deviceFile }: NodeOptions): Promise<void> {
-    const { control, gateway, reporter, worker, nodeId, eventLog } = this.#parts;
+    const { control, gateway, reporter, worker, nodeId, eventLog, models } = this.#parts;
     control.start();
     gateway.start();
     const info = await probeNode({ name, version, deviceFile });
     const incarnation = eventLog.nextCounter(INCARNATION);
     await reporter.report({ type: "NodeStarted", nodeId, incarnation, info });
+    for (const modelId of models.modelIds()) this.#tellModel(modelId);
     worker.start();
     this.#ready = true;
     log.info("node {nodeId} is up: incarnation {incarnation}", { nodeId, incarnation });
@@ -255,6 +261,14 @@ export class Node {
       {
         hint: START_AGAIN,
       },
+    );
+  }
+
+  /** Whether this node has a model's files: told for as long as it runs, to whoever leads. */
+  #tellModel(modelId: ModelId): void {
+    const { models, reporter, nodeId } = this.#parts;
+    void models.status(modelId).then((status) =>
+      reporter.report({ type: "NodeDownloadProgress", nodeId, modelId, status })
     );
   }
 

@@ -45,6 +45,8 @@ export async function probeNode(
     osBuildVersion: "Unknown",
     exoVersion: options.version,
     backends,
+    // There is no client of a hub yet: a node runs what it has.
+    fetchesModels: false,
     ...(memoryBandwidthBytesPerSecond === undefined ? {} : { memoryBandwidthBytesPerSecond }),
   };
 }

@@ -11,7 +11,6 @@ import {
   NON_CANDIDATE_SENIORITY,
   STAGGER_MS,
 } from "../../core/election.ts";
-import type { Event } from "../../core/events.ts";
 import { ModelId, type NodeId } from "../../core/ids.ts";
 import { LINEAGE_SEGMENTS_MAX } from "../../core/lineage.ts";
 import { hasLeft } from "../../core/member.ts";
@@ -49,7 +48,7 @@ function start(world: Members, ...nodeIds: readonly NodeId[]): void {
 }
 
 function report(world: Members, nodeId: NodeId, incarnation = 1): void {
-  const reports = new Map<string, Event>([["node", nodeStarted(nodeId, incarnation)]]);
+  const reports = new Map([["node", nodeStarted(nodeId, incarnation)]]);
   world.give(nodeId, { type: "Facts", facts: { reports, followedTasks: new Set() } });
 }
 
