@@ -18,10 +18,10 @@ import { MemoryNetwork } from "../net/memory.ts";
 import type { Transport } from "../net/transport.ts";
 import { type Clock, SYSTEM_CLOCK } from "./clock.ts";
 import { ControlPlane } from "./control_plane.ts";
-import { EventLog } from "./event_log.ts";
+import type { EventLog } from "./event_log.ts";
 import { Gateway } from "./gateway.ts";
 import type { AcceptedGeneration } from "./generation_attempt.ts";
-import { type Identity, loadIdentity } from "./identity.ts";
+import type { Identity } from "./identity.ts";
 import { LinkWatch } from "./link_watch.ts";
 import { loadModelCards, type ModelCards } from "./model_cards.ts";
 import { ModelStore } from "./model_store.ts";
@@ -32,6 +32,7 @@ import { probeMemory, probeNode } from "./probe.ts";
 import { Replica } from "./replica.ts";
 import { Reporter } from "./reporter.ts";
 import type { RunnerLaunch } from "./runner_process.ts";
+import { openStorage, type Storage } from "./storage.ts";
 import { systemReason } from "./system_error.ts";
 import { TraceStore } from "./trace_store.ts";
 import { Worker } from "./worker.ts";
@@ -115,13 +116,12 @@ export class Node {
       customDir: join(options.dataDir, "custom_model_cards"),
       exoVersion: options.version,
     });
-    const identity = await loadIdentity(options.dataDir);
+    const { identity, eventLog, left } = await openStorage(options.dataDir);
     const { nodeId } = identity;
-    const eventLog = EventLog.open(options.dataDir);
     let node: Node | undefined;
     try {
       const transport = await options.connect?.(identity) ?? new MemoryNetwork().join(nodeId);
-      node = new Node(assemble(transport, eventLog, { ...options, cards }), options);
+      node = new Node(assemble(transport, { eventLog, left }, { ...options, cards }), options);
       await node.#start(options);
       return node;
     } catch (cause) {
@@ -221,6 +221,7 @@ export class Node {
       modelCard,
       holder: { nodeId, status: { type: "DownloadCompleted", totalBytes, readOnly: true } },
     });
+    this.#tellModel(modelCard.modelId);
     return modelCard;
   }
 
@@ -229,7 +230,11 @@ export class Node {
     const commandId = this.#commandId();
     await this.submit({ type: "DeleteCustomModelCard", commandId, modelId });
     // Somebody may have added it again meanwhile.
-    if (!this.state().customModelCards.has(modelId)) this.#parts.models.forget(modelId);
+    if (this.state().customModelCards.has(modelId)) return;
+    const { models, reporter, nodeId } = this.#parts;
+    models.forget(modelId);
+    const status = { type: "DownloadPending" as const };
+    void reporter.report({ type: "NodeDownloadProgress", nodeId, modelId, status });
   }
 
   /** Process ids of this node's runners. */
@@ -243,7 +248,8 @@ export class Node {
   }
 
   async #start({ name, version, deviceFile, sources }: NodeOptions): Promise<void> {
-    const { control, gateway, reporter, links, worker, nodeId, eventLog, gatherer } = this.#parts;
+    const { control, gateway, reporter, links, worker, nodeId, eventLog, gatherer, models } =
+      this.#parts;
     control.start();
     gateway.start();
     const info = await probeNode({ name, version, deviceFile, sources });
@@ -252,6 +258,7 @@ export class Node {
     await reporter.report({ type: "NodeStarted", nodeId, incarnation, info });
     links.start();
     gatherer.start({ incarnation, info, isNamed: name !== undefined });
+    for (const modelId of models.modelIds()) this.#tellModel(modelId);
     worker.start();
     this.#ready = true;
     log.info("node {nodeId} is up: incarnation {incarnation}", { nodeId, incarnation });
@@ -286,6 +293,14 @@ export class Node {
     );
   }
 
+  /** Whether this node has a model's files: told for as long as it runs, to whoever leads. */
+  #tellModel(modelId: ModelId): void {
+    const { models, reporter, nodeId } = this.#parts;
+    void models.status(modelId).then((status) =>
+      reporter.report({ type: "NodeDownloadProgress", nodeId, modelId, status })
+    );
+  }
+
   #commandId(): CommandId {
     return CommandId.parse(this.newId());
   }
@@ -297,12 +312,11 @@ const START_AGAIN = "start it again with exo serve, or ask another node";
 /** Makes the parts of a node; nothing runs yet. */
 function assemble(
   transport: Transport,
-  eventLog: EventLog,
+  { eventLog, left }: Pick<Storage, "eventLog" | "left">,
   options: NodeOptions & { readonly cards: ModelCards },
 ): Parts {
   const clock = options.clock ?? SYSTEM_CLOCK;
   const { self: nodeId } = transport;
-  const left = eventLog.replay();
   const replica = new Replica(left.state, left.branch);
   const memory = () => {
     const measured = probeMemory(options.memoryBytes);

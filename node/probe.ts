@@ -67,6 +67,8 @@ export async function probeNode(
     ...identity,
     exoVersion: options.version,
     backends,
+    // There is no client of a hub yet: a node runs what it has.
+    fetchesModels: false,
     ...(memoryBandwidthBytesPerSecond === undefined ? {} : { memoryBandwidthBytesPerSecond }),
   };
 }
