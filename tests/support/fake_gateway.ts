@@ -101,6 +101,8 @@ export class FakeGateway implements Gateway {
   readonly stats = new Map<RunnerId, EngineStats>();
   /** How good links are, as last measured. */
   readonly links = new Map<string, LinkQuality>();
+  /** When others were heard of, on its uptime. */
+  readonly lastSeen = new Map<NodeId, number>();
   /** The traces that it has, oldest first. */
   readonly spans = new Map<TaskId, readonly Span[]>();
   readonly traces: Traces = {
@@ -251,8 +253,8 @@ export class FakeGateway implements Gateway {
   telemetry() {
     const memory = { ramTotalBytes: 16 * GIB, ramAvailableBytes: 8 * GIB };
     const nodes = [...this.#state.nodes.keys()];
-    const links = this.links;
-    return { ...NO_TELEMETRY, memory: new Map(nodes.map((id) => [id, memory])), links };
+    const { links, lastSeen } = this;
+    return { ...NO_TELEMETRY, memory: new Map(nodes.map((id) => [id, memory])), links, lastSeen };
   }
 
   engineStats() {
@@ -271,6 +273,10 @@ export class FakeGateway implements Gateway {
 
   now() {
     return 1_750_000_000_500;
+  }
+
+  uptime() {
+    return 60_000;
   }
 
   newId(): string {
