@@ -187,6 +187,10 @@ export class Node {
     return this.#parts.clock.now();
   }
 
+  uptime(): Millis {
+    return this.#parts.clock.uptime();
+  }
+
   newId(): string {
     return this.#parts.clock.newId();
   }
