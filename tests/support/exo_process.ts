@@ -23,6 +23,9 @@ export async function exo(...args: readonly string[]): Promise<Finished> {
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
 }
 
+/** What runs `exo serve` unless a test has a program of its own that does. */
+const SERVE_PROGRAM: readonly string[] = ["run", "-A", MAIN];
+
 /** `exo serve` as a process of its own. */
 export class ServeProcess implements AsyncDisposable {
   readonly url: string;
@@ -35,15 +38,19 @@ export class ServeProcess implements AsyncDisposable {
     this.nodeId = nodeId;
   }
 
-  /** Starts a node on a free port, behind the words of `wrap`; resolves when it serves. */
+  /**
+   * Starts a node on a free port, behind the words of `wrap`; resolves when it serves. `deno` are
+   * the words that have Deno run a program which takes those of exo.
+   */
   static async start(
     dataDir: string,
     env: Readonly<Record<string, string>> = {},
     flags: readonly string[] = ["-q"],
     wrap: readonly string[] = [],
+    deno: readonly string[] = SERVE_PROGRAM,
   ): Promise<ServeProcess> {
     const serve = ["serve", "--port", "0", "--data-dir", dataDir, "--json", ...flags];
-    const [program = "", ...args] = [...wrap, Deno.execPath(), "run", "-A", MAIN, ...serve];
+    const [program = "", ...args] = [...wrap, Deno.execPath(), ...deno, ...serve];
     const child = new Deno.Command(program, {
       args,
       env: { ...Deno.env.toObject(), ...env },
