@@ -144,6 +144,12 @@ export class Cluster implements AsyncDisposable {
     return performance.now() - startedAt;
   }
 
+  /** The last of what each node said on stderr. */
+  async stderr(): Promise<string> {
+    const said = await Promise.all(this.nodes.map((node) => node.stderr()));
+    return said.map((text, index) => `node ${index}: ${text}`).join("\n");
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#owned.disposeAsync();
   }

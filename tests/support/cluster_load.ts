@@ -1,0 +1,123 @@
+import type { Cluster } from "./cluster.ts";
+import { type Answer, answerOf, LEFT } from "./cluster_client.ts";
+import type { ClusterNode } from "./cluster_node.ts";
+import { Random } from "./random.ts";
+
+/** How long a client waits that got an error, as a good client does. */
+const AFTER_ERROR_MS = 100;
+/** How often it is looked at which tasks there are. */
+const LOOK_MS = 250;
+
+/** What clients ask, and how long they may have to wait for an end of any kind. */
+export interface LoadOptions {
+  readonly model: string;
+  readonly seed: number;
+  readonly clients: number;
+  /** Words of a question at most; a fake engine says them back. */
+  readonly wordsMax: number;
+  readonly answerMsMax: number;
+  /** Share of the answers that are left at a random point. */
+  readonly leftShare?: number;
+}
+
+/** What a load has come to. */
+export interface LoadReport {
+  readonly whole: number;
+  readonly left: number;
+  /** By the error that they ended with. */
+  readonly broken: ReadonlyMap<string, number>;
+  readonly longestMs: number;
+  /** The longest that a task was in the state of any node. */
+  readonly oldestTaskMs: number;
+}
+
+/** Clients that ask nodes at random, one question after the other, until they are stopped. */
+export class ClusterLoad {
+  readonly #cluster: Cluster;
+  readonly #options: LoadOptions;
+  readonly #broken = new Map<string, number>();
+  readonly #taskSeenAt = new Map<string, number>();
+  readonly #all: Promise<unknown>;
+  #isStopping = false;
+  #whole = 0;
+  #left = 0;
+  #longestMs = 0;
+  #oldestTaskMs = 0;
+
+  constructor(cluster: Cluster, options: LoadOptions) {
+    this.#cluster = cluster;
+    this.#options = options;
+    const clients = Array.from({ length: options.clients }, (_, n) => this.#ask(n));
+    this.#all = Promise.all([...clients, this.#watchTasks()]);
+    // It is heard of when the load is stopped.
+    this.#all.catch(() => {});
+  }
+
+  /** Lets each client have its answer. @throws what a client did not get in time. */
+  async stop(): Promise<LoadReport> {
+    this.#isStopping = true;
+    await this.#all;
+    return this.report();
+  }
+
+  /** What has come of it so far. */
+  report(): LoadReport {
+    return {
+      whole: this.#whole,
+      left: this.#left,
+      broken: this.#broken,
+      longestMs: this.#longestMs,
+      oldestTaskMs: this.#oldestTaskMs,
+    };
+  }
+
+  async #ask(client: number): Promise<void> {
+    const { model, seed, wordsMax, answerMsMax, leftShare = 0 } = this.#options;
+    const random = new Random(seed + client);
+    for (let n = 0; !this.#isStopping; n++) {
+      const node = random.pick(this.#cluster.running);
+      const words = Array.from(
+        { length: 1 + random.below(wordsMax) },
+        (_, word) => `${client}-${n}-${word}`,
+      );
+      const content = words.join(" ");
+      const leaveAfter = random.next() < leftShare ? 1 + random.below(words.length) : undefined;
+      const answer = await answerOf(node.client, { model, content, leaveAfter }, answerMsMax);
+      this.#note(answer, content);
+      if (!answer.isWhole && answer.end !== LEFT) await pause(AFTER_ERROR_MS);
+    }
+  }
+
+  #note({ isWhole, end, text, tookMs }: Answer, expected: string): void {
+    this.#longestMs = Math.max(this.#longestMs, tookMs);
+    if (end === LEFT) this.#left++;
+    else if (!isWhole) this.#broken.set(end, 1 + (this.#broken.get(end) ?? 0));
+    else if (text !== expected) throw new Error(`Got "${text}" as the answer to "${expected}"`);
+    else this.#whole++;
+  }
+
+  async #watchTasks(): Promise<void> {
+    while (!this.#isStopping) {
+      await Promise.all(this.#cluster.running.map((node) => this.#lookAt(node)));
+      await pause(LOOK_MS);
+    }
+  }
+
+  async #lookAt(node: ClusterNode): Promise<void> {
+    const tasks = Object.keys((await node.state()).tasks);
+    const now = performance.now();
+    for (const id of tasks) {
+      const key = `${node.index} ${id}`;
+      const seenAt = this.#taskSeenAt.get(key) ?? now;
+      this.#taskSeenAt.set(key, seenAt);
+      this.#oldestTaskMs = Math.max(this.#oldestTaskMs, now - seenAt);
+    }
+    // What is gone is not remembered, however long the load goes on.
+    const here = new Set(tasks.map((id) => `${node.index} ${id}`));
+    for (const key of this.#taskSeenAt.keys()) {
+      if (key.startsWith(`${node.index} `) && !here.has(key)) this.#taskSeenAt.delete(key);
+    }
+  }
+}
+
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
