@@ -114,7 +114,7 @@ function requireBounded(index: number, samples: readonly Sample[]): void {
   const last = samples.slice(-COMPARED_SAMPLES);
   for (const held of ["residentBytes", "liveBytes"] as const) {
     const [before = NaN, after = NaN] = [warm, last].map((some) =>
-      median(some.map((one) => one[held]))
+      median(some.map((one) => one[held])) ?? NaN
     );
     const figures = `${mib(before)} to ${mib(after)} MiB`;
     assert.ok(after / before - 1 < GROWTH_MAX, `${held} of node ${index} grew from ${figures}`);
