@@ -51,7 +51,8 @@ async function read(client: ApiClient, question: Question): Promise<Answer> {
       if (pieces > 0) longestGapMs = Math.max(longestGapMs, now - lastAt);
       lastAt = now;
       text += event.text;
-      onPiece?.(++pieces);
+      pieces++;
+      onPiece?.(pieces);
       if (pieces >= leaveAfter) return ended(LEFT, false);
     }
     return ended("nothing", false);

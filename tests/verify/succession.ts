@@ -15,7 +15,7 @@ const SUCCESSION_MS_MAX = 3_000;
 const RETURN_MS_MAX = 2_000;
 
 /** Tokens of the answer under which the master dies, and how long each takes. */
-const TOKENS = Array.from({ length: 250 }, (_, n) => `word-${n} `);
+const TOKENS = Array.from({ length: 200 }, (_, n) => `word-${n} `);
 const STEP_MS = 20;
 const PIECES_BEFORE_DEATH = 40;
 const ANSWER_MS_MAX = 120_000;
