@@ -26,7 +26,8 @@ export interface LoadReport {
   readonly left: number;
   /** By the error that they ended with. */
   readonly broken: ReadonlyMap<string, number>;
-  readonly longestMs: number;
+  /** The answer that took longest to end, and how. */
+  readonly longest: Pick<Answer, "tookMs" | "end" | "pieces">;
   /** The longest that a task was in the state of any node. */
   readonly oldestTaskMs: number;
 }
@@ -41,7 +42,7 @@ export class ClusterLoad {
   #isStopping = false;
   #whole = 0;
   #left = 0;
-  #longestMs = 0;
+  #longest: LoadReport["longest"] = { tookMs: 0, end: "", pieces: 0 };
   #oldestTaskMs = 0;
 
   constructor(cluster: Cluster, options: LoadOptions) {
@@ -66,7 +67,7 @@ export class ClusterLoad {
       whole: this.#whole,
       left: this.#left,
       broken: this.#broken,
-      longestMs: this.#longestMs,
+      longest: this.#longest,
       oldestTaskMs: this.#oldestTaskMs,
     };
   }
@@ -88,8 +89,9 @@ export class ClusterLoad {
     }
   }
 
-  #note({ isWhole, end, text, tookMs }: Answer, expected: string): void {
-    this.#longestMs = Math.max(this.#longestMs, tookMs);
+  #note(answer: Answer, expected: string): void {
+    const { isWhole, end, text } = answer;
+    if (answer.tookMs > this.#longest.tookMs) this.#longest = answer;
     if (end === LEFT) this.#left++;
     else if (!isWhole) this.#broken.set(end, 1 + (this.#broken.get(end) ?? 0));
     else if (text !== expected) throw new Error(`Got "${text}" as the answer to "${expected}"`);
