@@ -28,8 +28,8 @@ export interface LoadReport {
   readonly broken: ReadonlyMap<string, number>;
   /** The answer that took longest to end, and how. */
   readonly longest: Pick<Answer, "tookMs" | "end" | "pieces">;
-  /** The longest that a task was in the state of any node. */
-  readonly oldestTaskMs: number;
+  /** The task that was in the state of some node for longest. */
+  readonly oldestTask: { readonly ageMs: number; readonly node: number; readonly task: unknown };
 }
 
 /** Clients that ask nodes at random, one question after the other, until they are stopped. */
@@ -37,13 +37,14 @@ export class ClusterLoad {
   readonly #cluster: Cluster;
   readonly #options: LoadOptions;
   readonly #broken = new Map<string, number>();
-  readonly #taskSeenAt = new Map<string, number>();
+  /** By node. */
+  readonly #tasksSeenAt: ReadonlyMap<string, number>[] = [];
   readonly #all: Promise<unknown>;
   #isStopping = false;
   #whole = 0;
   #left = 0;
   #longest: LoadReport["longest"] = { tookMs: 0, end: "", pieces: 0 };
-  #oldestTaskMs = 0;
+  #oldestTask: LoadReport["oldestTask"] = { ageMs: 0, node: 0, task: undefined };
 
   constructor(cluster: Cluster, options: LoadOptions) {
     this.#cluster = cluster;
@@ -68,7 +69,7 @@ export class ClusterLoad {
       left: this.#left,
       broken: this.#broken,
       longest: this.#longest,
-      oldestTaskMs: this.#oldestTaskMs,
+      oldestTask: this.#oldestTask,
     };
   }
 
@@ -106,19 +107,17 @@ export class ClusterLoad {
   }
 
   async #lookAt(node: ClusterNode): Promise<void> {
-    const tasks = Object.keys((await node.state()).tasks);
+    const { tasks } = await node.state();
     const now = performance.now();
-    for (const id of tasks) {
-      const key = `${node.index} ${id}`;
-      const seenAt = this.#taskSeenAt.get(key) ?? now;
-      this.#taskSeenAt.set(key, seenAt);
-      this.#oldestTaskMs = Math.max(this.#oldestTaskMs, now - seenAt);
+    const seenAt = new Map<string, number>();
+    for (const [id, task] of Object.entries(tasks)) {
+      const since = this.#tasksSeenAt[node.index]?.get(id) ?? now;
+      seenAt.set(id, since);
+      const ageMs = now - since;
+      if (ageMs > this.#oldestTask.ageMs) this.#oldestTask = { ageMs, node: node.index, task };
     }
     // What is gone is not remembered, however long the load goes on.
-    const here = new Set(tasks.map((id) => `${node.index} ${id}`));
-    for (const key of this.#taskSeenAt.keys()) {
-      if (key.startsWith(`${node.index} `) && !here.has(key)) this.#taskSeenAt.delete(key);
-    }
+    this.#tasksSeenAt[node.index] = seenAt;
   }
 }
 

@@ -173,16 +173,17 @@ function disorderIn(state: StateView): string {
 }
 
 function requireEnded(report: LoadReport): void {
-  const { longest, oldestTaskMs } = report;
+  const { longest, oldestTask } = report;
   assert.ok(longest.tookMs <= TASK_MS_MAX, `an answer had no end in time: ${told(report)}`);
-  assert.ok(oldestTaskMs <= TASK_MS_MAX, `a task was not over in time: ${told(report)}`);
+  assert.ok(oldestTask.ageMs <= TASK_MS_MAX, `a task was not over in time: ${told(report)}`);
 }
 
-function told({ whole, broken, longest, oldestTaskMs }: LoadReport): string {
+function told({ whole, broken, longest, oldestTask }: LoadReport): string {
   const errors = [...broken].map(([error, count]) => `${count} ${error}`).join("; ") || "none";
   const { tookMs, pieces, end } = longest;
-  return `${whole} answers; longest ${ms(tookMs)}, with ${pieces} pieces: ${end}; ` +
-    `oldest task ${ms(oldestTaskMs)}; broken: ${errors}`;
+  const { ageMs, node, task } = oldestTask;
+  return `${whole} answers; longest ${ms(tookMs)}, with ${pieces} pieces: ${end}; oldest task ` +
+    `${ms(ageMs)}, on node ${node}: ${JSON.stringify(task)}; broken: ${errors}`;
 }
 
 const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
