@@ -1,3 +1,4 @@
+import type { StateView } from "../../api/client.ts";
 import type { Cluster } from "./cluster.ts";
 import { type Answer, answerOf, LEFT } from "./cluster_client.ts";
 import type { ClusterNode } from "./cluster_node.ts";
@@ -28,7 +29,7 @@ export interface LoadReport {
   readonly broken: ReadonlyMap<string, number>;
   /** The answer that took longest to end, and how. */
   readonly longest: Pick<Answer, "tookMs" | "end" | "pieces">;
-  /** The task that was in the state of some node for longest. */
+  /** The task that was under way for longest, as some node saw it. */
   readonly oldestTask: { readonly ageMs: number; readonly node: number; readonly task: unknown };
 }
 
@@ -111,6 +112,7 @@ export class ClusterLoad {
     const now = performance.now();
     const seenAt = new Map<string, number>();
     for (const [id, task] of Object.entries(tasks)) {
+      if (!isInFlight(task)) continue;
       const since = this.#tasksSeenAt[node.index]?.get(id) ?? now;
       seenAt.set(id, since);
       const ageMs = now - since;
@@ -119,6 +121,13 @@ export class ClusterLoad {
     // What is gone is not remembered, however long the load goes on.
     this.#tasksSeenAt[node.index] = seenAt;
   }
+}
+
+/** One that is over stays until its API node has said that it knows, or has left. */
+function isInFlight(tagged: StateView["tasks"][string]): boolean {
+  return Object.values(tagged).some((task) =>
+    ["Pending", "Running"].includes((task as { readonly taskStatus: string }).taskStatus)
+  );
 }
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
