@@ -29,7 +29,7 @@ export interface LoadReport {
   readonly broken: ReadonlyMap<string, number>;
   /** The answer that took longest to end, and how. */
   readonly longest: Pick<Answer, "tookMs" | "end" | "pieces">;
-  /** The task that was under way for longest, as some node saw it. */
+  /** The task that was under way for longest, as a node saw it that has a part in it. */
   readonly oldestTask: { readonly ageMs: number; readonly node: number; readonly task: unknown };
 }
 
@@ -108,11 +108,11 @@ export class ClusterLoad {
   }
 
   async #lookAt(node: ClusterNode): Promise<void> {
-    const { tasks } = await node.state();
+    const state = await node.state();
     const now = performance.now();
     const seenAt = new Map<string, number>();
-    for (const [id, task] of Object.entries(tasks)) {
-      if (!isInFlight(task)) continue;
+    for (const [id, task] of Object.entries(state.tasks)) {
+      if (!isUnderWay(task, state, node.nodeId)) continue;
       const since = this.#tasksSeenAt[node.index]?.get(id) ?? now;
       seenAt.set(id, since);
       const ageMs = now - since;
@@ -123,11 +123,20 @@ export class ClusterLoad {
   }
 }
 
-/** One that is over stays until its API node has said that it knows, or has left. */
-function isInFlight(tagged: StateView["tasks"][string]): boolean {
-  return Object.values(tagged).some((task) =>
-    ["Pending", "Running"].includes((task as { readonly taskStatus: string }).taskStatus)
-  );
+type TaggedTask = StateView["tasks"][string];
+
+/**
+ * Whether a node has something to do for a task, as its own state has it. What others do who cannot
+ * be heard is not known to anybody.
+ */
+function isUnderWay(tagged: TaggedTask, { instances }: StateView, nodeId: string): boolean {
+  return Object.values(tagged).some((value) => {
+    const task = value as { taskStatus: string; instanceId: string; apiNodeId: string };
+    const ranks = Object.values(instances[task.instanceId] ?? {})
+      .flatMap(({ shardAssignments }) => Object.keys(shardAssignments.nodeToRunner));
+    const isInFlight = task.taskStatus === "Pending" || task.taskStatus === "Running";
+    return isInFlight && [task.apiNodeId, ...ranks].includes(nodeId);
+  });
 }
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
