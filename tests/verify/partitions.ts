@@ -190,15 +190,16 @@ function disorderIn(state: StateView): string {
 function requireEnded(report: LoadReport): void {
   const { longest, oldestTask } = report;
   assert.ok(longest.tookMs <= TASK_MS_MAX, `an answer had no end in time: ${told(report)}`);
-  assert.ok(oldestTask.ageMs <= TASK_MS_MAX, `a task was not over in time: ${told(report)}`);
+  const { ageMs, node, task } = oldestTask;
+  const which = `${JSON.stringify(task)}, as node ${node} saw it`;
+  assert.ok(ageMs <= TASK_MS_MAX, `${which}, was not over in time: ${told(report)}`);
 }
 
 function told({ whole, broken, longest, oldestTask }: LoadReport): string {
   const errors = [...broken].map(([error, count]) => `${count} ${error}`).join("; ") || "none";
   const { tookMs, pieces, end } = longest;
-  const { ageMs, node, task } = oldestTask;
-  return `${whole} answers; longest ${ms(tookMs)}, with ${pieces} pieces: ${end}; oldest task ` +
-    `${ms(ageMs)}, on node ${node}: ${JSON.stringify(task)}; broken: ${errors}`;
+  return `${whole} answers; longest ${ms(tookMs)}, with ${pieces} pieces: ${end}; ` +
+    `oldest task ${ms(oldestTask.ageMs)}; broken: ${errors}`;
 }
 
 const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
