@@ -1,4 +1,4 @@
-import type { Command, CommandGroup } from "./command.ts";
+import { commandsIn, type NamedCommand } from "./command.ts";
 import { renderJsonDocs } from "./json_docs.ts";
 import { COMMANDS } from "./mod.ts";
 import { commonFlags, placeholder, type Row } from "./program.ts";
@@ -45,17 +45,11 @@ export async function renderCliDocs(rows: readonly Row[] = COMMANDS): Promise<st
   const entries = await Promise.all(
     rows.filter(({ isHidden }) => !isHidden).map((row) => row.load()),
   );
-  return [INTRODUCTION, ...entries.flatMap(sectionsOf)].join("\n");
+  return [INTRODUCTION, ...entries.flatMap((entry) => commandsIn(entry)).map(sectionOf)].join("\n");
 }
 
-function sectionsOf(entry: Command | CommandGroup): string[] {
-  if (entry.kind === "command") return [sectionOf(entry, "")];
-  const shown = entry.commands.filter(({ isHidden }) => !isHidden);
-  return shown.map((command) => sectionOf(command, `${entry.name} `));
-}
-
-function sectionOf(command: Command, prefix: string): string {
-  const { name, summary, description, examples, flags, positionals } = command;
+function sectionOf({ words, command }: NamedCommand): string {
+  const { summary, description, examples, flags, positionals } = command;
   const places = positionals.map(placeholder).map((place) => ` ${place}`).join("");
   const grouped = Map.groupBy(flags, ({ group }) => group);
   const rowsOf = (group: string | undefined) =>
@@ -72,12 +66,12 @@ function sectionOf(command: Command, prefix: string): string {
   const row = ([left, right]: readonly [string, string]) =>
     `| \`${cell(left)}\` | ${cell(right)} |`;
   return [
-    `## exo ${prefix}${name}`,
+    `## exo ${words}`,
     "",
     description ? `${summary}. ${description}.` : `${summary}.`,
     "",
     "```",
-    `exo ${prefix}${name}${places} [FLAGS]`,
+    `exo ${words}${places} [FLAGS]`,
     "```",
     "",
     "| Argument | Meaning |",

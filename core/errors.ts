@@ -19,6 +19,7 @@ export const ERRORS = {
   instance_not_found: { http: 404, exit: 4, retryable: false },
   method_not_allowed: { http: 405, exit: 1, retryable: false },
   request_timeout: { http: 408, exit: 5, retryable: true },
+  compacted: { http: 410, exit: 1, retryable: false },
   conflict: { http: 409, exit: 1, retryable: false },
   client_too_slow: { http: 408, exit: 1, retryable: false },
   payload_too_large: { http: 413, exit: 1, retryable: false },
@@ -32,6 +33,7 @@ export const ERRORS = {
   instance_removed: { http: 503, exit: 1, retryable: true },
   out_of_memory: { http: 503, exit: 1, retryable: true },
   not_ready: { http: 503, exit: 1, retryable: true },
+  master_changed: { http: 503, exit: 1, retryable: true },
   node_unreachable: { http: 503, exit: 3, retryable: true },
   timed_out: { http: 504, exit: 5, retryable: true },
 } as const;

@@ -1,4 +1,5 @@
 import type { MetaInstanceId, NodeId } from "./ids.ts";
+import { availableForModels } from "./memory_fit.ts";
 import { type CardLookups, searchableMetas } from "./meta_instance_placement.ts";
 import type { State } from "./state.ts";
 import type { NodeMemory, Telemetry } from "./telemetry.ts";
@@ -98,12 +99,14 @@ function lookAround(
   const freeBytes = new Map<NodeId, number>();
   let isBetter = before.nodes !== nodes || before.connections !== connections ||
     before.instances !== instances;
-  for (const [nodeId, { ramAvailableBytes }] of memory) {
+  const now = [...memory].map(([nodeId, one]) =>
+    [nodeId, availableForModels(nodes.get(nodeId), one)] as const
+  );
+  for (const [nodeId, free] of now) {
     const least = before.freeBytes.get(nodeId) ?? -PLACEMENT_MEMORY_STEP_BYTES;
-    if (ramAvailableBytes - least >= PLACEMENT_MEMORY_STEP_BYTES) isBetter = true;
-    freeBytes.set(nodeId, Math.min(ramAvailableBytes, least));
+    if (free - least >= PLACEMENT_MEMORY_STEP_BYTES) isBetter = true;
+    freeBytes.set(nodeId, Math.min(free, least));
   }
   if (!isBetter) return { ...before, freeBytes };
-  const now = [...memory].map(([nodeId, free]) => [nodeId, free.ramAvailableBytes] as const);
   return { version: before.version + 1, nodes, connections, instances, freeBytes: new Map(now) };
 }

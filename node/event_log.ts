@@ -157,6 +157,22 @@ export class EventLog {
     return true;
   }
 
+  /** At most `limit` events from `since` on, and which is the oldest that there is. */
+  events(since: number, limit: number): { oldestIdx: number | undefined; events: IndexedEvent[] } {
+    const oldest = this.#db.prepare("SELECT min(idx) AS idx FROM events").get()?.idx;
+    const rows = this.#db.prepare(
+      "SELECT idx, epochClock, epochNodeId, eventJson FROM events WHERE idx >= ? ORDER BY idx LIMIT ?",
+    ).all(since, limit);
+    return {
+      oldestIdx: typeof oldest === "number" ? oldest : undefined,
+      events: rows.map((row) => ({
+        idx: Number(row.idx),
+        epoch: { clock: Number(row.epochClock), nodeId: String(row.epochNodeId) as NodeId },
+        event: Event.parse(JSON.parse(String(row.eventJson))),
+      })),
+    };
+  }
+
   #append(events: readonly IndexedEvent[]): number {
     const insert = this.#db.prepare(
       "INSERT INTO events (idx, epochClock, epochNodeId, eventJson) VALUES (?, ?, ?, ?)",

@@ -5,21 +5,27 @@ import type { EngineStats } from "../core/engine_stats.ts";
 import { AppError } from "../core/errors.ts";
 import type { Epoch } from "../core/lineage.ts";
 import { CommandId, type ModelId, type NodeId, type RunnerId } from "../core/ids.ts";
+import type { LogPage } from "../core/log_tail.ts";
 import type { ModelCard } from "../core/model_card.ts";
 import type { CardLookup } from "../core/meta_instance_placement.ts";
+import type { PortRange } from "../core/ports.ts";
 import type { Telemetry } from "../core/telemetry.ts";
 import type { State } from "../core/state.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
 import type { Millis } from "../core/units.ts";
+import { Bulk } from "../net/bulk.ts";
 import { MemoryNetwork } from "../net/memory.ts";
 import type { Transport } from "../net/transport.ts";
 import { type Clock, SYSTEM_CLOCK } from "./clock.ts";
 import { ControlPlane } from "./control_plane.ts";
 import { EventLog } from "./event_log.ts";
-import { type AcceptedGeneration, Gateway } from "./gateway.ts";
+import { Gateway } from "./gateway.ts";
+import type { AcceptedGeneration } from "./generation_attempt.ts";
 import { type Identity, loadIdentity } from "./identity.ts";
+import { LinkWatch } from "./link_watch.ts";
 import { loadModelCards, type ModelCards } from "./model_cards.ts";
 import { ModelStore } from "./model_store.ts";
+import { Onboarding } from "./onboarding.ts";
 import { probeMemory, probeNode } from "./probe.ts";
 import { Replica } from "./replica.ts";
 import { Reporter } from "./reporter.ts";
@@ -53,6 +59,8 @@ export interface NodeOptions {
   readonly memoryBytes?: number | undefined;
   /** Where the traces of tasks are kept; absent: in the data directory. */
   readonly tracesDir?: string | undefined;
+  /** Where ranks of instances meet that are asked for here; absent: at any dynamic port. */
+  readonly ringPorts?: PortRange | undefined;
   /** The files that come with exo, where they are not the program's own. */
   readonly resourcesDir?: string | undefined;
 }
@@ -67,6 +75,8 @@ interface Parts {
   readonly control: ControlPlane;
   readonly gateway: Gateway;
   readonly reporter: Reporter;
+  readonly links: LinkWatch;
+  readonly bulk: Bulk;
   readonly models: ModelStore;
   readonly cards: ModelCards;
   readonly traces: TraceStore;
@@ -76,13 +86,17 @@ interface Parts {
 /** A machine of the cluster: its parts, started in order and stopped in the reverse. */
 export class Node {
   readonly version: string;
+  readonly ringPorts: PortRange | undefined;
+  readonly onboarding: Onboarding;
   readonly #parts: Parts;
   #ready = false;
   #stopped: Promise<void> | undefined;
 
-  private constructor(parts: Parts, version: string) {
+  private constructor(parts: Parts, { version, ringPorts, dataDir }: NodeOptions) {
     this.#parts = parts;
     this.version = version;
+    this.ringPorts = ringPorts;
+    this.onboarding = new Onboarding(dataDir);
   }
 
   /**
@@ -102,7 +116,7 @@ export class Node {
     let node: Node | undefined;
     try {
       const transport = await options.connect?.(identity) ?? new MemoryNetwork().join(nodeId);
-      node = new Node(assemble(transport, eventLog, { ...options, cards }), options.version);
+      node = new Node(assemble(transport, eventLog, { ...options, cards }), options);
       await node.#start(options);
       return node;
     } catch (cause) {
@@ -122,6 +136,11 @@ export class Node {
 
   epoch(): Epoch | undefined {
     return this.#parts.control.epoch();
+  }
+
+  /** At most `limit` events from index `since` on, as far as this node still has them. */
+  events(since: number, limit: number): LogPage {
+    return this.#parts.control.events(since, limit);
   }
 
   /** Memory, links and who was heard of, as far as this node knows. */
@@ -213,18 +232,19 @@ export class Node {
     return this.#parts.worker.runnerPids();
   }
 
-  /** Ends runners, streams and the log, in that order; a second call waits for the first. */
+  /** Ends streams, runners and the log, and tells the others; a second call waits for the first. */
   stop(): Promise<void> {
     return this.#stopped ??= this.#stop();
   }
 
   async #start({ name, version, deviceFile }: NodeOptions): Promise<void> {
-    const { control, gateway, reporter, worker, nodeId, eventLog } = this.#parts;
+    const { control, gateway, reporter, links, worker, nodeId, eventLog } = this.#parts;
     control.start();
     gateway.start();
     const info = await probeNode({ name, version, deviceFile });
     const incarnation = eventLog.nextCounter(INCARNATION);
     await reporter.report({ type: "NodeStarted", nodeId, incarnation, info });
+    links.start();
     worker.start();
     this.#ready = true;
     log.info("node {nodeId} is up: incarnation {incarnation}", { nodeId, incarnation });
@@ -232,12 +252,15 @@ export class Node {
 
   async #stop(): Promise<void> {
     this.#ready = false;
-    const { gateway, worker, reporter, control, transport, eventLog, traces } = this.#parts;
+    const { gateway, worker, reporter, links, bulk, control, transport, eventLog, traces } =
+      this.#parts;
+    links.stop();
     gateway.stop();
-    await worker.stop();
+    await Promise.all([worker.stop(), control.leave()]);
     await traces.flush();
     reporter.stop();
     control.stop();
+    bulk.close();
     await transport.close();
     eventLog.close();
     log.info("node stopped");
@@ -271,7 +294,7 @@ function assemble(
   const clock = options.clock ?? SYSTEM_CLOCK;
   const { self: nodeId } = transport;
   const left = eventLog.replay();
-  const replica = new Replica(left.state);
+  const replica = new Replica(left.state, left.branch);
   const memory = () => {
     const measured = probeMemory(options.memoryBytes);
     // Memory that is only said to be there gets no less when weights are loaded.
@@ -294,6 +317,8 @@ function assemble(
     left,
   });
   const reporter = new Reporter(nodeId, replica, (facts) => control.report(facts));
+  const bulk = new Bulk(transport, { newToken: () => clock.newId() });
+  const links = new LinkWatch({ nodeId, transport, reporter, control, bulk, clock });
   const gateway = new Gateway({ nodeId, replica, transport, clock, control, reporter });
   const models = new ModelStore(eventLog);
   const traces = new TraceStore(options.tracesDir ?? join(options.dataDir, "traces"));
@@ -318,6 +343,8 @@ function assemble(
     control,
     gateway,
     reporter,
+    links,
+    bulk,
     models,
     cards: options.cards,
     traces,

@@ -54,7 +54,7 @@ function view(
   const byId = new Map<RunnerId, LocalRunner>(
     Object.entries(runners).map(([id, runner]) => [runnerId(id), runner]),
   );
-  return { nodeId: A, runners: byId, fetching: new Set(), ...fields };
+  return { nodeId: A, runners: byId, fetching: new Set(), branch: undefined, ...fields };
 }
 
 /** A group `i` on nodes A, B, C whose ranks are in these statuses; null for no status at all. */

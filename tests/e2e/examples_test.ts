@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { Command } from "../../cli/command.ts";
+import { type Command, commandsIn } from "../../cli/command.ts";
 import { COMMANDS } from "../../cli/mod.ts";
 import { ExampleWorld } from "../support/example_world.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -24,6 +24,9 @@ const TYPED: Readonly<Record<string, { keys: string; seen: string }>> = {
   "run smollm2": { keys: "Where is Paris?\r", seen: "\nWhere is Paris?" },
 };
 
+/** An address of this machine at which nobody listens. */
+const NOWHERE = "127.0.0.1:1";
+
 /** Commands whose model must have no instance yet. */
 const UNPLACED: ReadonlySet<string> = new Set([
   "instance create",
@@ -34,11 +37,7 @@ const UNPLACED: ReadonlySet<string> = new Set([
 async function examples(): Promise<Example[]> {
   const found: Example[] = [];
   for (const row of COMMANDS.filter(({ isHidden }) => !isHidden)) {
-    const entry = await row.load();
-    const named = entry.kind === "command"
-      ? [{ name: entry.name, command: entry }]
-      : entry.commands.map((command) => ({ name: `${entry.name} ${command.name}`, command }));
-    for (const { name, command } of named) {
+    for (const { words: name, command } of commandsIn(await row.load())) {
       for (const line of command.examples) found.push({ name, command, line });
     }
   }
@@ -118,8 +117,9 @@ Deno.test("every example of docs/cli.md works as it is written, and with --json"
       const { instanceId } = await world.prepare({ isPlaced: !UNPLACED.has(name) });
       const isDeclared = name.startsWith("meta-instance ") && !UNPLACED.has(name);
       const id = isDeclared ? await world.declare() : instanceId;
-      // The one word that stands for another.
-      return `exo ${line.replace(/\bID\b/, id)}`;
+      await world.haveSecret(!name.startsWith("cluster secret"));
+      // What stands for an id, and an address of somebody's own network: nobody listens at ours.
+      return `exo ${line.replace(/\bID\b/, id).replace(/\b192\.168\.1\.20:\d+/, NOWHERE)}`;
     };
     await t.step(`exo ${line}`, async () => {
       const whole = await prepare();

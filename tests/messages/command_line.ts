@@ -1,6 +1,7 @@
 import { equal } from "node:assert/strict";
 import { runIn, type World as CliWorld } from "../cli/fake_io.ts";
 import { TempDir } from "../support/temp_dir.ts";
+import { apart } from "../support/apart.ts";
 import { steady, type Told } from "./told.ts";
 import type { World } from "./world.ts";
 
@@ -16,7 +17,7 @@ export interface Typed {
 
 /** Runs a command line twice: what its user reads must be what its program reads. */
 export async function tellTyped({ name, argv, env }: Typed, cli: CliWorld = {}): Promise<Told> {
-  const world = { ...cli, env: { ...cli.env, ...env } };
+  const world = { ...cli, env: { ...apart(), ...cli.env, ...env } };
   const signal = () => AbortSignal.timeout(PATIENCE_MS);
   const { code, stderr } = await runIn({ ...world, signal: signal() }, ["--json", ...argv]);
   const shown = Object.entries(env ?? {}).map(([key, value]) => `${key}=${value} `).join("");

@@ -50,6 +50,11 @@ function execute(dir: string, sql: string): void {
   db.close();
 }
 
+/** The log, closed at the end of its test. */
+function disposable(log: EventLog): EventLog & Disposable {
+  return Object.assign(log, { [Symbol.dispose]: () => log.close() });
+}
+
 const EVENTS = [nodeStarted(A), created(instanceOf("i")), reported("i:0", "RunnerReady")];
 
 Deno.test("L1: what was appended is replayed, with the newest epoch", async () => {
@@ -179,6 +184,21 @@ Deno.test("at TAIL_EVENTS_MAX events a snapshot takes their place; replay is equ
   assert.equal(encodeState(log.replay().state), encodeState(state), "a second snapshot");
   log.close();
   assert.equal(rows(dir.path, "SELECT * FROM snapshot").length, 1);
+});
+
+Deno.test("events are read by their index, as far as the log goes back", async () => {
+  await using dir = await TempDir.make();
+  using log = disposable(EventLog.open(dir.path));
+  assert.deepEqual(log.events(0, 10), { oldestIdx: undefined, events: [] });
+  const stored = indexed(EVENTS);
+  log.store([persist(stored)]);
+  assert.deepEqual(log.events(0, 10), { oldestIdx: 0, events: stored });
+  assert.deepEqual(log.events(1, 1), { oldestIdx: 0, events: stored.slice(1, 2) });
+  assert.deepEqual(log.events(3, 10), { oldestIdx: 0, events: [] });
+  const more = indexed(Array.from({ length: TAIL_EVENTS_MAX }, () => nodeStarted(B)), 3);
+  log.store([persist(more)]);
+  log.compact(fold([...EVENTS, ...more.map(({ event }) => event)]), EPOCH);
+  assert.deepEqual(log.events(0, 10), { oldestIdx: undefined, events: [] });
 });
 
 Deno.test("a process killed in the middle of writing leaves a log that is whole", async () => {

@@ -1,5 +1,6 @@
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
+import { apart } from "./apart.ts";
 
 const MAIN = new URL("../../main.ts", import.meta.url).pathname;
 
@@ -14,6 +15,7 @@ export interface Finished {
 export async function exo(...args: readonly string[]): Promise<Finished> {
   const command = new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", MAIN, ...args],
+    env: apart(),
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
@@ -39,8 +41,9 @@ export class ServeProcess implements AsyncDisposable {
   }
 
   /**
-   * Starts a node on a free port, behind the words of `wrap`; resolves when it serves. `deno` are
-   * the words that have Deno run a program which takes those of exo.
+   * Starts a node on free ports, behind the words of `wrap`; resolves when it serves. It is alone
+   * unless `env` or `flags` name a namespace that another node has, too.
+   * `deno` are the words that have Deno run a program which takes those of exo.
    */
   static async start(
     dataDir: string,
@@ -53,7 +56,7 @@ export class ServeProcess implements AsyncDisposable {
     const [program = "", ...args] = [...wrap, Deno.execPath(), ...deno, ...serve];
     const child = new Deno.Command(program, {
       args,
-      env: { ...Deno.env.toObject(), ...env },
+      env: { ...Deno.env.toObject(), ...apart(), ...env },
       stdin: "null",
       stdout: "piped",
       stderr: "inherit",

@@ -13,6 +13,7 @@ import {
 import type { State } from "../../../core/state.ts";
 import { GIB } from "../../../core/units.ts";
 import { A, B, fold, memoryOf, nodeStarted, telemetryOf } from "../../support/fixtures.ts";
+import { gathered } from "../../support/control_plane.ts";
 import { createdFor, edge, metaId, metaOf, wished } from "../../support/meta_instances.ts";
 
 /** One node and wishes `m0`, `m1`, … */
@@ -55,6 +56,21 @@ Deno.test("while nothing gets better nobody is tried again, but for good measure
   assert.deepEqual([...less.due], []);
   assert.deepEqual([...turn(state, less.tries, PLACEMENT_RETRY_MS_MAX - 1, GIB / 2).due], []);
   assert.deepEqual([...turn(state, less.tries, PLACEMENT_RETRY_MS_MAX, GIB / 2).due], ["m0"]);
+});
+
+Deno.test("on a node with CUDA more free memory of its GPU is what gives hope", () => {
+  const state = wishes(1);
+  const info = { type: "NodeBackends" as const, backends: ["MlxCuda" as const] };
+  const cuda = fold([gathered(A, info)], state);
+  const turnWith = (tries: PlacementTries, uptime: number, ram: number, vram: number) => {
+    const gpu = { totalBytes: 8 * GIB, availableBytes: vram };
+    const memory = new Map([[A, { ramTotalBytes: ram, ramAvailableBytes: ram, gpu }]]);
+    return placementTurn(cuda, { tries, uptime, cards: new Map(), telemetry: { memory } });
+  };
+  const { tries } = turnWith(NO_TRIES, 0, GIB, GIB);
+  const moreRam = turnWith(tries, SECOND, 4 * GIB, GIB);
+  assert.deepEqual([...moreRam.due], []);
+  assert.deepEqual([...turnWith(moreRam.tries, 2 * SECOND, 4 * GIB, 2 * GIB).due], ["m0"]);
 });
 
 Deno.test("a node, a way, or an instance that came or went is worth another search", () => {
