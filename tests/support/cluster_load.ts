@@ -1,3 +1,4 @@
+import type { StateView } from "../../api/client.ts";
 import type { Cluster } from "./cluster.ts";
 import { type Answer, answerOf, LEFT } from "./cluster_client.ts";
 import type { ClusterNode } from "./cluster_node.ts";
@@ -26,9 +27,10 @@ export interface LoadReport {
   readonly left: number;
   /** By the error that they ended with. */
   readonly broken: ReadonlyMap<string, number>;
-  readonly longestMs: number;
-  /** The longest that a task was in the state of any node. */
-  readonly oldestTaskMs: number;
+  /** The answer that took longest to end, and how. */
+  readonly longest: Pick<Answer, "tookMs" | "end" | "pieces">;
+  /** The task that was under way for longest, as a node saw it that has a part in it. */
+  readonly oldestTask: { readonly ageMs: number; readonly node: number; readonly task: unknown };
 }
 
 /** Clients that ask nodes at random, one question after the other, until they are stopped. */
@@ -36,13 +38,14 @@ export class ClusterLoad {
   readonly #cluster: Cluster;
   readonly #options: LoadOptions;
   readonly #broken = new Map<string, number>();
-  readonly #taskSeenAt = new Map<string, number>();
+  /** By node. */
+  readonly #tasksSeenAt: ReadonlyMap<string, number>[] = [];
   readonly #all: Promise<unknown>;
   #isStopping = false;
   #whole = 0;
   #left = 0;
-  #longestMs = 0;
-  #oldestTaskMs = 0;
+  #longest: LoadReport["longest"] = { tookMs: 0, end: "", pieces: 0 };
+  #oldestTask: LoadReport["oldestTask"] = { ageMs: 0, node: 0, task: undefined };
 
   constructor(cluster: Cluster, options: LoadOptions) {
     this.#cluster = cluster;
@@ -66,8 +69,8 @@ export class ClusterLoad {
       whole: this.#whole,
       left: this.#left,
       broken: this.#broken,
-      longestMs: this.#longestMs,
-      oldestTaskMs: this.#oldestTaskMs,
+      longest: this.#longest,
+      oldestTask: this.#oldestTask,
     };
   }
 
@@ -88,8 +91,9 @@ export class ClusterLoad {
     }
   }
 
-  #note({ isWhole, end, text, tookMs }: Answer, expected: string): void {
-    this.#longestMs = Math.max(this.#longestMs, tookMs);
+  #note(answer: Answer, expected: string): void {
+    const { isWhole, end, text } = answer;
+    if (answer.tookMs > this.#longest.tookMs) this.#longest = answer;
     if (end === LEFT) this.#left++;
     else if (!isWhole) this.#broken.set(end, 1 + (this.#broken.get(end) ?? 0));
     else if (text !== expected) throw new Error(`Got "${text}" as the answer to "${expected}"`);
@@ -104,20 +108,35 @@ export class ClusterLoad {
   }
 
   async #lookAt(node: ClusterNode): Promise<void> {
-    const tasks = Object.keys((await node.state()).tasks);
+    const state = await node.state();
     const now = performance.now();
-    for (const id of tasks) {
-      const key = `${node.index} ${id}`;
-      const seenAt = this.#taskSeenAt.get(key) ?? now;
-      this.#taskSeenAt.set(key, seenAt);
-      this.#oldestTaskMs = Math.max(this.#oldestTaskMs, now - seenAt);
+    const seenAt = new Map<string, number>();
+    for (const [id, task] of Object.entries(state.tasks)) {
+      if (!isUnderWay(task, state, node.nodeId)) continue;
+      const since = this.#tasksSeenAt[node.index]?.get(id) ?? now;
+      seenAt.set(id, since);
+      const ageMs = now - since;
+      if (ageMs > this.#oldestTask.ageMs) this.#oldestTask = { ageMs, node: node.index, task };
     }
     // What is gone is not remembered, however long the load goes on.
-    const here = new Set(tasks.map((id) => `${node.index} ${id}`));
-    for (const key of this.#taskSeenAt.keys()) {
-      if (key.startsWith(`${node.index} `) && !here.has(key)) this.#taskSeenAt.delete(key);
-    }
+    this.#tasksSeenAt[node.index] = seenAt;
   }
+}
+
+type TaggedTask = StateView["tasks"][string];
+
+/**
+ * Whether a node has something to do for a task, as its own state has it. What others do who cannot
+ * be heard is not known to anybody.
+ */
+function isUnderWay(tagged: TaggedTask, { instances }: StateView, nodeId: string): boolean {
+  return Object.values(tagged).some((value) => {
+    const task = value as { taskStatus: string; instanceId: string; apiNodeId: string };
+    const ranks = Object.values(instances[task.instanceId] ?? {})
+      .flatMap(({ shardAssignments }) => Object.keys(shardAssignments.nodeToRunner));
+    const isInFlight = task.taskStatus === "Pending" || task.taskStatus === "Running";
+    return isInFlight && [task.apiNodeId, ...ranks].includes(nodeId);
+  });
 }
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));

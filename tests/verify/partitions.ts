@@ -21,7 +21,7 @@ const LONG_EVERY = 5;
 
 /** Things that users have asked for, at most. */
 const WISHES_MAX = 4;
-const LOAD = { clients: 4, wordsMax: 30, answerMsMax: TASK_MS_MAX };
+const LOAD = { clients: 4, wordsMax: 30, answerMsMax: 6 * TASK_MS_MAX };
 const STEP_MS = 10;
 
 /** Which partitions are made, and who hears of them. */
@@ -32,10 +32,16 @@ export interface PartitionOptions {
   readonly say: (line: string) => void;
 }
 
-/** What the nodes have acknowledged. */
+/** Something that a user has asked for. */
+interface Wish {
+  readonly kind: "instance" | "meta-instance";
+  readonly by: string;
+}
+
+/** What the nodes have acknowledged, and who did when. */
 interface Ledger {
-  readonly created: Map<string, "instance" | "meta-instance">;
-  readonly deleted: Set<string>;
+  readonly created: Map<string, Wish>;
+  readonly deleted: Map<string, string>;
 }
 
 /**
@@ -47,10 +53,10 @@ export async function partitionAndHeal(options: PartitionOptions): Promise<void>
   await using cluster = await threeThatMet({ engine: { stepMs: STEP_MS } });
   let model = "";
   for (const { client } of cluster.nodes) model = (await client.addModel(TINY_MODEL)).id;
-  const ledger: Ledger = { created: new Map(), deleted: new Set() };
+  const ledger: Ledger = { created: new Map(), deleted: new Map() };
   for (const { client } of cluster.nodes.slice(0, 2)) {
     const { metaInstanceId } = await client.createMetaInstance({ model });
-    ledger.created.set(metaInstanceId, "meta-instance");
+    ledger.created.set(metaInstanceId, { kind: "meta-instance", by: "a node before all" });
   }
   await settled(cluster, cluster.node(0), ledger.created.size);
   for (let round = options.from; round <= options.to; round++) {
@@ -84,12 +90,10 @@ async function onePartition(cluster: Cluster, about: Round): Promise<void> {
   await eventually("clients get answers", () => load.report().whole >= LOAD.clients);
   await cluster.network.cut([alone], others);
   const sides = [alone, random.pick(others)].map((index) => cluster.node(index));
-  const wishes = Promise.all(sides.map((side) => wish(side, model, ledger, random)));
+  const wishes = Promise.all(sides.map((side) => wish(side, about, random)));
   await pause(lastsMs);
   await cluster.network.heal();
-  const stopped = load.stop();
-  const equalMs = await cluster.agree(HEALED_MS_MAX);
-  const report = await stopped;
+  const [equalMs, report] = await Promise.all([cluster.agree(HEALED_MS_MAX), load.stop()]);
   await wishes;
   await requireOrder(cluster, ledger);
   requireEnded(report);
@@ -102,25 +106,29 @@ async function onePartition(cluster: Cluster, about: Round): Promise<void> {
 
 /** Asks one side for something, or takes something away; an answer that is not heard is no promise. */
 async function wish(
-  { client }: ClusterNode,
-  model: string,
-  { created, deleted }: Ledger,
+  { client, index }: ClusterNode,
+  { round, model, ledger: { created, deleted } }: Round,
   random: Random,
 ): Promise<void> {
   const [choice, kind] = [random.next(), random.next()];
   const victim = random.pick([...created.keys()]);
+  const cutAt = performance.now();
+  const by = () =>
+    `node ${index}, ${ms(performance.now() - cutAt)} after the cut of partition ${round}`;
   try {
     if (created.size >= WISHES_MAX || (created.size > 1 && choice < 0.5)) {
       const of = created.get(victim);
       // From here on it may be gone; it must be, once that is acknowledged.
       created.delete(victim);
-      if (of === "instance") await client.deleteInstance(victim);
+      if (of?.kind === "instance") await client.deleteInstance(victim);
       else await client.deleteMetaInstance(victim);
-      deleted.add(victim);
+      deleted.set(victim, by());
     } else if (kind < 0.5) {
-      created.set((await client.placeInstance({ model })).instanceId, "instance");
+      const { instanceId } = await client.placeInstance({ model });
+      created.set(instanceId, { kind: "instance", by: by() });
     } else {
-      created.set((await client.createMetaInstance({ model })).metaInstanceId, "meta-instance");
+      const { metaInstanceId } = await client.createMetaInstance({ model });
+      created.set(metaInstanceId, { kind: "meta-instance", by: by() });
     }
   } catch {
     // A side that has no master yet may refuse; whether it happened shows later.
@@ -138,16 +146,21 @@ async function requireOrder(cluster: Cluster, ledger: Ledger): Promise<void> {
     throw new Error(`${cause.message}: ${wrong}`, { cause });
   });
   const { instances, metaInstances } = await node.state();
-  for (const [id, kind] of ledger.created) {
-    assert.ok(id in (kind === "instance" ? instances : metaInstances), `${kind} ${id} was lost`);
+  for (const [id, { kind, by }] of ledger.created) {
+    const isThere = id in (kind === "instance" ? instances : metaInstances);
+    assert.ok(isThere, `${kind} ${id} was lost, which ${by}, had created`);
   }
-  for (const id of ledger.deleted) {
-    assert.ok(!(id in instances) && !(id in metaInstances), `${id} came back`);
+  for (const [id, by] of ledger.deleted) {
+    const isBack = id in instances || id in metaInstances;
+    assert.ok(!isBack, `${id} came back, which ${by}, had deleted`);
   }
   // What nobody heard of is taken up, so that it is counted and cleared away like the rest.
-  for (const id of Object.keys(metaInstances)) ledger.created.set(id, "meta-instance");
+  const takeUp = (id: string, kind: Wish["kind"]) => {
+    if (!ledger.created.has(id)) ledger.created.set(id, { kind, by: "somebody unheard" });
+  };
+  for (const id of Object.keys(metaInstances)) takeUp(id, "meta-instance");
   for (const [id, { metaInstanceId }] of instancesOf({ instances })) {
-    if (metaInstanceId === undefined) ledger.created.set(id, "instance");
+    if (metaInstanceId === undefined) takeUp(id, "instance");
   }
   await settled(cluster, node, ledger.created.size);
   await cluster.agree(HEALED_MS_MAX);
@@ -174,14 +187,19 @@ function disorderIn(state: StateView): string {
   return wrong.join(", ");
 }
 
-function requireEnded({ oldestTaskMs }: LoadReport): void {
-  assert.ok(oldestTaskMs <= TASK_MS_MAX, `a task was there for ${ms(oldestTaskMs)}`);
+function requireEnded(report: LoadReport): void {
+  const { longest, oldestTask } = report;
+  assert.ok(longest.tookMs <= TASK_MS_MAX, `an answer had no end in time: ${told(report)}`);
+  const { ageMs, node, task } = oldestTask;
+  const which = `${JSON.stringify(task)}, as node ${node} saw it`;
+  assert.ok(ageMs <= TASK_MS_MAX, `${which}, was not over in time: ${told(report)}`);
 }
 
-function told({ whole, broken, longestMs, oldestTaskMs }: LoadReport): string {
+function told({ whole, broken, longest, oldestTask }: LoadReport): string {
   const errors = [...broken].map(([error, count]) => `${count} ${error}`).join("; ") || "none";
-  return `${whole} answers, longest ${ms(longestMs)}, oldest task ${ms(oldestTaskMs)}, ` +
-    `broken: ${errors}`;
+  const { tookMs, pieces, end } = longest;
+  return `${whole} answers; longest ${ms(tookMs)}, with ${pieces} pieces: ${end}; ` +
+    `oldest task ${ms(oldestTask.ageMs)}; broken: ${errors}`;
 }
 
 const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
