@@ -43,6 +43,10 @@ class MemoryTransport implements Transport {
     this.#nodes = nodes;
   }
 
+  addresses(): readonly string[] {
+    return [`/memory/${this.self}`];
+  }
+
   peers(): ReadonlySet<NodeId> {
     return new Set(this.#closed ? [] : [...this.#nodes.keys()].filter((id) => id !== this.self));
   }

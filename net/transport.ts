@@ -53,6 +53,8 @@ export interface PeerChange {
 /** How a node talks to others. A node may address itself: that is in process and cannot fail. */
 export interface Transport {
   readonly self: NodeId;
+  /** Where others can dial this node: multiaddrs with its id. */
+  addresses(): readonly string[];
   /** All others that can be reached now. */
   peers(): ReadonlySet<NodeId>;
   /** Hears of each change of `peers()`, after it. */

@@ -11,7 +11,8 @@ const ROOMS: Readonly<Record<string, { rooms: readonly string[]; libraries: RegE
   core: { rooms: [], libraries: /^zod$/ },
   net: {
     rooms: ["core"],
-    libraries: /^(zod|node:.*|@libp2p\/.*|@peculiar\/x509|reflect-metadata)$/,
+    libraries:
+      /^(zod|node:.*|libp2p|@libp2p\/.*|@chainsafe\/libp2p-.*|@multiformats\/multiaddr|multicast-dns|@peculiar\/x509|reflect-metadata)$/,
   },
   ffi: { rooms: [], libraries: /^node:/ },
   engines: { rooms: ["core", "ffi"], libraries: /^(zod|node:.*|@huggingface\/.*)$/ },
@@ -123,7 +124,7 @@ Deno.test("every file is reached from an entry point or a test", async () => {
     for (const specifier of imports) {
       if (specifier.startsWith(".")) reached.add(normalize(join(dirname(path), specifier)));
     }
-    for (const [, file] of text.matchAll(/"(?:\.\/|\.\.\/)?([\w/]+\.ts)"/g)) {
+    for (const [, file] of text.matchAll(/"(?:\.\/|\.\.\/)?([\w/]+(?:\.d)?\.ts)"/g)) {
       reached.add(normalize(join(dirname(path), file ?? "")));
     }
   }

@@ -1,0 +1,80 @@
+import type { GossipSub } from "@libp2p/gossipsub";
+import { NodeId } from "../core/ids.ts";
+import { RateLimit } from "./rate_limit.ts";
+
+/** Messages of one node in a second, and at once. */
+const MESSAGE_RATE = { perSecond: 1_000, burst: 4_000 };
+
+/** Nodes of whose messages account is kept. */
+const SENDERS_MAX = 4_096;
+
+type TopicHandler = (message: Uint8Array, from: NodeId) => void;
+
+/** Topics over gossipsub: every message is signed, and known by who signed it. */
+export class Gossip {
+  readonly #pubsub: GossipSub;
+  readonly #prefix: string;
+  readonly #self: NodeId;
+  readonly #handlers = new Map<string, Set<TopicHandler>>();
+  readonly #rates = new Map<NodeId, RateLimit>();
+  /** Messages of others that were not listened to, since there were too many. */
+  droppedCount = 0;
+
+  /** Topics of other prefixes are not heard. */
+  constructor(pubsub: GossipSub, { prefix, self }: { prefix: string; self: NodeId }) {
+    this.#pubsub = pubsub;
+    this.#prefix = prefix;
+    this.#self = self;
+    pubsub.addEventListener("message", ({ detail }) => {
+      if (detail.type !== "signed" || !detail.topic.startsWith(prefix)) return;
+      this.#hear(detail.topic.slice(prefix.length), detail.data, detail.from.toString());
+    });
+  }
+
+  publish(topic: string, message: Uint8Array): void {
+    // It fails for nobody's being there, or for a stream that is just closing: both are losses.
+    this.#pubsub.publish(this.#prefix + topic, message).catch(() => this.droppedCount++);
+  }
+
+  subscribe(topic: string, handler: TopicHandler): () => void {
+    const handlers = this.#handlers.get(topic) ?? new Set();
+    if (handlers.size === 0) this.#pubsub.subscribe(this.#prefix + topic);
+    this.#handlers.set(topic, handlers.add(handler));
+    return () => {
+      if (!handlers.delete(handler) || handlers.size > 0) return;
+      this.#handlers.delete(topic);
+      this.#pubsub.unsubscribe(this.#prefix + topic);
+    };
+  }
+
+  /** Nobody hears anything from here on. */
+  close(): void {
+    for (const handlers of this.#handlers.values()) handlers.clear();
+    this.#handlers.clear();
+  }
+
+  #hear(topic: string, message: Uint8Array, from: string): void {
+    const sender = NodeId.safeParse(from);
+    if (!sender.success || sender.data === this.#self) return;
+    if (!this.#isListenedTo(sender.data)) return void this.droppedCount++;
+    for (const handler of [...this.#handlers.get(topic) ?? []]) {
+      try {
+        handler(message, sender.data);
+      } catch {
+        // The promise of a topic is at most once: what a subscriber cannot take is lost to it alone.
+      }
+    }
+  }
+
+  #isListenedTo(sender: NodeId): boolean {
+    const now = performance.now();
+    let rate = this.#rates.get(sender);
+    if (!rate) {
+      const [oldest] = this.#rates.keys();
+      if (oldest !== undefined && this.#rates.size >= SENDERS_MAX) this.#rates.delete(oldest);
+      rate = new RateLimit(MESSAGE_RATE, now);
+      this.#rates.set(sender, rate);
+    }
+    return rate.take(now);
+  }
+}

@@ -1,0 +1,303 @@
+import type { Stream } from "@libp2p/interface";
+import { AppError, toAppError } from "../core/errors.ts";
+import type { NodeId } from "../core/ids.ts";
+import { FrameReader } from "./framing.ts";
+import {
+  decodeLinkFrame,
+  encodeLinkFrame,
+  type Hello,
+  LINK_FRAME_BYTES_MAX,
+  type LinkFrame,
+} from "./link_frames.ts";
+import { RateLimit } from "./rate_limit.ts";
+import { MESSAGE_BYTES_MAX } from "./transport.ts";
+
+/** Requests of one peer that are being answered at once, or wait for their answers here. */
+const REQUESTS_MAX = 1_024;
+
+/** Requests of one peer in a second, and at once. */
+const REQUEST_RATE = { perSecond: 2_000, burst: 4_000 };
+
+/** Bytes that wait to be written before further small messages are refused. */
+const OUTBOX_BYTES_MAX = 16 * 1024 * 1024;
+
+/** Bytes of a body that go in one frame, beside what a frame has in front. */
+const PART_BYTES = LINK_FRAME_BYTES_MAX - 256;
+
+/** How much of the newest round-trip time goes into the smoothed one. */
+const RTT_WEIGHT = 0.3;
+
+/** What a link needs of the transport that it is part of. */
+export interface LinkHandlers {
+  /** Answers a request of the peer. */
+  readonly answer: (protocol: string, body: Uint8Array) => Promise<Uint8Array>;
+  /** The peer has introduced itself, for the first time or anew. */
+  readonly greeted: (hello: Hello) => void;
+  /** It is gone, and its connection with it. */
+  readonly closed: (reason: string) => void;
+}
+
+interface Asked {
+  readonly settle: (answer: Uint8Array | AppError) => void;
+  readonly parts: Parts;
+}
+
+/**
+ * The stream on which two nodes talk all the time that they have a connection: who they are, whether
+ * they live, and requests. Whoever dialled pings.
+ */
+export class LinkStream {
+  readonly peer: NodeId;
+  readonly #stream: Stream;
+  readonly #handlers: LinkHandlers;
+  readonly #reader = new FrameReader(LINK_FRAME_BYTES_MAX + 1);
+  readonly #asked = new Map<number, Asked>();
+  /** Requests of which only parts have come. */
+  readonly #coming = new Map<number, Parts>();
+  readonly #rate = new RateLimit(REQUEST_RATE, performance.now());
+  #answering = 0;
+  #nextId = 1;
+  #ping: { readonly id: number; readonly at: number } | undefined;
+  #heardAt = performance.now();
+  #rttMs: number | undefined;
+  #hello: Hello | undefined;
+  #isClosed = false;
+
+  constructor(stream: Stream, peer: NodeId, handlers: LinkHandlers) {
+    this.#stream = stream;
+    this.peer = peer;
+    this.#handlers = handlers;
+    stream.addEventListener("close", () => this.close("the connection is gone"));
+    stream.addEventListener("remoteCloseWrite", () => this.close("the peer has ended it"));
+    stream.addEventListener("message", ({ data }) => this.#hear(data.subarray()));
+  }
+
+  /** How the peer has introduced itself; undefined before it has. */
+  get hello(): Hello | undefined {
+    return this.#isClosed ? undefined : this.#hello;
+  }
+
+  /** One round trip, smoothed. */
+  get rttMs(): number | undefined {
+    return this.#rttMs;
+  }
+
+  /** For how long nothing has been heard. */
+  silentMs(): number {
+    return performance.now() - this.#heardAt;
+  }
+
+  /** This process itself has not listened for so long. */
+  excuse(ms: number): void {
+    this.#heardAt += ms;
+  }
+
+  greet(hello: Hello): void {
+    this.#write({ type: "Hello", hello });
+  }
+
+  /** Measures a round trip, unless one is being measured. */
+  ping(): void {
+    if (this.#ping) return;
+    this.#ping = { id: this.#newId(), at: performance.now() };
+    this.#write({ type: "Ping", id: this.#ping.id });
+  }
+
+  /**
+   * One question, one answer.
+   * @throws {AppError} `node_unreachable`, `timed_out`, `queue_full`, or what the handler threw.
+   */
+  async request(
+    protocol: string,
+    body: Uint8Array,
+    { timeoutMs }: { timeoutMs: number },
+  ): Promise<Uint8Array> {
+    if (this.#isClosed) throw unreachable(this.peer, protocol);
+    const isFull = this.#stream.writeBufferLength > OUTBOX_BYTES_MAX;
+    if (isFull || this.#asked.size >= REQUESTS_MAX) throw this.#crowded(protocol);
+    const id = this.#newId();
+    const timer = setTimeout(
+      () => this.#settle(id, tooLate(this.peer, protocol, timeoutMs)),
+      timeoutMs,
+    );
+    const answered = new Promise<Uint8Array>((resolve, reject) => {
+      const settle = (answer: Uint8Array | AppError) =>
+        answer instanceof AppError ? reject(answer) : resolve(answer);
+      this.#asked.set(id, { settle, parts: new Parts() });
+    });
+    try {
+      const sent = this.#writeBody(
+        body,
+        (type, bytes) =>
+          type === "part"
+            ? { type: "RequestPart", id, bytes }
+            : { type: "Request", id, protocol, bytes },
+      );
+      const [answer] = await Promise.all([answered, sent]);
+      return answer;
+    } finally {
+      clearTimeout(timer);
+      this.#asked.delete(id);
+    }
+  }
+
+  /** Ends it; what waits for an answer hears so. */
+  close(reason: string): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#coming.clear();
+    for (const id of [...this.#asked.keys()]) this.#settle(id, unreachable(this.peer, "a request"));
+    this.#stream.abort(new Error(reason));
+    this.#handlers.closed(reason);
+  }
+
+  #newId(): number {
+    this.#nextId = (this.#nextId + 1) >>> 0;
+    return this.#nextId;
+  }
+
+  #hear(bytes: Uint8Array): void {
+    if (this.#isClosed) return;
+    this.#heardAt = performance.now();
+    try {
+      for (const one of this.#reader.push(bytes)) this.#take(decodeLinkFrame(one));
+    } catch (cause) {
+      this.close(`what the peer sends cannot be read: ${cause}`);
+    }
+  }
+
+  #take(one: LinkFrame): void {
+    switch (one.type) {
+      case "Hello":
+        this.#hello = one.hello;
+        return this.#handlers.greeted(one.hello);
+      case "Ping":
+        return this.#write({ type: "Pong", id: one.id });
+      case "Pong":
+        return this.#ponged(one.id);
+      case "RequestPart":
+        return this.#requestPart(one.id, one.bytes);
+      case "Request":
+        return void this.#answer(one);
+      case "AnswerPart":
+        return this.#asked.get(one.id)?.parts.add(one.bytes);
+      case "Answer":
+        return this.#settle(one.id, this.#asked.get(one.id)?.parts.join(one.bytes));
+      case "Failure":
+        return this.#settle(one.id, AppError.from(one.error));
+      default:
+        return one satisfies never;
+    }
+  }
+
+  #ponged(id: number): void {
+    if (this.#ping?.id !== id) return;
+    const rttMs = performance.now() - this.#ping.at;
+    const before = this.#rttMs ?? rttMs;
+    this.#rttMs = before + (rttMs - before) * RTT_WEIGHT;
+    this.#ping = undefined;
+  }
+
+  #settle(id: number, answer: Uint8Array | AppError | undefined): void {
+    const asked = this.#asked.get(id);
+    this.#asked.delete(id);
+    if (answer !== undefined) asked?.settle(answer);
+  }
+
+  #requestPart(id: number, bytes: Uint8Array): void {
+    const parts = this.#coming.get(id) ?? new Parts();
+    this.#coming.set(id, parts);
+    if (this.#coming.size > REQUESTS_MAX) throw this.#crowded("a request in parts");
+    parts.add(bytes);
+  }
+
+  async #answer({ id, protocol, bytes }: Extract<LinkFrame, { type: "Request" }>): Promise<void> {
+    const body = this.#coming.get(id)?.join(bytes) ?? bytes;
+    this.#coming.delete(id);
+    try {
+      const isCrowded = this.#answering >= REQUESTS_MAX || !this.#rate.take(performance.now());
+      if (isCrowded) throw this.#crowded(protocol);
+      this.#answering++;
+      const answer = await this.#handlers.answer(protocol, body).finally(() => this.#answering--);
+      await this.#writeBody(answer, (type, part) => ({
+        type: type === "part" ? "AnswerPart" : "Answer",
+        id,
+        bytes: part,
+      }));
+    } catch (cause) {
+      this.#write({ type: "Failure", id, error: toAppError(cause).toInfo() });
+    }
+  }
+
+  /** A body in frames, each when the connection can take it. */
+  async #writeBody(
+    body: Uint8Array,
+    frameOf: (type: "part" | "last", bytes: Uint8Array) => LinkFrame,
+  ): Promise<void> {
+    let rest = body;
+    while (rest.length > PART_BYTES) {
+      this.#write(frameOf("part", rest.subarray(0, PART_BYTES)));
+      rest = rest.subarray(PART_BYTES);
+      if (this.#stream.writableNeedsDrain) await this.#stream.onDrain();
+      if (this.#isClosed) throw unreachable(this.peer, "a large message");
+    }
+    this.#write(frameOf("last", rest));
+  }
+
+  #write(one: LinkFrame): void {
+    if (this.#isClosed) return;
+    try {
+      for (const part of encodeLinkFrame(one)) this.#stream.send(part);
+    } catch (cause) {
+      this.close(`it cannot be written to: ${cause}`);
+    }
+  }
+
+  #crowded(protocol: string): AppError {
+    const found = `${this.peer} has too many requests already`;
+    return new AppError("queue_full", `Cannot take a request for ${protocol}: ${found}`);
+  }
+}
+
+/** The pieces of a body that have come. */
+class Parts {
+  #parts: Uint8Array[] = [];
+  #length = 0;
+
+  add(bytes: Uint8Array): void {
+    this.#length += bytes.length;
+    if (this.#length > MESSAGE_BYTES_MAX) {
+      const found = `found more than ${MESSAGE_BYTES_MAX} bytes`;
+      throw new AppError("payload_too_large", `Cannot take a message in parts: ${found}`);
+    }
+    this.#parts.push(bytes);
+  }
+
+  /** All of it, with its last piece. */
+  join(last: Uint8Array): Uint8Array {
+    if (this.#parts.length === 0) return last;
+    this.add(last);
+    const joined = new Uint8Array(this.#length);
+    let at = 0;
+    for (const part of this.#parts) {
+      joined.set(part, at);
+      at += part.length;
+    }
+    return joined;
+  }
+}
+
+/** Nobody is there for it. */
+export function unreachable(peer: NodeId, protocol: string): AppError {
+  return new AppError("node_unreachable", `Cannot reach node ${peer} for ${protocol}`, {
+    hint: "exo status shows the nodes that are up",
+  });
+}
+
+/** Nobody answered in time. */
+export function tooLate(peer: NodeId, protocol: string, timeoutMs: number): AppError {
+  const message = `Node ${peer} did not answer ${protocol} within ${timeoutMs} ms`;
+  return new AppError("timed_out", message, {
+    hint: "exo status shows whether it is up; ask again once it is",
+  });
+}

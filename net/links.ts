@@ -1,0 +1,259 @@
+import type { Connection, Stream } from "@libp2p/interface";
+import { multiaddr } from "@multiformats/multiaddr";
+import { NodeId } from "../core/ids.ts";
+import { AddressBook, RETRY_MS, RETRY_MS_MAX } from "./address_book.ts";
+import type { Host } from "./libp2p_host.ts";
+import type { Hello } from "./link_frames.ts";
+import { LinkStream } from "./link_stream.ts";
+import { type Link, LINK_SILENCE_MS, type PeerChange } from "./transport.ts";
+
+/** How often it is looked at who is to be dialled, pinged or given up. */
+const TICK_MS = 250;
+
+/** How often a link is pinged by the node that dialled. */
+const PING_MS = 1_000;
+
+/** How long a dial may take until the link stands. */
+const DIAL_TIMEOUT_MS = 3_000;
+
+/** Links of one peer to this node. */
+const LINKS_PER_PEER_MAX = 128;
+
+/** What links need of the transport that they are part of. */
+export interface LinksOptions {
+  readonly self: NodeId;
+  readonly hostId: string;
+  /** The protocol of link streams; that of other namespaces is another. */
+  readonly protocol: string;
+  /** Where this node listens, as it is now. */
+  readonly addresses: () => readonly string[];
+  /** Addresses of any nodes of the cluster, as multiaddrs. */
+  readonly bootstrap: readonly string[];
+  readonly answer: (protocol: string, body: Uint8Array, from: NodeId) => Promise<Uint8Array>;
+  readonly onPeer: (change: PeerChange) => void;
+  readonly onLinks: () => void;
+}
+
+/** A connection on which both ends have a link stream. */
+interface OpenLink {
+  readonly connection: Connection;
+  readonly stream: LinkStream;
+  readonly peer: NodeId;
+  /** Where this node dialled; undefined when the peer did. */
+  readonly address: string | undefined;
+  pingAt: number;
+}
+
+interface Bootstrap {
+  readonly address: string;
+  dueAt: number;
+  failures: number;
+  isDialling: boolean;
+  link: OpenLink | undefined;
+}
+
+/** All connections with nodes of the cluster: who is there, by which ways, and for how long. */
+export class Links {
+  readonly #host: Host;
+  readonly #options: LinksOptions;
+  readonly #book: AddressBook;
+  readonly #open = new Set<OpenLink>();
+  readonly #peers = new Map<NodeId, Set<OpenLink>>();
+  readonly #bootstraps: Bootstrap[];
+  #timer: ReturnType<typeof setInterval> | undefined;
+  #tickedAt = performance.now();
+  #told = "";
+  #isStopped = false;
+
+  constructor(host: Host, options: LinksOptions) {
+    this.#host = host;
+    this.#options = options;
+    this.#book = new AddressBook(options.self, options.hostId);
+    const fresh = { dueAt: 0, failures: 0, isDialling: false, link: undefined };
+    this.#bootstraps = options.bootstrap.map((address) => ({ address, ...fresh }));
+  }
+
+  async start(): Promise<void> {
+    const options = { maxInboundStreams: LINKS_PER_PEER_MAX };
+    await this.#host.handle(this.#options.protocol, (stream, connection) => {
+      this.#add(connection, stream, undefined);
+    }, options);
+    this.#timer = setInterval(() => this.#tick(), TICK_MS);
+    this.#tick();
+  }
+
+  /** Ends every link at once; each peer is heard to go. */
+  stop(): void {
+    this.#isStopped = true;
+    clearInterval(this.#timer);
+    for (const { stream } of [...this.#open]) stream.close("the node is stopping");
+  }
+
+  /** Somebody has told where a node listens. */
+  learn(peer: NodeId, addresses: readonly string[]): void {
+    this.#book.learn(peer, addresses, performance.now());
+    this.#dialDue();
+  }
+
+  /** The nodes that have introduced themselves. */
+  peers(): ReadonlySet<NodeId> {
+    return new Set(this.#peers.keys());
+  }
+
+  /** The proven ways from here. */
+  links(): Link[] {
+    return [...this.#peers].flatMap(([peer, links]) =>
+      [...links].flatMap(({ address, stream }) =>
+        address !== undefined && this.#isWanted(address, stream)
+          ? [{ peer, address, ...(stream.rttMs === undefined ? {} : { rttMs: stream.rttMs }) }]
+          : []
+      )
+    );
+  }
+
+  /** The best way to a peer: the quickest, if that was measured. */
+  best(peer: NodeId): { readonly connection: Connection; readonly stream: LinkStream } | undefined {
+    let best: OpenLink | undefined;
+    for (const link of this.#peers.get(peer) ?? []) {
+      const isBetter = (link.stream.rttMs ?? Infinity) < (best?.stream.rttMs ?? Infinity);
+      if (!best || isBetter) best = link;
+    }
+    return best;
+  }
+
+  #tick(): void {
+    const now = performance.now();
+    // What came while this process did not run has not been read yet: nobody is to blame.
+    const stalled = now - this.#tickedAt - TICK_MS;
+    this.#tickedAt = now;
+    for (const link of [...this.#open]) this.#watch(link, now, stalled);
+    this.#tellAddresses();
+    this.#dialDue();
+  }
+
+  #watch(link: OpenLink, now: number, stalledMs: number): void {
+    const { stream, connection } = link;
+    if (stalledMs > TICK_MS) stream.excuse(stalledMs);
+    if (stream.silentMs() > LINK_SILENCE_MS) {
+      const reason = `nothing was heard for ${LINK_SILENCE_MS} ms`;
+      stream.close(reason);
+      connection.abort(new Error(reason));
+    } else if (link.address !== undefined && now >= link.pingAt) {
+      link.pingAt = now + PING_MS;
+      stream.ping();
+    }
+  }
+
+  /** Tells all when this host has got other addresses. */
+  #tellAddresses(): void {
+    const hello = this.#hello();
+    const told = hello.addresses.join(" ");
+    if (told === this.#told) return;
+    this.#told = told;
+    for (const { stream } of this.#open) stream.greet(hello);
+  }
+
+  #hello(): Hello {
+    const { hostId, addresses } = this.#options;
+    return { hostId, addresses: [...addresses()] };
+  }
+
+  #dialDue(): void {
+    if (this.#isStopped) return;
+    const now = performance.now();
+    for (const { peer, address } of this.#book.due(now)) void this.#dialPeer(peer, address);
+    for (const one of this.#bootstraps) {
+      if (one.link === undefined && !one.isDialling && now >= one.dueAt) void this.#dialFirst(one);
+    }
+  }
+
+  async #dialPeer(peer: NodeId, address: string): Promise<void> {
+    const link = await this.#dial(address);
+    if (link?.peer === peer) return;
+    this.#book.failed(peer, address, performance.now());
+  }
+
+  /** Dials an address of nobody in particular. */
+  async #dialFirst(one: Bootstrap): Promise<void> {
+    one.isDialling = true;
+    one.link = await this.#dial(one.address);
+    one.isDialling = false;
+    const wait = Math.min(RETRY_MS * 2 ** one.failures, RETRY_MS_MAX);
+    one.dueAt = performance.now() + wait;
+    one.failures = one.link ? 0 : one.failures + 1;
+  }
+
+  /** Whoever is at an address, linked; undefined when nobody of the cluster is. */
+  async #dial(address: string): Promise<OpenLink | undefined> {
+    const signal = AbortSignal.timeout(DIAL_TIMEOUT_MS);
+    let connection: Connection | undefined;
+    try {
+      // Without the peer's id in it: else dials of several addresses of one peer become one.
+      connection = await this.#host.dial(multiaddr(address), { signal, force: true });
+      if (connection.remotePeer.equals(this.#host.peerId)) {
+        throw new Error("this is the node itself");
+      }
+      const stream = await connection.newStream(this.#options.protocol, { signal });
+      return this.#add(connection, stream, address);
+    } catch (cause) {
+      connection?.abort(cause instanceof Error ? cause : new Error(String(cause)));
+      return undefined;
+    }
+  }
+
+  #add(connection: Connection, raw: Stream, address: string | undefined): OpenLink {
+    const peer = NodeId.parse(connection.remotePeer.toString());
+    const { answer } = this.#options;
+    const stream = new LinkStream(raw, peer, {
+      answer: (protocol, body) => answer(protocol, body, peer),
+      greeted: (hello) => this.#greeted(link, hello),
+      closed: () => this.#closed(link),
+    });
+    const link: OpenLink = { connection, stream, peer, address, pingAt: 0 };
+    this.#open.add(link);
+    if (address !== undefined) this.#book.linked(peer, address, performance.now());
+    stream.greet(this.#hello());
+    if (this.#isStopped) stream.close("the node is stopping");
+    return link;
+  }
+
+  #greeted(link: OpenLink, { addresses, hostId }: Hello): void {
+    const { peer } = link;
+    const links = this.#peers.get(peer) ?? new Set();
+    const isNew = links.size === 0;
+    const isNewLink = !links.has(link);
+    this.#peers.set(peer, links.add(link));
+    this.#book.learn(peer, addresses, performance.now(), hostId);
+    this.#dropUnwanted(links);
+    if (isNew) this.#options.onPeer({ peer, isConnected: true });
+    if (isNewLink && link.address !== undefined) this.#options.onLinks();
+    this.#dialDue();
+  }
+
+  /** A node of this host that was reached by an outer address is left there once it is linked inside. */
+  #dropUnwanted(links: ReadonlySet<OpenLink>): void {
+    const isDialled = ({ address }: OpenLink) => address !== undefined;
+    const wanted = (link: OpenLink) => this.#isWanted(link.address ?? "", link.stream);
+    const dialled = [...links].filter(isDialled);
+    if (!dialled.some(wanted)) return;
+    for (const link of dialled) if (!wanted(link)) link.stream.close("there is a better way");
+  }
+
+  #isWanted(address: string, { hello }: LinkStream): boolean {
+    return hello !== undefined && this.#book.isWanted(address, hello.hostId);
+  }
+
+  #closed(link: OpenLink): void {
+    const { peer, address, connection } = link;
+    this.#open.delete(link);
+    connection.close().catch((cause) => connection.abort(cause));
+    for (const one of this.#bootstraps) if (one.link === link) one.link = undefined;
+    if (address !== undefined) this.#book.unlinked(peer, address, performance.now());
+    const links = this.#peers.get(peer);
+    if (!links?.delete(link)) return;
+    if (address !== undefined) this.#options.onLinks();
+    if (links.size > 0) return;
+    this.#peers.delete(peer);
+    this.#options.onPeer({ peer, isConnected: false });
+  }
+}
