@@ -5,6 +5,7 @@
  *     deno task verify kills [--seed S] [--kills N]            kill -9 of a node, over and over
  *     deno task verify meta [--engine fake] [--kills N]        kill -9 of a declared model's runner
  *     deno task verify http [--seed S] [--requests N]         mutated requests
+ *     deno task verify network-fuzz [--seed S] [--messages N] mutated messages between nodes
  *     deno task verify aborts [--seed S] [--requests N]        answers that are left at random
  *     deno task verify models [--seed S] [--files N]           mutated model files
  *     deno task verify mixes [--seed S] [--mixes N]            requests together, and each alone
@@ -25,6 +26,7 @@ import { type Finding, fuzzHttp, fuzzSlowly, FuzzTarget, growthOf } from "./http
 import { killNode } from "./kills.ts";
 import { keepRunning } from "./meta.ts";
 import { fuzzModels } from "./model_files.ts";
+import { fuzzNetwork } from "./network/mod.ts";
 import { compareRulers, RULER_LONG } from "./ruler.ts";
 import { verifyMemory, verifyMixes } from "./serving.ts";
 import type { Tally } from "./tally.ts";
@@ -207,6 +209,21 @@ async function verifyHttp(seed: number, requests: number): Promise<Tally> {
   return { passed, failed };
 }
 
+/** One seed a round. */
+async function verifyNetworkFuzz(seed: number, messages: number): Promise<Tally> {
+  let [passed, failed] = [0, 0];
+  for (let done = 0; done < messages; done += ROUND_REQUESTS, seed++) {
+    for (const part of await fuzzNetwork(seed, Math.min(ROUND_REQUESTS, messages - done))) {
+      const { name, said, wellFormed, findings } = part;
+      say(`seed ${seed}, ${name}: ${said} messages, ${wellFormed} of them well-formed`);
+      for (const finding of findings) say(`  FAILED: ${finding}`);
+      passed += said - findings.length;
+      failed += findings.length;
+    }
+  }
+  return { passed, failed };
+}
+
 async function verifyPerplexity(records: boolean): Promise<Tally> {
   await ensureSetup({ onProgress: say });
   const model = await defaultModel();
@@ -241,6 +258,7 @@ const { positionals: [bar], values } = parseArgs({
     kills: { type: "string" },
     engine: { type: "string", default: "mlx" },
     requests: { type: "string" },
+    messages: { type: "string", default: "100000" },
     rounds: { type: "string", default: "7" },
     record: { type: "boolean", default: false },
   },
@@ -255,6 +273,7 @@ const run: Record<string, () => Promise<Tally>> = {
   models: () => verifyModels(Number(values.seed), Number(values.files)),
   perplexity: () => verifyPerplexity(values.record),
   ruler: () => verifyRuler(Number(values.rounds)),
+  "network-fuzz": () => verifyNetworkFuzz(Number(values.seed), Number(values.messages)),
   http: () => verifyHttp(Number(values.seed), Number(values.requests ?? 200_000)),
 };
 const wanted = run[bar ?? ""];

@@ -94,8 +94,7 @@ function isInVain(message: Message, reigning: Epoch): boolean {
 export async function fuzzControl(seed: number, count: number): Promise<FuzzedPart> {
   const network = new MemoryNetwork();
   await using world = await ControlWorld.start(
-    [A, B, C],
-    (nodeId) => Promise.resolve(network.join(nodeId)),
+    [A, B, C].map((nodeId) => () => Promise.resolve(network.join(nodeId))),
   );
   const stranger = network.join(STRANGER);
   const random = new Random(seed);
@@ -126,7 +125,7 @@ function ask(from: Transport, to: NodeId, bytes: Uint8Array, fuzzing: Fuzzing): 
 }
 
 /** A follower is asked something, and all nodes hear of it. */
-async function stillWorks(world: ControlWorld, fuzzing: Fuzzing): Promise<void> {
+export async function stillWorks(world: ControlWorld, fuzzing: Fuzzing): Promise<void> {
   const modelCard = cardOf({ modelId: `${MODEL}-after` });
   try {
     await world.planes.at(-1)?.control.submit({

@@ -47,17 +47,16 @@ export class ControlWorld implements AsyncDisposable {
     this.#before = this.#states();
   }
 
-  /** The nodes join in turn: the first is alone, and leads. `nodeIds` are those of the story. */
+  /** The nodes join in turn: the first is alone, and leads. What nodes of the story do, they do. */
   static async start(
-    nodeIds: readonly NodeId[],
-    join: (nodeId: NodeId) => Promise<Transport>,
+    joins: readonly (() => Promise<Transport>)[],
   ): Promise<ControlWorld> {
     const planes: Plane[] = [];
     const dirs: TempDir[] = [];
-    for (const nodeId of nodeIds) {
+    for (const join of joins) {
       const dir = await TempDir.make();
       dirs.push(dir);
-      planes.push(startPlane(await join(nodeId), dir.path));
+      planes.push(startPlane(await join(), dir.path));
     }
     const [master] = planes as [Plane];
     await eventually("all follow", () => planes.every(({ control }) => !!control.epoch()));
@@ -66,6 +65,7 @@ export class ControlWorld implements AsyncDisposable {
     }
     for (const [nodeId, command] of STORY_COMMANDS) {
       await eventually("what was reported is known", resting(planes, PAUSE_MS));
+      // Elsewhere than in the story all is asked at the master.
       const { control } = planes.find((one) => one.nodeId === nodeId) ?? master;
       // Some say no, as they did in the story.
       await control.submit(command).catch(() => {});
@@ -84,7 +84,7 @@ export class ControlWorld implements AsyncDisposable {
     for (const [at, state] of this.#states().entries()) {
       if (state === this.#before[at]) continue;
       return `${this.planes[at]?.nodeId} is not what it was: ${
-        difference(this.#before[at], state)
+        difference(this.#before[at] ?? "", state)
       }`;
     }
     return undefined;
@@ -155,7 +155,7 @@ function ranks({ instances }: State): number {
     );
 }
 
-function difference(before = "", after: string): string {
+function difference(before: string, after: string): string {
   const at = [...after].findIndex((char, index) => char !== before[index]);
   const piece = (text: string) => text.slice(Math.max(0, at - 100), at + 100);
   return `${piece(before)} became ${piece(after)}`;
