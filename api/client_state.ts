@@ -68,5 +68,22 @@ export interface StateView {
   readonly nodeMemory: Table<{
     readonly ramTotal: { readonly inBytes: number };
     readonly ramAvailable: { readonly inBytes: number };
+    /** Of the GPU that models compute on; absent: none, or it shares the machine's. */
+    readonly gpuTotal?: { readonly inBytes: number };
+    readonly gpuAvailable?: { readonly inBytes: number };
+  }>;
+  /** The volume that models are kept on. */
+  readonly nodeDisk: Table<{
+    readonly total: { readonly inBytes: number };
+    readonly available: { readonly inBytes: number };
+  }>;
+  /** As far as each machine tells; usages are from 0 to 1, `temp` in °C, `sysPower` in watts. */
+  readonly nodeSystem: Table<{
+    readonly gpuUsage?: number;
+    readonly temp?: number;
+    readonly sysPower?: number;
+    readonly pcpuUsage?: number;
+    readonly ecpuUsage?: number;
+    readonly cpuUsage?: number;
   }>;
 }

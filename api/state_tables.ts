@@ -5,7 +5,13 @@ import type { ModelId, NodeId } from "../core/ids.ts";
 import { parseMultiaddr } from "../core/multiaddr.ts";
 import type { NodeState } from "../core/node_info.ts";
 import type { RunnerState } from "../core/runner_status.ts";
-import { linkKey, type NodeMemory, type Telemetry } from "../core/telemetry.ts";
+import {
+  linkKey,
+  type NodeDisk,
+  type NodeMemory,
+  type NodeSystem,
+  type Telemetry,
+} from "../core/telemetry.ts";
 import { thunderboltBridgeCycles } from "../core/thunderbolt_bridge.ts";
 import { externalTags, fromEntries, type Json } from "./encode_state.ts";
 import type { Gateway } from "./gateway.ts";
@@ -65,6 +71,12 @@ export function stateTables(gateway: Gateway): Readonly<Record<string, () => Jso
       fromEntries(
         [...gateway.telemetry().memory].map(([nodeId, memory]) => [nodeId, memoryOf(memory)]),
       ),
+    nodeDisk: () =>
+      fromEntries([...gateway.telemetry().disk].map(([nodeId, disk]) => [nodeId, diskOf(disk)])),
+    nodeSystem: () =>
+      fromEntries(
+        [...gateway.telemetry().system].map(([nodeId, system]) => [nodeId, systemOf(system)]),
+      ),
     customModelCards: () => externalTags(state.customModelCards),
   };
 }
@@ -118,6 +130,41 @@ function downloadsOf(nodeId: NodeId, models: ReadonlyMap<ModelId, DownloadStatus
   });
 }
 
-function memoryOf({ ramTotalBytes, ramAvailableBytes }: NodeMemory): object {
-  return { ramTotal: { inBytes: ramTotalBytes }, ramAvailable: { inBytes: ramAvailableBytes } };
+/** The spec's four, and ours: the memory of a GPU that has its own. */
+function memoryOf(memory: NodeMemory): Json {
+  return inBytes({
+    ramTotal: memory.ramTotalBytes,
+    ramAvailable: memory.ramAvailableBytes,
+    swapTotal: memory.swapTotalBytes,
+    swapAvailable: memory.swapAvailableBytes,
+    gpuTotal: memory.gpu?.totalBytes,
+    gpuAvailable: memory.gpu?.availableBytes,
+  });
+}
+
+function diskOf({ totalBytes, availableBytes }: NodeDisk): Json {
+  return inBytes({ total: totalBytes, available: availableBytes });
+}
+
+/**
+ * The spec's five, and `cpuUsage`, ours: of all cores. Where all are of one kind they are
+ * performance cores. What a machine does not tell is left out.
+ */
+function systemOf(system: NodeSystem): Json {
+  return fromEntries(Object.entries({
+    gpuUsage: system.gpuUsage,
+    temp: system.gpuTemperatureCelsius ?? system.cpuTemperatureCelsius,
+    sysPower: system.powerWatts,
+    pcpuUsage: system.performanceCoreUsage ?? system.cpuUsage,
+    ecpuUsage: system.efficiencyCoreUsage,
+    cpuUsage: system.cpuUsage,
+  }));
+}
+
+function inBytes(values: Readonly<Record<string, number | undefined>>): Json {
+  return fromEntries(
+    Object.entries(values).map((
+      [name, bytes],
+    ) => [name, bytes === undefined ? undefined : { inBytes: bytes }]),
+  );
 }

@@ -1,7 +1,9 @@
 import { isDownloadOfUse } from "./apply_models.ts";
 import { nodeGatheredInfo } from "./apply_nodes.ts";
 import { edgeKey } from "./connection.ts";
+import { departed } from "./departure.ts";
 import type { Event } from "./events.ts";
+import { withShortTexts } from "./free_text.ts";
 import type { NodeId, RunnerId } from "./ids.ts";
 import { type Instance, rankOn } from "./instance.ts";
 import { isSame } from "./same.ts";
@@ -20,10 +22,13 @@ export const EDGES_MAX = 64;
  * gets its index, so that `apply` stays total. Idempotent: once its events are applied, the same
  * report makes nothing happen. `from` is who reports, where that is known.
  */
-export function admit(state: State, report: Event, from?: NodeId): Event[] {
+export function admit(state: State, reported: Event, from?: NodeId): Event[] {
+  const report = withShortTexts(reported);
   switch (report.type) {
     case "NodeStarted":
       return isBy(from, report.nodeId) ? nodeStarted(state, report) : [];
+    case "NodeLeft":
+      return isBy(from, report.nodeId) ? nodeLeft(state, report) : [];
     case "NodeGatheredInfo":
       return isBy(from, report.nodeId) && isInfoNew(state, report) ? [report] : [];
     case "TopologyEdgeCreated":
@@ -77,6 +82,24 @@ function nodeStarted(state: State, report: Of<"NodeStarted">): Event[] {
   return [...events, report];
 }
 
+/**
+ * A node that stops takes along what would go with it once it had timed out. It names its
+ * incarnation: word of it that comes late does nothing to the process that came after.
+ */
+function nodeLeft(state: State, report: Of<"NodeLeft">): Event[] {
+  const { nodeId, incarnation } = report;
+  const node = state.nodes.get(nodeId);
+  if (!node || node.incarnation > incarnation) return [];
+  const events: Event[] = [...departed(state, { nodeId, now: 0, why: "it was stopped" }), report];
+  // It means to stay away: what wishes had on it is placed elsewhere at once.
+  for (const instance of state.instances.values()) {
+    const { instanceId, metaInstanceId } = instance;
+    if (!metaInstanceId || !rankOn(instance, nodeId)) continue;
+    events.push({ type: "InstanceDeleted", instanceId });
+  }
+  return events;
+}
+
 /** Runner entries of the instances that have a rank on this node. */
 function runnersOn(state: State, nodeId: NodeId): RunnerId[] {
   return [...state.instances.values()].flatMap((instance) => {
@@ -115,8 +138,8 @@ function isEdgeKnown(
 }
 
 /**
- * Only runners of present instances are reported, only by their nodes, only by their newest
- * incarnation. A process that is gone has answered its last: what it worked on fails before it.
+ * Only runners of present instances are reported, only by their nodes while these are there, only
+ * by their newest incarnation. A process that is gone has answered its last: what it worked on fails before it.
  */
 function runnerStatusUpdated(
   state: State,
@@ -125,7 +148,8 @@ function runnerStatusUpdated(
 ): Event[] {
   const { runnerId, incarnation, status } = report;
   const instance = ownerOf(state, runnerId);
-  if (!instance || !isBy(from, nodeOf(instance, runnerId))) return [];
+  const nodeId = instance && nodeOf(instance, runnerId);
+  if (!instance || !nodeId || !isBy(from, nodeId) || !state.nodes.has(nodeId)) return [];
   const before = state.runners.get(runnerId);
   const failed = state.instanceRetries.get(instance.instanceId)?.incarnations[runnerId] ?? -1;
   if (incarnation <= failed || (before && before.incarnation > incarnation)) return [];

@@ -11,8 +11,8 @@ import {
   edgeCreated,
   edgeDeleted,
   nodeGatheredInfo,
+  nodeGone,
   nodeStarted,
-  nodeTimedOut,
 } from "./apply_nodes.ts";
 import { assert } from "./errors.ts";
 import type { Event, IndexedEvent } from "./events.ts";
@@ -48,7 +48,8 @@ function reduce(state: State, event: Event, stamp: Stamp): State {
     case "NodeGatheredInfo":
       return nodeGatheredInfo(state, event, stamp.idx);
     case "NodeTimedOut":
-      return nodeTimedOut(state, event.nodeId, stamp);
+    case "NodeLeft":
+      return nodeGone(state, event.nodeId, stamp);
     case "TopologyEdgeCreated":
       return edgeCreated(state, event.connection, stamp);
     case "TopologyEdgeDeleted":

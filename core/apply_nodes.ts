@@ -29,7 +29,7 @@ export function nodeStarted(state: State, event: Of<"NodeStarted">, { idx }: Sta
 }
 
 /** A node goes with all that it said of itself; what it ran is the reconcilers' concern. */
-export function nodeTimedOut(state: State, nodeId: NodeId, { idx }: Stamp): State {
+export function nodeGone(state: State, nodeId: NodeId, { idx }: Stamp): State {
   if (!state.nodes.has(nodeId)) return state;
   return {
     ...state,

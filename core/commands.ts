@@ -34,6 +34,8 @@ export const Command = z.discriminatedUnion("type", [
     commandId,
     modelId: ModelId,
     apiNodeId: NodeId,
+    /** Where it has just failed: another instance is asked if there is one. */
+    avoid: InstanceId.optional(),
   }),
   z.object({ type: z.literal("TaskCancelled"), commandId, cancelledCommandId: CommandId }),
   z.object({ type: z.literal("TaskFinished"), commandId, finishedCommandId: CommandId }),

@@ -33,6 +33,7 @@ export const ERRORS = {
   instance_removed: { http: 503, exit: 1, retryable: true },
   out_of_memory: { http: 503, exit: 1, retryable: true },
   not_ready: { http: 503, exit: 1, retryable: true },
+  master_changed: { http: 503, exit: 1, retryable: true },
   node_unreachable: { http: 503, exit: 3, retryable: true },
   timed_out: { http: 504, exit: 5, retryable: true },
 } as const;

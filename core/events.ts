@@ -38,6 +38,8 @@ export const Event = z.discriminatedUnion("type", [
     info: GatheredInfo,
   }),
   z.object({ type: z.literal("NodeTimedOut"), nodeId: NodeId }),
+  /** A node was stopped, and said so itself. */
+  z.object({ type: z.literal("NodeLeft"), nodeId: NodeId, incarnation }),
   z.object({ type: z.literal("TopologyEdgeCreated"), connection: Connection }),
   z.object({ type: z.literal("TopologyEdgeDeleted"), connection: Connection }),
   z.object({ type: z.literal("InstanceCreated"), instance: Instance }),

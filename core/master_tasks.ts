@@ -12,7 +12,7 @@ import type { Telemetry } from "./telemetry.ts";
 /** The ready instance with the fewest tasks in flight; ties go to the older one. */
 export function startGeneration(
   state: State,
-  { type, commandId, modelId, apiNodeId }: Extract<Command, { type: TaskType }>,
+  { type, commandId, modelId, apiNodeId, avoid }: Extract<Command, { type: TaskType }>,
   telemetry: Telemetry,
 ): Decision {
   const taskId = taskIdOf(commandId);
@@ -25,11 +25,12 @@ export function startGeneration(
   const candidates = isText
     ? placed.filter(({ instanceId }) => !isPrefillOnly(state, instanceId))
     : placed;
-  const ready = candidates.filter((instance) => isReady(state, instance));
+  const ready = candidates.filter((instance) => isReady(state, instance))
+    .sort((a, b) => Number(a.instanceId === avoid) - Number(b.instanceId === avoid));
   const [first] = ready;
   if (!first) throw noInstance(state, modelId, { placed, candidates });
   const load = loadOf(state);
-  const best = ready.reduce(
+  const best = ready.filter(({ instanceId }) => instanceId !== avoid).reduce(
     (best, next) => (load(next.instanceId) < load(best.instanceId) ? next : best),
     first,
   );

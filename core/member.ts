@@ -25,6 +25,7 @@ import {
   settleElection,
 } from "./member_election.ts";
 import { eventsHeard, followerWakeAt, settleFollower, snapshotHeard } from "./member_follower.ts";
+import { factsTold, leave } from "./member_leaving.ts";
 import {
   beginReign,
   eventsToPublish,
@@ -35,8 +36,9 @@ import {
 } from "./member_master.ts";
 import { newerEpoch } from "./member_log.ts";
 import type { Input, Member, Output, StepContext, Turn } from "./member_state.ts";
-import { dropMessage, update } from "./member_state.ts";
+import { dropMessage } from "./member_state.ts";
 import {
+  NOTHING_DUE,
   seen,
   settleTelemetry,
   telemetryHeard,
@@ -50,6 +52,7 @@ import type { State } from "./state.ts";
 import { NO_TELEMETRY } from "./telemetry.ts";
 import type { Millis } from "./units.ts";
 
+export { hasLeft } from "./member_leaving.ts";
 export type { Input, Member, Output, StepContext } from "./member_state.ts";
 
 /** What a member starts from. */
@@ -92,8 +95,9 @@ export function startMember(options: MemberOptions, context: StepContext): Stepp
     fetching: undefined,
     pending: new Map(),
     facts: NO_FACTS,
+    isLeaving: false,
     telemetry: NO_TELEMETRY,
-    telemetryDue: { memory: new Set(), links: new Set(), at: uptime, refreshAt: uptime },
+    telemetryDue: { ...NOTHING_DUE, at: uptime, refreshAt: uptime },
     cards: new Map(),
     dropped: 0,
   };
@@ -162,8 +166,10 @@ function take(turn: Turn, input: Input): void {
       return peerDisconnected(turn, input.peer);
     case "Command":
       return commandAsked(turn, input.command);
+    case "Leave":
+      return leave(turn);
     case "Facts":
-      return update(turn, { facts: input.facts });
+      return factsTold(turn, input.facts);
     case "Telemetry":
       return telemetryMeasured(turn, input);
     case "CardLookup":

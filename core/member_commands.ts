@@ -154,7 +154,7 @@ function afterChange(turn: Turn, pending: PendingCommand, epoch: Epoch): void {
   }
   const message = `Cannot tell what became of ${command.type}: the master changed before it ` +
     `answered, and the new one knows nothing of it`;
-  settle(turn, refused(command, "not_ready", message));
+  settle(turn, refused(command, "master_changed", message));
 }
 
 /** The thing that a command deletes, if it is one that does. */

@@ -52,12 +52,17 @@ function masterHeard(turn: Turn, heard: Reigning, leaseMs: Millis): void {
   heardAsCandidate(turn, heard, leaseMs);
 }
 
-/** Two masters: the one with more followers goes on, then the one with the newer head. */
+/**
+ * Two masters: the one with more followers goes on, then the one of the later reign, then the one
+ * in whose reign more has happened: a node that has just started to one that serves already.
+ */
 function rivalHeard(turn: Turn, heard: Reigning): void {
   const reign = reignOf(turn.member);
   const { uptime } = turn.context;
   const mine = seniorityOf(turn.member, uptime);
-  const order = heard.seniority - mine || compareHeads(heard.head, headOf(turn.member.state));
+  const own = headOf(turn.member.state);
+  const order = heard.seniority - mine || heard.epoch.clock - reign.epoch.clock ||
+    heard.head.idx - own.idx || compareHeads(heard.head, own);
   const isHigher = compareEpochs(heard.epoch, reign.epoch) > 0;
   if (order > 0 && isHigher) return obey(turn, heard, LEASE_MS);
   // The winner begins an epoch above the other's, so that the highest epoch is the one that counts.

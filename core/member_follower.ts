@@ -1,5 +1,5 @@
 /** What a member does while it follows a master: it keeps up, acknowledges, and reports. */
-import { staggerMs } from "./election.ts";
+import { LEASE_MS, staggerMs } from "./election.ts";
 import { chained, drain, EMPTY_BUFFER, ingest } from "./event_buffer.ts";
 import { dueReports } from "./facts.ts";
 import { CommandId, type NodeId } from "./ids.ts";
@@ -28,6 +28,12 @@ export const SYNC_RETRY_MS_MAX = 2_000;
 
 /** How often a follower tells its master that it is there. */
 export const FOLLOWING_MS = 1_000;
+
+/** A follower that has missed the heartbeats of so long asks for one of its own. */
+export const DEAF_MS = 500;
+
+/** How often it asks, until its lease ends. */
+export const DEAF_RETRY_MS = 250;
 
 /** How long a report may take into the log before it is sent again. */
 export const REPORT_RETRY_MS = 1_000;
@@ -125,6 +131,18 @@ function release(turn: Turn): void {
     ...(events.length === 0 ? {} : { syncAttempts: 0, syncAt: uptime }),
     ...(isMerged ? { mergeAt: uptime } : {}),
   });
+  const { master } = followingOf(turn.member);
+  const isLeft = events.some(({ event }) => event.type === "NodeLeft" && event.nodeId === master);
+  if (isLeft) masterLeaves(turn);
+}
+
+/** It is waited for no longer, once it has heard that others know: then it may stop. */
+function masterLeaves(turn: Turn): void {
+  const { uptime } = turn.context;
+  const { nodeId, election } = turn.member;
+  sayFollowing(turn);
+  setFollowing(turn, { heardAt: uptime - LEASE_MS });
+  update(turn, { election: { ...election, quietUntil: uptime + staggerMs(nodeId) } });
 }
 
 /** All of the master's state: this node's own was of another history, or far behind. */
@@ -156,7 +174,8 @@ export function settleFollower(turn: Turn, before: Member): void {
   if (!following) return;
   const { uptime } = turn.context;
   if (isBehind(turn.member) && uptime >= following.syncAt) askForEvents(turn);
-  if (uptime >= following.saidAt + FOLLOWING_MS) sayFollowing(turn);
+  const isDeaf = uptime >= deafAt(following);
+  if (isDeaf || uptime >= following.saidAt + FOLLOWING_MS) sayFollowing(turn, isDeaf);
   if (!isSynced(turn.member)) return;
   if (before.facts !== turn.member.facts) setFollowing(turn, { reportAt: uptime });
   else if (before.state !== turn.member.state) {
@@ -181,11 +200,16 @@ function askForEvents(turn: Turn): void {
   setFollowing(turn, { syncAt: turn.context.uptime + wait, syncAttempts: syncAttempts + 1 });
 }
 
+/** When it is time to ask for a heartbeat: topics are lost where direct messages still get through. */
+function deafAt({ heardAt, saidAt }: Following): Millis {
+  return Math.max(heardAt + DEAF_MS, saidAt + DEAF_RETRY_MS);
+}
+
 /** Tells the master how far this node's disk is. */
-function sayFollowing(turn: Turn): void {
+function sayFollowing(turn: Turn, isDeaf = false): void {
   const { master, epoch } = followingOf(turn.member);
   const idx = isSynced(turn.member) ? turn.member.state.lastEventAppliedIdx : -1;
-  send(turn, master, { type: "Following", epoch, idx });
+  send(turn, master, { type: "Following", epoch, idx, ...(isDeaf ? { isDeaf } : {}) });
   setFollowing(turn, { saidAt: turn.context.uptime });
 }
 
@@ -221,7 +245,7 @@ export function followerWakeAt(member: Member): readonly Millis[] {
   const { branch } = member;
   const following = followingOf(member);
   return [
-    following.saidAt + FOLLOWING_MS,
+    Math.min(following.saidAt + FOLLOWING_MS, deafAt(following)),
     ...(isBehind(member) ? [following.syncAt] : []),
     ...(isSynced(member) ? [following.reportAt] : []),
     ...(isSynced(member) && branch ? [following.mergeAt] : []),

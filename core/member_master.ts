@@ -110,10 +110,12 @@ export function beginReign(turn: Turn, voters: number): void {
 }
 
 /** A follower tells how far it is. */
-export function followingHeard(turn: Turn, from: NodeId, { epoch, idx }: MessageOf<"Following">) {
+export function followingHeard(turn: Turn, from: NodeId, message: MessageOf<"Following">): void {
   const { reign } = turn.member;
+  const { epoch, idx, isDeaf } = message;
   if (!reign || compareEpochs(epoch, reign.epoch) !== 0) return dropMessage(turn);
   const { uptime } = turn.context;
+  if (isDeaf) send(turn, from, heartbeatOf(turn.member, uptime));
   const before = reign.followers.get(from);
   if (!before && reign.followers.size >= NODES_MAX) return dropMessage(turn);
   if (!before) send(turn, from, allTelemetry(turn.member, epoch));
@@ -182,8 +184,7 @@ export function settleMaster(turn: Turn, before: Member): void {
   if (!reign) return;
   const { uptime } = turn.context;
   if (uptime >= reign.reconcileAt || before.facts !== turn.member.facts) {
-    const { nodeId, facts, state } = turn.member;
-    admitAll(turn, reign.epoch, nodeId, dueReports(state, nodeId, facts));
+    admitOwn(turn, reign);
   }
   if (before.state !== turn.member.state) {
     const soon = Math.min(reign.reconcileAt, reign.reconciledAt + RECONCILE_GAP_MS);
@@ -191,11 +192,21 @@ export function settleMaster(turn: Turn, before: Member): void {
   }
   if (uptime >= reignOf(turn.member).reconcileAt) {
     forgetSilent(turn, uptime);
-    askForCards(turn);
-    reconcileNow(turn, reign.epoch);
+    // What follows from its own departure is for the next master to decide.
+    if (!turn.member.isLeaving) {
+      askForCards(turn);
+      reconcileNow(turn, reign.epoch);
+    }
     setReign(turn, { reconciledAt: uptime, reconcileAt: uptime + RECONCILE_MS });
   }
   if (uptime >= reign.heartbeatAt) sayHeartbeat(turn);
+}
+
+/** A master that leaves nobody behind does not say that it goes: it comes back to what it had. */
+function admitOwn(turn: Turn, reign: Reign): void {
+  const { nodeId, facts, state, isLeaving } = turn.member;
+  if (isLeaving && liveFollowers(reign, turn.context.uptime).length === 0) return;
+  admitAll(turn, reign.epoch, nodeId, dueReports(state, nodeId, facts));
 }
 
 /** An elected node may have been of a side that gave way, too. */

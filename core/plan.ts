@@ -32,6 +32,8 @@ export interface LocalView {
   readonly runners: ReadonlyMap<RunnerId, LocalRunner>;
   /** Models whose files are being fetched or looked for right now. */
   readonly fetching: ReadonlySet<ModelId>;
+  /** A state that gave way to another, until what was asked for in it is merged there. */
+  readonly branch: Pick<State, "instances"> | undefined;
 }
 
 /** The next thing for this node's worker to do. */
@@ -96,10 +98,12 @@ const cancel: Rule = (state, { runners }) => {
 };
 
 /** Ends what should not run: its instance is gone, it failed, or its group is broken. */
-const kill: Rule = (state, { nodeId, runners }) => {
+const kill: Rule = (state, { nodeId, runners, branch }) => {
   for (const [runnerId, runner] of runners) {
     if (runner.stopping) continue;
     const instance = state.instances.get(runner.instanceId);
+    // It may be there again in a moment: nothing is loaded anew because two clusters met.
+    if (!instance && branch?.instances.has(runner.instanceId)) continue;
     if (!instance || rankOn(instance, nodeId)?.runnerId !== runnerId) {
       return { type: "Shutdown", runnerId };
     }

@@ -17,7 +17,7 @@ export const EVENTS_PAGE_MAX = 1_000;
 /** Facts of one report; further ones follow once these are in the log. */
 export const REPORT_EVENTS_MAX = 256;
 
-/** Latest values of one message. */
+/** Latest values of one kind in one message. */
 export const TELEMETRY_ENTRIES_MAX = 8_192;
 
 /** Followers that are asked to acknowledge an event at once. */
@@ -51,7 +51,25 @@ const reign = {
 const NodeMemory = z.object({
   ramTotalBytes: bytes,
   ramAvailableBytes: bytes,
+  swapTotalBytes: bytes.optional(),
+  swapAvailableBytes: bytes.optional(),
+  gpu: z.object({ totalBytes: bytes, availableBytes: bytes }).optional(),
   loadedRunners: z.array(RunnerId).max(RUNNERS_MAX).readonly().optional(),
+});
+
+const NodeDisk = z.object({ totalBytes: bytes, availableBytes: bytes });
+
+const usage = z.number().min(0).max(1).optional();
+const temperature = z.number().optional();
+
+const NodeSystem = z.object({
+  cpuUsage: usage,
+  performanceCoreUsage: usage,
+  efficiencyCoreUsage: usage,
+  gpuUsage: usage,
+  cpuTemperatureCelsius: temperature,
+  gpuTemperatureCelsius: temperature,
+  powerWatts: z.number().min(0).optional(),
 });
 
 const LinkQuality = z.object({
@@ -66,8 +84,14 @@ const LinkQuality = z.object({
 export const Message = z.discriminatedUnion("type", [
   /** A master reigns, and has come this far: its lease. To all. */
   z.object({ type: z.literal("Heartbeat"), ...reign }),
-  /** This node follows, and its disk has the log up to `idx`; −1: not of this epoch yet. */
-  z.object({ type: z.literal("Following"), epoch, idx: z.number().int().min(-1) }),
+  z.object({
+    type: z.literal("Following"),
+    epoch,
+    /** How far the log is on this node's disk; −1: not of this epoch yet. */
+    idx: z.number().int().min(-1),
+    /** It misses heartbeats, and asks for one that is sent to it alone. */
+    isDeaf: z.boolean().optional(),
+  }),
   /** A node without a master says how it stands; to all, or as a vote for a better one. */
   z.object({
     type: z.literal("Candidacy"),
@@ -113,6 +137,8 @@ export const Message = z.discriminatedUnion("type", [
     type: z.literal("Telemetry"),
     epoch,
     memory: z.array(z.tuple([NodeId, NodeMemory])).max(TELEMETRY_ENTRIES_MAX),
+    disk: z.array(z.tuple([NodeId, NodeDisk])).max(TELEMETRY_ENTRIES_MAX),
+    system: z.array(z.tuple([NodeId, NodeSystem])).max(TELEMETRY_ENTRIES_MAX),
     links: z.array(z.tuple([z.string().max(LINK_KEY_CHARS_MAX), LinkQuality]))
       .max(TELEMETRY_ENTRIES_MAX),
   }),

@@ -6,7 +6,15 @@ import type { CommandId, ModelId, NodeId } from "../core/ids.ts";
 import type { Epoch } from "../core/lineage.ts";
 import { eventsFrom, type LogPage } from "../core/log_tail.ts";
 import { rejected } from "../core/master.ts";
-import { type Input, type Member, type Output, startMember, step, wakeAt } from "../core/member.ts";
+import {
+  hasLeft,
+  type Input,
+  type Member,
+  type Output,
+  startMember,
+  step,
+  wakeAt,
+} from "../core/member.ts";
 import { decodeMessage, encodeMessage, type Message } from "../core/protocol.ts";
 import type { CardLookup } from "../core/reconcile.ts";
 import { NO_TELEMETRY, type NodeMemory, type Telemetry } from "../core/telemetry.ts";
@@ -24,6 +32,9 @@ const STORE_RETRY_MS = 1_000;
 
 /** How often the node's memory is looked at while nothing is asked. */
 const TELEMETRY_MS = 1_000;
+
+/** How long a node that stops waits for the others to hear of it. */
+export const LEAVE_MS = 1_000;
 
 /** How long another node may take to receive a message. */
 const SEND_TIMEOUT_MS = 5_000;
@@ -61,6 +72,7 @@ export class ControlPlane {
   #stopped = false;
   #probedAt: Millis | undefined;
   #timer: ReturnType<typeof setTimeout> | undefined;
+  #left: () => void = () => {};
 
   constructor(deps: ControlPlaneDeps) {
     this.#deps = deps;
@@ -89,6 +101,18 @@ export class ControlPlane {
     this.#perform(started.outputs);
     for (const peer of transport.peers()) this.#take({ type: "PeerConnected", peer });
     this.#tick();
+  }
+
+  /** Tells the cluster that this node stops; resolves once it knows, or after `LEAVE_MS`. */
+  async leave(): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    await new Promise<void>((resolve) => {
+      this.#left = resolve;
+      timer = setTimeout(resolve, LEAVE_MS);
+      this.#take({ type: "Leave" });
+      this.#tellLeft();
+    });
+    clearTimeout(timer);
   }
 
   stop(): void {
@@ -139,6 +163,11 @@ export class ControlPlane {
     });
     if (reply.type === "CommandRejected") throw AppError.from(reply.error);
     return reply;
+  }
+
+  /** Latest values that this node has measured, by `linkKey` those of its links. */
+  measured(values: Omit<Extract<Input, { type: "Telemetry" }>, "type" | "memory">): void {
+    this.#take({ type: "Telemetry", ...values });
   }
 
   /** All that this node has to report now. */
@@ -201,9 +230,16 @@ export class ControlPlane {
     }
     if (input.type === "Facts") this.#facts = undefined;
     this.#member = member;
-    this.#deps.replica.set(member.state);
+    this.#deps.replica.set(member.state, member.branch);
     this.#perform(outputs);
+    this.#tellLeft();
     return true;
+  }
+
+  #tellLeft(): void {
+    const member = this.#member;
+    const isOver = !member || (member.isLeaving && hasLeft(member, this.#deps.clock.uptime()));
+    if (isOver) this.#left();
   }
 
   /** All that belongs on the disk, before anybody hears of anything. */

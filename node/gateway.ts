@@ -1,27 +1,25 @@
 import { getLogger } from "@logtape/logtape";
-import { type Chunk, isTerminal } from "../core/chunk.ts";
-import { AppError, type ErrorInfo } from "../core/errors.ts";
-import { CommandId, type ModelId, type NodeId, type TaskId, taskIdOf } from "../core/ids.ts";
+import { isTerminal } from "../core/chunk.ts";
+import { AppError } from "../core/errors.ts";
+import { CommandId, type InstanceId, type ModelId, type NodeId } from "../core/ids.ts";
+import { type TaskId, taskIdOf } from "../core/ids.ts";
+import { nodesByRank } from "../core/instance.ts";
+import { nodeNames } from "../core/placement_view.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
 import { decodeMessage, encodeMessage, GENERATION } from "../net/topics.ts";
 import type { MessageStream, Transport } from "../net/transport.ts";
 import type { Clock } from "./clock.ts";
 import type { ControlPlane } from "./control_plane.ts";
-import { PendingGeneration } from "./pending_generation.ts";
+import { type AcceptedGeneration, type Attempt, follow, isMovable } from "./generation_attempt.ts";
+import { BROKE_OFF, lostNode, orphaned } from "./generation_errors.ts";
+import { ACCEPT_TIMEOUT_MS, PendingGeneration } from "./pending_generation.ts";
 import type { Replica } from "./replica.ts";
 import type { Reporter } from "./reporter.ts";
 
 const log = getLogger(["exo", "gateway"]);
 
-/** How long the runner may take to accept or refuse a generation (design, streamed answers). */
-export const ACCEPT_TIMEOUT_MS = 10_000;
-
-/** A generation that its runner has accepted; see `api/gateway.ts`. */
-export interface AcceptedGeneration {
-  readonly commandId: CommandId;
-  readonly promptTokens: number;
-  readonly chunks: AsyncIterable<Chunk>;
-}
+/** Instances that a request is given to, one after the other, until one has said something. */
+export const TRIES_MAX = 2;
 
 /** What a gateway works with. */
 export interface GatewayDeps {
@@ -31,6 +29,13 @@ export interface GatewayDeps {
   readonly clock: Clock;
   readonly control: Pick<ControlPlane, "submit">;
   readonly reporter: Pick<Reporter, "followTask" | "forgetTask">;
+}
+
+/** What a client asks for. */
+interface Request {
+  readonly modelId: ModelId;
+  readonly payload: TextGenerationPayload;
+  readonly signal: AbortSignal;
 }
 
 /** Submits commands for this node's clients, keeps their prompts and follows their answers. */
@@ -47,6 +52,7 @@ export class Gateway {
     const { transport, replica } = this.#deps;
     this.#stops.push(
       transport.handleStream(GENERATION.protocol, (stream) => void this.#serve(stream)),
+      transport.onPeer(({ isConnected }) => !isConnected && this.#failUnreachable()),
       replica.onChange(() => this.#failOrphans()),
     );
   }
@@ -59,8 +65,9 @@ export class Gateway {
   }
 
   /**
-   * Starts a generation; resolves when its runner has accepted it. A runner that dies before that
-   * costs the client nothing: the request is given once more to a ready instance.
+   * Starts a generation; resolves when its runner has accepted it. A runner, or a node, that dies
+   * before it has said a word costs the client nothing: the request is given once more, to another
+   * ready instance if there is one.
    * @throws {AppError} why it was refused.
    */
   async generate(
@@ -68,24 +75,37 @@ export class Gateway {
     payload: TextGenerationPayload,
     signal: AbortSignal,
   ): Promise<AcceptedGeneration> {
-    try {
-      return await this.#attempt(modelId, payload, signal);
-    } catch (cause) {
-      if (!(cause instanceof AppError) || cause.code !== "runner_failed") throw cause;
+    const request = { modelId, payload, signal };
+    const { clock } = this.#deps;
+    let tries = 0;
+    let failedOn: InstanceId | undefined;
+    const attempt = async (until: number): Promise<Attempt> => {
+      tries++;
       try {
-        return await this.#attempt(modelId, payload, signal);
-      } catch {
+        return await this.#attempt(request, until, failedOn, (instanceId) => failedOn = instanceId);
+      } catch (cause) {
+        const isOver = tries >= TRIES_MAX || signal.aborted || !(cause instanceof AppError) ||
+          !isMovable(cause.code);
+        if (isOver) throw cause;
         // What went wrong first says more than that nobody else could help.
-        throw cause;
+        return await attempt(until).catch(() => Promise.reject(cause));
       }
-    }
+    };
+    const accepted = await attempt(clock.uptime() + ACCEPT_TIMEOUT_MS);
+    const { commandId, promptTokens } = accepted;
+    const again = async () => {
+      if (tries >= TRIES_MAX || signal.aborted) return undefined;
+      return await attempt(clock.uptime() + ACCEPT_TIMEOUT_MS).catch(() => undefined);
+    };
+    return { commandId, promptTokens, chunks: follow(accepted, again) };
   }
 
   async #attempt(
-    modelId: ModelId,
-    payload: TextGenerationPayload,
-    signal: AbortSignal,
-  ): Promise<AcceptedGeneration> {
+    { modelId, payload, signal }: Request,
+    until: number,
+    avoid: InstanceId | undefined,
+    assigned: (instanceId: InstanceId | undefined) => void,
+  ): Promise<Attempt> {
     const { clock, control, reporter, nodeId } = this.#deps;
     const commandId = CommandId.parse(clock.newId());
     const taskId = taskIdOf(commandId);
@@ -107,14 +127,17 @@ export class Gateway {
         commandId,
         modelId,
         apiNodeId: nodeId,
+        ...(avoid === undefined ? {} : { avoid }),
       });
-      pending.instanceId = instanceId;
+      assigned(instanceId);
+      pending.assign(instanceId);
       // What happened to the task before this line would otherwise go unseen.
       this.#failOrphans();
-      const promptTokens = await pending.accepted(ACCEPT_TIMEOUT_MS);
-      return { commandId, promptTokens, chunks: follow(pending, finish) };
+      this.#failUnreachable();
+      const promptTokens = await pending.accepted(until - clock.uptime());
+      return { commandId, promptTokens, chunks: pending.chunks(), finish };
     } catch (cause) {
-      await finish();
+      void finish();
       throw cause;
     }
   }
@@ -140,64 +163,66 @@ export class Gateway {
   /** A worker has opened the stream of one of our generations: the prompt down, chunks up. */
   async #serve(stream: MessageStream): Promise<void> {
     const messages = stream[Symbol.asyncIterator]();
+    let answered: PendingGeneration | undefined;
     try {
       const hello = await messages.next();
       if (hello.done) return;
       const { taskId } = decodeMessage(GENERATION.hello, hello.value);
       const pending = this.#pending.get(taskId);
       if (!pending) return stream.abort(`task ${taskId} is not known here`);
+      // A prompt reaches only the machines that serve it.
+      const rank = this.#nodesOf(await pending.assigned()).indexOf(stream.peer);
+      if (rank < 0) return stream.abort(`task ${taskId} is not for that node`);
+      // The first rank speaks for all.
+      if (rank === 0 && !pending.claim()) return stream.abort(`task ${taskId} is being answered`);
+      if (rank === 0) answered = pending;
       pending.onAbandon(() => stream.abort("the client is gone"));
       await stream.send(encodeMessage(pending.payload));
       for (let next = await messages.next(); !next.done; next = await messages.next()) {
         const chunk = decodeMessage(GENERATION.chunk, next.value);
-        await pending.push(chunk);
+        await answered?.push(chunk);
         if (isTerminal(chunk)) break;
       }
       stream.end();
-      // Without a last chunk the task's own status will say more, if it comes in time.
-      pending.failSoon({ code: "runner_failed", message: "The answer broke off" });
     } catch (cause) {
       log.debug("a generation stream broke: {cause}", { cause });
       stream.abort("the stream could not be read");
+    } finally {
+      // Without a last chunk the task's own status will say more, if it comes in time.
+      if (answered) this.#broken(answered, stream.peer);
     }
+  }
+
+  /** The nodes that serve an instance, by rank; none when it is not there. */
+  #nodesOf(instanceId: InstanceId | undefined): readonly NodeId[] {
+    const { instances } = this.#deps.replica.state;
+    const instance = instanceId === undefined ? undefined : instances.get(instanceId);
+    return instance ? nodesByRank(instance) : [];
+  }
+
+  /** What a node that cannot be reached was to answer is not waited for, unless it comes at once. */
+  #failUnreachable(): void {
+    const { transport } = this.#deps;
+    const isThere = (id: NodeId) => id === transport.self || transport.peers().has(id);
+    for (const pending of this.#pending.values()) {
+      const speaker = this.#nodesOf(pending.instanceId)[0];
+      if (speaker !== undefined && !isThere(speaker)) this.#broken(pending, speaker);
+    }
+  }
+
+  #broken(pending: PendingGeneration, peer: NodeId): void {
+    const { replica: { state }, transport } = this.#deps;
+    const isThere = peer === transport.self || transport.peers().has(peer);
+    pending.failSoon(isThere ? BROKE_OFF : lostNode(nodeNames(state).get(peer) ?? peer));
   }
 
   /** A generation whose task ended without a last word gets one here, so that no client hangs. */
   #failOrphans(): void {
-    const { tasks, instances } = this.#deps.replica.state;
+    const { state } = this.#deps.replica;
     for (const [taskId, pending] of this.#pending) {
       if (pending.instanceId === undefined) continue;
-      const status = tasks.get(taskId)?.taskStatus;
-      if (status === "Pending" || status === "Running" || status === "Complete") continue;
-      const isRemoved = !instances.has(pending.instanceId);
-      pending.failSoon(isRemoved ? REMOVED : status === "Cancelled" ? CANCELLED : FAILED);
+      const error = orphaned(state, taskId, pending.instanceId);
+      if (error) pending.failSoon(error);
     }
-  }
-}
-
-const REMOVED: ErrorInfo = {
-  code: "instance_removed",
-  message: "The instance was removed while generating",
-  hint: "place the model again, then ask again: exo instance create MODEL",
-};
-const CANCELLED: ErrorInfo = { code: "cancelled", message: "The request was cancelled" };
-const FAILED: ErrorInfo = {
-  code: "runner_failed",
-  message: "The runner failed while generating",
-  hint: "the instance restarts by itself; try again in a few seconds",
-};
-
-/** Yields up to the last chunk; leaving early cancels. */
-async function* follow(
-  pending: PendingGeneration,
-  finish: () => Promise<void>,
-): AsyncGenerator<Chunk> {
-  try {
-    for await (const chunk of pending.chunks()) {
-      yield chunk;
-      if (isTerminal(chunk)) return;
-    }
-  } finally {
-    await finish();
   }
 }

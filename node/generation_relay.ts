@@ -13,14 +13,24 @@ export const RELAY_CHUNKS_MAX = 8_192;
 /** How long the API node may take to hand over a prompt. */
 export const PAYLOAD_TIMEOUT_MS = 10_000;
 
+/** How often the API node is tried: a connection may just have broken, or not be there yet. */
+export const OPEN_TRIES_MAX = 3;
+
+/** Wait before it is tried again. */
+export const OPEN_RETRY_MS = 500;
+
 /** Carries one generation's chunks to the API node that asked for it (design D3). */
 export class GenerationRelay {
   readonly #stream: MessageStream;
   readonly #chunks = new Channel<Chunk>(RELAY_CHUNKS_MAX);
   #terminated = false;
+  #isBroken = false;
+  #broken: () => void = () => {};
 
   private constructor(stream: MessageStream) {
     this.#stream = stream;
+    stream.aborted.addEventListener("abort", () => this.#break());
+    if (stream.aborted.aborted) this.#break();
     void this.#pump();
   }
 
@@ -33,7 +43,7 @@ export class GenerationRelay {
     apiNodeId: NodeId,
     taskId: TaskId,
   ): Promise<{ relay: GenerationRelay; payload: TextGenerationPayload }> {
-    const stream = await transport.openStream(apiNodeId, GENERATION.protocol);
+    const stream = await opened(transport, apiNodeId);
     const late = setTimeout(() => stream.abort("the prompt took too long"), PAYLOAD_TIMEOUT_MS);
     try {
       await stream.send(encodeMessage({ taskId }));
@@ -49,6 +59,12 @@ export class GenerationRelay {
     } finally {
       clearTimeout(late);
     }
+  }
+
+  /** Calls `listener` once the API node has broken the stream, or is gone, before the last word. */
+  onBroken(listener: () => void): void {
+    if (this.#isBroken) listener();
+    else this.#broken = listener;
   }
 
   /** Queues a chunk; false when the reader is too far behind and the task should end. */
@@ -80,8 +96,26 @@ export class GenerationRelay {
       for await (const chunk of this.#chunks) await this.#stream.send(encodeMessage(chunk));
       this.#stream.end();
     } catch {
-      // The API node has dropped the stream: its client is gone, and TaskCancelled is on its way.
-      this.#chunks.clear();
+      this.#break();
+    }
+  }
+
+  /** Nobody reads any more: the client is gone, its node is, or the way there. */
+  #break(): void {
+    this.#chunks.clear();
+    if (this.#terminated || this.#isBroken) return;
+    this.#isBroken = true;
+    this.#broken();
+  }
+}
+
+async function opened(transport: Transport, apiNodeId: NodeId): Promise<MessageStream> {
+  for (let tries = 1;; tries++) {
+    try {
+      return await transport.openStream(apiNodeId, GENERATION.protocol);
+    } catch (cause) {
+      if (tries >= OPEN_TRIES_MAX) throw cause;
+      await new Promise((resolve) => setTimeout(resolve, OPEN_RETRY_MS));
     }
   }
 }

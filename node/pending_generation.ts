@@ -10,11 +10,19 @@ const PENDING_CHUNKS_MAX = 256;
 /** How long a worker's own last word may take before a general one is given in its place. */
 const LAST_WORD_MS = 1_000;
 
+/**
+ * How long a client may wait until a runner has accepted or refused its request (design, streamed
+ * answers), whatever happens meanwhile: a change of the master, or a second try.
+ */
+export const ACCEPT_TIMEOUT_MS = 10_000;
+
 /** One generation of a client of this node, from the command to the last chunk. */
 export class PendingGeneration {
   readonly payload: TextGenerationPayload;
   /** Where the task runs, once it is in the state. */
-  instanceId: InstanceId | undefined;
+  #instanceId: InstanceId | undefined;
+  readonly #assigned = Promise.withResolvers<void>();
+  #isSpokenFor = false;
   readonly #channel = new Channel<Chunk>(PENDING_CHUNKS_MAX);
   readonly #reader = this.#channel[Symbol.asyncIterator]();
   readonly #abandon = new AbortController();
@@ -23,6 +31,32 @@ export class PendingGeneration {
 
   constructor(payload: TextGenerationPayload) {
     this.payload = payload;
+  }
+
+  get instanceId(): InstanceId | undefined {
+    return this.#instanceId;
+  }
+
+  /** The master's answer: this instance serves it. */
+  assign(instanceId: InstanceId | undefined): void {
+    this.#instanceId = instanceId;
+    this.#assigned.resolve();
+  }
+
+  /** The instance that serves it, as soon as that is known; undefined when it is over before. */
+  async assigned(): Promise<InstanceId | undefined> {
+    await this.#assigned.promise;
+    return this.#ended || this.#abandon.signal.aborted ? undefined : this.#instanceId;
+  }
+
+  /** True for the first that asks: only one worker answers. */
+  claim(): boolean {
+    if (this.#isSpokenFor) return false;
+    // Whoever comes was out of reach for a moment only.
+    clearTimeout(this.#lastWord);
+    this.#lastWord = undefined;
+    this.#isSpokenFor = true;
+    return true;
   }
 
   /** Whether the last chunk has come. */
@@ -58,6 +92,7 @@ export class PendingGeneration {
     clearTimeout(this.#lastWord);
     this.#channel.clear();
     this.#abandon.abort();
+    this.#assigned.resolve();
   }
 
   onAbandon(listener: () => void): void {
@@ -66,11 +101,12 @@ export class PendingGeneration {
   }
 
   /**
-   * The number of prompt tokens, once the runner has accepted.
+   * The number of prompt tokens, once the runner has accepted; `timeoutMs` is what is left of
+   * `ACCEPT_TIMEOUT_MS`.
    * @throws {AppError} the runner's refusal, `timed_out`, or `cancelled`.
    */
   async accepted(timeoutMs: number): Promise<number> {
-    const message = `No runner accepted the request within ${timeoutMs / 1000} s`;
+    const message = `No runner accepted the request within ${ACCEPT_TIMEOUT_MS / 1000} s`;
     const timer = setTimeout(() => this.fail({ code: "timed_out", message }), timeoutMs);
     try {
       const { value: chunk, done } = await this.#reader.next();

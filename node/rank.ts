@@ -34,6 +34,8 @@ export class Rank implements LocalRunner {
   readonly process: RunnerProcess;
   readonly dispatched = new Set<TaskId>();
   readonly cancelled = new Set<TaskId>();
+  /** Tasks of which this node has said by itself how they ended. */
+  readonly #settled = new Set<TaskId>();
   stopping = false;
   /** The processes of the other ranks that it connects with. */
   peers: Incarnations = new Map();
@@ -105,18 +107,30 @@ export class Rank implements LocalRunner {
     this.process.send({ type: "CancelTask", taskId, cancelledTaskId, incarnation });
   }
 
+  /** Nobody reads the answer any more: the runner drops it. False when it has ended already. */
+  abandon(taskId: TaskId, commandId: TaskId): boolean {
+    if (!this.#relays.delete(taskId)) return false;
+    if (!this.cancelled.has(taskId)) this.cancel(taskId, commandId);
+    return true;
+  }
+
+  /** How the task ended is told already: what the runner makes of it is no news. */
+  settle(taskId: TaskId): void {
+    this.#settled.add(taskId);
+  }
+
   /** Passes a chunk on; false when its reader is too slow. */
   chunk(taskId: TaskId, chunk: Chunk): boolean {
     return this.#relays.get(taskId)?.push(chunk) ?? true;
   }
 
-  /** Notes a task's status; false for lifecycle commands, which nobody else knows. */
+  /** Notes a task's status; false when nobody is to be told: of lifecycle commands, for one. */
   updateTask(taskId: TaskId, taskStatus: TaskStatus): boolean {
     if (!this.dispatched.has(taskId)) return false;
     if (taskStatus === "Pending" || taskStatus === "Running") return true;
     this.#relays.get(taskId)?.close();
     this.#relays.delete(taskId);
-    return true;
+    return !this.#settled.has(taskId);
   }
 
   /** Ends every generation in progress with an error. */
@@ -131,6 +145,7 @@ export class Rank implements LocalRunner {
       if (!isOver(taskId) || this.#relays.has(taskId)) continue;
       this.dispatched.delete(taskId);
       this.cancelled.delete(taskId);
+      this.#settled.delete(taskId);
     }
   }
 

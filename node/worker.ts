@@ -4,7 +4,8 @@ import type { RunnerCommand, RunnerReport } from "../core/frames.ts";
 import { type ModelId, type NodeId, type RunnerId, TaskId } from "../core/ids.ts";
 import type { Instance } from "../core/instance.ts";
 import { isLoaded } from "../core/runner_status.ts";
-import { isInFlight } from "../core/task.ts";
+import { nodeNames } from "../core/placement_view.ts";
+import { isInFlight, type Task } from "../core/task.ts";
 import { type Action, type LocalView, nextPlanAt, plan } from "../core/plan.ts";
 import type { Transport } from "../net/transport.ts";
 import type { Clock } from "./clock.ts";
@@ -137,7 +138,9 @@ export class Worker {
   }
 
   #view(): LocalView {
-    return { nodeId: this.#deps.nodeId, runners: this.#ranks, fetching: this.#fetching };
+    const { nodeId, replica } = this.#deps;
+    const { branch } = replica;
+    return { nodeId, runners: this.#ranks, fetching: this.#fetching, branch };
   }
 
   /** Starts an action; never waits for it. */
@@ -229,7 +232,7 @@ export class Worker {
   }
 
   async #generate(taskId: TaskId, rank: Rank): Promise<void> {
-    const { replica, transport, reporter } = this.#deps;
+    const { replica, transport } = this.#deps;
     const task = replica.state.tasks.get(taskId);
     if (!task) return;
     rank.dispatched.add(taskId);
@@ -246,10 +249,31 @@ export class Worker {
         payload,
       };
       rank.generate(command, relay);
+      relay.onBroken(() => this.#readerGone(task, rank));
     } catch (cause) {
-      log.warn("cannot fetch the prompt of {taskId}: {cause}", { taskId, cause });
-      await reporter.report({ type: "TaskStatusUpdated", taskId, taskStatus: "Failed" });
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      log.warn("cannot fetch the prompt of {taskId}: {reason}", { taskId, reason });
+      await this.#failTask(task, `its prompt could not be fetched: ${reason}`);
     }
+  }
+
+  /** A client that has gone says so itself; a node that cannot be reached cannot. */
+  #readerGone(task: Task, rank: Rank): void {
+    const { transport } = this.#deps;
+    const { taskId, apiNodeId } = task;
+    if (!rank.abandon(taskId, this.#commandId())) return;
+    if (apiNodeId === transport.self || transport.peers().has(apiNodeId)) return;
+    rank.settle(taskId);
+    log.warn("node {apiNodeId} is out of reach: {taskId} is cancelled", { apiNodeId, taskId });
+    this.#inBackground(this.#failTask(task, "the node that asked cannot be reached from there"));
+  }
+
+  async #failTask({ taskId }: Task, reason: string): Promise<void> {
+    const { replica: { state }, reporter, nodeId } = this.#deps;
+    const name = nodeNames(state).get(nodeId) ?? nodeId;
+    const errorMessage = `Node "${name}" gave the request up: ${reason}`;
+    const errorType = "node_unreachable";
+    await reporter.report({ type: "TaskFailed", taskId, errorType, errorMessage });
   }
 
   async #shutdown(runnerId: RunnerId, rank: Rank): Promise<void> {

@@ -12,7 +12,7 @@ const ROOMS: Readonly<Record<string, { rooms: readonly string[]; libraries: RegE
   net: {
     rooms: ["core"],
     libraries:
-      /^(zod|node:.*|libp2p|@libp2p\/.*|@chainsafe\/libp2p-.*|@multiformats\/multiaddr|multicast-dns|@peculiar\/x509)$/,
+      /^(zod|node:.*|libp2p|@libp2p\/.*|@chainsafe\/libp2p-.*|@multiformats\/multiaddr|multicast-dns|@peculiar\/x509|reflect-metadata)$/,
   },
   ffi: { rooms: [], libraries: /^node:/ },
   engines: { rooms: ["core", "ffi"], libraries: /^(zod|node:.*|@huggingface\/.*)$/ },
@@ -23,7 +23,7 @@ const ROOMS: Readonly<Record<string, { rooms: readonly string[]; libraries: RegE
     libraries:
       /^(zod|node:.*|hono(\/.*)?|@hono\/node-server|eventsource-parser(\/.*)?|fastest-levenshtein|prom-client)$/,
   },
-  bench: { rooms: ["core", "api", "engines"], libraries: /./ },
+  bench: { rooms: ["core", "net", "api", "engines"], libraries: /./ },
   cli: {
     rooms: ["core", "net", "ffi", "engines", "node", "api", "bench"],
     libraries: /./,

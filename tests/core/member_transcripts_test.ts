@@ -4,8 +4,18 @@
  */
 import { deepEqual, equal } from "node:assert/strict";
 import type { Command } from "../../core/commands.ts";
-import { FORCED_SENIORITY, NON_CANDIDATE_SENIORITY } from "../../core/election.ts";
+import {
+  CAMPAIGN_MS,
+  FORCED_SENIORITY,
+  LEASE_MS,
+  NON_CANDIDATE_SENIORITY,
+  STAGGER_MS,
+} from "../../core/election.ts";
+import type { Event } from "../../core/events.ts";
 import { ModelId, type NodeId } from "../../core/ids.ts";
+import { LINEAGE_SEGMENTS_MAX } from "../../core/lineage.ts";
+import { hasLeft } from "../../core/member.ts";
+import { HEAD_WAIT_MS } from "../../core/member_election.ts";
 import type { Message } from "../../core/protocol.ts";
 import { A, B, C, cardOf, commandId, nodeStarted } from "../support/fixtures.ts";
 import { Members } from "../support/members.ts";
@@ -39,7 +49,7 @@ function start(world: Members, ...nodeIds: readonly NodeId[]): void {
 }
 
 function report(world: Members, nodeId: NodeId, incarnation = 1): void {
-  const reports = new Map([["node", nodeStarted(nodeId, incarnation)]]);
+  const reports = new Map<string, Event>([["node", nodeStarted(nodeId, incarnation)]]);
   world.give(nodeId, { type: "Facts", facts: { reports, followedTasks: new Set() } });
 }
 
@@ -201,7 +211,7 @@ Deno.test("commands across a change of master: made, lost, sent anew", () => {
       c0: "accepted",
       made: "accepted",
       again: "accepted",
-      lost: "not_ready",
+      lost: "master_changed",
     },
   );
   check("commands_across_a_change", world);
@@ -279,4 +289,164 @@ Deno.test("a fresh node that leads alone gives way to a cluster's node that retu
   deepEqual(cards(world), ["local/one", "local/two"]);
   equal(world.agreed().nodeId, A);
   check("fresh_node_gives_way", world);
+});
+
+/** A node is stopped as `node/control_plane.ts` does it; how long it took to tell the others. */
+function stop(world: Members, nodeId: NodeId): number {
+  const since = world.uptime;
+  world.tell(nodeId, "is asked to stop");
+  world.give(nodeId, { type: "Leave" });
+  while (!hasLeft(world.get(nodeId), world.uptime) && world.uptime < since + LEASE_MS) {
+    world.run(1);
+  }
+  const tookMs = world.uptime - since;
+  world.kill(nodeId);
+  return tookMs;
+}
+
+/** When a node began to lead, after `since`. */
+function ledAfter(world: Members, since: number): number {
+  const line = world.transcript.find((line) => /leads \d+$/.test(line) && timeOf(line) > since);
+  return timeOf(line ?? "") - since;
+}
+
+function timeOf(line: string): number {
+  return Number.parseInt(line);
+}
+
+Deno.test("a follower that stops is gone from the state at once, and comes back as it was", () => {
+  const world = threeNodes();
+  const tookMs = stop(world, A);
+  equal(tookMs < 10, true, `it took ${tookMs} ms`);
+  deepEqual([...world.agreed().state.nodes.keys()], [C, B]);
+  world.start(A);
+  report(world, A, 2);
+  world.run(1_000);
+  deepEqual([...world.agreed().state.nodes.keys()].toSorted(), [A, B, C]);
+  equal(world.agreed().epoch?.clock, 1);
+  check("follower_stops", world);
+});
+
+Deno.test("a master that stops has told the others before, and they elect another at once", () => {
+  const world = threeNodes();
+  const since = world.uptime;
+  const tookMs = stop(world, C);
+  equal(tookMs < 10, true, `it took ${tookMs} ms`);
+  world.run(3_000);
+  equal(ledAfter(world, since) <= 10 + STAGGER_MS + CAMPAIGN_MS, true, "elected at once");
+  deepEqual([...world.agreed().state.nodes.keys()].toSorted(), [A, B]);
+  world.start(C);
+  report(world, C, 2);
+  world.run(1_000);
+  deepEqual([...world.agreed().state.nodes.keys()].toSorted(), [A, B, C]);
+  check("master_stops", world);
+});
+
+Deno.test("the last node says nothing when it stops, and comes back to what it had", () => {
+  const world = members();
+  world.start(A, { isAlone: true });
+  report(world, A);
+  equal(stop(world, A), 0);
+  world.start(A, { isAlone: true });
+  deepEqual([...world.agreed().state.nodes.keys()], [A]);
+});
+
+Deno.test("two nodes that led alone for a moment become one cluster within 2 s", () => {
+  const world = members();
+  world.wire = () => [];
+  for (const nodeId of [A, B]) {
+    world.start(nodeId, { isAlone: true });
+    report(world, nodeId);
+    world.ask(nodeId, add(`c-${nodeId}`, nodeId));
+  }
+  world.run(3_000);
+  deepEqual([A, B].map((id) => world.get(id).role), ["master", "master"]);
+  world.wire = () => [1];
+  world.give(A, { type: "PeerConnected", peer: B });
+  world.give(B, { type: "PeerConnected", peer: A });
+  world.run(2_000);
+  deepEqual(cards(world).toSorted(), [`local/${A}`, `local/${B}`]);
+  deepEqual([...world.agreed().state.nodes.keys()].toSorted(), [A, B]);
+  check("two_that_led_alone", world);
+});
+
+Deno.test("of two masters without followers the one with more behind it goes on", () => {
+  for (const busy of [A, B]) {
+    const world = members();
+    world.wire = () => [];
+    for (const nodeId of [A, B]) {
+      world.start(nodeId, { isAlone: true });
+      report(world, nodeId);
+    }
+    world.ask(busy, add("c1", "one"));
+    world.run(1_000);
+    world.wire = () => [1];
+    world.run(2_000);
+    equal(world.agreed().nodeId, busy);
+  }
+});
+
+Deno.test("when the master's connections break another leads within 3 s, with time to spare", () => {
+  const world = threeNodes();
+  const since = world.uptime;
+  world.kill(C);
+  world.run(3_000);
+  world.agreed();
+  equal(ledAfter(world, since) <= LEASE_MS / 4 + STAGGER_MS + CAMPAIGN_MS + 10, true);
+  check("master_gone", world);
+});
+
+Deno.test("when the master's cable is cut another leads within 3 s, whatever the moment", () => {
+  // A lease, somebody's stagger, a round, and the wait for a newer head: that is the worst.
+  equal(LEASE_MS + STAGGER_MS + CAMPAIGN_MS + HEAD_WAIT_MS < 3_000, true);
+  for (let phase = 0; phase < 250; phase += 25) {
+    const world = threeNodes();
+    world.run(phase);
+    world.transcript.length = 0;
+    const since = world.uptime;
+    cut(world, [C, A], [C, B], [A, C], [B, C]);
+    world.run(3_000);
+    const leads = world.transcript.find((line) => /node-[ab] leads/.test(line));
+    equal(timeOf(leads ?? "") - since <= LEASE_MS + STAGGER_MS + CAMPAIGN_MS + 10, true);
+    if (phase === 0) check("cable_cut", world);
+  }
+});
+
+Deno.test("a follower that topics do not reach is told directly, and nobody stands for election", () => {
+  const world = members();
+  world.start(A, { isAlone: true });
+  report(world, A);
+  // Of what is said to all nothing comes, as long as nodes do not know yet who listens.
+  world.isBroadcastLost = true;
+  start(world, B);
+  world.run(5_000);
+  equal(world.agreed().epoch?.clock, 1);
+  equal(world.transcript.some((line) => line.includes("Candidacy")), false);
+  world.isBroadcastLost = false;
+  world.run(2_000);
+  equal(world.agreed().epoch?.clock, 1);
+  check("deaf_to_topics", world);
+});
+
+Deno.test("after 200 starts alone a node joins, with a history that is bounded", () => {
+  const world = members();
+  for (let nth = 1; nth <= 200; nth++) {
+    world.start(A, { isAlone: true });
+    report(world, A, nth);
+    if (nth % 50 === 0) world.ask(A, add(`c${nth}`, `${nth}`));
+    world.run(10);
+    if (nth < 200) world.kill(A);
+  }
+  world.wire = () => [];
+  world.start(B, { isAlone: true });
+  report(world, B);
+  world.ask(B, add("cb", "fresh"));
+  world.run(500);
+  world.wire = () => [1];
+  world.run(2_000);
+  const { state, nodeId } = world.agreed();
+  equal(nodeId, A);
+  deepEqual(cards(world).toSorted(), ["100", "150", "200", "50", "fresh"].map((n) => `local/${n}`));
+  equal(state.lineage.segments.length <= LINEAGE_SEGMENTS_MAX, true);
+  equal(state.lineage.segments.length, 201);
 });

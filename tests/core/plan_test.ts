@@ -54,7 +54,7 @@ function view(
   const byId = new Map<RunnerId, LocalRunner>(
     Object.entries(runners).map(([id, runner]) => [runnerId(id), runner]),
   );
-  return { nodeId: A, runners: byId, fetching: new Set(), ...fields };
+  return { nodeId: A, runners: byId, fetching: new Set(), branch: undefined, ...fields };
 }
 
 /** A group `i` on nodes A, B, C whose ranks are in these statuses; null for no status at all. */
@@ -450,4 +450,13 @@ Deno.test("plan: two instances of different models are brought up side by side",
   const idle = local("RunnerIdle", { instanceId: instanceId("j") });
   const action = plan(state, view({ "i:0": loading, "j:0": idle }), NOW);
   assert.deepEqual(action, { type: "DownloadModel", modelId: "other" });
+});
+
+Deno.test("plan: an instance that waits to be merged keeps its runner, one that is gone does not", () => {
+  const ready = { "i:0": local("RunnerReady") };
+  const without = stateOf([]);
+  const branch = stateOf([created(instanceOf("i"))]);
+  assert.equal(plan(without, view(ready, { branch }), NOW), undefined);
+  assert.equal(plan(without, view(ready, { branch: without }), NOW)?.type, "Shutdown");
+  assert.equal(plan(without, view(ready), NOW)?.type, "Shutdown");
 });

@@ -3,15 +3,18 @@ import type { Chunk } from "../../core/chunk.ts";
 import type { Command, CommandReply } from "../../core/commands.ts";
 import { AppError, type ErrorCode } from "../../core/errors.ts";
 import type { Event } from "../../core/events.ts";
-import type { TaskId } from "../../core/ids.ts";
+import type { NodeId, TaskId } from "../../core/ids.ts";
 import { accepted, decide } from "../../core/master.ts";
+import type { Task } from "../../core/task.ts";
 import { NO_TELEMETRY } from "../../core/telemetry.ts";
 import { MemoryNetwork } from "../../net/memory.ts";
+import { decodeMessage, encodeMessage, GENERATION } from "../../net/topics.ts";
+import type { Transport } from "../../net/transport.ts";
 import { SYSTEM_CLOCK } from "../../node/clock.ts";
 import { Gateway } from "../../node/gateway.ts";
 import { GenerationRelay } from "../../node/generation_relay.ts";
 import { Replica } from "../../node/replica.ts";
-import { A, created, fold, instanceOf, MODEL, reported } from "../support/fixtures.ts";
+import { A, B, C, created, fold, instanceOf, MODEL, reported } from "../support/fixtures.ts";
 import { eventually } from "../support/eventually.ts";
 
 const PAYLOAD = {
@@ -33,31 +36,46 @@ const FINISH: Chunk = {
 };
 const errorOf = (code: ErrorCode): Chunk => ({ type: "Error", error: { code, message: code } });
 
-/** A gateway with a master of a few lines, and two ready instances whose worker is the test. */
-function world(work: (relay: GenerationRelay, nth: number) => void) {
-  const transport = new MemoryNetwork().join(A);
-  const ready = ["a", "b"].flatMap((id) => [
-    created(instanceOf(id)),
+/** A gateway on A with a master of a few lines, and ready instances whose workers are the test. */
+function world(
+  work: (relay: GenerationRelay, nth: number) => void,
+  nodes: readonly [NodeId, NodeId] = [A, A],
+) {
+  const network = new MemoryNetwork();
+  const transports = new Map([...new Set([A, ...nodes])].map((id) => [id, network.join(id)]));
+  const transport = transports.get(A) as Transport;
+  const ready = ["a", "b"].flatMap((id, at) => [
+    created(instanceOf(id, [nodes[at] as NodeId])),
     reported(`${id}:0`, "RunnerReady"),
   ]);
   const replica = new Replica(fold(ready));
   const commands: Command["type"][] = [];
   const relays: GenerationRelay[] = [];
+  const served: string[] = [];
   const emit = (...events: Event[]) => {
     replica.set(fold(events, replica.state));
   };
-  const submit = async (command: Command): Promise<Accepted> => {
+  const serve = async ({ apiNodeId, taskId, instanceId }: Task) => {
+    const node = nodes[instanceId === "a" ? 0 : 1];
+    const worker = transports.get(node) as Transport;
+    served.push(instanceId);
+    const { relay, payload } = await GenerationRelay.open(worker, apiNodeId, taskId);
+    assert.deepEqual(payload, PAYLOAD);
+    work(relay, relays.push(relay));
+  };
+  const refusals: AppError[] = [];
+  const submit = (command: Command): Promise<Accepted> => {
     commands.push(command.type);
+    const refusal = refusals.shift();
+    if (refusal) return Promise.reject(refusal);
     const decision = decide(replica.state, command, { telemetry: NO_TELEMETRY, now: 0 });
     emit(...decision.events);
     for (const event of decision.events) {
-      if (event.type !== "TaskCreated") continue;
-      const { apiNodeId, taskId } = event.task;
-      const { relay, payload } = await GenerationRelay.open(transport, apiNodeId, taskId);
-      assert.deepEqual(payload, PAYLOAD);
-      work(relay, relays.push(relay));
+      // A stream that breaks while it is opened is the test's business.
+      if (event.type === "TaskCreated") serve(event.task).catch(() => {});
     }
-    return accepted(command, replica.state.lastEventAppliedIdx, decision) as Accepted;
+    const { lastEventAppliedIdx } = replica.state;
+    return Promise.resolve(accepted(command, lastEventAppliedIdx, decision) as Accepted);
   };
   const followed = new Set<TaskId>();
   const reporter = {
@@ -68,7 +86,7 @@ function world(work: (relay: GenerationRelay, nth: number) => void) {
   const clock = SYSTEM_CLOCK;
   const gateway = new Gateway({ nodeId: A, replica, transport, clock, control, reporter });
   gateway.start();
-  return { gateway, replica, commands, relays, emit, followed };
+  return { gateway, replica, commands, relays, emit, followed, served, transports, refusals };
 }
 
 const say = (...chunks: Chunk[]) => (relay: GenerationRelay) =>
@@ -158,3 +176,120 @@ Deno.test("a stopping gateway gives every client a last word", async () => {
   assert.ok(last?.type === "Error");
   assert.equal(last.error.code, "not_ready");
 });
+
+Deno.test("a request that no runner accepted in time is forgotten everywhere", async () => {
+  const { gateway, replica, followed } = world(say(errorOf("queue_full")));
+  await failsWith(gateway.generate(MODEL, PAYLOAD, never), "queue_full");
+  await eventually("the task is forgotten", () => followed.size === 0);
+  assert.equal(replica.state.tasks.size, 0);
+});
+
+Deno.test("a failure before the first word is passed over: another instance answers", async () => {
+  const { gateway, served } = world((relay, nth) =>
+    say(ACCEPTED, ...(nth === 1 ? [errorOf("runner_failed")] : [token, FINISH]))(relay)
+  );
+  const { chunks } = await gateway.generate(MODEL, PAYLOAD, never);
+  assert.deepEqual(await Array.fromAsync(chunks), [token, FINISH]);
+  assert.deepEqual(served, ["a", "b"]);
+});
+
+Deno.test("after the first word a failure is told, and nothing is said twice", async () => {
+  const { gateway, served } = world(say(ACCEPTED, token, errorOf("runner_failed")));
+  const { chunks } = await gateway.generate(MODEL, PAYLOAD, never);
+  assert.deepEqual(await Array.fromAsync(chunks), [token, errorOf("runner_failed")]);
+  assert.deepEqual(served, ["a"]);
+});
+
+Deno.test("a node that dies before it accepted costs nothing: another one answers", async () => {
+  const { gateway, transports, served } = world((relay, nth) => {
+    if (nth === 1) void transports.get(B)?.close();
+    else say(ACCEPTED, token, FINISH)(relay);
+  }, [B, C]);
+  const { chunks } = await gateway.generate(MODEL, PAYLOAD, never);
+  assert.deepEqual(await Array.fromAsync(chunks), [token, FINISH]);
+  assert.deepEqual(served, ["a", "b"]);
+});
+
+Deno.test("a node that dies before it has asked for the prompt is not waited for", async () => {
+  const { gateway, transports, served } = world(say(ACCEPTED, token, FINISH), [B, C]);
+  const generation = gateway.generate(MODEL, PAYLOAD, never);
+  await transports.get(B)?.close();
+  const { chunks } = await generation;
+  assert.deepEqual(await Array.fromAsync(chunks), [token, FINISH]);
+  assert.deepEqual(served, ["a", "b"]);
+});
+
+Deno.test("a node that dies in the middle is named to the client", async () => {
+  const { gateway, transports, relays } = world(say(ACCEPTED, token), [B, C]);
+  const { chunks } = await gateway.generate(MODEL, PAYLOAD, never);
+  const reader = chunks[Symbol.asyncIterator]();
+  assert.deepEqual((await reader.next()).value, token);
+  await transports.get(B)?.close();
+  const { value } = await reader.next();
+  assert.ok(value.type === "Error");
+  assert.match(value.error.message, /^Node "node-b" was lost while it served the request/);
+  assert.equal(relays.length, 1);
+});
+
+Deno.test("a request whose fate is unknown since the master changed is asked anew, once", async () => {
+  const { gateway, refusals, commands } = world(say(ACCEPTED, token, FINISH));
+  refusals.push(new AppError("master_changed", "Cannot tell what became of TextGeneration"));
+  const { chunks } = await gateway.generate(MODEL, PAYLOAD, never);
+  assert.deepEqual(await Array.fromAsync(chunks), [token, FINISH]);
+  const asked = commands.filter((type) => type === "TextGeneration");
+  assert.equal(asked.length, 2);
+});
+
+Deno.test("a prompt goes to the nodes of its instance alone, and one of them answers", async () => {
+  const { gateway, replica, transports, relays } = world(say(ACCEPTED), [B, C]);
+  const generation = await gateway.generate(MODEL, PAYLOAD, never);
+  const [taskId] = replica.state.tasks.keys() as Iterable<TaskId>;
+  assert.ok(taskId);
+  for (const stranger of [B, C]) {
+    const opening = GenerationRelay.open(transports.get(stranger) as Transport, A, taskId);
+    await failsWith(opening, "cancelled");
+  }
+  relays[0]?.push(token);
+  relays[0]?.push(FINISH);
+  assert.deepEqual(await Array.fromAsync(generation.chunks), [token, FINISH]);
+});
+
+Deno.test("a worker is told its task only once the master has answered", async () => {
+  const { gateway, transports, emit, replica } = world(() => {}, [B, C]);
+  const early = Promise.withResolvers<Accepted>();
+  const reporter = { followTask: () => {}, forgetTask: () => {} };
+  const transport = transports.get(A) as Transport;
+  const asked = Promise.withResolvers<Command>();
+  const control = {
+    submit: (command: Command) => {
+      asked.resolve(command);
+      return early.promise;
+    },
+  };
+  gateway.stop();
+  const deps = { nodeId: A, replica, transport, clock: SYSTEM_CLOCK, control, reporter };
+  const late = new Gateway(deps);
+  late.start();
+  const client = new AbortController();
+  const generation = late.generate(MODEL, PAYLOAD, client.signal);
+  const command = await asked.promise;
+  assert.ok(command.type === "TextGeneration");
+  const decision = decide(replica.state, command, { telemetry: NO_TELEMETRY, now: 0 });
+  emit(...decision.events);
+  const [taskId] = replica.state.tasks.keys() as Iterable<TaskId>;
+  assert.ok(taskId);
+  const stream = await (transports.get(B) as Transport).openStream(A, GENERATION.protocol);
+  await stream.send(encodeMessage({ taskId }));
+  const prompt = stream[Symbol.asyncIterator]().next();
+  const isEarly = await Promise.race([prompt.then(() => true), settled().then(() => false)]);
+  assert.equal(isEarly, false);
+  early.resolve(accepted(command, 1, decision) as Accepted);
+  assert.deepEqual(decodeMessage(GENERATION.payload, (await prompt).value), PAYLOAD);
+  client.abort();
+  await assert.rejects(generation);
+});
+
+/** Whatever was ready to go on has gone on. */
+async function settled(): Promise<void> {
+  for (let turns = 0; turns < 50; turns++) await Promise.resolve();
+}

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import type { Chunk } from "../../core/chunk.ts";
 import { AppError, type ErrorCode } from "../../core/errors.ts";
 import { PendingGeneration } from "../../node/pending_generation.ts";
+import { instanceId } from "../support/fixtures.ts";
 
 const PAYLOAD = {
   messages: [{ role: "user" as const, content: "hi" }],
@@ -126,4 +127,27 @@ Deno.test("a generation that nobody waits for waits for no last word", {
   const one = pending();
   one.abandon();
   one.failSoon({ code: "runner_failed", message: "The answer broke off" });
+});
+
+Deno.test("one worker answers; one that comes late is still in time", async () => {
+  const pending = new PendingGeneration(PAYLOAD);
+  pending.failSoon(GONE);
+  assert.equal(pending.claim(), true);
+  assert.equal(pending.claim(), false);
+  await pending.push(ACCEPTED);
+  assert.equal(await pending.accepted(1_000), 3);
+  pending.abandon();
+});
+
+Deno.test("assigned() waits for the master's answer, or for the end", async () => {
+  const answered = new PendingGeneration(PAYLOAD);
+  const waiting = answered.assigned();
+  answered.assign(instanceId("i"));
+  assert.equal(await waiting, "i");
+  answered.abandon();
+  assert.equal(await answered.assigned(), undefined);
+  const gone = new PendingGeneration(PAYLOAD);
+  const inVain = gone.assigned();
+  gone.abandon();
+  assert.equal(await inVain, undefined);
 });

@@ -289,12 +289,10 @@ export class Checker {
       const { lastEventAppliedIdx } = node.state;
       this.holds(lastEventAppliedIdx >= 0, "an answer has a state behind it", () => commandId);
     } else {
-      const { code, message } = reply.error;
+      const { code } = reply.error;
       marks.hit("command: rejected");
       if (code === "timed_out") marks.hit("command: timed out");
-      if (code === "not_ready" && message.includes("master changed")) {
-        marks.hit("command: not_ready, the master changed");
-      }
+      if (code === "master_changed") marks.hit("command: refused, the master changed");
     }
     if (command) this.ledger.replied(node, command, reply);
   }

@@ -30,6 +30,9 @@ export class EventMarks {
       case "InstanceRetriesReset":
         marks.hit("instance: retries reset");
         break;
+      case "NodeLeft":
+        marks.hit("node: left");
+        break;
       case "NodeTimedOut":
         marks.hit("node: timed out");
         this.#timedOut.add(event.nodeId);

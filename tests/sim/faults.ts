@@ -61,6 +61,10 @@ function crash(world: World, node: SimNode | undefined): void {
   if (node) world.crash(node, world.random.below(2) === 0);
 }
 
+function stop(world: World, node: SimNode | undefined): void {
+  if (node) world.stop(node);
+}
+
 function jump(world: World, sign: 1 | -1): void {
   const { random, marks } = world;
   const node = someNode(world);
@@ -101,6 +105,8 @@ const FAULTS: readonly Fault[] = [
     const node = world.random.below(2) === 0 ? someMaster(world) : someNode(world);
     if (node) node.crashIn = world.random.below(12);
   },
+  (world) => stop(world, someNode(world)),
+  (world) => stop(world, someMaster(world)),
   (world) => wipe(world),
   (world) => {
     const node = someNode(world);

@@ -9,7 +9,7 @@ import type { World } from "./world.ts";
 
 /** Answers after which a client cannot know whether its command was executed. */
 const UNKNOWN_CODES: ReadonlySet<string> = new Set([
-  "not_ready",
+  "master_changed",
   "timed_out",
   "node_unreachable",
 ]);

@@ -12,6 +12,7 @@ export const MARKS = [
   "fault: partition",
   "fault: partition healed",
   "fault: node killed",
+  "fault: node stopped",
   "fault: node lost power",
   "fault: unsynced events lost",
   "fault: crash between two outputs",
@@ -49,7 +50,7 @@ export const MARKS = [
   "command: rejected",
   "command: forwarded to the master",
   "command: refused, stale epoch",
-  "command: not_ready, the master changed",
+  "command: refused, the master changed",
   "command: timed out",
   "command: answered with its node alone",
   // Instances and wishes.
@@ -70,6 +71,7 @@ export const MARKS = [
   "meta: card resolved",
   "meta: deleted with its instance",
   "node: timed out",
+  "node: left",
   "node: restarted under its id",
   // Generations.
   "generation: complete",

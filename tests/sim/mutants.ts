@@ -116,7 +116,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     name: "timeout-forgets-tasks",
     bug: "the requests of a lost node stay",
-    file: "core/reconcile_nodes.ts",
+    file: "core/departure.ts",
     search:
       '    if (task.apiNodeId === nodeId) events.push({ type: "TaskDeleted", taskId });\n    else if',
     replace: "    if",

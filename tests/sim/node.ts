@@ -1,8 +1,15 @@
 import type { Command, CommandReply } from "../../core/commands.ts";
 import type { Event } from "../../core/events.ts";
 import type { CommandId, ModelId, NodeId, TaskId } from "../../core/ids.ts";
-import { type Input, type Member, type Output, startMember, step } from "../../core/member.ts";
-import { wakeAt } from "../../core/member.ts";
+import {
+  hasLeft,
+  type Input,
+  type Member,
+  type Output,
+  startMember,
+  step,
+  wakeAt,
+} from "../../core/member.ts";
 import type { GatheredInfo } from "../../core/node_info.ts";
 import type { Message } from "../../core/protocol.ts";
 import { EMPTY_STATE, type State } from "../../core/state.ts";
@@ -19,6 +26,10 @@ const DATE_0 = 1_767_225_600_000;
 
 /** How often a node measures its memory. */
 const TELEMETRY_MS = 1_000;
+
+/** How long a node that stops waits for the others to hear of it, and how often it looks. */
+const LEAVE_MS = 1_000;
+const LEAVE_LOOK_MS = 20;
 
 /** A command that waits for its answer. */
 interface Asked {
@@ -136,6 +147,21 @@ export class SimNode implements Endpoint {
       world.marks.hit("fault: unsynced events lost");
     }
     world.network.stopped(this.machine);
+  }
+
+  /** The process is asked to end: it tells the others first, but not for long. */
+  leave(then: () => void): void {
+    if (!this.isUp || this.member?.isLeaving) return;
+    const { world: { schedule, marks } } = this;
+    marks.hit("fault: node stopped");
+    this.input({ type: "Leave" });
+    const end = schedule.now + LEAVE_MS;
+    const look = () => {
+      const isOver = this.member && hasLeft(this.member, this.#context().uptime);
+      if (isOver || schedule.now >= end) then();
+      else this.later(LEAVE_LOOK_MS, look);
+    };
+    this.later(LEAVE_LOOK_MS, look);
   }
 
   /** The disk is replaced: whoever starts here next is a new node. */
@@ -283,7 +309,7 @@ export class SimNode implements Endpoint {
     this.#outputs.push(...outputs);
     this.world.steps++;
     this.world.checker.stepped(this, { before, input, outputs });
-    if (member.state === before.state) return;
+    if (member.state === before.state && member.branch === before.branch) return;
     this.later(0, () => this.api?.stateChanged());
     this.worker?.changed();
   }
@@ -373,6 +399,9 @@ export class SimNode implements Endpoint {
       world,
       get state() {
         return node.state;
+      },
+      get branch() {
+        return node.member?.branch;
       },
       get date() {
         return node.date;

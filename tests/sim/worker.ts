@@ -14,6 +14,8 @@ export interface WorkerHost {
   readonly nodeId: NodeId;
   readonly machine: number;
   readonly state: State;
+  /** A state that gave way to it, until it is merged. */
+  readonly branch: State | undefined;
   /** The date, as the node takes it to be. */
   readonly date: number;
   readonly world: RunnerWorld;
@@ -149,7 +151,8 @@ export class SimWorker implements RunnerListener {
   }
 
   #view(): LocalView {
-    return { nodeId: this.host.nodeId, runners: this.ranks, fetching: this.#fetching };
+    const { nodeId, branch } = this.host;
+    return { nodeId, runners: this.ranks, fetching: this.#fetching, branch };
   }
 
   #perform(action: Action): void {

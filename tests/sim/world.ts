@@ -107,6 +107,14 @@ export class World implements RunnerWorld {
     this.schedule.after(delay, () => node.life === life && this.restart(node));
   }
 
+  /** Stops a node as SIGTERM does; it comes back like one that was killed. */
+  stop(node: SimNode): void {
+    node.leave(() => {
+      this.crash(node, false);
+      if (!this.isChaos) this.restart(node);
+    });
+  }
+
   restart(node: SimNode): void {
     if (node.isUp) return;
     this.marks.hit("fault: node restarted with its disk");

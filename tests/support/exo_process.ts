@@ -25,6 +25,8 @@ export async function exo(...args: readonly string[]): Promise<Finished> {
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
 }
 
+/** What runs `exo serve` unless a test has a program of its own that does. */
+const SERVE_PROGRAM: readonly string[] = ["run", "-A", MAIN];
 /** What `exo serve --json` says once it is up. */
 interface Served {
   readonly url: string;
@@ -50,15 +52,17 @@ export class ServeProcess implements AsyncDisposable {
   /**
    * Starts a node on free ports, behind the words of `wrap`; resolves when it serves. It is alone
    * unless `env` or `flags` name a namespace that another node has, too.
+   * `deno` are the words that have Deno run a program which takes those of exo.
    */
   static async start(
     dataDir: string,
     env: Readonly<Record<string, string>> = {},
     flags: readonly string[] = ["-q"],
     wrap: readonly string[] = [],
+    deno: readonly string[] = SERVE_PROGRAM,
   ): Promise<ServeProcess> {
     const serve = ["serve", "--port", "0", "--data-dir", dataDir, "--json", ...flags];
-    const [program = "", ...args] = [...wrap, Deno.execPath(), "run", "-A", MAIN, ...serve];
+    const [program = "", ...args] = [...wrap, Deno.execPath(), ...deno, ...serve];
     const child = new Deno.Command(program, {
       args,
       env: { ...Deno.env.toObject(), ...apart(), ...env },

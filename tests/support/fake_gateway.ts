@@ -25,7 +25,7 @@ import type { Span } from "../../core/trace.ts";
 import { GIB, MIB } from "../../core/units.ts";
 import type { PortRange } from "../../core/ports.ts";
 import { PlacementRequest } from "../../core/placement_request.ts";
-import { type LinkQuality, NO_TELEMETRY } from "../../core/telemetry.ts";
+import { type LinkQuality, NO_TELEMETRY, type Telemetry } from "../../core/telemetry.ts";
 
 /** The one model that most tests know. */
 export const TINY = ModelId.parse("local/tiny-0123abcd");
@@ -101,6 +101,8 @@ export class FakeGateway implements Gateway {
   readonly stats = new Map<RunnerId, EngineStats>();
   /** How good links are, as last measured. */
   readonly links = new Map<string, LinkQuality>();
+  /** Latest values in place of those that it makes up. */
+  measured: Partial<Telemetry> = {};
   /** When others were heard of, on its uptime. */
   readonly lastSeen = new Map<NodeId, number>();
   /** The traces that it has, oldest first. */
@@ -254,7 +256,8 @@ export class FakeGateway implements Gateway {
     const memory = { ramTotalBytes: 16 * GIB, ramAvailableBytes: 8 * GIB };
     const nodes = [...this.#state.nodes.keys()];
     const { links, lastSeen } = this;
-    return { ...NO_TELEMETRY, memory: new Map(nodes.map((id) => [id, memory])), links, lastSeen };
+    const memoryOfAll = new Map(nodes.map((id) => [id, memory]));
+    return { ...NO_TELEMETRY, memory: memoryOfAll, links, lastSeen, ...this.measured };
   }
 
   engineStats() {

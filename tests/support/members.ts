@@ -57,6 +57,8 @@ export class Members {
   dateOffset = 1_000_000;
   uptime = 0;
   wire: Wire = () => [1];
+  /** Whether what is said to all gets lost on its way, and what is said to one does not. */
+  isBroadcastLost = false;
   /** What the transcript tells beside outputs that change something. */
   isTold: (message: Message) => boolean = () => false;
   readonly #wakes = new Map<NodeId, number | undefined>();
@@ -194,6 +196,7 @@ export class Members {
       case "Send":
         return this.#post(nodeId, output.to, output.message);
       case "Broadcast":
+        if (this.isBroadcastLost) return;
         for (const to of this.nodes.keys()) {
           if (to !== nodeId) this.#post(nodeId, to, output.message);
         }

@@ -1,0 +1,133 @@
+import { toAppError } from "../core/errors.ts";
+import { type BlockSink, dialBulk, measure, receiveBytes } from "./bulk_dial.ts";
+import { BulkListener } from "./bulk_listener.ts";
+import {
+  BLOCKS_WAITING_MAX,
+  type BulkDoor,
+  type BulkOrder,
+  type BulkReport,
+  type BulkTarget,
+} from "./bulk_messages.ts";
+
+type OrderOf<T extends BulkOrder["type"]> = Extract<BulkOrder, { type: T }>;
+
+/** A transfer that this node has asked for. */
+interface Running {
+  readonly abort: AbortController;
+  /** Blocks that the main thread has yet to read. */
+  waiting: number;
+  /** Called when there is room for another. */
+  wake: () => void;
+}
+
+/** Does what the front of bulk transfers asks for through `port`, each order to its end. */
+export function serveBulkOrders(port: MessagePort): void {
+  const orders = new BulkOrders((report, transfer) => port.postMessage(report, transfer));
+  port.onmessage = ({ data }: MessageEvent<BulkOrder>) => orders.take(data);
+}
+
+class BulkOrders {
+  readonly #tell: (report: BulkReport, transfer: Transferable[]) => void;
+  readonly #running = new Map<number, Running>();
+  #listener: Promise<BulkListener> | undefined;
+
+  constructor(tell: (report: BulkReport, transfer: Transferable[]) => void) {
+    this.#tell = tell;
+  }
+
+  take(order: BulkOrder): void {
+    switch (order.type) {
+      case "Grant":
+        return void this.#answer(order.id, this.#grant(order));
+      case "Receive":
+        return void this.#answer(order.id, this.#receive(order));
+      case "Measure":
+        return void this.#answer(order.id, this.#measure(order));
+      case "Taken": {
+        const running = this.#running.get(order.id);
+        if (!running) return;
+        running.waiting--;
+        return running.wake();
+      }
+      case "Cancel": {
+        const running = this.#running.get(order.id);
+        running?.abort.abort();
+        return running?.wake();
+      }
+      default:
+        return order satisfies never;
+    }
+  }
+
+  async #answer(id: number, work: Promise<BulkDoor | number>): Promise<void> {
+    try {
+      this.#tell({ type: "Done", id, result: await work }, []);
+    } catch (cause) {
+      this.#tell({ type: "Failed", id, error: toAppError(cause).toInfo() }, []);
+    }
+  }
+
+  async #grant(order: OrderOf<"Grant">): Promise<BulkDoor> {
+    this.#listener ??= BulkListener.open();
+    try {
+      return (await this.#listener).grant(order);
+    } catch (cause) {
+      // A machine that had no port or descriptor left may have one the next time.
+      await this.#listener.catch(() => this.#listener = undefined);
+      throw cause;
+    }
+  }
+
+  #measure({ id, target }: OrderOf<"Measure">): Promise<number> {
+    return this.#dialled(id, target, (socket) => measure(socket));
+  }
+
+  #receive({ id, target, path }: OrderOf<"Receive">): Promise<number> {
+    const { bytes } = target.grant;
+    return this.#dialled(id, target, async (socket, running) => {
+      if (path === undefined) return await receiveBytes(socket, bytes, this.#toMain(id, running));
+      return await toFile(path, (sink) => receiveBytes(socket, bytes, sink));
+    });
+  }
+
+  async #dialled(
+    id: number,
+    target: BulkTarget,
+    use: (socket: Awaited<ReturnType<typeof dialBulk>>, running: Running) => Promise<number>,
+  ): Promise<number> {
+    const running: Running = { abort: new AbortController(), waiting: 0, wake: () => {} };
+    this.#running.set(id, running);
+    try {
+      using socket = await dialBulk(target, running.abort.signal);
+      return await use(socket, running);
+    } finally {
+      this.#running.delete(id);
+    }
+  }
+
+  #toMain(id: number, running: Running): BlockSink {
+    return async (bytes) => {
+      this.#tell({ type: "Block", id, bytes }, [bytes.buffer]);
+      running.waiting++;
+      while (running.waiting >= BLOCKS_WAITING_MAX && !running.abort.signal.aborted) {
+        await new Promise<void>((resolve) => running.wake = resolve);
+      }
+    };
+  }
+}
+
+/** A file is whole or not there: one that broke off is removed. */
+async function toFile(
+  path: string,
+  receive: (sink: BlockSink) => Promise<number>,
+): Promise<number> {
+  using file = await Deno.open(path, { write: true, create: true, truncate: true });
+  try {
+    return await receive(async (block) => {
+      for (let at = 0; at < block.length;) at += await file.write(block.subarray(at));
+    });
+  } catch (cause) {
+    await Deno.remove(path).catch(() => {});
+    throw cause;
+  }
+}

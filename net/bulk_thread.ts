@@ -1,0 +1,135 @@
+import { AppError, toAppError } from "../core/errors.ts";
+import type { BulkDoor, BulkOrder, BulkReport, BulkTarget } from "./bulk_messages.ts";
+
+/** What is to be done with a block: the next comes when it is done. */
+type TakeBlock = (block: Uint8Array) => void | Promise<void>;
+
+/** An order that was given and not answered yet. */
+interface Pending {
+  readonly settle: (result: BulkDoor | number) => void;
+  readonly fail: (error: AppError) => void;
+  readonly take: TakeBlock | undefined;
+  /** Blocks are taken one after the other. */
+  taken: Promise<void>;
+}
+
+/** The worker of bulk transfers as seen from the main thread; it starts when it is first needed. */
+export class BulkThread {
+  readonly #pending = new Map<number, Pending>();
+  #worker: Worker | undefined;
+  #port: MessagePort | undefined;
+  #ids = 0;
+  #closed = false;
+  readonly #script: URL;
+
+  /** `script` takes the orders: it gets the port to speak through as its first message. */
+  constructor(script: URL = new URL("./bulk_worker.ts", import.meta.url)) {
+    this.#script = script;
+  }
+
+  /** Opens the door once; where it is. */
+  grant(grant: Omit<Extract<BulkOrder, { type: "Grant" }>, "type" | "id">): Promise<BulkDoor> {
+    return this.#ask((id) => ({ type: "Grant", id, ...grant })) as Promise<BulkDoor>;
+  }
+
+  /** Bits per second. */
+  measure(target: BulkTarget): Promise<number> {
+    return this.#ask((id) => ({ type: "Measure", id, target })) as Promise<number>;
+  }
+
+  /** Bytes received. */
+  async receive(
+    target: BulkTarget,
+    into: string | TakeBlock,
+    signal?: AbortSignal,
+  ): Promise<number> {
+    const [path, take] = typeof into === "string" ? [into, undefined] : [undefined, into];
+    let id = 0;
+    const received = this.#ask((next) => ({ type: "Receive", id: id = next, target, path }), take);
+    const cancel = () => this.#tell({ type: "Cancel", id });
+    signal?.addEventListener("abort", cancel);
+    if (signal?.aborted) cancel();
+    try {
+      return await received as number;
+    } finally {
+      signal?.removeEventListener("abort", cancel);
+    }
+  }
+
+  /** Ends the thread, and with it every socket. */
+  close(): void {
+    this.#closed = true;
+    this.#end(stopping());
+  }
+
+  async #ask(order: (id: number) => BulkOrder, take?: TakeBlock): Promise<BulkDoor | number> {
+    if (this.#closed) throw stopping();
+    if (!this.#port) this.#start();
+    const id = ++this.#ids;
+    return await new Promise((settle, fail) => {
+      this.#pending.set(id, { settle, fail, take, taken: Promise.resolve() });
+      this.#tell(order(id));
+    });
+  }
+
+  #start(): void {
+    const worker = new Worker(this.#script, { type: "module" });
+    const { port1, port2 } = new MessageChannel();
+    worker.onerror = (event) => {
+      // Unheard, it would take the node along.
+      event.preventDefault();
+      this.#end(new AppError("internal", `The thread of bulk transfers died: ${event.message}`));
+    };
+    port1.onmessage = ({ data }: MessageEvent<BulkReport>) => this.#hear(data);
+    worker.postMessage(port2, [port2]);
+    [this.#worker, this.#port] = [worker, port1];
+  }
+
+  #tell(order: BulkOrder): void {
+    this.#port?.postMessage(order);
+  }
+
+  #hear(report: BulkReport): void {
+    const { id } = report;
+    const pending = this.#pending.get(id);
+    if (!pending) return;
+    if (report.type === "Block") return this.#takeBlock(id, pending, report.bytes);
+    if (report.type === "Failed") return this.#fail(id, AppError.from(report.error));
+    // Not before the last block was taken.
+    void pending.taken.then(() => {
+      if (this.#pending.delete(id)) pending.settle(report.result);
+    });
+  }
+
+  #takeBlock(id: number, pending: Pending, block: Uint8Array): void {
+    pending.taken = pending.taken.then(async () => {
+      if (!this.#pending.has(id)) return;
+      try {
+        await pending.take?.(block);
+        this.#tell({ type: "Taken", id });
+      } catch (cause) {
+        this.#tell({ type: "Cancel", id });
+        this.#fail(id, toAppError(cause));
+      }
+    });
+  }
+
+  #fail(id: number, error: AppError): void {
+    const pending = this.#pending.get(id);
+    this.#pending.delete(id);
+    pending?.fail(error);
+  }
+
+  #end(error: AppError): void {
+    this.#worker?.terminate();
+    this.#port?.close();
+    [this.#worker, this.#port] = [undefined, undefined];
+    for (const id of this.#pending.keys()) this.#fail(id, error);
+  }
+}
+
+function stopping(): AppError {
+  return new AppError("not_ready", "The node is stopping", {
+    hint: "start it again with exo serve, or ask another node",
+  });
+}
