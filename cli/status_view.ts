@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { StateView } from "../api/client_state.ts";
+import type { StateView } from "../api/client.ts";
 import { formatBytes } from "../core/units.ts";
 import { STATS_HEAD, statsCells } from "./instance_stats.ts";
 import { InstanceSummary, statusWords, summaries } from "./instance_view.ts";
