@@ -105,7 +105,7 @@ export function networkSections(report: NetworkReport): string[] {
     "encoded. A message to all counts once for its sender and once for each receiver; copies that " +
     "a transport makes on its way come on top. The same figures come on every machine.",
     ["```sh", `npx -y ${command}`, "```"].join("\n"),
-    `${startedAt.slice(0, 10)}, exo ${tool.commit ?? "unknown"}` +
+    `Measured on ${startedAt.slice(0, 10)}, exo ${tool.commit ?? "unknown"}` +
     `${tool.hasChanges ? " with changes" : ""}. Each node has ${edgesPerNode} links, where ` +
     `there are as many others. Idle, for ${idleSeconds} s: memory, processor and round trips are ` +
     `measured each second, and go up and down a little. Load, for ${loadSeconds} s: ${generationsPerSecond} generations a second in the ` +
