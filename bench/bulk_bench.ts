@@ -6,7 +6,9 @@
  *
  * One JSON object on stdout, a line for each figure on stderr.
  */
+import { setTimeout as delay } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { lagDuring } from "./bulk/lag.ts";
 import { streamTransfer } from "./bulk/stream.ts";
 import { bulkTransfers, type Transfer } from "./bulk/transfers.ts";
 import { coreLines, type CoreReport, type CoreRow } from "./core_report.ts";
@@ -19,6 +21,9 @@ const LAG_MS_MAX = 50;
 
 /** What libp2p streams under Deno were measured to carry when D16 was decided. */
 const STREAM_MB_PER_SECOND = 159;
+
+/** For how long the thread is watched without any transfer: what others on the machine cost it. */
+const REST_MS = 2_000;
 
 const MIB = 1024 * 1024;
 
@@ -39,11 +44,13 @@ await runBenchmark(
   () => optionsOf(Deno.args),
   async ({ bytes }, setting) => {
     const startedAt = new Date().toISOString();
+    const rest = { value: await lagDuring(() => delay(REST_MS)), bar: LAG_MS_MAX };
     const { transfers, measuredBitsPerSecond } = await bulkTransfers(setting.scratch, bytes);
     const rows = Object.entries(transfers)
       .flatMap(([way, transfer]) => rowsOf(`bulk, ${way}`, transfer, STREAM_MB_PER_SECOND));
     const value = measuredBitsPerSecond / 8e6;
     const bar = STREAM_MB_PER_SECOND;
+    rows.unshift({ what: "no bytes, lag", unit: "ms", isCost: true, ...rest });
     rows.push({ what: "bulk, as a link's bandwidth", value, unit: "MB/s", isCost: false, bar });
     rows.push(...rowsOf("libp2p stream", await streamTransfer(Math.min(bytes, 256 * MIB)), 0));
     for (const line of coreLines({ rows })) note(line);

@@ -11,7 +11,7 @@ import {
   GRANT_LIFETIME_MS,
   OFFERS_MAX,
 } from "./bulk_messages.ts";
-import { BulkThread } from "./bulk_thread.ts";
+import { BulkThread, type TakeBlock } from "./bulk_thread.ts";
 import { decodeMessage, encodeMessage } from "./topics.ts";
 import type { Link, Transport } from "./transport.ts";
 
@@ -85,8 +85,8 @@ export class Bulk {
   }
 
   /**
-   * Receives what the peer at the other end of `link` offers, into a file, or block by block: the
-   * next block is asked for when `into` is done with the one before. A file is whole or not there.
+   * Receives what the peer at the other end of `link` offers, into a file, which is whole or not
+   * there, or block by block: each is valid until `into` is done with it, then the next is given.
    * @returns the number of bytes.
    * @throws {AppError} `not_found` when nothing is offered to this node under that id,
    * `node_unreachable`, `timed_out`, `cancelled`, or what `into` throws.
@@ -94,7 +94,7 @@ export class Bulk {
   async receive(
     link: Link,
     offerId: string,
-    into: string | ((block: Uint8Array) => void | Promise<void>),
+    into: string | TakeBlock,
     signal?: AbortSignal,
   ): Promise<number> {
     const target = await this.#target(link, { type: "Receive", offerId });

@@ -18,8 +18,13 @@ import {
 } from "./bulk_preface.ts";
 import { broken, BulkSocket } from "./bulk_socket.ts";
 
-/** Takes blocks in order; each may be kept. */
-export type BlockSink = (block: Uint8Array<ArrayBuffer>) => Promise<void>;
+/** Takes blocks in order. */
+export interface BlockSink {
+  /** Where the next block may be put: of `BLOCK_BYTES`. */
+  room(): Promise<Uint8Array<ArrayBuffer>>;
+  /** A block, in the room that was given for it. */
+  take(block: Uint8Array<ArrayBuffer>): Promise<void>;
+}
 
 /**
  * Connects, and shows the token. Only the holder of the key to the granted certificate can answer.
@@ -87,12 +92,13 @@ export async function receiveBytes(
 ): Promise<number> {
   let left = bytes;
   while (left > 0) {
-    const block = new Uint8Array(Math.min(left, BLOCK_BYTES));
+    const room = await sink.room();
+    const block = room.subarray(0, Math.min(left, BLOCK_BYTES));
     if (!await socket.readAll(block)) {
       throw broken(`it ended after ${bytes - left} of ${bytes} bytes`);
     }
     left -= block.length;
-    await sink(block);
+    await sink.take(block);
   }
   return bytes;
 }

@@ -111,8 +111,8 @@ export type BulkOrder =
     readonly path?: string | undefined;
   }
   | { readonly type: "Measure"; readonly id: number; readonly target: BulkTarget }
-  /** The main thread has read a block. */
-  | { readonly type: "Taken"; readonly id: number }
+  /** The main thread has read a block, and gives its memory back for the next. */
+  | { readonly type: "Taken"; readonly id: number; readonly buffer: ArrayBuffer }
   | { readonly type: "Cancel"; readonly id: number };
 
 /** What a node says of its listener when it grants a token. */

@@ -2,6 +2,7 @@ import { toAppError } from "../core/errors.ts";
 import { type BlockSink, dialBulk, measure, receiveBytes } from "./bulk_dial.ts";
 import { BulkListener } from "./bulk_listener.ts";
 import {
+  BLOCK_BYTES,
   BLOCKS_WAITING_MAX,
   type BulkDoor,
   type BulkOrder,
@@ -14,9 +15,9 @@ type OrderOf<T extends BulkOrder["type"]> = Extract<BulkOrder, { type: T }>;
 /** A transfer that this node has asked for. */
 interface Running {
   readonly abort: AbortController;
-  /** Blocks that the main thread has yet to read. */
-  waiting: number;
-  /** Called when there is room for another. */
+  /** Memory of blocks that the main thread has read. */
+  readonly free: ArrayBuffer[];
+  /** Called when there is more of it, or the transfer is cancelled. */
   wake: () => void;
 }
 
@@ -45,9 +46,8 @@ class BulkOrders {
         return void this.#answer(order.id, this.#measure(order));
       case "Taken": {
         const running = this.#running.get(order.id);
-        if (!running) return;
-        running.waiting--;
-        return running.wake();
+        running?.free.push(order.buffer);
+        return running?.wake();
       }
       case "Cancel": {
         const running = this.#running.get(order.id);
@@ -85,7 +85,10 @@ class BulkOrders {
   #receive({ id, target, path }: OrderOf<"Receive">): Promise<number> {
     const { bytes } = target.grant;
     return this.#dialled(id, target, async (socket, running) => {
-      if (path === undefined) return await receiveBytes(socket, bytes, this.#toMain(id, running));
+      const wait = () => new Promise<void>((resolve) => running.wake = resolve);
+      if (path === undefined) {
+        return await receiveBytes(socket, bytes, this.#toMain(id, running, wait));
+      }
       return await toFile(path, (sink) => receiveBytes(socket, bytes, sink));
     });
   }
@@ -95,7 +98,7 @@ class BulkOrders {
     target: BulkTarget,
     use: (socket: Awaited<ReturnType<typeof dialBulk>>, running: Running) => Promise<number>,
   ): Promise<number> {
-    const running: Running = { abort: new AbortController(), waiting: 0, wake: () => {} };
+    const running: Running = { abort: new AbortController(), free: [], wake: () => {} };
     this.#running.set(id, running);
     try {
       using socket = await dialBulk(target, running.abort.signal);
@@ -105,13 +108,23 @@ class BulkOrders {
     }
   }
 
-  #toMain(id: number, running: Running): BlockSink {
-    return async (bytes) => {
-      this.#tell({ type: "Block", id, bytes }, [bytes.buffer]);
-      running.waiting++;
-      while (running.waiting >= BLOCKS_WAITING_MAX && !running.abort.signal.aborted) {
-        await new Promise<void>((resolve) => running.wake = resolve);
-      }
+  /** Few pieces of memory go round and round: what is made anew for each block must be freed, too. */
+  #toMain(id: number, { abort, free }: Running, wait: () => Promise<void>): BlockSink {
+    let made = 0;
+    return {
+      room: async () => {
+        while (free.length === 0 && made >= BLOCKS_WAITING_MAX && !abort.signal.aborted) {
+          await wait();
+        }
+        const buffer = free.pop();
+        if (buffer) return new Uint8Array(buffer);
+        made++;
+        return new Uint8Array(BLOCK_BYTES);
+      },
+      take: (bytes) => {
+        this.#tell({ type: "Block", id, bytes }, [bytes.buffer]);
+        return Promise.resolve();
+      },
     };
   }
 }
@@ -122,10 +135,12 @@ async function toFile(
   receive: (sink: BlockSink) => Promise<number>,
 ): Promise<number> {
   using file = await Deno.open(path, { write: true, create: true, truncate: true });
+  const buffer = new Uint8Array(BLOCK_BYTES);
+  const take = async (block: Uint8Array) => {
+    for (let at = 0; at < block.length;) at += await file.write(block.subarray(at));
+  };
   try {
-    return await receive(async (block) => {
-      for (let at = 0; at < block.length;) at += await file.write(block.subarray(at));
-    });
+    return await receive({ room: () => Promise.resolve(buffer), take });
   } catch (cause) {
     await Deno.remove(path).catch(() => {});
     throw cause;

@@ -1,8 +1,8 @@
 import { AppError, toAppError } from "../core/errors.ts";
 import type { BulkDoor, BulkOrder, BulkReport, BulkTarget } from "./bulk_messages.ts";
 
-/** What is to be done with a block: the next comes when it is done. */
-type TakeBlock = (block: Uint8Array) => void | Promise<void>;
+/** What is to be done with a block; its memory goes to another when that is done. */
+export type TakeBlock = (block: Uint8Array) => void | Promise<void>;
 
 /** An order that was given and not answered yet. */
 interface Pending {
@@ -85,8 +85,8 @@ export class BulkThread {
     [this.#worker, this.#port] = [worker, port1];
   }
 
-  #tell(order: BulkOrder): void {
-    this.#port?.postMessage(order);
+  #tell(order: BulkOrder, transfer: Transferable[] = []): void {
+    this.#port?.postMessage(order, transfer);
   }
 
   #hear(report: BulkReport): void {
@@ -101,12 +101,12 @@ export class BulkThread {
     });
   }
 
-  #takeBlock(id: number, pending: Pending, block: Uint8Array): void {
+  #takeBlock(id: number, pending: Pending, block: Uint8Array<ArrayBuffer>): void {
     pending.taken = pending.taken.then(async () => {
       if (!this.#pending.has(id)) return;
       try {
         await pending.take?.(block);
-        this.#tell({ type: "Taken", id });
+        this.#tell({ type: "Taken", id, buffer: block.buffer }, [block.buffer]);
       } catch (cause) {
         this.#tell({ type: "Cancel", id });
         this.#fail(id, toAppError(cause));

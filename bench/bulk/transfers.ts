@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { NodeId } from "../../core/ids.ts";
 import { Bulk, type Offered } from "../../net/bulk.ts";
+import { BLOCK_BYTES } from "../../net/bulk_messages.ts";
 import { MemoryNetwork } from "../../net/memory.ts";
 import { lagDuring } from "./lag.ts";
 
@@ -37,7 +38,7 @@ export async function bulkTransfers(
     const measuredBitsPerSecond = await to.measureBandwidth(LINK);
     const path = join(scratch, "bulk-from");
     const memory = new Uint8Array(new SharedArrayBuffer(bytes));
-    await Deno.writeFile(path, new Uint8Array(bytes));
+    await writeZeros(path, bytes);
     const go = (what: Offered, into: Parameters<Bulk["receive"]>[2]) =>
       timed(bytes, async () => {
         const { offerId, withdraw } = await from.offer(TO, what);
@@ -52,6 +53,15 @@ export async function bulkTransfers(
   } finally {
     from.close();
     to.close();
+  }
+}
+
+/** In pieces: memory of that size, given back meanwhile, would show as lag. */
+async function writeZeros(path: string, bytes: number): Promise<void> {
+  using file = await Deno.open(path, { write: true, create: true, truncate: true });
+  const piece = new Uint8Array(BLOCK_BYTES);
+  for (let left = bytes; left > 0;) {
+    left -= await file.write(piece.subarray(0, Math.min(left, piece.length)));
   }
 }
 

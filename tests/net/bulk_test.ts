@@ -84,7 +84,7 @@ async function fails(promise: Promise<unknown>, code: ErrorCode, message: RegExp
 function collector(): { take: (block: Uint8Array) => void; all: () => Uint8Array } {
   const blocks: Uint8Array[] = [];
   return {
-    take: (block) => void blocks.push(block),
+    take: (block) => void blocks.push(block.slice()),
     all: () => new Uint8Array(blocks.flatMap((block) => [...block])),
   };
 }

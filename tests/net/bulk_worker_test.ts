@@ -75,7 +75,9 @@ Deno.test("whoever does not take blocks gets a few, and holds back who sends the
   const path = `${dir.path}/to`;
   await thread.ask({ type: "Receive", id: 3, target: await thread.target(4), path });
   assert.equal(thread.blocks.length, BLOCKS_WAITING_MAX);
-  for (let taken = 0; taken < BLOCKS; taken++) thread.tell({ type: "Taken", id: 1 });
+  for (let taken = 0; taken < BLOCKS; taken++) {
+    thread.tell({ type: "Taken", id: 1, buffer: new ArrayBuffer(BLOCK_BYTES) });
+  }
   assert.deepEqual(await received, { type: "Done", id: 1, result: BLOCKS * BLOCK_BYTES });
   assert.equal(thread.blocks.length, BLOCKS);
 });
