@@ -2,7 +2,7 @@
 import { equal, ok } from "node:assert/strict";
 import type { Command } from "../../core/commands.ts";
 import { FORCED_SENIORITY } from "../../core/election.ts";
-import { subjectOf } from "../../core/facts.ts";
+import { NO_FACTS, subjectOf } from "../../core/facts.ts";
 import { InstanceLinkId, NodeId } from "../../core/ids.ts";
 import { type Input, type Member, step, wakeAt } from "../../core/member.ts";
 import { MetaInstanceSpec } from "../../core/meta_instance.ts";
@@ -94,7 +94,7 @@ function story(): { messages: Message[]; moments: Moment[] } {
     const runners = ["i:0", "i:1", "j:0"].map((id) => reported(id, "RunnerReady"));
     const all = [nodeStarted(nodeId), ...ways, ...runners, downloaded(nodeId)];
     const reports = new Map(all.map((event) => [subjectOf(event), event]));
-    world.give(nodeId, { type: "Facts", facts: { reports, followedTasks: new Set() } });
+    world.give(nodeId, { type: "Facts", facts: { ...NO_FACTS, reports } });
     const memory = { ramTotalBytes: 2 ** 34, ramAvailableBytes: 2 ** 33 };
     world.give(nodeId, { type: "Telemetry", memory, links: new Map([["x", { latencyMs: 1 }]]) });
   }
