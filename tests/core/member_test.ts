@@ -1,7 +1,7 @@
 /** Any schedule of faults: safety at each step, and agreement once the faults stop. */
-import { NO_FACTS } from "../../core/facts.ts";
 import { deepEqual, equal, ok } from "node:assert/strict";
 import fc from "fast-check";
+import { NO_FACTS } from "../../core/facts.ts";
 import { ModelId, type NodeId } from "../../core/ids.ts";
 import { decodeMessage, encodeMessage } from "../../core/protocol.ts";
 import { A, B, C, cardOf, commandId, nodeStarted } from "../support/fixtures.ts";
