@@ -74,6 +74,8 @@ export interface Gateway {
   /** Calls `listener` after each change of state, until the returned function is called. */
   onChange(listener: () => void): () => void;
   now(): Millis;
+  /** A clock that nobody sets; only differences mean something. */
+  uptime(): Millis;
   /** A fresh id, for commands and instances. */
   newId(): string;
   /** 64 random bits as decimal digits. */

@@ -32,6 +32,7 @@ export function stateTables(gateway: Gateway): Readonly<Record<string, () => Jso
       const epoch = gateway.epoch();
       return epoch ? { masterNodeId: epoch.nodeId, epoch: epoch.clock } : null;
     },
+    lastSeen: () => fromEntries(nodes.map(([nodeId]) => [nodeId, lastSeen(gateway, nodeId)])),
     instances: () => externalTags(state.instances),
     instanceRetries: () => externalTags(state.instanceRetries),
     instanceStats: () => {
@@ -78,6 +79,13 @@ export function stateTables(gateway: Gateway): Readonly<Record<string, () => Jso
       ),
     customModelCards: () => externalTags(state.customModelCards),
   };
+}
+
+/** When this node heard of another last, as a date; of itself, now. */
+function lastSeen(gateway: Gateway, nodeId: NodeId): string | undefined {
+  const [now, uptime] = [gateway.now(), gateway.uptime()];
+  const seen = nodeId === gateway.nodeId ? uptime : gateway.telemetry().lastSeen.get(nodeId);
+  return seen === undefined ? undefined : new Date(now - (uptime - seen)).toISOString();
 }
 
 /** Source to sink to edges, each with how good it is as far as that was measured. */

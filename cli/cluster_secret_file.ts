@@ -34,7 +34,8 @@ export async function writeClusterSecret(file: string, cwd: string): Promise<voi
         cause,
       });
     }
-    throw new AppError("storage_failed", `${wanted}: ${systemReason(cause)}`, {
+    const found = `${systemReason(cause)}, a folder that can be written needed`;
+    throw new AppError("storage_failed", `${wanted}: ${found}`, {
       hint: "name a file in a folder that you may write to with --out",
       cause,
     });
@@ -62,7 +63,7 @@ export async function readClusterSecret(file: string, cwd: string): Promise<Read
     if (size > FILE_BYTES_MAX) {
       throw unusable(`${wanted}: found ${size} bytes, ${FILE_BYTES_MAX} at most possible`);
     }
-    const key = privateNetworkKey(await readFile(path, "utf8"));
+    const key = privateNetworkKey(await readFile(path, "utf8"), `the cluster secret "${file}"`);
     if (Deno.build.os === "windows" || (mode & OTHERS) === 0) return { key, warnings: [] };
     const warning =
       `others than its owner may read the cluster secret "${file}": chmod 600 ${file}`;

@@ -36,6 +36,7 @@ A node, however it is started, also reads these variables; one that it cannot us
 | \`ENABLE_DISAGGREGATION\` | \`true\`: instances may be linked, \`/v1/instance-links\` (default: not) |
 | \`EXO_ENABLE_IMAGE_MODELS\` | \`true\`: models that make pictures are listed too (default: false) |
 | \`EXO_RESOURCES_DIR\` | Folder whose \`cards/\` are read in place of exo's own; relative to the home folder |
+| \`EXO_MACMON_PATH\` | On a Mac, the \`macmon\` that tells usage, temperature and power (default: that of the path) |
 | \`EXO_TRACING_ENABLED\` | \`true\`: the node keeps a trace of each task, \`GET /v1/traces\` (default: none) |
 | \`OVERRIDE_MEMORY_MB\` | MiB of memory that this machine is said to have (default: what it has) |
 `;

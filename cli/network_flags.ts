@@ -79,7 +79,7 @@ function portRange(text: string): PortRange {
   const { from, to } = /^(?<from>\d{1,5})-(?<to>\d{1,5})$/.exec(text)?.groups ?? {};
   const read = PortRange.safeParse({ from: Number(from), to: Number(to) });
   if (read.success) return read.data;
-  const needed = `A-B needed, from ${RANGE_PORT_MIN}-${RANGE_PORT_MIN} to ${PORT_MAX}-${PORT_MAX}`;
+  const needed = `A-B needed, the lower first, both from ${RANGE_PORT_MIN} to ${PORT_MAX}`;
   throw new AppError("usage", `Cannot use --ring-ports "${text}": ${needed}`, {
     hint: "leave it out for any free port, or open some for it: --ring-ports 50000-50063",
     param: "ringPorts",

@@ -12,6 +12,7 @@ import {
 } from "./instance.ts";
 import { bytesByNode, contextReserved, neededBytes, shardBytes } from "./memory_fit.ts";
 import type { ModelCard } from "./model_card.ts";
+import { withoutFiles } from "./placement_files.ts";
 import { PlacementRequest } from "./placement_request.ts";
 import {
   contradiction,
@@ -178,7 +179,7 @@ export function rejectedSets({ request }: PlacementView, { nodeIds, reason }: Re
 function unfit(node: NodeView, view: PlacementView): string | undefined {
   const { usable, needed } = view;
   if (node.free === undefined) return `node ${node.name} has not reported its memory`;
-  return unusableBackends(node, usable) ?? shortage(node, needed);
+  return withoutFiles(node) ?? unusableBackends(node, usable) ?? shortage(node, needed);
 }
 
 /** The instance on some nodes that were found. */

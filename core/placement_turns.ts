@@ -21,7 +21,7 @@ export const SEARCHES_MAX = 8;
 export const NODES_SEARCHED_MAX = 1_000;
 
 /** What a search depends on, as it was when it last became better. */
-interface Surroundings extends Pick<State, "nodes" | "connections" | "instances"> {
+interface Surroundings extends Pick<State, "nodes" | "connections" | "instances" | "downloads"> {
   /** Counts the changes. */
   readonly version: number;
   /** The least free memory of each node since then. */
@@ -42,6 +42,7 @@ export const NO_TRIES: PlacementTries = {
     nodes: new Map(),
     connections: new Map(),
     instances: new Map(),
+    downloads: new Map(),
     freeBytes: new Map(),
   },
   tried: new Map(),
@@ -93,12 +94,12 @@ function searchesMax({ nodes }: State): number {
 /** What there is now: a new version if more can be found than before. */
 function lookAround(
   before: Surroundings,
-  { nodes, connections, instances }: State,
+  { nodes, connections, instances, downloads }: State,
   memory: ReadonlyMap<NodeId, NodeMemory>,
 ): Surroundings {
   const freeBytes = new Map<NodeId, number>();
   let isBetter = before.nodes !== nodes || before.connections !== connections ||
-    before.instances !== instances;
+    before.instances !== instances || before.downloads !== downloads;
   const now = [...memory].map(([nodeId, one]) =>
     [nodeId, availableForModels(nodes.get(nodeId), one)] as const
   );
@@ -108,5 +109,6 @@ function lookAround(
     freeBytes.set(nodeId, Math.min(free, least));
   }
   if (!isBetter) return { ...before, freeBytes };
-  return { version: before.version + 1, nodes, connections, instances, freeBytes: new Map(now) };
+  const version = before.version + 1;
+  return { version, nodes, connections, instances, downloads, freeBytes: new Map(now) };
 }

@@ -23,13 +23,14 @@ export function clusterSecret(random: Uint8Array<ArrayBuffer>): string {
 
 /**
  * The key of the private network that a secret stands for; white space around it does not count.
+ * `name` is what messages call it, and never the secret itself.
  * @throws {AppError} `usage` when it is shorter than `SECRET_CHARS_MIN`.
  */
-export function privateNetworkKey(secret: string): Uint8Array {
+export function privateNetworkKey(secret: string, name = "the cluster secret"): Uint8Array {
   const text = secret.trim();
   if (text.length < SECRET_CHARS_MIN) {
     const found = `found ${text.length} character${text.length === 1 ? "" : "s"}`;
-    const message = `Cannot use the cluster secret: ${found}, at least ${SECRET_CHARS_MIN} needed`;
+    const message = `Cannot use ${name}: ${found}, at least ${SECRET_CHARS_MIN} needed`;
     throw new AppError("usage", message, {
       hint: "make one, and copy it to every node: exo cluster secret new --out FILE",
     });

@@ -127,7 +127,11 @@ class Libp2pTransport implements Transport {
   async start(): Promise<void> {
     await this.#host.handle(this.#streamProtocol, (stream, connection) => {
       void this.#acceptStream(stream, connection);
-    }, { maxInboundStreams: STREAMS_PER_PEER_MAX });
+    }, {
+      maxInboundStreams: STREAMS_PER_PEER_MAX,
+      // What is set here goes before what `newStream` is told.
+      maxOutboundStreams: STREAMS_PER_PEER_MAX,
+    });
     this.#refresh = setInterval(() => {
       this.#addresses = localAddresses(this.#port);
       this.#interfaces = ipv4Interfaces();

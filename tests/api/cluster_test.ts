@@ -5,7 +5,7 @@ import { type NodeId, runnerIdOf } from "../../core/ids.ts";
 import { engineStats } from "../support/engine_stats.ts";
 import type { GatheredInfo } from "../../core/node_info.ts";
 import { linkKey, type NodeSystem } from "../../core/telemetry.ts";
-import { B, nodeStarted } from "../support/fixtures.ts";
+import { A, B, nodeStarted } from "../support/fixtures.ts";
 import { NODE, TINY } from "../support/fake_gateway.ts";
 import { appOver, errorOf } from "./requests.ts";
 
@@ -29,6 +29,7 @@ Deno.test("GET /state has external tags, camelCase and the latest values", async
   deepEqual(Object.keys(state), [
     "lastEventAppliedIdx",
     "session",
+    "lastSeen",
     "instances",
     "instanceRetries",
     "instanceStats",
@@ -66,6 +67,16 @@ Deno.test("GET /state has external tags, camelCase and the latest values", async
     modelId: TINY,
     total: { inBytes: 92 * 2 ** 20 },
     readOnly: true,
+  });
+});
+
+Deno.test("GET /state has when each node was heard of last, whatever its clock began with", async () => {
+  const { gateway, get } = appOver();
+  gateway.emit(nodeStarted(A), nodeStarted(B));
+  gateway.lastSeen.set(B, gateway.uptime() - 2_000);
+  deepEqual(await (await get("/state/lastSeen")).json(), {
+    [NODE]: new Date(gateway.now()).toISOString(),
+    [B]: new Date(gateway.now() - 2_000).toISOString(),
   });
 });
 

@@ -50,7 +50,8 @@ Deno.test("ports that are no range are refused", async () => {
   for (const text of ["50000", "50063-50000", "80-90", "50000-70000", "a-b", "-"]) {
     await rejects(readNetwork(flags({ ringPorts: text }), IO), {
       code: "usage",
-      message: `Cannot use --ring-ports "${text}": A-B needed, from 1024-1024 to 65535-65535`,
+      message:
+        `Cannot use --ring-ports "${text}": A-B needed, the lower first, both from 1024 to 65535`,
     });
   }
 });

@@ -6,7 +6,7 @@ import { AppError, type ErrorCode } from "../../core/errors.ts";
 import type { Event, IndexedEvent } from "../../core/events.ts";
 import type { Epoch } from "../../core/lineage.ts";
 import { EMPTY_STATE, encodeState, type State } from "../../core/state.ts";
-import { EventLog, TAIL_EVENTS_MAX, type Write } from "../../node/event_log.ts";
+import { DamagedLogError, EventLog, TAIL_EVENTS_MAX, type Write } from "../../node/event_log.ts";
 import { A, B, created, fold, instanceOf, nodeStarted, reported } from "../support/fixtures.ts";
 import { LOG_MAIN } from "../support/programs.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -259,10 +259,11 @@ Deno.test("a snapshot of a newer exo is refused", async () => {
   log.close();
 });
 
-Deno.test("L4: a file that is no log is refused by name, and not touched", async () => {
+Deno.test("L4: a file that is no log is damage that is named, and not touched", async () => {
   await using dir = await TempDir.make();
   const path = join(dir.path, "log.sqlite");
   await Deno.writeTextFile(path, "garbage ".repeat(1_000));
+  assert.throws(() => EventLog.open(dir.path), DamagedLogError);
   fails(() => EventLog.open(dir.path), "storage_failed", /Cannot open the event log .*log\.sqlite/);
   assert.match(await Deno.readTextFile(path), /^garbage /);
 });
@@ -275,10 +276,12 @@ Deno.test("an entry that cannot be read, and a gap, are an error with a hint", a
   execute(dir.path, "DELETE FROM events WHERE idx = 1");
   log = EventLog.open(dir.path);
   fails(() => log.replay(), "storage_failed", /Cannot replay .*log\.sqlite/);
+  assert.throws(() => log.replay(), DamagedLogError);
   log.close();
   execute(dir.path, 'UPDATE events SET eventJson = \'{"type":"Nonsense"}\' WHERE idx = 0');
   log = EventLog.open(dir.path);
-  fails(() => log.replay(), "storage_failed", /Cannot replay .*log\.sqlite/);
+  fails(() => log.replay(), "storage_failed", /Cannot replay .*log\.sqlite/, /^update exo/);
+  assert.throws(() => log.replay(), (thrown) => !(thrown instanceof DamagedLogError));
   log.close();
 });
 

@@ -1,4 +1,4 @@
-import type { StateView } from "../../api/client.ts";
+import type { StateView } from "../../api/client_state.ts";
 import type { Cluster } from "./cluster.ts";
 import { type Answer, answerOf, LEFT } from "./cluster_client.ts";
 import type { ClusterNode } from "./cluster_node.ts";

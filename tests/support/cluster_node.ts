@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { ApiClient, type StateView } from "../../api/client.ts";
+import { ApiClient } from "../../api/client.ts";
+import type { StateView } from "../../api/client_state.ts";
 import { eventually } from "./eventually.ts";
 import { ServeProcess } from "./exo_process.ts";
 import type { VirtualNetwork } from "./netns.ts";

@@ -1,4 +1,4 @@
-import type { StateView } from "../../api/client.ts";
+import type { StateView } from "../../api/client_state.ts";
 
 /** Tables of `GET /state` that are no part of the log: each node hears of them when it does. */
 const LATEST: ReadonlySet<string> = new Set([

@@ -27,17 +27,26 @@ export async function exo(...args: readonly string[]): Promise<Finished> {
 
 /** What runs `exo serve` unless a test has a program of its own that does. */
 const SERVE_PROGRAM: readonly string[] = ["run", "-A", MAIN];
+/** What `exo serve --json` says once it is up. */
+interface Served {
+  readonly url: string;
+  readonly nodeId: string;
+  readonly libp2p: { readonly addresses: readonly string[] };
+}
 
 /** `exo serve` as a process of its own. */
 export class ServeProcess implements AsyncDisposable {
   readonly url: string;
   readonly nodeId: string;
+  /** Where other nodes reach it: multiaddrs. */
+  readonly addresses: readonly string[];
   readonly #child: Deno.ChildProcess;
 
-  private constructor(child: Deno.ChildProcess, { url, nodeId }: { url: string; nodeId: string }) {
+  private constructor(child: Deno.ChildProcess, { url, nodeId, libp2p }: Served) {
     this.#child = child;
     this.url = url;
     this.nodeId = nodeId;
+    this.addresses = libp2p.addresses;
   }
 
   /**

@@ -103,6 +103,8 @@ export class FakeGateway implements Gateway {
   readonly links = new Map<string, LinkQuality>();
   /** Latest values in place of those that it makes up. */
   measured: Partial<Telemetry> = {};
+  /** When others were heard of, on its uptime. */
+  readonly lastSeen = new Map<NodeId, number>();
   /** The traces that it has, oldest first. */
   readonly spans = new Map<TaskId, readonly Span[]>();
   readonly traces: Traces = {
@@ -253,9 +255,9 @@ export class FakeGateway implements Gateway {
   telemetry() {
     const memory = { ramTotalBytes: 16 * GIB, ramAvailableBytes: 8 * GIB };
     const nodes = [...this.#state.nodes.keys()];
-    const links = this.links;
-    const ofNodes = { memory: new Map(nodes.map((id) => [id, memory])), links };
-    return { ...NO_TELEMETRY, ...ofNodes, ...this.measured };
+    const { links, lastSeen } = this;
+    const memoryOfAll = new Map(nodes.map((id) => [id, memory]));
+    return { ...NO_TELEMETRY, memory: memoryOfAll, links, lastSeen, ...this.measured };
   }
 
   engineStats() {
@@ -274,6 +276,10 @@ export class FakeGateway implements Gateway {
 
   now() {
     return 1_750_000_000_500;
+  }
+
+  uptime() {
+    return 60_000;
   }
 
   newId(): string {

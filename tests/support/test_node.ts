@@ -18,7 +18,8 @@ const PATIENCE_MS = 20_000;
 
 /** What the runners of a test's node are, beside fake engines. */
 export interface TestNodeOptions
-  extends Pick<NodeOptions, "loadTimeoutMs" | "clock" | "memoryBytes" | "connect" | "name"> {
+  extends
+    Pick<NodeOptions, "loadTimeoutMs" | "clock" | "memoryBytes" | "connect" | "name" | "sources"> {
   /** The program of its runners, and variables that they get. */
   readonly runner?: { readonly main: string; readonly env: Readonly<Record<string, string>> };
 }

@@ -1,6 +1,6 @@
 /** Two sides of a partition that go on by themselves, under load, and become one again. */
 import assert from "node:assert/strict";
-import type { StateView } from "../../api/client.ts";
+import type { StateView } from "../../api/client_state.ts";
 import { type Cluster, TINY_MODEL } from "../support/cluster.ts";
 import { ClusterLoad, type LoadReport } from "../support/cluster_load.ts";
 import type { ClusterNode } from "../support/cluster_node.ts";

@@ -5,6 +5,7 @@
  *     deno task verify kills [--seed S] [--kills N]            kill -9 of a node, over and over
  *     deno task verify meta [--engine fake] [--kills N]        kill -9 of a declared model's runner
  *     deno task verify http [--seed S] [--requests N]         mutated requests
+ *     deno task verify network-fuzz [--seed S] [--messages N] mutated messages between nodes
  *     deno task verify aborts [--seed S] [--requests N]        answers that are left at random
  *     deno task verify models [--seed S] [--files N]           mutated model files
  *     deno task verify mixes [--seed S] [--mixes N]            requests together, and each alone
@@ -28,6 +29,7 @@ import { type Finding, fuzzHttp, fuzzSlowly, FuzzTarget, growthOf } from "./http
 import { killNode } from "./kills.ts";
 import { keepRunning } from "./meta.ts";
 import { fuzzModels } from "./model_files.ts";
+import { fuzzNetwork } from "./network/mod.ts";
 import { compareRulers, RULER_LONG } from "./ruler.ts";
 import { verifyMemory, verifyMixes } from "./serving.ts";
 import { NETWORK_PARTS, verifyNetwork } from "./network.ts";
@@ -217,6 +219,21 @@ async function verifyHttp(seed: number, requests: number): Promise<Tally> {
   return { passed, failed };
 }
 
+/** One seed a round. */
+async function verifyNetworkFuzz(seed: number, messages: number): Promise<Tally> {
+  let [passed, failed] = [0, 0];
+  for (let done = 0; done < messages; done += ROUND_REQUESTS, seed++) {
+    for (const part of await fuzzNetwork(seed, Math.min(ROUND_REQUESTS, messages - done))) {
+      const { name, said, wellFormed, findings } = part;
+      say(`seed ${seed}, ${name}: ${said} messages, ${wellFormed} of them well-formed`);
+      for (const finding of findings) say(`  FAILED: ${finding}`);
+      passed += said - findings.length;
+      failed += findings.length;
+    }
+  }
+  return { passed, failed };
+}
+
 async function verifyPerplexity(records: boolean): Promise<Tally> {
   await ensureSetup({ onProgress: say });
   const model = await defaultModel();
@@ -289,6 +306,7 @@ const { positionals: [bar], values } = parseArgs({
     requests: { type: "string" },
     rounds: { type: "string" },
     minutes: { type: "string", default: "60" },
+    messages: { type: "string", default: "100000" },
     record: { type: "boolean", default: false },
   },
 });
@@ -311,6 +329,7 @@ const run: Record<string, () => Promise<Tally>> = {
   models: () => verifyModels(Number(values.seed), Number(values.files)),
   perplexity: () => verifyPerplexity(values.record),
   ruler: () => verifyRuler(Number(values.rounds ?? RULER_ROUNDS)),
+  "network-fuzz": () => verifyNetworkFuzz(Number(values.seed), Number(values.messages)),
   http: () => verifyHttp(Number(values.seed), Number(values.requests ?? 200_000)),
 };
 const wanted = run[bar ?? ""];

@@ -1,6 +1,6 @@
 /** What a master's death may not disturb: an answer under way, and what was asked of it before. */
 import assert from "node:assert/strict";
-import type { StateView } from "../../api/client.ts";
+import type { StateView } from "../../api/client_state.ts";
 import { type Cluster, TINY_MODEL } from "../support/cluster.ts";
 import { type Answer, answerOf, type Question } from "../support/cluster_client.ts";
 import type { ClusterNode } from "../support/cluster_node.ts";

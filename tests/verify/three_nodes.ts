@@ -1,6 +1,6 @@
 /** Three nodes on a network of their own, as the bars of the network want them. */
 import assert from "node:assert/strict";
-import type { StateView } from "../../api/client.ts";
+import type { StateView } from "../../api/client_state.ts";
 import { type Cluster, type ClusterOptions, startCluster } from "../support/cluster.ts";
 import type { ClusterNode } from "../support/cluster_node.ts";
 import { eventually } from "../support/eventually.ts";

@@ -12,7 +12,15 @@ import {
 } from "../../../core/placement_turns.ts";
 import type { State } from "../../../core/state.ts";
 import { GIB } from "../../../core/units.ts";
-import { A, B, fold, memoryOf, nodeStarted, telemetryOf } from "../../support/fixtures.ts";
+import {
+  A,
+  B,
+  downloaded,
+  fold,
+  memoryOf,
+  nodeStarted,
+  telemetryOf,
+} from "../../support/fixtures.ts";
 import { gathered } from "../../support/control_plane.ts";
 import { createdFor, edge, metaId, metaOf, wished } from "../../support/meta_instances.ts";
 
@@ -73,7 +81,7 @@ Deno.test("on a node with CUDA more free memory of its GPU is what gives hope", 
   assert.deepEqual([...turnWith(moreRam.tries, 2 * SECOND, 4 * GIB, 2 * GIB).due], ["m0"]);
 });
 
-Deno.test("a node, a way, or an instance that came or went is worth another search", () => {
+Deno.test("a node, a way, an instance or files that came or went are worth another search", () => {
   const state = fold([nodeStarted(B), createdFor("gone", "i")], wishes(1));
   const { tries } = turn(state, NO_TRIES, 0);
   const after = (
@@ -84,6 +92,7 @@ Deno.test("a node, a way, or an instance that came or went is worth another sear
   assert.deepEqual(after(edge(A, B, "10.0.0.2")), ["m0"]);
   const { instanceId } = [...state.instances.values()][0] ?? assert.fail();
   assert.deepEqual(after({ type: "InstanceDeleted", instanceId }), ["m0"]);
+  assert.deepEqual(after(downloaded(B)), ["m0"]);
 });
 
 Deno.test("free memory that has grown by a step since it was least is worth another search", () => {

@@ -1,0 +1,79 @@
+import { AppError } from "../../../core/errors.ts";
+import { FrameReader } from "../../../net/framing.ts";
+import {
+  decodeLinkFrame,
+  encodeLinkFrame,
+  LINK_FRAME_BYTES_MAX,
+  type LinkFrame,
+} from "../../../net/link_frames.ts";
+import { mutatedBytes } from "../../support/mutations.ts";
+import { Random } from "../../support/random.ts";
+import { type FuzzedPart, Fuzzing, quoted } from "./report.ts";
+
+/** One frame of each kind that a link has. */
+export const LINK_FRAMES: readonly LinkFrame[] = [
+  { type: "Hello", hello: { hostId: "host", addresses: ["/ip4/127.0.0.1/tcp/1"] } },
+  { type: "Ping", id: 1 },
+  { type: "Pong", id: 1 },
+  { type: "RequestPart", id: 2, bytes: new Uint8Array(100) },
+  { type: "Request", id: 2, protocol: "/exo/control/1", bytes: new TextEncoder().encode("{}") },
+  { type: "AnswerPart", id: 3, bytes: new Uint8Array(100) },
+  { type: "Answer", id: 3, bytes: new Uint8Array(10) },
+  { type: "Failure", id: 4, error: { code: "internal", message: "no" } },
+];
+
+/** A frame as it is on the wire. */
+export function onWire(frame: LinkFrame): Uint8Array {
+  return new Uint8Array(encodeLinkFrame(frame).flatMap((piece) => [...piece]));
+}
+
+/** Frames in one run of the reader: a broken one shifts all that follow. */
+const RUN = 5;
+
+/**
+ * Reads mutated frames of links, in pieces: each is refused by an error, or a frame that the other
+ * end could have sent, no longer than one may be.
+ */
+export function fuzzFrames(seed: number, count: number): FuzzedPart {
+  const random = new Random(seed);
+  const fuzzing = new Fuzzing(seed);
+  while (fuzzing.said < count) {
+    const reader = new FrameReader(LINK_FRAME_BYTES_MAX + 1);
+    for (let left = RUN; left > 0; left--) {
+      const bytes = mutatedBytes(onWire(random.pick(LINK_FRAMES)), random);
+      const cut = random.below(bytes.length + 1);
+      if (!read(reader, [bytes.subarray(0, cut), bytes.subarray(cut)], fuzzing)) break;
+    }
+  }
+  return fuzzing.part();
+}
+
+/** Whether the stream can be read on. */
+function read(reader: FrameReader, pieces: readonly Uint8Array[], fuzzing: Fuzzing): boolean {
+  let isWellFormed = false;
+  try {
+    for (const piece of pieces) {
+      for (const frame of reader.push(piece)) {
+        if (frame.length > LINK_FRAME_BYTES_MAX + 1) fuzzing.found(`${frame.length} bytes`);
+        isWellFormed = checked(decodeLinkFrame(frame), fuzzing) || isWellFormed;
+      }
+    }
+    return true;
+  } catch (cause) {
+    const isRefusal = cause instanceof AppError || cause instanceof SyntaxError ||
+      cause instanceof TypeError || (cause instanceof Error && cause.name === "ZodError");
+    if (!isRefusal) fuzzing.found(`${quoted(pieces[0] as Uint8Array)} makes ${cause}`);
+    return false;
+  } finally {
+    fuzzing.say(isWellFormed);
+  }
+}
+
+/** What was read says the same when it is written and read again. */
+function checked(frame: LinkFrame, fuzzing: Fuzzing): boolean {
+  const again = decodeLinkFrame(onWire(frame).subarray(4));
+  if (JSON.stringify(again) !== JSON.stringify(frame)) {
+    fuzzing.found(`${JSON.stringify(frame)} became ${JSON.stringify(again)}`);
+  }
+  return true;
+}
