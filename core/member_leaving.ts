@@ -1,7 +1,7 @@
 /** How a node that is going to stop says so, so that nobody has to find out. */
 import { NON_CANDIDATE_SENIORITY } from "./election.ts";
 import type { Event } from "./events.ts";
-import type { LocalFacts } from "./facts.ts";
+import { type LocalFacts, NO_FACTS } from "./facts.ts";
 import { liveFollowers } from "./member_master.ts";
 import { type Member, type Turn, update } from "./member_state.ts";
 import type { Millis } from "./units.ts";
@@ -17,7 +17,7 @@ export function leave(turn: Turn): void {
     isLeaving: true,
     // It may still vote.
     election: { ...election, seniority: NON_CANDIDATE_SENIORITY },
-    facts: { reports: new Map(left), followedTasks: new Set() },
+    facts: { ...NO_FACTS, reports: new Map(left) },
   });
 }
 

@@ -1,6 +1,6 @@
 /** Whole clusters of members in virtual time, on a network that is well and counts. */
 import type { Command, CommandReply } from "../../core/commands.ts";
-import { edgeSubject, type LocalFacts } from "../../core/facts.ts";
+import { edgeSubject, type LocalFacts, NO_FACTS } from "../../core/facts.ts";
 import type { CommandId, NodeId } from "../../core/ids.ts";
 import type { Event } from "../../core/events.ts";
 import {
@@ -262,7 +262,7 @@ function factsOf(state: State, nodeId: NodeId): LocalFacts {
       ...{ type: "RunnerStatusUpdated", runnerId, status, incarnation, at },
     });
   }
-  return { reports, followedTasks: new Set() };
+  return { ...NO_FACTS, reports };
 }
 
 /** What an idle machine measures: a little different each time. */

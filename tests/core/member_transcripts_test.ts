@@ -12,6 +12,7 @@ import {
   STAGGER_MS,
 } from "../../core/election.ts";
 import type { Event } from "../../core/events.ts";
+import { NO_FACTS } from "../../core/facts.ts";
 import { ModelId, type NodeId } from "../../core/ids.ts";
 import { LINEAGE_SEGMENTS_MAX } from "../../core/lineage.ts";
 import { hasLeft } from "../../core/member.ts";
@@ -50,7 +51,7 @@ function start(world: Members, ...nodeIds: readonly NodeId[]): void {
 
 function report(world: Members, nodeId: NodeId, incarnation = 1): void {
   const reports = new Map<string, Event>([["node", nodeStarted(nodeId, incarnation)]]);
-  world.give(nodeId, { type: "Facts", facts: { reports, followedTasks: new Set() } });
+  world.give(nodeId, { type: "Facts", facts: { ...NO_FACTS, reports } });
 }
 
 /** Three nodes of which C leads, with a card `local/old`. */

@@ -1,3 +1,4 @@
+import { NodeId } from "../../../core/ids.ts";
 import { AppError } from "../../../core/errors.ts";
 import { FrameReader } from "../../../net/framing.ts";
 import {
@@ -12,7 +13,16 @@ import { type FuzzedPart, Fuzzing, quoted } from "./report.ts";
 
 /** One frame of each kind that a link has. */
 export const LINK_FRAMES: readonly LinkFrame[] = [
-  { type: "Hello", hello: { hostId: "host", addresses: ["/ip4/127.0.0.1/tcp/1"] } },
+  {
+    type: "Hello",
+    hello: {
+      hostId: "host",
+      addresses: ["/ip4/127.0.0.1/tcp/1"],
+      peers: [{ nodeId: NodeId.parse("12D3KooWPeer"), addresses: ["/ip4/10.0.0.2/tcp/1"] }],
+      isAll: true,
+    },
+  },
+  { type: "Publish", topic: "t", bytes: new Uint8Array([1, 2, 3]) },
   { type: "Ping", id: 1 },
   { type: "Pong", id: 1 },
   { type: "RequestPart", id: 2, bytes: new Uint8Array(100) },

@@ -54,7 +54,7 @@ export async function fuzzWire(seed: number, count: number): Promise<FuzzedPart>
     () => join([]),
     () => join([addressOf(transports[0])]),
   ], { mayElect: true });
-  const host = await startHost({
+  const { host } = await startHost({
     identityKey: await newIdentity(),
     port: 0,
     logger: silentLogger(),
