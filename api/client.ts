@@ -1,6 +1,4 @@
-import type { EngineStats } from "../core/engine_stats.ts";
 import { AppError } from "../core/errors.ts";
-import type { InstanceConfig } from "../core/instance.ts";
 import { chatBody, type ChatEvent, type ChatInput, readChat } from "./client_chat.ts";
 import { readError } from "./client_error.ts";
 import {
@@ -12,6 +10,7 @@ import {
   type PreviewView,
 } from "./client_placement.ts";
 import { readSse, type SseEvent } from "./client_sse.ts";
+import type { StateView, Table, TaggedInstance } from "./client_state.ts";
 import type { WaitMessage } from "./instance_wait.ts";
 import type { ModelDetails, ModelObject } from "./models.ts";
 
@@ -33,56 +32,6 @@ export interface ClientOptions {
   readonly apiKey?: string | undefined;
   /** Aborted: every request under way ends. */
   readonly signal?: AbortSignal | undefined;
-}
-
-/** An instance with its tag: `{MlxRingInstance: {…}}`. */
-export type TaggedInstance = Readonly<Record<string, InstanceView>>;
-
-/** What commands read of an instance. */
-export interface InstanceView {
-  readonly instanceId: string;
-  readonly shardAssignments: {
-    readonly modelId: string;
-    readonly nodeToRunner: Readonly<Record<string, string>>;
-  };
-  readonly config?: InstanceConfig;
-  readonly metaInstanceId?: string;
-}
-
-type Table<T> = Readonly<Record<string, T>>;
-type Tagged = Table<Readonly<Record<string, unknown>>>;
-
-/** One way from a node to another, with how good it is where that was measured. */
-export interface EdgeView {
-  readonly sinkMultiaddr?: { readonly address: string };
-  readonly sourceRdmaIface?: string;
-  readonly sinkRdmaIface?: string;
-  readonly bandwidthBitsPerSecond?: number;
-  readonly latencyMs?: number;
-}
-
-/** What commands read of `GET /state`. */
-export interface StateView {
-  readonly lastEventAppliedIdx: number;
-  readonly session: { readonly masterNodeId: string; readonly epoch: number } | null;
-  readonly instances: Table<TaggedInstance>;
-  readonly metaInstances: Table<MetaInstanceView>;
-  readonly instanceRetries: Table<{ readonly attempts: number; readonly lastError: string }>;
-  /** Only of instances whose runner has told of its engine. */
-  readonly instanceStats: Table<EngineStats>;
-  readonly runners: Table<Tagged>;
-  readonly tasks: Table<Tagged>;
-  readonly downloads: Table<readonly Tagged[]>;
-  readonly nodeIdentities: Table<{ readonly friendlyName: string; readonly exoVersion: string }>;
-  readonly topology: {
-    readonly nodes: readonly string[];
-    readonly connections: Table<Table<readonly EdgeView[]>>;
-  };
-  readonly nodeBackends: Table<readonly string[]>;
-  readonly nodeMemory: Table<{
-    readonly ramTotal: { readonly inBytes: number };
-    readonly ramAvailable: { readonly inBytes: number };
-  }>;
 }
 
 /** The API of a node, typed. Errors of the API and of the network are `AppError`s. */
@@ -236,6 +185,24 @@ export class ApiClient {
     return this.#json("GET", "/state");
   }
 
+  /**
+   * Yields after each event of the cluster, until whoever asked has gone.
+   * @throws {AppError} `node_unreachable` when the node is gone.
+   */
+  async *changes(): AsyncGenerator<void> {
+    while (true) {
+      const response = await this.#send("GET", "/events", { accept: "text/event-stream" });
+      let isReset = false;
+      for await (const event of this.#events(response)) {
+        if (event.type !== "data") continue;
+        isReset = event.event === "reset";
+        yield;
+      }
+      // After a reset the node has another log, which it can tell of as well.
+      if (!isReset) throw this.#failure(new Error("the stream ended early"));
+    }
+  }
+
   nodeId(): Promise<string> {
     return this.#json("GET", "/node_id");
   }
@@ -266,10 +233,10 @@ export class ApiClient {
   async #send(
     method: string,
     path: string,
-    { body, timeoutMs }: RequestOptions = {},
+    { body, timeoutMs, accept = "*/*" }: RequestOptions = {},
   ): Promise<Response> {
     const signals = [this.#signal, timeoutMs && AbortSignal.timeout(timeoutMs)];
-    const headers: Record<string, string> = { "content-type": "application/json" };
+    const headers: Record<string, string> = { "content-type": "application/json", accept };
     if (this.#apiKey !== undefined) headers["authorization"] = `Bearer ${this.#apiKey}`;
     let response: Response;
     try {
@@ -347,6 +314,7 @@ function why(error: unknown): { readonly found: string; readonly hint: string } 
 interface RequestOptions {
   readonly body?: object;
   readonly timeoutMs?: number | undefined;
+  readonly accept?: string;
 }
 
 /** The error that a reply holds, ours or that of whatever else answers at this address. */

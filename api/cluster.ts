@@ -5,7 +5,7 @@ import { stateTables } from "./state_tables.ts";
 
 const STATE_PREFIX = "/state/";
 
-/** `/node_id`, `/state`, `/metrics` and the two probes. */
+/** `/node_id`, `/state`, `/onboarding`, `/metrics` and the two probes. */
 export function clusterRoutes(router: Router, { gateway, metrics }: RouteOptions): void {
   router.get("/node_id", (c) => c.json(gateway.nodeId));
   router.get("/state", (c) => {
@@ -17,6 +17,14 @@ export function clusterRoutes(router: Router, { gateway, metrics }: RouteOptions
     const keys = pathname.slice(STATE_PREFIX.length).split("/").filter((key) => key !== "");
     // Split before decoding: an encoded slash belongs to a key, such as a model id.
     return c.json(walk(stateTables(gateway), keys.map(decoded)));
+  });
+  router.get(
+    "/onboarding",
+    async (c) => c.json({ completed: await gateway.onboarding.isCompleted() }),
+  );
+  router.post("/onboarding", async (c) => {
+    await gateway.onboarding.complete();
+    return c.json({ completed: true });
   });
   router.get("/metrics", async (c) => {
     const { text, contentType } = await metrics.render();

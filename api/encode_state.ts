@@ -43,6 +43,25 @@ export function fromEntries(entries: Iterable<readonly [string, unknown]>): Json
   );
 }
 
+/** Fields in `snake_case`, as upstream writes streams by hand (spec §1.1); tags and ids stay. */
+export function snakeFields(value: Json): Json {
+  if (isList(value)) return value.map(snakeFields);
+  if (typeof value !== "object" || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, inner]) => [snakeField(key), snakeFields(inner)]),
+  );
+}
+
+/** Only what is written as a field is: ids of nodes and models, which may be keys too, are not. */
+function snakeField(key: string): string {
+  if (!/^[a-z]+([A-Z][a-z0-9]*)+$/.test(key)) return key;
+  return key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+}
+
+function isList(value: Json): value is readonly Json[] {
+  return Array.isArray(value);
+}
+
 function mapped(entries: readonly [string, unknown][]): object {
   return Object.fromEntries(entries.map(([key, value]) => [key, internalTags(value)]));
 }

@@ -12,6 +12,7 @@ const REASONS: Readonly<Record<number, string>> = {
   405: "Method Not Allowed",
   408: "Request Timeout",
   409: "Conflict",
+  410: "Gone",
   413: "Payload Too Large",
   429: "Too Many Requests",
   499: "Client Closed Request",

@@ -3,7 +3,9 @@ import type { Command, CommandReply } from "../core/commands.ts";
 import type { EngineStats } from "../core/engine_stats.ts";
 import type { Epoch } from "../core/lineage.ts";
 import type { CommandId, ModelId, NodeId, RunnerId, TaskId } from "../core/ids.ts";
+import type { LogPage } from "../core/log_tail.ts";
 import type { ModelCard } from "../core/model_card.ts";
+import type { PortRange } from "../core/ports.ts";
 import type { Telemetry } from "../core/telemetry.ts";
 import type { State } from "../core/state.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
@@ -31,6 +33,13 @@ export interface Traces {
   remove(taskId: TaskId): Promise<boolean>;
 }
 
+/** Whether somebody has been shown how to use exo. */
+export interface Onboarding {
+  isCompleted(): Promise<boolean>;
+  /** @throws {AppError} `storage_failed`. */
+  complete(): Promise<void>;
+}
+
 /** Whether a node can serve, and if not, why. */
 export type Readiness = { readonly ready: true } | {
   readonly ready: false;
@@ -43,8 +52,13 @@ export interface Gateway {
   readonly nodeId: NodeId;
   readonly version: string;
   readonly traces: Traces;
+  readonly onboarding: Onboarding;
+  /** Where ranks of the instances meet that clients of this node ask for; absent: anywhere. */
+  readonly ringPorts?: PortRange | undefined;
   /** The state as this node has applied it. */
   state(): State;
+  /** At most `limit` events from index `since` on, as far as this node still has them. */
+  events(since: number, limit: number): LogPage;
   /** The master's epoch; undefined while none is known. */
   epoch(): Epoch | undefined;
   /** The model cards on this node's disk, beside those of the state: one for each model. */
@@ -60,6 +74,8 @@ export interface Gateway {
   /** Calls `listener` after each change of state, until the returned function is called. */
   onChange(listener: () => void): () => void;
   now(): Millis;
+  /** A clock that nobody sets; only differences mean something. */
+  uptime(): Millis;
   /** A fresh id, for commands and instances. */
   newId(): string;
   /** 64 random bits as decimal digits. */

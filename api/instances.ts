@@ -8,13 +8,7 @@ import { encodeInstance, internalTags } from "./encode_state.ts";
 import { parse } from "./errors.ts";
 import type { Gateway } from "./gateway.ts";
 import { waitForInstance, type Wanted } from "./instance_wait.ts";
-import { namedNodes } from "./node_names.ts";
-import {
-  normalBody,
-  PLACEMENT_EXAMPLES,
-  PLACEMENT_FIELDS,
-  placementRequest,
-} from "./placement_body.ts";
+import { normalBody, PLACEMENT_EXAMPLES, PLACEMENT_FIELDS, requestOf } from "./placement_body.ts";
 import { findModel } from "./resolve.ts";
 import type { RouteContext, RouteOptions, Router } from "./routes.ts";
 import { sseResponse } from "./sse.ts";
@@ -99,7 +93,7 @@ async function place(
 ): Promise<Response> {
   const card = findModel(gateway, body.model_id);
   const commandId = CommandId.parse(gateway.newId());
-  const request = placementRequest(body, card.modelId, namedNodes(gateway.state()));
+  const request = requestOf(gateway, body, card.modelId);
   const asked = InstanceId.parse(gateway.newId());
   const reply = await gateway.submit({
     type: "PlaceInstance",

@@ -9,13 +9,7 @@ import { encodeMetaInstance } from "./meta_instance_view.ts";
 import { parse } from "./errors.ts";
 import type { Gateway } from "./gateway.ts";
 import { watchMetaInstance } from "./meta_instance_watch.ts";
-import { namedNodes } from "./node_names.ts";
-import {
-  normalBody,
-  PLACEMENT_EXAMPLES,
-  PLACEMENT_FIELDS,
-  placementRequest,
-} from "./placement_body.ts";
+import { normalBody, PLACEMENT_EXAMPLES, PLACEMENT_FIELDS, requestOf } from "./placement_body.ts";
 import { findModel } from "./resolve.ts";
 import type { RouteContext, RouteOptions, Router } from "./routes.ts";
 import { sseResponse } from "./sse.ts";
@@ -75,7 +69,7 @@ async function create(
   const commandId = CommandId.parse(gateway.newId());
   const metaInstanceId = await idFor(c, gateway);
   const metaInstance = MetaInstanceSpec.parse({
-    ...placementRequest(body, card.modelId, namedNodes(gateway.state())),
+    ...requestOf(gateway, body, card.modelId),
     metaInstanceId,
     pin: body.pin,
     maxRetries: body.max_retries,

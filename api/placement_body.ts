@@ -4,7 +4,8 @@ import type { ModelId, NodeId } from "../core/ids.ts";
 import { InstanceConfig, InstanceMeta, Sharding } from "../core/instance.ts";
 import { NODES_MAX, PlacementRequest, Preference } from "../core/placement_request.ts";
 import { SamplingParams } from "../core/sampling.ts";
-import { findNode, type NamedNode } from "./node_names.ts";
+import type { Gateway } from "./gateway.ts";
+import { findNode, type NamedNode, namedNodes } from "./node_names.ts";
 
 const { minNodes, force, exact } = PlacementRequest.shape;
 
@@ -73,6 +74,20 @@ export function placementRequest(
     force: fields.force,
     config: fields.config,
   }));
+}
+
+/**
+ * The fields as this node asks for them: at the ports that its user allows.
+ * @throws {AppError} as `placementRequest` does.
+ */
+export function requestOf(
+  gateway: Pick<Gateway, "state" | "ringPorts">,
+  fields: PlacementFields,
+  modelId: ModelId,
+): PlacementRequest {
+  const { ringPorts } = gateway;
+  const request = placementRequest(fields, modelId, namedNodes(gateway.state()));
+  return ringPorts ? { ...request, ringPorts } : request;
 }
 
 /** Each node once, in the order in which they are named first. */

@@ -6,13 +6,7 @@ import { type Preview, previews } from "../core/previews.ts";
 import { encodeInstance, type Json } from "./encode_state.ts";
 import { parse } from "./errors.ts";
 import type { Gateway } from "./gateway.ts";
-import { namedNodes } from "./node_names.ts";
-import {
-  normalBody,
-  PLACEMENT_EXAMPLES,
-  PLACEMENT_FIELDS,
-  placementRequest,
-} from "./placement_body.ts";
+import { normalBody, PLACEMENT_EXAMPLES, PLACEMENT_FIELDS, requestOf } from "./placement_body.ts";
 import { findModel } from "./resolve.ts";
 import type { RouteContext, RouteOptions, Router } from "./routes.ts";
 
@@ -49,7 +43,7 @@ export function previewRoutes(router: Router, { gateway }: RouteOptions): void {
     const query = parse(PlacementQuery, normalBody(queryOf(c)), PLACEMENT_EXAMPLES);
     const card = findModel(gateway, query.model_id);
     const state = gateway.state();
-    const request = placementRequest(query, card.modelId, namedNodes(state));
+    const request = requestOf(gateway, query, card.modelId);
     const instanceId = InstanceId.parse(gateway.newId());
     const placed = place(state, gateway.telemetry(), { instanceId, card, request });
     if (!placed.ok) throw new AppError(placed.code, placed.reason, { hint: placed.hint });
@@ -73,7 +67,7 @@ function allPreviews(gateway: Gateway, query: z.output<typeof PreviewsQuery>): P
   };
   const found = previews(state, gateway.telemetry(), {
     card,
-    request: placementRequest(fields, modelId, namedNodes(state)),
+    request: requestOf(gateway, fields, modelId),
     instanceId: InstanceId.parse(gateway.newId()),
     ...(sharding ? { shardings: [sharding] } : {}),
     ...(instance_meta ? { instanceMetas: [instance_meta] } : {}),

@@ -5,6 +5,7 @@ import { BODY_BYTES_MAX, BODY_TIMEOUT_MS } from "./body.ts";
 import { chatRoutes } from "./chat.ts";
 import { clusterRoutes } from "./cluster.ts";
 import { errorResponse } from "./errors.ts";
+import { eventRoutes } from "./events.ts";
 import type { Gateway } from "./gateway.ts";
 import { guard, type GuardOptions, requireUsableKey } from "./guard.ts";
 import { instanceLinkRoutes } from "./instance_links.ts";
@@ -107,6 +108,7 @@ function routesOver(
     isDisaggregated: options.isDisaggregated ?? false,
   };
   clusterRoutes(routes, shared);
+  eventRoutes(routes, shared);
   modelRoutes(routes, shared);
   // Before the routes of one instance, whose ids could be named alike.
   previewRoutes(routes, shared);

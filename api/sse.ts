@@ -9,7 +9,7 @@ export const STALL_MS = 120_000;
 
 /** One message of a stream. A comment is for whoever knows it; standard clients skip it. */
 export type SseMessage =
-  | { readonly data: string; readonly event?: string }
+  | { readonly data: string; readonly event?: string; readonly id?: string }
   | { readonly comment: string };
 
 /** What every stream of ours is sent with; proxies neither store nor collect it. */
@@ -25,7 +25,8 @@ const KEEP_ALIVE: SseMessage = { comment: "keep-alive" };
 export function encodeSse(message: SseMessage): string {
   if ("comment" in message) return `: ${message.comment}\n\n`;
   const event = message.event === undefined ? "" : `event: ${message.event}\n`;
-  return `${event}${message.data.split("\n").map((line) => `data: ${line}\n`).join("")}\n`;
+  const id = message.id === undefined ? "" : `id: ${message.id}\n`;
+  return `${id}${event}${message.data.split("\n").map((line) => `data: ${line}\n`).join("")}\n`;
 }
 
 /** How a stream is kept and ended. */

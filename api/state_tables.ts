@@ -5,7 +5,13 @@ import type { ModelId, NodeId } from "../core/ids.ts";
 import { parseMultiaddr } from "../core/multiaddr.ts";
 import type { NodeState } from "../core/node_info.ts";
 import type { RunnerState } from "../core/runner_status.ts";
-import { linkKey, type NodeMemory, type Telemetry } from "../core/telemetry.ts";
+import {
+  linkKey,
+  type NodeDisk,
+  type NodeMemory,
+  type NodeSystem,
+  type Telemetry,
+} from "../core/telemetry.ts";
 import { thunderboltBridgeCycles } from "../core/thunderbolt_bridge.ts";
 import { externalTags, fromEntries, type Json } from "./encode_state.ts";
 import type { Gateway } from "./gateway.ts";
@@ -26,6 +32,7 @@ export function stateTables(gateway: Gateway): Readonly<Record<string, () => Jso
       const epoch = gateway.epoch();
       return epoch ? { masterNodeId: epoch.nodeId, epoch: epoch.clock } : null;
     },
+    lastSeen: () => fromEntries(nodes.map(([nodeId]) => [nodeId, lastSeen(gateway, nodeId)])),
     instances: () => externalTags(state.instances),
     instanceRetries: () => externalTags(state.instanceRetries),
     instanceStats: () => {
@@ -64,8 +71,21 @@ export function stateTables(gateway: Gateway): Readonly<Record<string, () => Jso
       fromEntries(
         [...gateway.telemetry().memory].map(([nodeId, memory]) => [nodeId, memoryOf(memory)]),
       ),
+    nodeDisk: () =>
+      fromEntries([...gateway.telemetry().disk].map(([nodeId, disk]) => [nodeId, diskOf(disk)])),
+    nodeSystem: () =>
+      fromEntries(
+        [...gateway.telemetry().system].map(([nodeId, system]) => [nodeId, systemOf(system)]),
+      ),
     customModelCards: () => externalTags(state.customModelCards),
   };
+}
+
+/** When this node heard of another last, as a date; of itself, now. */
+function lastSeen(gateway: Gateway, nodeId: NodeId): string | undefined {
+  const [now, uptime] = [gateway.now(), gateway.uptime()];
+  const seen = nodeId === gateway.nodeId ? uptime : gateway.telemetry().lastSeen.get(nodeId);
+  return seen === undefined ? undefined : new Date(now - (uptime - seen)).toISOString();
 }
 
 /** Source to sink to edges, each with how good it is as far as that was measured. */
@@ -110,6 +130,41 @@ function downloadsOf(nodeId: NodeId, models: ReadonlyMap<ModelId, DownloadStatus
   });
 }
 
-function memoryOf({ ramTotalBytes, ramAvailableBytes }: NodeMemory): object {
-  return { ramTotal: { inBytes: ramTotalBytes }, ramAvailable: { inBytes: ramAvailableBytes } };
+/** The spec's four, and ours: the memory of a GPU that has its own. */
+function memoryOf(memory: NodeMemory): Json {
+  return inBytes({
+    ramTotal: memory.ramTotalBytes,
+    ramAvailable: memory.ramAvailableBytes,
+    swapTotal: memory.swapTotalBytes,
+    swapAvailable: memory.swapAvailableBytes,
+    gpuTotal: memory.gpu?.totalBytes,
+    gpuAvailable: memory.gpu?.availableBytes,
+  });
+}
+
+function diskOf({ totalBytes, availableBytes }: NodeDisk): Json {
+  return inBytes({ total: totalBytes, available: availableBytes });
+}
+
+/**
+ * The spec's five, and `cpuUsage`, ours: of all cores. Where all are of one kind they are
+ * performance cores. What a machine does not tell is left out.
+ */
+function systemOf(system: NodeSystem): Json {
+  return fromEntries(Object.entries({
+    gpuUsage: system.gpuUsage,
+    temp: system.gpuTemperatureCelsius ?? system.cpuTemperatureCelsius,
+    sysPower: system.powerWatts,
+    pcpuUsage: system.performanceCoreUsage ?? system.cpuUsage,
+    ecpuUsage: system.efficiencyCoreUsage,
+    cpuUsage: system.cpuUsage,
+  }));
+}
+
+function inBytes(values: Readonly<Record<string, number | undefined>>): Json {
+  return fromEntries(
+    Object.entries(values).map((
+      [name, bytes],
+    ) => [name, bytes === undefined ? undefined : { inBytes: bytes }]),
+  );
 }

@@ -36,7 +36,9 @@ export async function startNode(
   const dataDir = await Deno.makeTempDir({ dir: scratch, prefix: "node-" });
   const port = freePort();
   const url = `http://127.0.0.1:${port}`;
-  const serve = ["serve", "-q", "--port", String(port), "--data-dir", dataDir];
+  // Nothing else of this network may take part in what is measured.
+  const alone = ["--namespace", `bench-${crypto.randomUUID()}`, "--libp2p-port", "0"];
+  const serve = ["serve", "-q", "--port", String(port), "--data-dir", dataDir, ...alone];
   const startedAt = performance.now();
   const process = processes.start(Deno.execPath(), ["run", "-A", MAIN, ...serve], {
     logPath: join(logs, "exo.log"),

@@ -2,6 +2,7 @@ import { formatBytes } from "../core/units.ts";
 import { type CoreReport, coreSections } from "./core_report.ts";
 import { cellsOf, ENGINE_HEAD, type EngineReport } from "./engine_report.ts";
 import { laidOut, type Row, shown, table, wrap } from "./markdown.ts";
+import { type NetworkReport, networkSections } from "./network_report.ts";
 import { QUIET_PERCENT_MAX } from "./process_usage.ts";
 import { LLAMA_BENCH } from "./ratios.ts";
 import type { CellReport } from "./report.ts";
@@ -22,6 +23,8 @@ export const ENGINE_PATHS = {
 export const SERVING_PATH = "bench/results/serving.json";
 /** Likewise of the control plane. */
 export const CORE_PATH = "bench/results/core.json";
+/** Likewise of what nodes say to each other. */
+export const NETWORK_PATH = "bench/results/network.json";
 /** See `RESULT_PATH`. */
 export const PAGE_PATH = "docs/performance.md";
 
@@ -30,12 +33,13 @@ export interface OtherReports {
   readonly engines?: readonly EngineReport[];
   readonly serving?: ServingReport | undefined;
   readonly core?: CoreReport | undefined;
+  readonly network?: NetworkReport | undefined;
 }
 
 /** The performance page: all of its figures come from these reports. */
 export function performancePage(
   report: SuiteReport,
-  { engines = [], serving, core }: OtherReports = {},
+  { engines = [], serving, core, network }: OtherReports = {},
 ): string {
   const sections = [
     "# Performance",
@@ -63,6 +67,7 @@ export function performancePage(
     ...(engines.length === 0 ? [] : engineSections(engines)),
     ...(serving ? servingSections(serving) : []),
     ...(core ? coreSections(core) : []),
+    ...(network ? networkSections(network) : []),
     "## Settings and noise",
     [...report.servers.map(settingsLine), ...noiseLines(report)].map((line) => wrap(`- ${line}`))
       .join("\n"),
@@ -262,13 +267,14 @@ export async function keptPage(): Promise<string> {
   }
   const serving = await readIfKept(SERVING_PATH);
   const core = await readIfKept(CORE_PATH);
-  return performancePage(await read(RESULT_PATH), { engines, serving, core });
+  const network = await readIfKept(NETWORK_PATH);
+  return performancePage(await read(RESULT_PATH), { engines, serving, core, network });
 }
 
 /** Keeps a report, and writes the page of all that are kept. */
 export async function keepReport(
   path: string,
-  report: SuiteReport | EngineReport | ServingReport | CoreReport,
+  report: SuiteReport | EngineReport | ServingReport | CoreReport | NetworkReport,
 ): Promise<void> {
   const root = new URL("../", import.meta.url);
   await Deno.mkdir(new URL("bench/results", root), { recursive: true });

@@ -79,7 +79,14 @@ export interface CommandGroup {
   readonly kind: "group";
   readonly name: string;
   readonly summary: string;
-  readonly commands: readonly Command[];
+  readonly isHidden: false;
+  readonly commands: readonly (Command | CommandGroup)[];
+}
+
+/** A command with the words that call it: `cluster secret new`. */
+export interface NamedCommand {
+  readonly words: string;
+  readonly command: Command;
 }
 
 /** A subcommand out of one schema. */
@@ -127,9 +134,16 @@ export function defineCommand<S extends z.ZodObject, R extends z.ZodType>(
 
 /** Subcommands under one name, as `exo instance …`. */
 export function defineGroup(
-  { name, summary, commands }: Omit<CommandGroup, "kind">,
+  { name, summary, commands }: Omit<CommandGroup, "kind" | "isHidden">,
 ): CommandGroup {
-  return { kind: "group", name, summary, commands };
+  return { kind: "group", name, summary, isHidden: false, commands };
+}
+
+/** All commands of an entry that are shown, in their order. */
+export function commandsIn(entry: Command | CommandGroup, words = entry.name): NamedCommand[] {
+  if (entry.kind === "command") return [{ words, command: entry }];
+  return entry.commands.filter(({ isHidden }) => !isHidden)
+    .flatMap((one) => commandsIn(one, `${words} ${one.name}`));
 }
 
 function usageError(

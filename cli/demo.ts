@@ -7,6 +7,7 @@ import { fetchDefaultModel } from "./default_model.ts";
 import { type Host, interruptible, setupFailed, startHost } from "./host.ts";
 import { follow } from "./instance_view.ts";
 import { configureLogs } from "./logs.ts";
+import { type Network, NETWORK_FLAGS, openToAll, readNetwork } from "./network_flags.ts";
 import type { Output } from "./output.ts";
 import { API_PORT } from "./serve.ts";
 
@@ -25,7 +26,7 @@ export const demo = defineCommand({
   description: "The node stays up until it is interrupted",
   example: "demo",
   isLocal: true,
-  args: z.object({}),
+  args: z.object(NETWORK_FLAGS),
   json: z.strictObject({
     model: z.string().describe("Whole id of the model that answered"),
     question: z.string().describe("What it was asked"),
@@ -34,10 +35,11 @@ export const demo = defineCommand({
     tokensPerSecond: z.number().nullable()
       .describe("Speed after the first token, as the engine measured it"),
   }),
-  async run({ io, out, signal }) {
+  async run({ args, io, out, signal }) {
     await configureLogs({ level: "warning", format: "text", sink: io.stderr });
+    const network = await readNetwork(args, io);
     const modelPath = await fetchModel(io, out);
-    const host = await startOnFreePort(io, out);
+    const host = await startOnFreePort(network, io, out);
     try {
       const client = new ApiClient({ url: host.api?.url ?? "", apiKey: undefined, signal });
       const { id } = await client.addModel(modelPath);
@@ -63,8 +65,15 @@ async function fetchModel(io: CommandContext<unknown>["io"], out: Output): Promi
 }
 
 /** The usual port, or the next one that is free. */
-async function startOnFreePort(io: CommandContext<unknown>["io"], out: Output): Promise<Host> {
-  const options = { host: "127.0.0.1", auth: true, worker: true, api: true };
+async function startOnFreePort(
+  { network, ringPorts, warnings }: Network,
+  io: CommandContext<unknown>["io"],
+  out: Output,
+): Promise<Host> {
+  const served = { host: "127.0.0.1", auth: true, worker: true, api: true };
+  const options = { ...served, network, ringPorts };
+  for (const warning of warnings) out.note(warning);
+  if (!network.privateNetworkKey) out.note(`Note: ${openToAll(network)}`);
   const onProgress = (line: string) => out.note(line);
   for (let port = API_PORT;; port++) {
     try {

@@ -1,4 +1,4 @@
-import type { Command, CommandGroup } from "./command.ts";
+import { commandsIn, type NamedCommand } from "./command.ts";
 import { renderJsonDocs } from "./json_docs.ts";
 import { COMMANDS } from "./mod.ts";
 import { commonFlags, placeholder, type Row } from "./program.ts";
@@ -36,6 +36,7 @@ A node, however it is started, also reads these variables; one that it cannot us
 | \`ENABLE_DISAGGREGATION\` | \`true\`: instances may be linked, \`/v1/instance-links\` (default: not) |
 | \`EXO_ENABLE_IMAGE_MODELS\` | \`true\`: models that make pictures are listed too (default: false) |
 | \`EXO_RESOURCES_DIR\` | Folder whose \`cards/\` are read in place of exo's own; relative to the home folder |
+| \`EXO_MACMON_PATH\` | On a Mac, the \`macmon\` that tells usage, temperature and power (default: that of the path) |
 | \`EXO_TRACING_ENABLED\` | \`true\`: the node keeps a trace of each task, \`GET /v1/traces\` (default: none) |
 | \`OVERRIDE_MEMORY_MB\` | MiB of memory that this machine is said to have (default: what it has) |
 `;
@@ -45,17 +46,11 @@ export async function renderCliDocs(rows: readonly Row[] = COMMANDS): Promise<st
   const entries = await Promise.all(
     rows.filter(({ isHidden }) => !isHidden).map((row) => row.load()),
   );
-  return [INTRODUCTION, ...entries.flatMap(sectionsOf)].join("\n");
+  return [INTRODUCTION, ...entries.flatMap((entry) => commandsIn(entry)).map(sectionOf)].join("\n");
 }
 
-function sectionsOf(entry: Command | CommandGroup): string[] {
-  if (entry.kind === "command") return [sectionOf(entry, "")];
-  const shown = entry.commands.filter(({ isHidden }) => !isHidden);
-  return shown.map((command) => sectionOf(command, `${entry.name} `));
-}
-
-function sectionOf(command: Command, prefix: string): string {
-  const { name, summary, description, examples, flags, positionals } = command;
+function sectionOf({ words, command }: NamedCommand): string {
+  const { summary, description, examples, flags, positionals } = command;
   const places = positionals.map(placeholder).map((place) => ` ${place}`).join("");
   const grouped = Map.groupBy(flags, ({ group }) => group);
   const rowsOf = (group: string | undefined) =>
@@ -72,12 +67,12 @@ function sectionOf(command: Command, prefix: string): string {
   const row = ([left, right]: readonly [string, string]) =>
     `| \`${cell(left)}\` | ${cell(right)} |`;
   return [
-    `## exo ${prefix}${name}`,
+    `## exo ${words}`,
     "",
     description ? `${summary}. ${description}.` : `${summary}.`,
     "",
     "```",
-    `exo ${prefix}${name}${places} [FLAGS]`,
+    `exo ${words}${places} [FLAGS]`,
     "```",
     "",
     "| Argument | Meaning |",

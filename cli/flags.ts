@@ -116,11 +116,17 @@ export function valuesOf(
 ): Record<string, unknown> {
   const values: Record<string, unknown> = {};
   for (const flag of flags) {
-    const named = flag.env === undefined ? undefined : env[flag.env] || undefined;
-    const value = typed[flag.key] ?? named;
+    const value = typed[flag.key] ?? namedBy(flag, env);
     if (value !== undefined) values[flag.key] = read(flag, value);
   }
   return values;
+}
+
+/** What the environment says; of a list, with commas between. */
+function namedBy({ env: name, isList }: Flag, env: Readonly<Record<string, string | undefined>>) {
+  const value = name === undefined ? undefined : env[name] || undefined;
+  if (value === undefined || !isList) return value;
+  return value.split(",").map((one) => one.trim()).filter((one) => one !== "");
 }
 
 function read(flag: Flag, value: unknown): unknown {

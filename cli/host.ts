@@ -11,14 +11,18 @@ import {
 import { isLoopback } from "../api/guard.ts";
 import { apiKeyFile, directories, resourcesDirectory } from "../core/directories.ts";
 import { AppError } from "../core/errors.ts";
+import type { PortRange } from "../core/ports.ts";
 import { RUNNER_V8_FLAGS } from "../core/runner_heap.ts";
 import { findLibrary } from "../ffi/library.ts";
 import { ensureSetup } from "../ffi/setup.ts";
+import { connectLibp2p } from "../net/libp2p.ts";
+import type { Identity } from "../node/identity.ts";
 import { Node } from "../node/node.ts";
 import { deviceFileOf } from "../node/probe.ts";
 import type { RunnerLaunch } from "../node/runner_process.ts";
 import { isDisaggregated, nodeEnvironment, showsImageModels } from "./environment.ts";
 import type { Io } from "./io.ts";
+import type { NetworkOptions } from "./network_flags.ts";
 import { VERSION } from "./version.ts";
 
 /** What a node on this machine is started with. */
@@ -34,6 +38,10 @@ export interface HostOptions {
   readonly worker: boolean;
   /** Whether this node serves HTTP. */
   readonly api: boolean;
+  /** How it takes part in the network; absent: it is alone. */
+  readonly network?: NetworkOptions | undefined;
+  /** Where ranks of instances meet; absent: at any dynamic port. */
+  readonly ringPorts?: PortRange | undefined;
   /** Hears of the steps that take time. */
   readonly onProgress?: (line: string) => void;
   readonly onDefect?: (error: unknown, route: string) => void;
@@ -46,6 +54,8 @@ export interface HostOptions {
 export interface Host {
   readonly node: Node;
   readonly api: ApiServer | undefined;
+  /** Where other nodes reach it: multiaddrs with its id; none when it is alone. */
+  readonly addresses: readonly string[];
   /** Ends runners, streams and the server; a second call waits for the first. */
   stop(): Promise<void>;
 }
@@ -65,10 +75,13 @@ export async function startHost(options: HostOptions, io: Io): Promise<Host> {
   const homes = directories(io);
   const dataDir = options.dataDir ?? homes.data;
   const libraryPath = options.worker ? await interruptible(library(options), io) : undefined;
+  const network = options.network && joining(options.network);
   const node = await Node.start({
     dataDir,
     version: VERSION,
     name: options.name,
+    connect: network?.connect,
+    ringPorts: options.ringPorts,
     deviceFile: libraryPath === undefined ? undefined : deviceFileOf(libraryPath),
     launch: runnerLaunch(io.env, libraryPath),
     // A node on a data directory of its own keeps them there, as its log.
@@ -90,12 +103,25 @@ export async function startHost(options: HostOptions, io: Io): Promise<Host> {
       closing.abort();
       await api?.finished;
     };
-    return { node, api, stop: () => stopped ??= stop() };
+    const addresses = network?.addresses() ?? [];
+    return { node, api, addresses, stop: () => stopped ??= stop() };
   } catch (cause) {
     closing.abort();
     await node.stop();
     throw cause;
   }
+}
+
+/** The way into the network, and where others find this node once it is in. */
+function joining({ namespace, port, bootstrap, privateNetworkKey }: NetworkOptions) {
+  let transport: Awaited<ReturnType<typeof connectLibp2p>> | undefined;
+  return {
+    connect: async ({ key: identityKey }: Identity) => {
+      const own = { identityKey, namespace, port, bootstrap, privateNetworkKey };
+      return transport = await connectLibp2p(own);
+    },
+    addresses: () => transport?.addresses() ?? [],
+  };
 }
 
 function listen(
@@ -158,7 +184,7 @@ export function setupFailed(cause: unknown): AppError {
 }
 
 /** Variables that a runner has no business to see. */
-const SECRETS = ["EXO_API_KEY", "HF_TOKEN"];
+const SECRETS = ["EXO_API_KEY", "EXO_CLUSTER_SECRET", "HF_TOKEN"];
 
 /** How this program starts itself as a runner: from source, or as the one binary. */
 export function runnerLaunch(

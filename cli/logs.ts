@@ -54,7 +54,8 @@ function openFile(file: string | undefined, formatter: Formatter): Record<string
   if (file === undefined) return {};
   const limits = { maxSize: FILE_BYTES_MAX, maxFiles: FILES_MAX };
   try {
-    mkdirSync(dirname(file), { recursive: true });
+    // It may be the first to make the data directory, which is nobody else's.
+    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
     // Unbuffered: the last lines before a crash are those that are needed.
     return { file: getRotatingFileSink(file, { formatter, bufferSize: 0, ...limits }) };
   } catch {

@@ -49,6 +49,11 @@ export const COMMANDS: readonly Row[] = [
     load: async () => (await import("./status.ts")).status,
   },
   {
+    name: "cluster",
+    summary: "Make what the nodes of a cluster share",
+    load: async () => (await import("./cluster.ts")).cluster,
+  },
+  {
     name: "bench",
     summary: "Measure how fast a model reads prompts and writes answers",
     load: async () => (await import("./bench.ts")).bench,

@@ -22,6 +22,7 @@ export class Output<Result = unknown> {
   readonly #io: Io;
   #bar: cliProgress.SingleBar | undefined;
   #lastLine = "";
+  #lastUpdate: string | undefined;
   #lastLineAt = -Infinity;
 
   constructor(io: Io, { isJson }: { isJson: boolean }) {
@@ -34,6 +35,22 @@ export class Output<Result = unknown> {
     this.endProgress();
     const text = this.isJson ? JSON.stringify(json) : words;
     if (text !== "") this.#io.stdout.write(`${text}\n`);
+  }
+
+  /**
+   * A result that goes on to change: with `--json` a line at each change, on a terminal a screen
+   * that is drawn anew, elsewhere one block of words after the other.
+   */
+  update(json: Result, words: string): void {
+    this.endProgress();
+    const text = this.isJson ? JSON.stringify(json) : words;
+    const before = this.#lastUpdate;
+    if (text === before) return;
+    this.#lastUpdate = text;
+    const { stdout, env } = this.#io;
+    if (this.isJson) stdout.write(`${text}\n`);
+    else if (isSmart(stdout, env)) stdout.write(redrawn(text, before === undefined));
+    else stdout.write(`${before === undefined ? "" : "\n"}${text}\n`);
   }
 
   /** A piece of a result that people read while it is made; nothing with `--json`. */
@@ -133,6 +150,12 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
 export function tellError({ message, hint }: AppError, io: Io): void {
   io.stderr.write(`${red("error:", io.stderr, io.env)} ${message}\n`);
   if (hint) io.stderr.write(`hint: ${hint}\n`);
+}
+
+/** Text from the top of the screen on; line by line, so that what stays does not flicker. */
+function redrawn(text: string, isFirst: boolean): string {
+  const lines = text.split("\n").map((line) => `${line}\x1b[K\n`).join("");
+  return `${isFirst ? "\x1b[2J" : ""}\x1b[H${lines}\x1b[J`;
 }
 
 /** A terminal that understands more than text. */

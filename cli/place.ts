@@ -1,7 +1,7 @@
 import { z } from "zod";
 import type { ApiClient } from "../api/client.ts";
 import type { PlaceInput } from "../api/client_placement.ts";
-import { listed } from "../core/placement_refusal.ts";
+import { listed } from "../core/listed.ts";
 import { formatBytes } from "../core/units.ts";
 import { defineCommand } from "./command.ts";
 import { distinctNames } from "./node_names.ts";

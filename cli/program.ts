@@ -75,10 +75,14 @@ function namesIn(argv: readonly string[]): string[] {
 
 /** Whether what is named exists, so that its help can be shown. */
 function isKnown(argv: readonly string[], entry: Run["entry"]): boolean {
-  const [name, subcommand] = namesIn(argv);
-  if (entry === undefined) return name === undefined;
-  return entry.kind === "command" || subcommand === undefined ||
-    entry.commands.some(({ name }) => name === subcommand);
+  const [name, ...subcommands] = namesIn(argv);
+  return entry === undefined ? name === undefined : hasAll(entry, subcommands);
+}
+
+function hasAll(entry: Command | CommandGroup, [name, ...more]: readonly string[]): boolean {
+  if (entry.kind === "command" || name === undefined) return true;
+  const found = entry.commands.find((one) => one.name === name);
+  return found !== undefined && hasAll(found, more);
 }
 
 function isHelp(word: string): boolean {
@@ -109,13 +113,18 @@ async function buildProgram(
   return program.addHelpText("after", "\nRun exo COMMAND --help for what a command takes.");
 }
 
-function build(entry: Command | CommandGroup, io: Io, run: Run): Commander {
+function build(
+  entry: Command | CommandGroup,
+  io: Io,
+  run: Run,
+  path: string = entry.name,
+): Commander {
   if (entry.kind === "command") return buildCommand(entry, io, run);
   const group = quiet(new Commander(entry.name), io, run)
     .description(entry.summary)
     .usage("COMMAND [ARGUMENTS]");
-  for (const command of entry.commands) group.addCommand(buildCommand(command, io, run));
-  return group.addHelpText("after", `\nRun exo ${entry.name} COMMAND --help for more on one.`);
+  for (const one of entry.commands) group.addCommand(build(one, io, run, `${path} ${one.name}`));
+  return group.addHelpText("after", `\nRun exo ${path} COMMAND --help for more on one.`);
 }
 
 function buildCommand(command: Command, io: Io, run: Run): Commander {
@@ -273,7 +282,10 @@ function report(
 /** The help of what was called, as far as it exists. */
 function helpHint(argv: readonly string[], entry: Run["entry"]): string {
   if (!entry) return "exo --help";
-  const subcommands = entry.kind === "group" ? entry.commands : [];
-  const called = subcommands.find(({ name }) => argv.includes(name));
-  return `exo ${entry.name}${called ? ` ${called.name}` : ""} --help`;
+  const words = [entry.name];
+  for (let at: Command | CommandGroup | undefined = entry; at?.kind === "group";) {
+    at = at.commands.find(({ name }) => argv.includes(name));
+    if (at) words.push(at.name);
+  }
+  return `exo ${words.join(" ")} --help`;
 }

@@ -3,6 +3,7 @@ import { nodeGatheredInfo } from "./apply_nodes.ts";
 import { edgeKey } from "./connection.ts";
 import { departed } from "./departure.ts";
 import type { Event } from "./events.ts";
+import { withShortTexts } from "./free_text.ts";
 import type { NodeId, RunnerId } from "./ids.ts";
 import { type Instance, rankOn } from "./instance.ts";
 import { isSame } from "./same.ts";
@@ -21,7 +22,8 @@ export const EDGES_MAX = 64;
  * gets its index, so that `apply` stays total. Idempotent: once its events are applied, the same
  * report makes nothing happen. `from` is who reports, where that is known.
  */
-export function admit(state: State, report: Event, from?: NodeId): Event[] {
+export function admit(state: State, reported: Event, from?: NodeId): Event[] {
+  const report = withShortTexts(reported);
   switch (report.type) {
     case "NodeStarted":
       return isBy(from, report.nodeId) ? nodeStarted(state, report) : [];

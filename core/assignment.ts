@@ -2,7 +2,7 @@ import { coordinatorIps, type Network, ringHop } from "./addresses.ts";
 import { type InstanceId, type MetaInstanceId, type NodeId, runnerIdOf } from "./ids.ts";
 import type { Host, Instance, InstanceConfig, Shard } from "./instance.ts";
 import { hostPort } from "./multiaddr.ts";
-import { freePort } from "./ports.ts";
+import { freePort, type PortRange } from "./ports.ts";
 import { deviceMatrix } from "./rdma_links.ts";
 
 /** Stands for ranks that a rank of a ring never talks to (TEST-NET-2, RFC 5737). */
@@ -19,14 +19,16 @@ export interface Assignment {
   readonly network: Network;
   /** Ports that other instances have. */
   readonly usedPorts: ReadonlySet<number>;
+  /** Where its own are taken from; absent: from the usual ones. */
+  readonly ports?: PortRange | undefined;
 }
 
 /** An instance whose ranks talk over sockets; undefined where neighbours have no link. */
 export function ringInstance(assignment: Assignment): Instance | undefined {
   const common = commonFields(assignment);
-  const { instanceId, nodeIds, usedPorts } = assignment;
+  const { instanceId, nodeIds, usedPorts, ports } = assignment;
   if (nodeIds.length === 1) return { type: "MlxRingInstance", ...common, hostsByNode: {} };
-  const ephemeralPort = freePort(instanceId, usedPorts);
+  const ephemeralPort = freePort(instanceId, usedPorts, ports);
   const hosts = ringHosts(assignment, ephemeralPort);
   if (!hosts) return undefined;
   const hostsByNode = Object.fromEntries(nodeIds.map((nodeId, rank) => [nodeId, hosts[rank]]));
@@ -35,11 +37,11 @@ export function ringInstance(assignment: Assignment): Instance | undefined {
 
 /** An instance whose ranks talk over RDMA; undefined without a cable between all of them. */
 export function jacclInstance(assignment: Assignment): Instance | undefined {
-  const { instanceId, nodeIds, usedPorts, network } = assignment;
+  const { instanceId, nodeIds, usedPorts, ports, network } = assignment;
   const jacclDevices = deviceMatrix(network, nodeIds);
   const ips = coordinatorIps(network, nodeIds);
   if (!jacclDevices || !ips) return undefined;
-  const port = freePort(instanceId, usedPorts);
+  const port = freePort(instanceId, usedPorts, ports);
   const jacclCoordinators = Object.fromEntries(
     nodeIds.map((nodeId, rank) => [nodeId, hostPort(ips[rank] as string, port)]),
   );
@@ -72,7 +74,7 @@ function commonFields({ instanceId, metaInstanceId, config, nodeIds, shards }: A
  * two addresses. Ranks that share an address, those of one host, have ports of their own.
  */
 function ringHosts(
-  { nodeIds, network, usedPorts, instanceId }: Assignment,
+  { nodeIds, network, usedPorts, ports, instanceId }: Assignment,
   firstPort: number,
 ): Host[][] | undefined {
   const count = nodeIds.length;
@@ -85,7 +87,7 @@ function ringHosts(
   for (const hop of hops) {
     if (!hop) return undefined;
     const isTaken = own.some(({ ip }) => ip === hop.sinkIp);
-    const port = isTaken ? freePort(instanceId, used) : firstPort;
+    const port = isTaken ? freePort(instanceId, used, ports) : firstPort;
     used.add(port);
     own.push({ ip: hop.sinkIp, port });
   }

@@ -19,6 +19,7 @@ export const ERRORS = {
   instance_not_found: { http: 404, exit: 4, retryable: false },
   method_not_allowed: { http: 405, exit: 1, retryable: false },
   request_timeout: { http: 408, exit: 5, retryable: true },
+  compacted: { http: 410, exit: 1, retryable: false },
   conflict: { http: 409, exit: 1, retryable: false },
   client_too_slow: { http: 408, exit: 1, retryable: false },
   payload_too_large: { http: 413, exit: 1, retryable: false },

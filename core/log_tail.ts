@@ -57,6 +57,30 @@ export function eventsAfter(
   if (offset < 0) return undefined;
   const at = offset === 0 ? tail.base : eventAt(tail, offset - 1);
   if (!at || !isSameHead(head, { epoch: at.epoch, idx: head.idx })) return undefined;
+  return eventsAt(tail, offset, limit);
+}
+
+/** A part of a log as its node still has it. */
+export interface LogPage {
+  /**
+   * From here on events can be had. When it is after what was asked for, it is the oldest: those
+   * before it have gone into the snapshot.
+   */
+  readonly oldestIdx: number;
+  readonly events: readonly IndexedEvent[];
+}
+
+/** At most `limit` events from index `idx` on; undefined when the tail begins after it. */
+export function eventsFrom(
+  tail: LogTail,
+  idx: number,
+  limit: number,
+): readonly IndexedEvent[] | undefined {
+  const offset = idx - tail.base.idx - 1;
+  return offset < 0 ? undefined : eventsAt(tail, offset, limit);
+}
+
+function eventsAt(tail: LogTail, offset: number, limit: number): IndexedEvent[] {
   const page = Math.floor(offset / PAGE_EVENTS);
   const pages = tail.pages.slice(page, page + Math.ceil(limit / PAGE_EVENTS) + 1);
   return pages.flat().slice(offset % PAGE_EVENTS, offset % PAGE_EVENTS + limit);

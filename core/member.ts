@@ -38,6 +38,7 @@ import { newerEpoch } from "./member_log.ts";
 import type { Input, Member, Output, StepContext, Turn } from "./member_state.ts";
 import { dropMessage } from "./member_state.ts";
 import {
+  NOTHING_DUE,
   seen,
   settleTelemetry,
   telemetryHeard,
@@ -96,7 +97,7 @@ export function startMember(options: MemberOptions, context: StepContext): Stepp
     facts: NO_FACTS,
     isLeaving: false,
     telemetry: NO_TELEMETRY,
-    telemetryDue: { memory: new Set(), links: new Set(), at: uptime, refreshAt: uptime },
+    telemetryDue: { ...NOTHING_DUE, at: uptime, refreshAt: uptime },
     cards: new Map(),
     dropped: 0,
   };

@@ -11,7 +11,7 @@ import type { Message } from "./protocol.ts";
 import type { PlacementTries } from "./placement_turns.ts";
 import type { CardLookup } from "./reconcile.ts";
 import type { State } from "./state.ts";
-import type { LinkQuality, NodeMemory, Telemetry } from "./telemetry.ts";
+import type { LinkQuality, NodeDisk, NodeMemory, NodeSystem, Telemetry } from "./telemetry.ts";
 import type { Millis } from "./units.ts";
 
 /** What a member is told. */
@@ -29,8 +29,10 @@ export type Input =
   /** Latest values of this node, by `linkKey` those of its links. */
   | {
     readonly type: "Telemetry";
-    readonly memory?: NodeMemory;
-    readonly links?: ReadonlyMap<string, LinkQuality>;
+    readonly memory?: NodeMemory | undefined;
+    readonly disk?: NodeDisk | undefined;
+    readonly system?: NodeSystem | undefined;
+    readonly links?: ReadonlyMap<string, LinkQuality> | undefined;
   }
   | { readonly type: "CardLookup"; readonly modelId: ModelId; readonly lookup: CardLookup };
 
@@ -135,10 +137,17 @@ export interface CardQuestion {
   readonly lookup: CardLookup | undefined;
 }
 
+/** The tables of latest values that nodes tell each other. */
+export type LatestValues = Pick<Telemetry, "memory" | "disk" | "system" | "links">;
+
 /** Latest values on their way to others. */
 export interface TelemetryDue {
   readonly memory: ReadonlySet<NodeId>;
+  readonly disk: ReadonlySet<NodeId>;
+  readonly system: ReadonlySet<NodeId>;
   readonly links: ReadonlySet<string>;
+  /** This node's own as it last told them: what has hardly changed since is no news. */
+  readonly told: LatestValues;
   readonly at: Millis;
   /** When all own values are told again, since messages are lost. */
   readonly refreshAt: Millis;

@@ -5,16 +5,22 @@ import {
   broadcast,
   dropMessage,
   type Input,
+  type LatestValues,
   type Member,
   send,
+  type TelemetryDue,
   type Turn,
   update,
 } from "./member_state.ts";
 import { type MessageOf, NODES_MAX, TELEMETRY_ENTRIES_MAX } from "./protocol.ts";
 import { put, type State } from "./state.ts";
-import { linkKey, type LinkQuality, type NodeMemory } from "./telemetry.ts";
+import { linkKey, type Telemetry } from "./telemetry.ts";
+import { isDiskNews, isLinkNews, isMemoryNews, isSystemNews } from "./telemetry_news.ts";
 import { edgesBetween } from "./topology.ts";
 import type { Millis } from "./units.ts";
+
+/** Latest values as entries of their tables: what a message has of them. */
+type Values = Omit<MessageOf<"Telemetry">, "type" | "epoch">;
 
 /** How often latest values are told while they change. */
 export const TELEMETRY_MS = 1_000;
@@ -39,54 +45,84 @@ export function seen(turn: Turn, nodeId: NodeId): void {
   update(turn, { telemetry: { ...telemetry, lastSeen } });
 }
 
-/** This node's own latest values. */
-export function telemetryMeasured(
-  turn: Turn,
-  { memory, links }: Extract<Input, { type: "Telemetry" }>,
-): void {
-  const { nodeId } = turn.member;
-  changed(turn, memory ? [[nodeId, memory]] : [], [...links ?? []]);
+/** Nothing to tell, and nothing told. */
+export const NOTHING_DUE: Omit<TelemetryDue, "at" | "refreshAt"> = {
+  memory: new Set(),
+  disk: new Set(),
+  system: new Set(),
+  links: new Set(),
+  told: { memory: new Map(), disk: new Map(), system: new Map(), links: new Map() },
+};
+
+/** This node's own latest values; others hear of those that are news. */
+export function telemetryMeasured(turn: Turn, input: Extract<Input, { type: "Telemetry" }>): void {
+  const { nodeId, telemetry, telemetryDue } = turn.member;
+  const { told } = telemetryDue;
+  const own = <V>(value: V | undefined): [NodeId, V][] =>
+    value === undefined ? [] : [[nodeId, value]];
+  const measured = {
+    memory: own(input.memory),
+    disk: own(input.disk),
+    system: own(input.system),
+    links: [...input.links ?? []],
+  };
+  const news = {
+    memory: measured.memory.filter(([id, value]) => isMemoryNews(told.memory.get(id), value)),
+    disk: measured.disk.filter(([id, value]) => isDiskNews(told.disk.get(id), value)),
+    system: measured.system.filter(([id, value]) => isSystemNews(told.system.get(id), value)),
+    links: measured.links.filter(([key, value]) => isLinkNews(told.links.get(key), value)),
+  };
+  update(turn, {
+    telemetry: withValues(telemetry, measured),
+    telemetryDue: withDue(telemetryDue, news),
+  });
 }
 
 /** Latest values of another node, or, from the master, of all. */
 export function telemetryHeard(turn: Turn, from: NodeId, message: MessageOf<"Telemetry">): void {
-  const { epoch, role, nodeId, master } = turn.member;
+  const { epoch, role, nodeId, master, telemetry, telemetryDue } = turn.member;
   if (!epoch || compareEpochs(epoch, message.epoch) !== 0) return dropMessage(turn);
   if (role === "master") {
-    const memory = message.memory.filter(([id]) => id === from);
-    return changed(turn, memory, message.links.filter(([key]) => sourceOf(key) === from));
+    const theirs = ofSources(message, (source) => source === from);
+    return update(turn, {
+      telemetry: withValues(telemetry, theirs),
+      telemetryDue: withDue(telemetryDue, theirs),
+    });
   }
   if (from !== master) return dropMessage(turn);
-  const { telemetry } = turn.member;
-  const others = message.memory.filter(([id]) => id !== nodeId);
-  const links = message.links.filter(([key]) => sourceOf(key) !== nodeId);
-  update(turn, {
-    telemetry: {
-      ...telemetry,
-      memory: putAll(telemetry.memory, others),
-      links: putAll(telemetry.links, links),
-    },
-  });
+  const others = ofSources(message, (source) => source !== nodeId);
+  update(turn, { telemetry: withValues(telemetry, others) });
 }
 
-function changed(
-  turn: Turn,
-  memory: readonly (readonly [NodeId, NodeMemory])[],
-  links: readonly (readonly [string, LinkQuality])[],
-): void {
-  const { telemetry, telemetryDue } = turn.member;
-  update(turn, {
-    telemetry: {
-      ...telemetry,
-      memory: putAll(telemetry.memory, memory),
-      links: putAll(telemetry.links, links),
-    },
-    telemetryDue: {
-      ...telemetryDue,
-      memory: addAll(telemetryDue.memory, memory),
-      links: addAll(telemetryDue.links, links),
-    },
-  });
+/** The values of nodes, and of links that begin at nodes, that are wanted. */
+function ofSources(values: Values, isWanted: (source: NodeId) => boolean): Values {
+  const ofNode = ([nodeId]: readonly [NodeId, unknown]) => isWanted(nodeId);
+  return {
+    memory: values.memory.filter(ofNode),
+    disk: values.disk.filter(ofNode),
+    system: values.system.filter(ofNode),
+    links: values.links.filter(([key]) => isWanted(sourceOf(key))),
+  };
+}
+
+function withValues(telemetry: Telemetry, values: Values): Telemetry {
+  return {
+    ...telemetry,
+    memory: putAll(telemetry.memory, values.memory),
+    disk: putAll(telemetry.disk, values.disk),
+    system: putAll(telemetry.system, values.system),
+    links: putAll(telemetry.links, values.links),
+  };
+}
+
+function withDue(due: TelemetryDue, values: Values): TelemetryDue {
+  return {
+    ...due,
+    memory: addAll(due.memory, values.memory),
+    disk: addAll(due.disk, values.disk),
+    system: addAll(due.system, values.system),
+    links: addAll(due.links, values.links),
+  };
 }
 
 /** One copy for all entries, none for no entry: a master gets thousands a second. */
@@ -111,25 +147,26 @@ function addAll<K>(keys: ReadonlySet<K>, entries: readonly (readonly [K, unknown
 export function tellAllAgain(turn: Turn): void {
   const { telemetry, telemetryDue, nodeId } = turn.member;
   const refreshAt = turn.context.uptime + TELEMETRY_REFRESH_MS;
-  const links = [...telemetry.links.keys()].filter((key) => sourceOf(key) === nodeId);
-  update(turn, {
-    telemetryDue: {
-      ...telemetryDue,
-      memory: new Set(telemetry.memory.has(nodeId) ? [nodeId] : []),
-      links: new Set(links),
-      refreshAt,
-    },
-  });
+  const own = ofSources(valuesOf(telemetry), (source) => source === nodeId);
+  const { told } = NOTHING_DUE;
+  update(turn, { telemetryDue: withDue({ ...telemetryDue, told, refreshAt }, own) });
 }
 
 /** Latest values of nodes and of ways that are no longer there are of no use. */
 function forgetGone(turn: Turn): void {
   const { telemetry, state, nodeId } = turn.member;
   const isHere = (id: NodeId) => id === nodeId || state.nodes.has(id);
-  const memory = new Map([...telemetry.memory].filter(([id]) => isHere(id)));
-  const lastSeen = new Map([...telemetry.lastSeen].filter(([id]) => isHere(id)));
-  const links = new Map([...telemetry.links].filter(([key]) => isWay(state, key)));
-  update(turn, { telemetry: { memory, lastSeen, links } });
+  const ofHere = <V>(table: ReadonlyMap<NodeId, V>) =>
+    new Map([...table].filter(([id]) => isHere(id)));
+  update(turn, {
+    telemetry: {
+      memory: ofHere(telemetry.memory),
+      disk: ofHere(telemetry.disk),
+      system: ofHere(telemetry.system),
+      links: new Map([...telemetry.links].filter(([key]) => isWay(state, key))),
+      lastSeen: ofHere(telemetry.lastSeen),
+    },
+  });
 }
 
 function isWay({ connections }: State, key: string): boolean {
@@ -138,48 +175,74 @@ function isWay({ connections }: State, key: string): boolean {
     .some((edge) => linkKey(source, sink, edge) === key);
 }
 
-function sourceOf(linkKey: string): string {
-  return linkKey.slice(0, linkKey.indexOf(">"));
+function sourceOf(linkKey: string): NodeId {
+  return linkKey.slice(0, linkKey.indexOf(">")) as NodeId;
+}
+
+function valuesOf({ memory, disk, system, links }: LatestValues): Values {
+  return { memory: [...memory], disk: [...disk], system: [...system], links: [...links] };
 }
 
 /** All latest values, for a follower that is new. */
 export function allTelemetry({ telemetry }: Member, epoch: Epoch): MessageOf<"Telemetry"> {
-  const memory = [...telemetry.memory].slice(0, TELEMETRY_ENTRIES_MAX);
-  const links = [...telemetry.links].slice(0, TELEMETRY_ENTRIES_MAX);
-  return { type: "Telemetry", epoch, memory, links };
+  return messageOf(epoch, valuesOf(telemetry));
 }
 
-/** Tells what has changed, once a second. */
+function messageOf(epoch: Epoch, { memory, disk, system, links }: Values): MessageOf<"Telemetry"> {
+  return {
+    type: "Telemetry",
+    epoch,
+    memory: memory.slice(0, TELEMETRY_ENTRIES_MAX),
+    disk: disk.slice(0, TELEMETRY_ENTRIES_MAX),
+    system: system.slice(0, TELEMETRY_ENTRIES_MAX),
+    links: links.slice(0, TELEMETRY_ENTRIES_MAX),
+  };
+}
+
+/** Tells what is news, once a second. */
 export function settleTelemetry(turn: Turn): void {
   const { uptime } = turn.context;
   if (uptime >= turn.member.telemetryDue.refreshAt) {
     forgetGone(turn);
     tellAllAgain(turn);
   }
-  const { epoch, role, master, telemetry, telemetryDue } = turn.member;
+  const { nodeId, epoch, role, master, telemetry, telemetryDue } = turn.member;
   if (!epoch || !master || !isDue(turn.member) || uptime < telemetryDue.at) return;
-  const memory = [...telemetry.memory].filter(([id]) => telemetryDue.memory.has(id));
-  const links = [...telemetry.links].filter(([key]) => telemetryDue.links.has(key));
-  const message = {
-    type: "Telemetry" as const,
-    epoch,
-    memory: memory.slice(0, TELEMETRY_ENTRIES_MAX),
-    links: links.slice(0, TELEMETRY_ENTRIES_MAX),
-  };
-  if (role === "master") broadcast(turn, message);
-  else send(turn, master, message);
+  const values = dueValues(telemetry, telemetryDue);
+  const own = ofSources(values, (source) => source === nodeId);
+  if (role === "master") broadcast(turn, messageOf(epoch, values));
+  else send(turn, master, messageOf(epoch, own));
+  const { refreshAt, told } = telemetryDue;
   update(turn, {
     telemetryDue: {
-      ...telemetryDue,
-      memory: new Set(),
-      links: new Set(),
+      ...NOTHING_DUE,
+      told: withTold(told, own),
       at: uptime + TELEMETRY_MS,
+      refreshAt,
     },
   });
 }
 
-function isDue({ telemetryDue }: Member): boolean {
-  return telemetryDue.memory.size > 0 || telemetryDue.links.size > 0;
+function dueValues(telemetry: Telemetry, due: TelemetryDue): Values {
+  return {
+    memory: [...telemetry.memory].filter(([id]) => due.memory.has(id)),
+    disk: [...telemetry.disk].filter(([id]) => due.disk.has(id)),
+    system: [...telemetry.system].filter(([id]) => due.system.has(id)),
+    links: [...telemetry.links].filter(([key]) => due.links.has(key)),
+  };
+}
+
+function withTold(told: LatestValues, values: Values): LatestValues {
+  return {
+    memory: putAll(told.memory, values.memory),
+    disk: putAll(told.disk, values.disk),
+    system: putAll(told.system, values.system),
+    links: putAll(told.links, values.links),
+  };
+}
+
+function isDue({ telemetryDue: { memory, disk, system, links } }: Member): boolean {
+  return memory.size + disk.size + system.size + links.size > 0;
 }
 
 /** When latest values have to be told. */

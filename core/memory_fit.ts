@@ -2,6 +2,7 @@ import { bytesOfLayers } from "./apportion.ts";
 import type { NodeId } from "./ids.ts";
 import { type Instance, type InstanceConfig, rankOn, type Shard } from "./instance.ts";
 import type { ModelCard } from "./model_card.ts";
+import type { NodeState } from "./node_info.ts";
 import type { NodeMemory } from "./telemetry.ts";
 import type { State } from "./state.ts";
 
@@ -73,6 +74,24 @@ export function bytesByNode(instance: Instance): ReadonlyMap<NodeId, number> {
 }
 
 /**
+ * Memory that models may take of a node: where it computes on a GPU that has its own, only that
+ * counts, for host memory is of no use there (spec §5).
+ */
+export function availableForModels(node: NodeState | undefined, memory: NodeMemory): number {
+  const isCuda = node?.info.backends.includes("MlxCuda") === true;
+  return isCuda && memory.gpu ? memory.gpu.availableBytes : memory.ramAvailableBytes;
+}
+
+/** The same memory with more of it free, whichever the weights were in. */
+function withAvailable(memory: NodeMemory, moreBytes: number): NodeMemory {
+  const ramAvailableBytes = memory.ramAvailableBytes + moreBytes;
+  const { gpu } = memory;
+  if (!gpu) return { ...memory, ramAvailableBytes };
+  const availableBytes = gpu.availableBytes + moreBytes;
+  return { ...memory, ramAvailableBytes, gpu: { ...gpu, availableBytes } };
+}
+
+/**
  * Free memory of each node less what is promised to instances, so that no two placements book the
  * same bytes: a rank's weights until they are in memory, its KV always, since a cache grows and
  * shrinks with each request. Nodes that have not reported are absent.
@@ -82,9 +101,9 @@ export function freeBytes(
   memory: ReadonlyMap<NodeId, NodeMemory>,
 ): Map<NodeId, number> {
   const free = new Map<NodeId, number>();
-  for (const nodeId of state.nodes.keys()) {
-    const reported = memory.get(nodeId)?.ramAvailableBytes;
-    if (reported !== undefined) free.set(nodeId, reported);
+  for (const [nodeId, node] of state.nodes) {
+    const reported = memory.get(nodeId);
+    if (reported) free.set(nodeId, availableForModels(node, reported));
   }
   for (const instance of state.instances.values()) {
     for (const nodeId of Object.keys(instance.shardAssignments.nodeToRunner) as NodeId[]) {
@@ -108,8 +127,7 @@ export function freeBytesWithout(
     const reported = memory.get(nodeId);
     if (!reported) continue;
     const weightBytes = bytes - promisedBytes(instance, nodeId, reported);
-    const ramAvailableBytes = reported.ramAvailableBytes + weightBytes;
-    freed.set(nodeId, { ...reported, ramAvailableBytes });
+    freed.set(nodeId, withAvailable(reported, weightBytes));
   }
   const instances = new Map(state.instances);
   instances.delete(instance.instanceId);

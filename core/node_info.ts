@@ -13,6 +13,8 @@ export const NodeInfo = z.object({
   backends: z.array(Backend),
   /** Measured by reading weights' worth of memory; absent: nobody has measured. */
   memoryBandwidthBytesPerSecond: z.number().min(0).optional(),
+  /** Whether it fetches models that it lacks; absent: a node on paper, for which files do not count. */
+  fetchesModels: z.boolean().optional(),
 });
 export type NodeInfo = z.infer<typeof NodeInfo>;
 

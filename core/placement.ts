@@ -12,6 +12,7 @@ import {
 } from "./instance.ts";
 import { bytesByNode, contextReserved, neededBytes, shardBytes } from "./memory_fit.ts";
 import type { ModelCard } from "./model_card.ts";
+import { withoutFiles } from "./placement_files.ts";
 import { PlacementRequest } from "./placement_request.ts";
 import {
   contradiction,
@@ -23,7 +24,7 @@ import {
 } from "./placement_refusal.ts";
 import { ALL_CONSTRAINTS, type Constraint, idsOf, search } from "./placement_search.ts";
 import { type NodeView, type PlacementView, viewOf } from "./placement_view.ts";
-import { portsInUse } from "./ports.ts";
+import { hasFreePort, INSTANCE_PORTS, portsInUse } from "./ports.ts";
 import { shardsOf } from "./shards.ts";
 import type { State } from "./state.ts";
 import type { Telemetry } from "./telemetry.ts";
@@ -110,12 +111,29 @@ export function place(state: State, telemetry: Telemetry, options: PlaceOptions)
   const unknown = unknownPin(state, request);
   if (unknown) return refusal(view, "placement_failed", unknown);
   const found = search(view);
-  if (found.best) return placedOn(state, view, { ...options, ...found, best: found.best });
-  const forced = forcedOnto(view);
-  if (forced.best) return placedOn(state, view, { ...options, ...forced, best: forced.best });
+  const { best, isExhausted } = found.best ? found : forcedOnto(view);
+  if (best) {
+    const unmet = best.order.length > 1 ? noPortLeft(state, request) : undefined;
+    if (unmet) return refusal(view, "placement_failed", unmet);
+    return placedOn(state, view, { ...options, best, isExhausted });
+  }
   const why = explain(state, telemetry, view);
   const rejected = [...rejectedNodes(view), ...rejectedSets(view, why)];
   return { ...refusal(view, "placement_failed", { ...why, reason: `: ${why.reason}` }), rejected };
+}
+
+/** Why ranks of several nodes cannot meet; undefined while there is a port where they can. */
+export function noPortLeft(
+  state: State,
+  { modelId, ringPorts = INSTANCE_PORTS }: PlacementRequest,
+): Pick<Reason, "reason" | "hint"> | undefined {
+  if (hasFreePort(ringPorts, portsInUse(state))) return undefined;
+  const { from, to } = ringPorts;
+  return {
+    reason: `on several nodes: found every port from ${from} to ${to} in use, a free one needed`,
+    hint: "exo instance delete frees those of an instance that nobody needs; " +
+      `exo serve --ring-ports takes a wider range for ${modelId}`,
+  };
 }
 
 /** The nodes that lack the least memory, where that was asked for. */
@@ -161,7 +179,7 @@ export function rejectedSets({ request }: PlacementView, { nodeIds, reason }: Re
 function unfit(node: NodeView, view: PlacementView): string | undefined {
   const { usable, needed } = view;
   if (node.free === undefined) return `node ${node.name} has not reported its memory`;
-  return unusableBackends(node, usable) ?? shortage(node, needed);
+  return withoutFiles(node) ?? unusableBackends(node, usable) ?? shortage(node, needed);
 }
 
 /** The instance on some nodes that were found. */
@@ -177,7 +195,7 @@ export function placedOn(
   const isSingle = nodes.length === 1;
   const sharding = isSingle ? "Pipeline" : request.sharding;
   const instanceMeta = isSingle ? "MlxRing" : request.instanceMeta;
-  const { nodeLayers, config, force: isForced } = request;
+  const { nodeLayers, config, ringPorts, force: isForced } = request;
   const divided = shardsOf(card, {
     sharding,
     bytes: view.needed,
@@ -192,6 +210,7 @@ export function placedOn(
     ...{ instanceId, metaInstanceId, config, nodeIds, shards: divided.shards },
     network: view.network,
     usedPorts: portsInUse(state),
+    ports: ringPorts,
   };
   const build = instanceMeta === "MlxRing" ? ringInstance : jacclInstance;
   const instance = build(assignment);

@@ -5,6 +5,8 @@ import type { Found } from "./candidates.ts";
 import type { NodeId } from "./ids.ts";
 import { graphsOf } from "./link_graph.ts";
 import type { ModelCard } from "./model_card.ts";
+import { listed } from "./listed.ts";
+import { noFiles } from "./placement_files.ts";
 import { remedy } from "./placement_remedy.ts";
 import type { PlacementRequest } from "./placement_request.ts";
 import {
@@ -28,9 +30,6 @@ import type { State } from "./state.ts";
 import type { Telemetry } from "./telemetry.ts";
 import { addConnection } from "./topology.ts";
 import { formatBytes } from "./units.ts";
-
-/** Things of a kind that one message lists; the rest is counted. */
-const LISTED_MAX = 4;
 
 /** Steps of the searches that find out why (`SEARCH_STEPS_MAX`). */
 const EXPLAIN_STEPS = 10_000;
@@ -154,6 +153,7 @@ export function explain(state: State, telemetry: Telemetry, view: PlacementView)
 /** The constraints that can be what fails, but for the links: those are what is left. */
 function relevant({ card, request, nodes }: PlacementView): Exclude<Constraint, "links">[] {
   const isRelevant: Readonly<Record<Exclude<Constraint, "links">, boolean>> = {
+    files: nodes.some(({ hasFiles }) => !hasFiles),
     memory: true,
     division: request.sharding === "Tensor",
     layers: request.sharding === "Pipeline" && isGemma4(card),
@@ -176,7 +176,8 @@ function exhausted({ reason, hint, nodeIds }: Reason): Reason {
   };
 }
 
-interface Case {
+/** What is known when a constraint turns out to be the one that fails. */
+export interface Case {
   readonly state: State;
   readonly telemetry: Telemetry;
   readonly view: PlacementView;
@@ -186,6 +187,7 @@ interface Case {
 }
 
 const REASONS: Readonly<Record<Exclude<Constraint, "links">, (one: Case) => Reason>> = {
+  files: noFiles,
   memory: tooLittleMemory,
   division: indivisible,
   layers: noPipelineOfLayers,
@@ -268,7 +270,9 @@ function tooLittleMemory({ state, telemetry, view, last: { order }, held }: Case
   const mostFree = chosen.reduce((sum, { free = 0 }) => sum + free, 0);
   const hint = remedy(state, telemetry, { view, mostFree });
   const short = order.length === 1
-    ? nodes.filter(({ nodeId }) => request.nodeIds?.includes(nodeId) ?? true)
+    ? nodes.filter(({ nodeId, hasFiles }) =>
+      hasFiles && (request.nodeIds?.includes(nodeId) ?? true)
+    )
       .flatMap((node) => shortage(node, needed) ?? [])
     : [lack(view, chosen, mostFree)];
   const reason = listed([...short, ...unknown]);
@@ -373,13 +377,6 @@ function noLinks({ view, last }: Case): Reason {
   }
   const reason = "MlxJaccl needs an IP address at which all nodes reach one of them, none known";
   return { reason, hint, nodeIds };
-}
-
-/** Some of a kind, and how many more there are. */
-export function listed(all: readonly string[], separator = "; "): string {
-  const more = all.length - LISTED_MAX;
-  const shown = all.slice(0, LISTED_MAX).join(separator);
-  return more > 0 ? `${shown}${separator}and ${more} more` : shown;
 }
 
 /** Why a pinned node cannot be used; undefined when all are there. */

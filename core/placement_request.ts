@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { ModelId, NodeId } from "./ids.ts";
 import { InstanceConfig, InstanceMeta, Sharding } from "./instance.ts";
+import { PortRange } from "./ports.ts";
 
 /** Most nodes that a request may name. */
 export const NODES_MAX = 1_024;
@@ -31,5 +32,7 @@ export const PlacementRequest = z.object({
   /** Places although the memory does not suffice by our reckoning. */
   force: z.boolean().optional(),
   config: InstanceConfig.optional(),
+  /** Where its ranks meet; absent: at any dynamic port. */
+  ringPorts: PortRange.optional(),
 });
 export type PlacementRequest = z.infer<typeof PlacementRequest>;

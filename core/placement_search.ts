@@ -7,7 +7,15 @@ import { type NodeView, pinnedNodes, type PlacementView } from "./placement_view
 import type { Aim } from "./preference.ts";
 
 /** What a placement has to respect, in the order in which it is explained (spec §3.2). */
-export const CONSTRAINTS = ["memory", "division", "layers", "backends", "rdma", "links"] as const;
+export const CONSTRAINTS = [
+  "files",
+  "memory",
+  "division",
+  "layers",
+  "backends",
+  "rdma",
+  "links",
+] as const;
 
 /** One of them. */
 export type Constraint = typeof CONSTRAINTS[number];
@@ -57,7 +65,8 @@ export function problemOf(
     },
     needed: (size) => counted ? card.nLayers * guidanceRanks(card, request, size) : 0,
     isEligible: (node, size) => {
-      const { free = -1, isUsable, hasRdma, capacity } = nodeAt(view, node);
+      const { free = -1, isUsable, hasRdma, hasFiles, capacity } = nodeAt(view, node);
+      if (has("files") && !hasFiles) return false;
       if (has("backends") && !isUsable) return false;
       if (has("rdma") && usesRdma && !hasRdma) return false;
       if (!has("memory")) return true;
@@ -68,7 +77,7 @@ export function problemOf(
   };
 }
 
-function nodeAt({ nodes }: PlacementView, at: number): NodeView {
+function nodeAt({ nodes }: Pick<PlacementView, "nodes">, at: number): NodeView {
   return nodes[at] as NodeView;
 }
 
@@ -135,7 +144,7 @@ function turnedTo(order: readonly number[], at: number): number[] {
 }
 
 /** The ids of nodes by rank. */
-export function idsOf(view: PlacementView, order: readonly number[]): NodeId[] {
+export function idsOf(view: Pick<PlacementView, "nodes">, order: readonly number[]): NodeId[] {
   return order.map((at) => nodeAt(view, at).nodeId);
 }
 

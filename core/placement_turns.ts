@@ -1,4 +1,5 @@
 import type { MetaInstanceId, NodeId } from "./ids.ts";
+import { availableForModels } from "./memory_fit.ts";
 import { type CardLookups, searchableMetas } from "./meta_instance_placement.ts";
 import type { State } from "./state.ts";
 import type { NodeMemory, Telemetry } from "./telemetry.ts";
@@ -20,7 +21,7 @@ export const SEARCHES_MAX = 8;
 export const NODES_SEARCHED_MAX = 1_000;
 
 /** What a search depends on, as it was when it last became better. */
-interface Surroundings extends Pick<State, "nodes" | "connections" | "instances"> {
+interface Surroundings extends Pick<State, "nodes" | "connections" | "instances" | "downloads"> {
   /** Counts the changes. */
   readonly version: number;
   /** The least free memory of each node since then. */
@@ -41,6 +42,7 @@ export const NO_TRIES: PlacementTries = {
     nodes: new Map(),
     connections: new Map(),
     instances: new Map(),
+    downloads: new Map(),
     freeBytes: new Map(),
   },
   tried: new Map(),
@@ -92,18 +94,21 @@ function searchesMax({ nodes }: State): number {
 /** What there is now: a new version if more can be found than before. */
 function lookAround(
   before: Surroundings,
-  { nodes, connections, instances }: State,
+  { nodes, connections, instances, downloads }: State,
   memory: ReadonlyMap<NodeId, NodeMemory>,
 ): Surroundings {
   const freeBytes = new Map<NodeId, number>();
   let isBetter = before.nodes !== nodes || before.connections !== connections ||
-    before.instances !== instances;
-  for (const [nodeId, { ramAvailableBytes }] of memory) {
+    before.instances !== instances || before.downloads !== downloads;
+  const now = [...memory].map(([nodeId, one]) =>
+    [nodeId, availableForModels(nodes.get(nodeId), one)] as const
+  );
+  for (const [nodeId, free] of now) {
     const least = before.freeBytes.get(nodeId) ?? -PLACEMENT_MEMORY_STEP_BYTES;
-    if (ramAvailableBytes - least >= PLACEMENT_MEMORY_STEP_BYTES) isBetter = true;
-    freeBytes.set(nodeId, Math.min(ramAvailableBytes, least));
+    if (free - least >= PLACEMENT_MEMORY_STEP_BYTES) isBetter = true;
+    freeBytes.set(nodeId, Math.min(free, least));
   }
   if (!isBetter) return { ...before, freeBytes };
-  const now = [...memory].map(([nodeId, free]) => [nodeId, free.ramAvailableBytes] as const);
-  return { version: before.version + 1, nodes, connections, instances, freeBytes: new Map(now) };
+  const version = before.version + 1;
+  return { version, nodes, connections, instances, downloads, freeBytes: new Map(now) };
 }

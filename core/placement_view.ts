@@ -43,6 +43,8 @@ export interface NodeView {
   readonly free: number | undefined;
   readonly capacity: number;
   readonly download: number;
+  /** Whether it has the model's files, or can fetch them. */
+  readonly hasFiles: boolean;
   readonly bandwidth: number;
   readonly isLeaf: boolean;
 }
@@ -96,6 +98,7 @@ export function viewOf(state: State, telemetry: Telemetry, wanted: Wanted): Plac
         free: bytes,
         capacity: layersThatFit(bytes ?? -1, { nLayers: card.nLayers, bytes: needed }),
         download: downloadScore(state, telemetry, { nodeId, card }),
+        hasFiles: isHolder(state, nodeId, card) || canFetch(node, card),
         bandwidth: bandwidthOf(node, usable),
         isLeaf: (state.connections.get(nodeId)?.size ?? 0) <= 1,
       };
@@ -133,14 +136,28 @@ function limited(free: number | undefined, limit = Infinity): number | undefined
   return free === undefined ? undefined : Math.min(free, limit);
 }
 
+/** Whether all files of a model are on a node. */
+export function isHolder(
+  { downloads }: Pick<State, "downloads">,
+  nodeId: NodeId,
+  { modelId }: Pick<ModelCard, "modelId">,
+): boolean {
+  return downloads.get(nodeId)?.get(modelId)?.type === "DownloadCompleted";
+}
+
+/** Files that somebody has added by their path are nowhere to be fetched from. */
+function canFetch({ info: { fetchesModels } }: NodeState, { modelId }: ModelCard): boolean {
+  return fetchesModels === undefined || (fetchesModels && !modelId.startsWith("local/"));
+}
+
 /** How much of the model a node has: 1 for all of it (spec §3.2). */
 function downloadScore(
   state: State,
   { downloads }: Telemetry,
   { nodeId, card: { modelId } }: { nodeId: NodeId; card: ModelCard },
 ): number {
+  if (isHolder(state, nodeId, { modelId })) return 1;
   const status = state.downloads.get(nodeId)?.get(modelId)?.type;
-  if (status === "DownloadCompleted") return 1;
   if (status !== "DownloadOngoing" && status !== "DownloadPending") return 0;
   const { downloadedBytes = 0, totalBytes = 0 } = downloads?.get(nodeId)?.get(modelId) ?? {};
   return totalBytes === 0 ? 0 : Math.min(1, downloadedBytes / totalBytes);

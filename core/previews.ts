@@ -5,6 +5,7 @@ import type { InstanceMeta, Sharding } from "./instance.ts";
 import type { ModelCard } from "./model_card.ts";
 import {
   forcedOnto,
+  noPortLeft,
   type Placed,
   placedOn,
   rejectedNodes,
@@ -96,7 +97,9 @@ function oneWay(
     .filter((size) => size >= request.minNodes && (size > 1 || isFirst));
   const tooMany = (size: number) =>
     contradiction(card, { ...request, minNodes: size }, view.usable)?.reason;
-  const sizes = counts.filter((size) => tooMany(size) === undefined);
+  const possible = counts.filter((size) => tooMany(size) === undefined);
+  const unmet = noPortLeft(state, request);
+  const sizes = unmet ? possible.filter((size) => size === 1) : possible;
   const ranked: Ranked[] = [];
   const missing: number[] = [];
   for (const size of sizes) {
@@ -119,7 +122,10 @@ function oneWay(
   // More nodes than the model can be divided over: the first such number says it for all.
   const beyond = counts.flatMap((size) => tooMany(size) ?? []).slice(0, 1)
     .map((reason) => ({ reason, nodeIds: [], ...way }));
-  return { ranked, rejected: [...rejected, ...beyond] };
+  const apart = unmet && possible.length > sizes.length
+    ? [{ reason: unmet.reason, nodeIds: [], ...way }]
+    : [];
+  return { ranked, rejected: [...rejected, ...apart, ...beyond] };
 }
 
 /** The best candidates by their numbers of nodes. */

@@ -17,7 +17,7 @@ export const EVENTS_PAGE_MAX = 1_000;
 /** Facts of one report; further ones follow once these are in the log. */
 export const REPORT_EVENTS_MAX = 256;
 
-/** Latest values of one message. */
+/** Latest values of one kind in one message. */
 export const TELEMETRY_ENTRIES_MAX = 8_192;
 
 /** Followers that are asked to acknowledge an event at once. */
@@ -51,7 +51,25 @@ const reign = {
 const NodeMemory = z.object({
   ramTotalBytes: bytes,
   ramAvailableBytes: bytes,
+  swapTotalBytes: bytes.optional(),
+  swapAvailableBytes: bytes.optional(),
+  gpu: z.object({ totalBytes: bytes, availableBytes: bytes }).optional(),
   loadedRunners: z.array(RunnerId).max(RUNNERS_MAX).readonly().optional(),
+});
+
+const NodeDisk = z.object({ totalBytes: bytes, availableBytes: bytes });
+
+const usage = z.number().min(0).max(1).optional();
+const temperature = z.number().optional();
+
+const NodeSystem = z.object({
+  cpuUsage: usage,
+  performanceCoreUsage: usage,
+  efficiencyCoreUsage: usage,
+  gpuUsage: usage,
+  cpuTemperatureCelsius: temperature,
+  gpuTemperatureCelsius: temperature,
+  powerWatts: z.number().min(0).optional(),
 });
 
 const LinkQuality = z.object({
@@ -119,6 +137,8 @@ export const Message = z.discriminatedUnion("type", [
     type: z.literal("Telemetry"),
     epoch,
     memory: z.array(z.tuple([NodeId, NodeMemory])).max(TELEMETRY_ENTRIES_MAX),
+    disk: z.array(z.tuple([NodeId, NodeDisk])).max(TELEMETRY_ENTRIES_MAX),
+    system: z.array(z.tuple([NodeId, NodeSystem])).max(TELEMETRY_ENTRIES_MAX),
     links: z.array(z.tuple([z.string().max(LINK_KEY_CHARS_MAX), LinkQuality]))
       .max(TELEMETRY_ENTRIES_MAX),
   }),

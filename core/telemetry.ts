@@ -3,15 +3,46 @@ import { edgeKey } from "./connection.ts";
 import type { ModelId, NodeId, RunnerId } from "./ids.ts";
 import type { Millis } from "./units.ts";
 
+/** Memory of a GPU that has its own. */
+export interface GpuMemory {
+  readonly totalBytes: number;
+  readonly availableBytes: number;
+}
+
 /** Memory of a node right now. */
 export interface NodeMemory {
   readonly ramTotalBytes: number;
   readonly ramAvailableBytes: number;
+  readonly swapTotalBytes?: number | undefined;
+  readonly swapAvailableBytes?: number | undefined;
+  /** Of the GPU that runners compute on; absent: none, or it shares the machine's. */
+  readonly gpu?: GpuMemory | undefined;
   /**
    * The runners whose weights were in memory when it was measured; absent: none. The statuses in
    * the log do not tell: they are newer or older than the measurement.
    */
   readonly loadedRunners?: readonly RunnerId[] | undefined;
+}
+
+/** The volume that models are kept on. */
+export interface NodeDisk {
+  readonly totalBytes: number;
+  /** What this process may write. */
+  readonly availableBytes: number;
+}
+
+/** How busy, how warm and how hungry a machine is, as far as it tells. Usages are from 0 to 1. */
+export interface NodeSystem {
+  /** Of all cores together. */
+  readonly cpuUsage?: number | undefined;
+  /** Only of machines with two kinds of cores. */
+  readonly performanceCoreUsage?: number | undefined;
+  readonly efficiencyCoreUsage?: number | undefined;
+  readonly gpuUsage?: number | undefined;
+  readonly cpuTemperatureCelsius?: number | undefined;
+  readonly gpuTemperatureCelsius?: number | undefined;
+  /** Of the whole machine, or of its processors where no more is known. */
+  readonly powerWatts?: number | undefined;
 }
 
 /** How good one edge is, as last measured. */
@@ -33,6 +64,8 @@ export interface DownloadedBytes {
  */
 export interface Telemetry {
   readonly memory: ReadonlyMap<NodeId, NodeMemory>;
+  readonly disk: ReadonlyMap<NodeId, NodeDisk>;
+  readonly system: ReadonlyMap<NodeId, NodeSystem>;
   /** By `linkKey`; absent: not measured. */
   readonly links: ReadonlyMap<string, LinkQuality>;
   /** Of downloads that are under way; absent: nobody tells. */
@@ -44,6 +77,8 @@ export interface Telemetry {
 /** Nothing has been heard of any node. */
 export const NO_TELEMETRY: Telemetry = {
   memory: new Map(),
+  disk: new Map(),
+  system: new Map(),
   links: new Map(),
   lastSeen: new Map(),
 };

@@ -8,6 +8,7 @@ import { Backend } from "./model_card.ts";
 import { parseMultiaddr } from "./multiaddr.ts";
 import type { InterfaceType, NetworkInterface, NodeState } from "./node_info.ts";
 import { NODES_MAX } from "./placement_request.ts";
+import { LIBP2P_PORT } from "./ports.ts";
 import { EMPTY_STATE, type State } from "./state.ts";
 import { linkKey, type LinkQuality, NO_TELEMETRY, type Telemetry } from "./telemetry.ts";
 
@@ -19,9 +20,6 @@ const ANY_BACKEND: readonly Backend[] = ["MlxMetal", "MlxCuda", "MlxCpu"];
 
 /** The device of a cable whose ends are not named. */
 const UNNAMED_DEVICE = "rdma_unnamed";
-
-/** libp2p's port, for addresses without one. */
-const PORT_DEFAULT = 52_414;
 
 const bytes = z.number().int().min(0);
 const iface = z.string().min(1).max(60).optional();
@@ -137,7 +135,7 @@ function cable(sourceRdmaIface: string, sinkRdmaIface: string): Edge {
 /** An address in any of its spellings as a multiaddr; what is none stays as it is. */
 function multiaddrOf(address: string): string {
   if (address.startsWith("/")) return address;
-  const { bracketed, plain, port = PORT_DEFAULT } =
+  const { bracketed, plain, port = LIBP2P_PORT } =
     /^(?:\[(?<bracketed>[^\]]*)\]|(?<plain>[^:]*))(?::(?<port>\d+))?$/.exec(address)?.groups ?? {};
   if (bracketed !== undefined) return `/ip6/${bracketed}/tcp/${port}`;
   if (plain === undefined) return `/ip6/${address}/tcp/${port}`;

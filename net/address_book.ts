@@ -1,6 +1,6 @@
 import type { NodeId } from "../core/ids.ts";
 import { parseMultiaddr } from "../core/multiaddr.ts";
-import { ADDRESSES_MAX } from "./link_frames.ts";
+import { ADDRESSES_MAX, type Hello } from "./link_frames.ts";
 
 /** Wait before an address is tried again that was proven before: its cable may be back. */
 export const RETRY_PROVEN_MS = 500;
@@ -34,6 +34,8 @@ export class AddressBook {
   readonly #self: NodeId;
   readonly #hostId: string;
   readonly #entries = new Map<string, Entry>();
+  /** Which host a node is on, as it has said itself. */
+  readonly #hosts = new Map<NodeId, string>();
 
   /** `hostId`: that of this host, as in `Hello`. */
   constructor(self: NodeId, hostId: string) {
@@ -42,27 +44,33 @@ export class AddressBook {
   }
 
   /**
-   * Somebody tells where a node listens. `hostId` absent: nobody knows which host it is on; then its
-   * loopback addresses are only tried if it has no others.
+   * Somebody tells where a node listens. As long as nobody knows which host it is on, its loopback
+   * addresses are only tried if it has no others.
    */
-  learn(peer: NodeId, addresses: readonly string[], now: number, hostId?: string): void {
+  learn(peer: NodeId, addresses: readonly string[], now: number): void {
     if (peer === this.#self || this.#isFullFor(peer)) return;
-    const wanted = this.#worthTrying(addresses, hostId);
-    for (const address of wanted) {
+    for (const address of this.#worthTrying(addresses, this.#hosts.get(peer))) {
       const known = this.#entries.get(keyOf(peer, address));
       if (known) known.toldAt = now;
       else this.#add(peer, address, now);
     }
-    if (hostId === undefined) return;
-    // The node itself has spoken: it is nowhere else.
+  }
+
+  /** A node says itself where it is: it is nowhere else. */
+  introduced(peer: NodeId, { hostId, addresses }: Hello, now: number): void {
+    if (peer === this.#self || this.#isFullFor(peer)) return;
+    this.#hosts.set(peer, hostId);
+    this.learn(peer, addresses, now);
+    const wanted = this.#worthTrying(addresses, hostId);
     for (const entry of this.#of(peer)) {
-      if (!wanted.includes(entry.address) && entry.state === "idle") this.#remove(entry);
+      const isLeft = entry.state === "linked" && this.isWanted(peer, entry.address);
+      if (!isLeft && !wanted.includes(entry.address)) this.#remove(entry);
     }
   }
 
-  /** Whether a link to this address of the node counts, now that its host is known. */
-  isWanted(address: string, hostId: string): boolean {
-    return this.#worthTrying([address], hostId).length > 0;
+  /** Whether a link to this address of the node counts, as far as its host is known. */
+  isWanted(peer: NodeId, address: string): boolean {
+    return this.#worthTrying([address], this.#hosts.get(peer)).length > 0;
   }
 
   /** What is to be dialled now; each is under way from here on. */
@@ -128,16 +136,16 @@ export class AddressBook {
   }
 
   #isFullFor(peer: NodeId): boolean {
-    if (this.#entries.size < PEERS_MAX) return false;
-    return !this.#of(peer).next().value;
+    return this.#entries.size >= PEERS_MAX && this.#of(peer).length === 0;
   }
 
-  *#of(peer: NodeId): Generator<Entry> {
-    for (const entry of [...this.#entries.values()]) if (entry.peer === peer) yield entry;
+  #of(peer: NodeId): Entry[] {
+    return [...this.#entries.values()].filter((entry) => entry.peer === peer);
   }
 
   #remove({ peer, address }: Entry): void {
     this.#entries.delete(keyOf(peer, address));
+    if (this.#of(peer).length === 0) this.#hosts.delete(peer);
   }
 }
 

@@ -26,6 +26,9 @@ import {
 /** How long a starting node looks for others before it takes itself to be alone. */
 export const SEARCH_MS = 500;
 
+/** How often it is looked at which addresses this host has. */
+const INTERFACES_MS = 5_000;
+
 /** Streams that one peer may have open to this node. */
 const STREAMS_PER_PEER_MAX = 1_024;
 
@@ -74,6 +77,9 @@ class Libp2pTransport implements Transport {
   readonly #own: Transport;
   readonly #streamProtocol: string;
   readonly #port: number;
+  #addresses: readonly string[];
+  #interfaces: readonly string[] = ipv4Interfaces();
+  #refresh: ReturnType<typeof setInterval> | undefined;
   readonly #requests = new Map<string, RequestHandler>();
   readonly #streams = new Map<string, StreamHandler>();
   readonly #openStreams = new Set<FramedStream>();
@@ -87,6 +93,7 @@ class Libp2pTransport implements Transport {
     this.self = nodeIdOf(options.identityKey);
     this.#own = new MemoryNetwork().join(this.self);
     this.#port = portOf(host);
+    this.#addresses = localAddresses(this.#port);
     const { namespace, bootstrap } = options;
     this.#streamProtocol = `/exo/${namespace}/stream/1`;
     this.#gossip = new Gossip(host.services.pubsub, {
@@ -97,7 +104,7 @@ class Libp2pTransport implements Transport {
       self: this.self,
       hostId,
       protocol: `/exo/${namespace}/link/1`,
-      addresses: () => localAddresses(this.#port),
+      addresses: () => this.#addresses,
       bootstrap,
       answer: (protocol, body, from) => this.#answer(protocol, body, from),
       onPeer: (change) => {
@@ -111,8 +118,8 @@ class Libp2pTransport implements Transport {
     this.#mdns = new Mdns({
       self: this.self,
       serviceName: serviceNameOf(namespace),
-      addresses: () => localAddresses(this.#port),
-      interfaces: ipv4Interfaces,
+      addresses: () => this.#addresses,
+      interfaces: () => this.#interfaces,
       found: (peer, addresses) => this.#links.learn(peer, addresses),
     });
   }
@@ -120,14 +127,22 @@ class Libp2pTransport implements Transport {
   async start(): Promise<void> {
     await this.#host.handle(this.#streamProtocol, (stream, connection) => {
       void this.#acceptStream(stream, connection);
-    }, { maxInboundStreams: STREAMS_PER_PEER_MAX });
+    }, {
+      maxInboundStreams: STREAMS_PER_PEER_MAX,
+      // What is set here goes before what `newStream` is told.
+      maxOutboundStreams: STREAMS_PER_PEER_MAX,
+    });
+    this.#refresh = setInterval(() => {
+      this.#addresses = localAddresses(this.#port);
+      this.#interfaces = ipv4Interfaces();
+    }, INTERFACES_MS);
     await this.#links.start();
     this.#mdns.start();
     await this.#search();
   }
 
   addresses(): readonly string[] {
-    return localAddresses(this.#port).map((address) => `${address}/p2p/${this.self}`);
+    return this.#addresses.map((address) => `${address}/p2p/${this.self}`);
   }
 
   peers(): ReadonlySet<NodeId> {
@@ -213,6 +228,7 @@ class Libp2pTransport implements Transport {
   }
 
   async #close(): Promise<void> {
+    clearInterval(this.#refresh);
     this.#gossip.close();
     this.#requests.clear();
     this.#streams.clear();

@@ -104,7 +104,7 @@ export class Links {
   links(): Link[] {
     return [...this.#peers].flatMap(([peer, links]) =>
       [...links].flatMap(({ address, stream }) =>
-        address !== undefined && this.#isWanted(address, stream)
+        address !== undefined && this.#book.isWanted(peer, address)
           ? [{ peer, address, ...(stream.rttMs === undefined ? {} : { rttMs: stream.rttMs }) }]
           : []
       )
@@ -217,13 +217,13 @@ export class Links {
     return link;
   }
 
-  #greeted(link: OpenLink, { addresses, hostId }: Hello): void {
+  #greeted(link: OpenLink, hello: Hello): void {
     const { peer } = link;
     const links = this.#peers.get(peer) ?? new Set();
     const isNew = links.size === 0;
     const isNewLink = !links.has(link);
     this.#peers.set(peer, links.add(link));
-    this.#book.learn(peer, addresses, performance.now(), hostId);
+    this.#book.introduced(peer, hello, performance.now());
     this.#dropUnwanted(links);
     if (isNew) this.#options.onPeer({ peer, isConnected: true });
     if (isNewLink && link.address !== undefined) this.#options.onLinks();
@@ -232,15 +232,10 @@ export class Links {
 
   /** A node of this host that was reached by an outer address is left there once it is linked inside. */
   #dropUnwanted(links: ReadonlySet<OpenLink>): void {
-    const isDialled = ({ address }: OpenLink) => address !== undefined;
-    const wanted = (link: OpenLink) => this.#isWanted(link.address ?? "", link.stream);
-    const dialled = [...links].filter(isDialled);
-    if (!dialled.some(wanted)) return;
-    for (const link of dialled) if (!wanted(link)) link.stream.close("there is a better way");
-  }
-
-  #isWanted(address: string, { hello }: LinkStream): boolean {
-    return hello !== undefined && this.#book.isWanted(address, hello.hostId);
+    const dialled = [...links].filter(({ address }) => address !== undefined);
+    const isWanted = ({ peer, address = "" }: OpenLink) => this.#book.isWanted(peer, address);
+    if (!dialled.some(isWanted)) return;
+    for (const link of dialled) if (!isWanted(link)) link.stream.close("there is a better way");
   }
 
   #closed(link: OpenLink): void {

@@ -1,13 +1,13 @@
 import { AppError, toAppError } from "../core/errors.ts";
 import type { NodeId } from "../core/ids.ts";
-import { Channel } from "./channel.ts";
+import { MemoryStream } from "./memory_stream.ts";
+import { type MemoryNetworkOptions, Weather, Wire } from "./memory_wire.ts";
+import { checkSize, tooLate, unreachable } from "./refusals.ts";
 import {
-  type Link as PeerLink,
-  MESSAGE_BYTES_MAX,
+  type Link,
   type MessageStream,
   type PeerChange,
   PUBLISH_BYTES_MAX,
-  STREAM_CREDIT_MESSAGES,
   type Transport,
 } from "./transport.ts";
 
@@ -15,32 +15,129 @@ type RequestHandler = (body: Uint8Array, from: NodeId) => Promise<Uint8Array>;
 type StreamHandler = (stream: MessageStream) => void;
 type TopicHandler = (message: Uint8Array, from: NodeId) => void;
 
-/** Nodes of one process that reach each other without a wire. */
+/**
+ * Nodes of one process that reach each other without a wire: at once and safely, unless the options
+ * say otherwise.
+ */
 export class MemoryNetwork {
+  readonly #weather: Weather;
   readonly #nodes = new Map<NodeId, MemoryTransport>();
+  /** Of nodes that are connected, and of each with itself; by `pairKey`. */
+  readonly #wires = new Map<string, Wire>();
+  readonly #cuts = new Set<string>();
+  #groups: readonly ReadonlySet<NodeId>[] = [];
 
-  /** Joins as `self`. */
+  constructor(options: MemoryNetworkOptions = {}) {
+    this.#weather = new Weather(options);
+  }
+
+  /** Joins as `self`; an earlier node of this id is gone. */
   join(self: NodeId): Transport {
-    const transport = new MemoryTransport(self, this.#nodes);
+    void this.#nodes.get(self)?.close();
+    const transport = new MemoryTransport(self, {
+      nodeOf: (id) => this.#nodes.get(id),
+      wireTo: (peer) => this.#wires.get(pairKey(self, peer)),
+      peers: () => this.#peersOf(self),
+      leave: () => this.#leave(self),
+    });
     this.#nodes.set(self, transport);
-    tell(this.#nodes, { peer: self, isConnected: true });
+    this.#wires.set(pairKey(self, self), new Wire(new Weather({ timer: this.#weather.timer })));
+    this.#review();
     return transport;
   }
+
+  /** Only nodes of one group reach each other; those that are in none are one more group. */
+  partition(groups: readonly (readonly NodeId[])[]): void {
+    this.#groups = groups.map((group) => new Set(group));
+    this.#review();
+  }
+
+  /** These two do not reach each other. */
+  cut(a: NodeId, b: NodeId): void {
+    this.#cuts.add(pairKey(a, b));
+    this.#review();
+  }
+
+  /** All reach each other again. */
+  heal(): void {
+    this.#groups = [];
+    this.#cuts.clear();
+    this.#review();
+  }
+
+  #peersOf(self: NodeId): NodeId[] {
+    return [...this.#nodes.keys()]
+      .filter((id) => id !== self && this.#wires.has(pairKey(self, id)));
+  }
+
+  #leave(self: NodeId): void {
+    const peers = this.#peersOf(self);
+    this.#nodes.delete(self);
+    for (const peer of peers) this.#disconnect(self, peer, "a node has stopped");
+    const own = pairKey(self, self);
+    this.#wires.get(own)?.break("the node has stopped");
+    this.#wires.delete(own);
+  }
+
+  /** Makes every pair of nodes what it should be: connected, cut, or connected again. */
+  #review(): void {
+    const ids = [...this.#nodes.keys()];
+    for (const [at, a] of ids.entries()) {
+      for (const b of ids.slice(at + 1)) this.#reviewPair(a, b);
+    }
+  }
+
+  #reviewPair(a: NodeId, b: NodeId): void {
+    const key = pairKey(a, b);
+    const wire = this.#wires.get(key);
+    if (!this.#isOpen(a, b)) wire?.cut(() => this.#disconnect(a, b, "the other node is silent"));
+    else if (wire) wire.mend();
+    else {
+      this.#wires.set(key, new Wire(this.#weather));
+      this.#tell(a, b, true);
+    }
+  }
+
+  #isOpen(a: NodeId, b: NodeId): boolean {
+    const groupOf = (id: NodeId) => this.#groups.findIndex((group) => group.has(id));
+    return !this.#cuts.has(pairKey(a, b)) && groupOf(a) === groupOf(b);
+  }
+
+  #disconnect(a: NodeId, b: NodeId, reason: string): void {
+    const key = pairKey(a, b);
+    const wire = this.#wires.get(key);
+    this.#wires.delete(key);
+    wire?.break(reason);
+    this.#tell(a, b, false);
+  }
+
+  #tell(a: NodeId, b: NodeId, isConnected: boolean): void {
+    this.#nodes.get(a)?.peerChanged({ peer: b, isConnected });
+    this.#nodes.get(b)?.peerChanged({ peer: a, isConnected });
+  }
+}
+
+/** What a node of the network needs of it. */
+interface Surroundings {
+  nodeOf(id: NodeId): MemoryTransport | undefined;
+  /** The wire to a node that is connected, or to oneself. */
+  wireTo(peer: NodeId): Wire | undefined;
+  peers(): readonly NodeId[];
+  leave(): void;
 }
 
 class MemoryTransport implements Transport {
   readonly self: NodeId;
-  readonly requests = new Map<string, RequestHandler>();
-  readonly streams = new Map<string, StreamHandler>();
-  readonly topics = new Map<string, Set<TopicHandler>>();
-  readonly peerListeners = new Set<(change: PeerChange) => void>();
-  readonly #nodes: Map<NodeId, MemoryTransport>;
-  readonly #open = new Set<MemoryStream>();
+  readonly #around: Surroundings;
+  readonly #requests = new Map<string, RequestHandler>();
+  readonly #streams = new Map<string, StreamHandler>();
+  readonly #topics = new Map<string, Set<TopicHandler>>();
+  readonly #peerListeners = new Set<(change: PeerChange) => void>();
   #closed = false;
 
-  constructor(self: NodeId, nodes: Map<NodeId, MemoryTransport>) {
+  constructor(self: NodeId, around: Surroundings) {
     this.self = self;
-    this.#nodes = nodes;
+    this.#around = around;
   }
 
   addresses(): readonly string[] {
@@ -48,36 +145,41 @@ class MemoryTransport implements Transport {
   }
 
   peers(): ReadonlySet<NodeId> {
-    return new Set(this.#closed ? [] : [...this.#nodes.keys()].filter((id) => id !== this.self));
+    return new Set(this.#closed ? [] : this.#around.peers());
   }
 
   onPeer(listener: (change: PeerChange) => void): () => void {
-    this.peerListeners.add(listener);
-    return () => this.peerListeners.delete(listener);
+    this.#peerListeners.add(listener);
+    return () => this.#peerListeners.delete(listener);
   }
 
-  links(): readonly PeerLink[] {
-    return [...this.peers()].map((peer) => ({ peer, address: `/memory/${peer}` }));
+  links(): readonly Link[] {
+    return [...this.peers()].map((peer) => {
+      const rttMs = this.#around.wireTo(peer)?.rttMs;
+      return { peer, address: `/memory/${peer}`, ...(rttMs === undefined ? {} : { rttMs }) };
+    });
   }
 
   onLinks(listener: () => void): () => void {
-    return this.onPeer(listener);
+    return this.onPeer(() => listener());
+  }
+
+  /** A peer is there, or is not any more. */
+  peerChanged(change: PeerChange): void {
+    for (const listener of [...this.#peerListeners]) listener(change);
   }
 
   publish(topic: string, message: Uint8Array): void {
     checkSize(message, topic, PUBLISH_BYTES_MAX);
-    if (this.#closed) return;
-    for (const [id, node] of this.#nodes) {
-      if (id === this.self) continue;
-      for (const handler of node.topics.get(topic) ?? []) {
-        queueMicrotask(() => node.#hear(topic, handler, message, this.self));
-      }
+    for (const peer of this.peers()) {
+      const { node, wire } = this.#reach(peer, topic);
+      wire.carryLossy(() => node.#hear(topic, message, this.self));
     }
   }
 
   subscribe(topic: string, handler: TopicHandler): () => void {
-    const handlers = this.topics.get(topic) ?? new Set();
-    this.topics.set(topic, handlers.add(handler));
+    const handlers = this.#topics.get(topic) ?? new Set();
+    this.#topics.set(topic, handlers.add(handler));
     return () => handlers.delete(handler);
   }
 
@@ -88,170 +190,96 @@ class MemoryTransport implements Transport {
     { timeoutMs }: { timeoutMs: number },
   ): Promise<Uint8Array> {
     checkSize(body, protocol);
-    const handler = this.#reach(peer)?.requests.get(protocol);
-    if (!handler) throw unreachable(peer, protocol);
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => reject(tooLate(peer, protocol, timeoutMs)), timeoutMs);
-    });
+    const { node, wire } = this.#reach(peer, protocol);
+    const asked = Promise.withResolvers<Uint8Array>();
+    const late = () => asked.reject(tooLate(peer, protocol, timeoutMs));
+    const stopTimer = wire.timer.after(timeoutMs, late);
+    const forget = wire.onBreak(() => asked.reject(unreachable(peer, protocol)));
+    wire.carry(() =>
+      void node.#answer(protocol, body, this.self).then(
+        (answer) => wire.carry(() => asked.resolve(answer)),
+        // As over a wire: what the handler threw arrives as data.
+        (cause) => wire.carry(() => asked.reject(AppError.from(toAppError(cause).toInfo()))),
+      )
+    );
     try {
-      return await Promise.race([handler(body, this.self), late]);
-    } catch (cause) {
-      // As over a wire: what the handler threw arrives as data.
-      throw AppError.from(toAppError(cause).toInfo());
+      return await asked.promise;
     } finally {
-      clearTimeout(timer);
+      stopTimer();
+      forget();
     }
   }
 
   handle(protocol: string, handler: RequestHandler): () => void {
-    this.requests.set(protocol, handler);
-    return () => this.requests.delete(protocol);
+    this.#requests.set(protocol, handler);
+    return () => this.#requests.delete(protocol);
   }
 
-  openStream(peer: NodeId, protocol: string): Promise<MessageStream> {
-    const node = this.#reach(peer);
-    const handler = node?.streams.get(protocol);
-    if (!node || !handler) return Promise.reject(unreachable(peer, protocol));
-    const [here, there] = MemoryStream.pair(this.self, peer);
-    this.#track(here);
-    node.#track(there);
-    queueMicrotask(() => {
+  async openStream(peer: NodeId, protocol: string): Promise<MessageStream> {
+    const { node, wire } = this.#reach(peer, protocol);
+    const opened = Promise.withResolvers<MessageStream>();
+    const refuse = () => opened.reject(unreachable(peer, protocol));
+    const forget = wire.onBreak(refuse);
+    wire.carry(() => {
+      const handler = node.#streams.get(protocol);
+      if (!handler) return wire.carry(refuse);
+      const [here, there] = MemoryStream.pair(this.self, peer, wire);
+      wire.carry(() => opened.resolve(here));
       try {
         handler(there);
       } catch {
         there.abort("its handler failed");
       }
     });
-    return Promise.resolve(here);
+    try {
+      return await opened.promise;
+    } finally {
+      forget();
+    }
   }
 
   handleStream(protocol: string, handler: StreamHandler): () => void {
-    this.streams.set(protocol, handler);
-    return () => this.streams.delete(protocol);
+    this.#streams.set(protocol, handler);
+    return () => this.#streams.delete(protocol);
   }
 
   close(): Promise<void> {
-    if (this.#nodes.delete(this.self)) tell(this.#nodes, { peer: this.self, isConnected: false });
+    if (this.#closed) return Promise.resolve();
     this.#closed = true;
-    this.requests.clear();
-    this.streams.clear();
-    this.topics.clear();
-    this.peerListeners.clear();
-    for (const stream of this.#open) stream.abort("the node has stopped");
+    this.#requests.clear();
+    this.#streams.clear();
+    this.#topics.clear();
+    this.#peerListeners.clear();
+    this.#around.leave();
     return Promise.resolve();
   }
 
-  #track(stream: MemoryStream): void {
-    this.#open.add(stream);
-    stream.onDone = () => this.#open.delete(stream);
+  /** @throws {AppError} `node_unreachable`; a closed transport reaches nobody. */
+  #reach(peer: NodeId, protocol: string): { node: MemoryTransport; wire: Wire } {
+    const node = this.#around.nodeOf(peer);
+    const wire = this.#around.wireTo(peer);
+    if (this.#closed || !node || !wire) throw unreachable(peer, protocol);
+    return { node, wire };
   }
 
-  /** The transport of `peer`; a closed one reaches nobody. */
-  #reach(peer: NodeId): MemoryTransport | undefined {
-    return this.#closed ? undefined : this.#nodes.get(peer);
+  async #answer(protocol: string, body: Uint8Array, from: NodeId): Promise<Uint8Array> {
+    const handler = this.#requests.get(protocol);
+    if (!handler) throw unreachable(this.self, protocol);
+    return await handler(body, from);
   }
 
-  #hear(topic: string, handler: TopicHandler, message: Uint8Array, from: NodeId): void {
-    if (!this.topics.get(topic)?.has(handler)) return;
-    try {
-      handler(message, from);
-    } catch {
-      // The promise of a topic is at most once: what a subscriber cannot take is lost to it alone.
+  #hear(topic: string, message: Uint8Array, from: NodeId): void {
+    for (const handler of [...this.#topics.get(topic) ?? []]) {
+      try {
+        handler(message, from);
+      } catch {
+        // The promise of a topic is at most once: what a subscriber cannot take is lost to it alone.
+      }
     }
   }
 }
 
-/** What both ends of a stream share: a channel each way, and one way to break them. */
-interface Link {
-  readonly there: Channel<Uint8Array>;
-  readonly back: Channel<Uint8Array>;
-  readonly broken: AbortController;
-  readonly ends: MemoryStream[];
-}
-
-class MemoryStream implements MessageStream {
-  readonly peer: NodeId;
-  readonly aborted: AbortSignal;
-  /** Called when both directions have ended: nothing is left to break. */
-  onDone: () => void = () => {};
-  readonly #inbox: Channel<Uint8Array>;
-  readonly #outbox: Channel<Uint8Array>;
-  readonly #link: Link;
-
-  private constructor(peer: NodeId, link: Link, direction: "there" | "back") {
-    this.peer = peer;
-    this.#outbox = link[direction];
-    this.#inbox = link[direction === "there" ? "back" : "there"];
-    this.#link = link;
-    this.aborted = link.broken.signal;
-    link.ends.push(this);
-  }
-
-  /** The two ends of a stream between nodes `a` and `b`. */
-  static pair(a: NodeId, b: NodeId): [MemoryStream, MemoryStream] {
-    const link: Link = {
-      there: new Channel<Uint8Array>(STREAM_CREDIT_MESSAGES),
-      back: new Channel<Uint8Array>(STREAM_CREDIT_MESSAGES),
-      broken: new AbortController(),
-      ends: [],
-    };
-    return [new MemoryStream(b, link, "there"), new MemoryStream(a, link, "back")];
-  }
-
-  async send(message: Uint8Array): Promise<void> {
-    checkSize(message, `a stream to ${this.peer}`);
-    if (await this.#outbox.push(message)) return;
-    throw new AppError("node_unreachable", `Cannot send to ${this.peer}: the stream has ended`);
-  }
-
-  end(): void {
-    this.#outbox.end();
-    if (this.#inbox.ended) this.#done();
-  }
-
-  abort(reason: string): void {
-    if (this.#inbox.ended && this.#outbox.ended) return;
-    this.#inbox.clear();
-    this.#outbox.clear();
-    this.#done();
-    this.#link.broken.abort(reason);
-  }
-
-  [Symbol.asyncIterator](): AsyncGenerator<Uint8Array> {
-    return this.#inbox[Symbol.asyncIterator]();
-  }
-
-  #done(): void {
-    for (const end of this.#link.ends) end.onDone();
-  }
-}
-
-/** All others hear of a node that has come or gone. */
-function tell(nodes: ReadonlyMap<NodeId, MemoryTransport>, change: PeerChange): void {
-  for (const [id, { peerListeners }] of nodes) {
-    if (id === change.peer) continue;
-    for (const listener of [...peerListeners]) listener(change);
-  }
-}
-
-function checkSize(message: Uint8Array, where: string, bytesMax = MESSAGE_BYTES_MAX): void {
-  if (message.length <= bytesMax) return;
-  throw new AppError(
-    "payload_too_large",
-    `Cannot send ${message.length} bytes to ${where}: ${bytesMax} at most`,
-  );
-}
-
-function unreachable(peer: NodeId, protocol: string): AppError {
-  return new AppError("node_unreachable", `Cannot reach node ${peer} for ${protocol}`, {
-    hint: "exo status shows the nodes that are up",
-  });
-}
-
-function tooLate(peer: NodeId, protocol: string, timeoutMs: number): AppError {
-  const message = `Node ${peer} did not answer ${protocol} within ${timeoutMs} ms`;
-  return new AppError("timed_out", message, {
-    hint: "exo status shows whether it is up; ask again once it is",
-  });
+/** The same for both orders. */
+function pairKey(a: NodeId, b: NodeId): string {
+  return a < b ? `${a} ${b}` : `${b} ${a}`;
 }

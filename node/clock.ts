@@ -8,6 +8,8 @@ export interface Clock {
   uptime(): Millis;
   /** A fresh id: UUID version 4. */
   newId(): string;
+  /** From 0 up to, not including, 1. */
+  random(): number;
   /** 64 random bits as decimal digits. */
   newSeed(): string;
 }
@@ -17,5 +19,6 @@ export const SYSTEM_CLOCK: Clock = {
   now: () => Date.now(),
   uptime: () => Math.trunc(performance.now()),
   newId: () => crypto.randomUUID(),
+  random: () => Math.random(),
   newSeed: () => crypto.getRandomValues(new BigUint64Array(1)).join(""),
 };

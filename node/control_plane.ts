@@ -4,6 +4,7 @@ import { AppError } from "../core/errors.ts";
 import type { LocalFacts } from "../core/facts.ts";
 import type { CommandId, ModelId, NodeId } from "../core/ids.ts";
 import type { Epoch } from "../core/lineage.ts";
+import { eventsFrom, type LogPage } from "../core/log_tail.ts";
 import { rejected } from "../core/master.ts";
 import {
   hasLeft,
@@ -129,6 +130,18 @@ export class ControlPlane {
     return this.#member?.master === undefined ? undefined : this.#member.epoch;
   }
 
+  /** At most `limit` events from index `since` on, as far as this node still has them. */
+  events(since: number, limit: number): LogPage {
+    if (!this.#member) return { oldestIdx: 0, events: [] };
+    const { tail } = this.#member;
+    const recentIdx = tail.base.idx + 1;
+    const recent = eventsFrom(tail, since, limit);
+    if (recent) return { oldestIdx: recentIdx, events: recent };
+    // What happened before this process started is on the disk alone.
+    const { oldestIdx, events } = this.#deps.eventLog.events(since, limit);
+    return { oldestIdx: Math.min(recentIdx, oldestIdx ?? recentIdx), events };
+  }
+
   /** Latest values of the cluster, this node's memory as it is now. */
   telemetry(): Telemetry {
     const { nodeId, memory } = this.#deps;
@@ -150,6 +163,11 @@ export class ControlPlane {
     });
     if (reply.type === "CommandRejected") throw AppError.from(reply.error);
     return reply;
+  }
+
+  /** Latest values that this node has measured, by `linkKey` those of its links. */
+  measured(values: Omit<Extract<Input, { type: "Telemetry" }>, "type" | "memory">): void {
+    this.#take({ type: "Telemetry", ...values });
   }
 
   /** All that this node has to report now. */

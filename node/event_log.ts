@@ -6,7 +6,7 @@ import { apply } from "../core/apply.ts";
 import { AppError } from "../core/errors.ts";
 import { Event, type IndexedEvent, isDurable } from "../core/events.ts";
 import type { Epoch } from "../core/lineage.ts";
-import type { NodeId } from "../core/ids.ts";
+import { ModelId, type NodeId } from "../core/ids.ts";
 import type { Output } from "../core/member.ts";
 import {
   decodeState,
@@ -19,7 +19,8 @@ import {
 /** Events kept after a snapshot before the next one is taken. */
 export const TAIL_EVENTS_MAX = 1_000;
 
-const LOG_FILE = "log.sqlite";
+/** File of the log in the data directory; SQLite keeps two more beside it. */
+export const LOG_FILE = "log.sqlite";
 
 /** Version of the tables below. */
 const TABLES_VERSION = 1;
@@ -52,6 +53,9 @@ export interface Replayed {
 /** What belongs on the disk. */
 export type Write = Extract<Output, { type: "Persist" | "Install" | "KeepBranch" }>;
 
+/** That a log holds what exo never wrote: nothing in it can be relied on. */
+export class DamagedLogError extends AppError {}
+
 /** The log on disk: a snapshot and the events since (design D4), with this node's own facts. */
 export class EventLog {
   readonly #db: DatabaseSync;
@@ -66,7 +70,7 @@ export class EventLog {
   /**
    * Opens the log of `dataDir`, made at the first start.
    * @throws {AppError} `conflict` when another node holds it, `storage_failed` when it cannot be
-   * read or written.
+   * read or written; a `DamagedLogError` when it is no log.
    */
   static open(dataDir: string): EventLog {
     const path = join(dataDir, LOG_FILE);
@@ -100,7 +104,8 @@ export class EventLog {
 
   /**
    * The state that the log holds, the newest epoch in it, and a branch that waits to be merged.
-   * @throws {AppError} `storage_failed` when it was written by a newer version or is damaged.
+   * @throws {AppError} `storage_failed` when it was written by a newer version, or cannot be read; a
+   * `DamagedLogError` when it is damaged.
    */
   replay(): Replayed {
     let entry = "the snapshot";
@@ -125,9 +130,9 @@ export class EventLog {
     } catch (cause) {
       if (cause instanceof AppError) throw cause;
       const message = `Cannot replay "${this.#path}": ${entry} cannot be read: ${wrong(cause)}`;
-      const away = `move ${this.#path} away to start with an empty cluster`;
-      const hint = cause instanceof ZodError ? `update exo, or ${away}` : away;
-      throw new AppError("storage_failed", message, { hint, cause });
+      const hint = `update exo, or ${startAnew(this.#path)}`;
+      const Failure = isDamage(cause) ? DamagedLogError : AppError;
+      throw new Failure("storage_failed", message, { hint, cause });
     }
   }
 
@@ -155,6 +160,22 @@ export class EventLog {
     });
     this.#tailEvents = tailEvents;
     return true;
+  }
+
+  /** At most `limit` events from `since` on, and which is the oldest that there is. */
+  events(since: number, limit: number): { oldestIdx: number | undefined; events: IndexedEvent[] } {
+    const oldest = this.#db.prepare("SELECT min(idx) AS idx FROM events").get()?.idx;
+    const rows = this.#db.prepare(
+      "SELECT idx, epochClock, epochNodeId, eventJson FROM events WHERE idx >= ? ORDER BY idx LIMIT ?",
+    ).all(since, limit);
+    return {
+      oldestIdx: typeof oldest === "number" ? oldest : undefined,
+      events: rows.map((row) => ({
+        idx: Number(row.idx),
+        epoch: { clock: Number(row.epochClock), nodeId: String(row.epochNodeId) as NodeId },
+        event: Event.parse(JSON.parse(String(row.eventJson))),
+      })),
+    };
   }
 
   #append(events: readonly IndexedEvent[]): number {
@@ -214,6 +235,12 @@ export class EventLog {
   localPath(modelId: string): string | undefined {
     const row = this.#db.prepare("SELECT path FROM localModels WHERE modelId = ?").get(modelId);
     return row === undefined ? undefined : String(row.path);
+  }
+
+  /** The models of which files lie on this machine. */
+  localModels(): ModelId[] {
+    const rows = this.#db.prepare("SELECT modelId FROM localModels ORDER BY modelId").all();
+    return rows.map(({ modelId }) => ModelId.parse(modelId));
   }
 
   setLocalPath(modelId: string, path: string): void {
@@ -289,7 +316,7 @@ function unwritten(said: string, cause: unknown): AppError {
 
 /** Why the log cannot be opened; SQLite has one sentence for several reasons. */
 function unopened(path: string, said: string, cause: unknown): AppError {
-  const away = `move ${path} away to start with an empty cluster`;
+  const away = startAnew(path);
   const space = `free space on that disk, or name a folder on another: exo serve --data-dir DIR`;
   const writable = "name a folder that you may write to: exo serve --data-dir DIR";
   const [found, hint] = isFolder(path)
@@ -299,10 +326,23 @@ function unopened(path: string, said: string, cause: unknown): AppError {
     : /full/i.test(said)
     ? [`${said.split(":")[0]}, some room needed`, space]
     : [`${said.split(":")[0]}, a file needed that can be written`, writable];
-  return new AppError("storage_failed", `Cannot open the event log "${path}": ${found}`, {
+  const Failure = isDamage(cause) ? DamagedLogError : AppError;
+  return new Failure("storage_failed", `Cannot open the event log "${path}": ${found}`, {
     hint,
     cause,
   });
+}
+
+/** A node without its log must be another node: what it acknowledged is gone. */
+function startAnew(path: string): string {
+  return `move ${path} and identity.key away: the node then joins as a new one`;
+}
+
+/** Whether a log holds what exo never wrote; not when the disk fails, or a newer exo wrote it. */
+function isDamage(cause: unknown): boolean {
+  if (cause instanceof SyntaxError) return true;
+  return cause instanceof Error &&
+    /not a database|malformed|no such (table|column)|^Broken invariant/.test(cause.message);
 }
 
 function isFolder(path: string): boolean {

@@ -5,7 +5,7 @@ import { newIdentity, nodeIdOf } from "../net/identity.ts";
 import { systemReason } from "./system_error.ts";
 
 /** File of the node's private key, readable by its owner alone. */
-const KEY_FILE = "identity.key";
+export const KEY_FILE = "identity.key";
 
 /** A node's private key, in libp2p's protobuf form, and the id that it proves. */
 export interface Identity {

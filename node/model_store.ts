@@ -14,6 +14,11 @@ export class ModelStore {
     this.#log = log;
   }
 
+  /** The models that were registered here. */
+  modelIds(): readonly ModelId[] {
+    return this.#log.localModels();
+  }
+
   /** Where a model's files lie on this node; undefined when it has none. */
   path(modelId: ModelId): string | undefined {
     return this.#log.localPath(modelId);

@@ -5,26 +5,34 @@ import type { EngineStats } from "../core/engine_stats.ts";
 import { AppError } from "../core/errors.ts";
 import type { Epoch } from "../core/lineage.ts";
 import { CommandId, type ModelId, type NodeId, type RunnerId } from "../core/ids.ts";
+import type { LogPage } from "../core/log_tail.ts";
 import type { ModelCard } from "../core/model_card.ts";
 import type { CardLookup } from "../core/meta_instance_placement.ts";
+import type { PortRange } from "../core/ports.ts";
 import type { Telemetry } from "../core/telemetry.ts";
 import type { State } from "../core/state.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
 import type { Millis } from "../core/units.ts";
+import { Bulk } from "../net/bulk.ts";
 import { MemoryNetwork } from "../net/memory.ts";
 import type { Transport } from "../net/transport.ts";
 import { type Clock, SYSTEM_CLOCK } from "./clock.ts";
 import { ControlPlane } from "./control_plane.ts";
-import { EventLog } from "./event_log.ts";
+import type { EventLog } from "./event_log.ts";
 import { Gateway } from "./gateway.ts";
 import type { AcceptedGeneration } from "./generation_attempt.ts";
-import { type Identity, loadIdentity } from "./identity.ts";
+import type { Identity } from "./identity.ts";
+import { LinkWatch } from "./link_watch.ts";
 import { loadModelCards, type ModelCards } from "./model_cards.ts";
 import { ModelStore } from "./model_store.ts";
+import { Onboarding } from "./onboarding.ts";
+import { NodeInfoGatherer } from "./info/gatherer.ts";
+import type { InfoSources } from "./info/sources.ts";
 import { probeMemory, probeNode } from "./probe.ts";
 import { Replica } from "./replica.ts";
 import { Reporter } from "./reporter.ts";
 import type { RunnerLaunch } from "./runner_process.ts";
+import { openStorage, type Storage } from "./storage.ts";
 import { systemReason } from "./system_error.ts";
 import { TraceStore } from "./trace_store.ts";
 import { Worker } from "./worker.ts";
@@ -48,12 +56,16 @@ export interface NodeOptions {
   /** Friendly name; the host's name when absent. */
   readonly name?: string | undefined;
   readonly clock?: Clock | undefined;
+  /** What is read of the machine; absent: this one. */
+  readonly sources?: InfoSources | undefined;
   /** Limit on the loading of a layer; absent: by the size of the model, 0: none. */
   readonly loadTimeoutMs?: number | undefined;
   /** Memory that this machine is said to have; absent: what it has. */
   readonly memoryBytes?: number | undefined;
   /** Where the traces of tasks are kept; absent: in the data directory. */
   readonly tracesDir?: string | undefined;
+  /** Where ranks of instances meet that are asked for here; absent: at any dynamic port. */
+  readonly ringPorts?: PortRange | undefined;
   /** The files that come with exo, where they are not the program's own. */
   readonly resourcesDir?: string | undefined;
 }
@@ -68,22 +80,29 @@ interface Parts {
   readonly control: ControlPlane;
   readonly gateway: Gateway;
   readonly reporter: Reporter;
+  readonly links: LinkWatch;
+  readonly bulk: Bulk;
   readonly models: ModelStore;
   readonly cards: ModelCards;
   readonly traces: TraceStore;
   readonly worker: Worker;
+  readonly gatherer: NodeInfoGatherer;
 }
 
 /** A machine of the cluster: its parts, started in order and stopped in the reverse. */
 export class Node {
   readonly version: string;
+  readonly ringPorts: PortRange | undefined;
+  readonly onboarding: Onboarding;
   readonly #parts: Parts;
   #ready = false;
   #stopped: Promise<void> | undefined;
 
-  private constructor(parts: Parts, version: string) {
+  private constructor(parts: Parts, { version, ringPorts, dataDir }: NodeOptions) {
     this.#parts = parts;
     this.version = version;
+    this.ringPorts = ringPorts;
+    this.onboarding = new Onboarding(dataDir);
   }
 
   /**
@@ -97,13 +116,12 @@ export class Node {
       customDir: join(options.dataDir, "custom_model_cards"),
       exoVersion: options.version,
     });
-    const identity = await loadIdentity(options.dataDir);
+    const { identity, eventLog, left } = await openStorage(options.dataDir);
     const { nodeId } = identity;
-    const eventLog = EventLog.open(options.dataDir);
     let node: Node | undefined;
     try {
       const transport = await options.connect?.(identity) ?? new MemoryNetwork().join(nodeId);
-      node = new Node(assemble(transport, eventLog, { ...options, cards }), options.version);
+      node = new Node(assemble(transport, { eventLog, left }, { ...options, cards }), options);
       await node.#start(options);
       return node;
     } catch (cause) {
@@ -123,6 +141,11 @@ export class Node {
 
   epoch(): Epoch | undefined {
     return this.#parts.control.epoch();
+  }
+
+  /** At most `limit` events from index `since` on, as far as this node still has them. */
+  events(since: number, limit: number): LogPage {
+    return this.#parts.control.events(since, limit);
   }
 
   /** Memory, links and who was heard of, as far as this node knows. */
@@ -164,6 +187,10 @@ export class Node {
     return this.#parts.clock.now();
   }
 
+  uptime(): Millis {
+    return this.#parts.clock.uptime();
+  }
+
   newId(): string {
     return this.#parts.clock.newId();
   }
@@ -198,6 +225,7 @@ export class Node {
       modelCard,
       holder: { nodeId, status: { type: "DownloadCompleted", totalBytes, readOnly: true } },
     });
+    this.#tellModel(modelCard.modelId);
     return modelCard;
   }
 
@@ -206,7 +234,11 @@ export class Node {
     const commandId = this.#commandId();
     await this.submit({ type: "DeleteCustomModelCard", commandId, modelId });
     // Somebody may have added it again meanwhile.
-    if (!this.state().customModelCards.has(modelId)) this.#parts.models.forget(modelId);
+    if (this.state().customModelCards.has(modelId)) return;
+    const { models, reporter, nodeId } = this.#parts;
+    models.forget(modelId);
+    const status = { type: "DownloadPending" as const };
+    void reporter.report({ type: "NodeDownloadProgress", nodeId, modelId, status });
   }
 
   /** Process ids of this node's runners. */
@@ -219,13 +251,18 @@ export class Node {
     return this.#stopped ??= this.#stop();
   }
 
-  async #start({ name, version, deviceFile }: NodeOptions): Promise<void> {
-    const { control, gateway, reporter, worker, nodeId, eventLog } = this.#parts;
+  async #start({ name, version, deviceFile, sources }: NodeOptions): Promise<void> {
+    const { control, gateway, reporter, links, worker, nodeId, eventLog, gatherer, models } =
+      this.#parts;
     control.start();
     gateway.start();
-    const info = await probeNode({ name, version, deviceFile });
+    const info = await probeNode({ name, version, deviceFile, sources });
+    await gatherer.watchGpu();
     const incarnation = eventLog.nextCounter(INCARNATION);
     await reporter.report({ type: "NodeStarted", nodeId, incarnation, info });
+    links.start();
+    gatherer.start({ incarnation, info, isNamed: name !== undefined });
+    for (const modelId of models.modelIds()) this.#tellModel(modelId);
     worker.start();
     this.#ready = true;
     log.info("node {nodeId} is up: incarnation {incarnation}", { nodeId, incarnation });
@@ -233,12 +270,17 @@ export class Node {
 
   async #stop(): Promise<void> {
     this.#ready = false;
-    const { gateway, worker, reporter, control, transport, eventLog, traces } = this.#parts;
+    const { gateway, worker, reporter, links, bulk, control, transport, eventLog, traces } =
+      this.#parts;
+    links.stop();
+    const gathered = this.#parts.gatherer.stop();
     gateway.stop();
     await Promise.all([worker.stop(), control.leave()]);
     await traces.flush();
+    await gathered;
     reporter.stop();
     control.stop();
+    bulk.close();
     await transport.close();
     eventLog.close();
     log.info("node stopped");
@@ -255,6 +297,14 @@ export class Node {
     );
   }
 
+  /** Whether this node has a model's files: told for as long as it runs, to whoever leads. */
+  #tellModel(modelId: ModelId): void {
+    const { models, reporter, nodeId } = this.#parts;
+    void models.status(modelId).then((status) =>
+      reporter.report({ type: "NodeDownloadProgress", nodeId, modelId, status })
+    );
+  }
+
   #commandId(): CommandId {
     return CommandId.parse(this.newId());
   }
@@ -266,18 +316,17 @@ const START_AGAIN = "start it again with exo serve, or ask another node";
 /** Makes the parts of a node; nothing runs yet. */
 function assemble(
   transport: Transport,
-  eventLog: EventLog,
+  { eventLog, left }: Pick<Storage, "eventLog" | "left">,
   options: NodeOptions & { readonly cards: ModelCards },
 ): Parts {
   const clock = options.clock ?? SYSTEM_CLOCK;
   const { self: nodeId } = transport;
-  const left = eventLog.replay();
   const replica = new Replica(left.state, left.branch);
   const memory = () => {
     const measured = probeMemory(options.memoryBytes);
     // Memory that is only said to be there gets no less when weights are loaded.
     if (options.memoryBytes !== undefined) return measured;
-    return { ...measured, loadedRunners: worker.loadedRunners() };
+    return { ...measured, ...gatherer.memory() };
   };
   const lookUpCard = (modelId: ModelId): CardLookup => {
     const modelCard = options.cards.cards.get(modelId);
@@ -295,6 +344,8 @@ function assemble(
     left,
   });
   const reporter = new Reporter(nodeId, replica, (facts) => control.report(facts));
+  const bulk = new Bulk(transport, { newToken: () => clock.newId() });
+  const links = new LinkWatch({ nodeId, transport, reporter, control, bulk, clock });
   const gateway = new Gateway({ nodeId, replica, transport, clock, control, reporter });
   const models = new ModelStore(eventLog);
   const traces = new TraceStore(options.tracesDir ?? join(options.dataDir, "traces"));
@@ -310,6 +361,14 @@ function assemble(
     nextIncarnation: () => eventLog.nextCounter(INCARNATION),
     traces,
   });
+  const gatherer = new NodeInfoGatherer({
+    nodeId,
+    modelsFolder: options.dataDir,
+    report: (event) => reporter.report(event),
+    measured: (values) => control.measured(values),
+    loadedRunners: () => worker.loadedRunners(),
+    sources: options.sources,
+  });
   return {
     nodeId,
     clock,
@@ -319,10 +378,13 @@ function assemble(
     control,
     gateway,
     reporter,
+    links,
+    bulk,
     models,
     cards: options.cards,
     traces,
     worker,
+    gatherer,
   };
 }
 

@@ -4,6 +4,11 @@ import { cgroupMemory } from "../core/cgroup_memory.ts";
 import { Backend } from "../core/model_card.ts";
 import type { NodeInfo } from "../core/node_info.ts";
 import type { NodeMemory } from "../core/telemetry.ts";
+import { friendlyName, staticIdentity } from "./info/identity.ts";
+import { type InfoSources, SYSTEM_SOURCES } from "./info/sources.ts";
+
+/** How long a node that starts waits for the system to say what it is. */
+const IDENTITY_TIMEOUT_MS = 2_000;
 
 /** What `setup` found out about this machine's devices and wrote beside the library. */
 const DeviceFile = z.object({
@@ -20,7 +25,14 @@ export function probeMemory(memoryBytes?: number, readFile = readText): NodeMemo
   const group = cgroupMemory(readFile);
   const total = Math.min(system.total, group?.limitBytes ?? Infinity);
   const available = Math.min(system.available, group?.availableBytes ?? Infinity);
-  if (memoryBytes === undefined) return { ramTotalBytes: total, ramAvailableBytes: available };
+  if (memoryBytes === undefined) {
+    return {
+      ramTotalBytes: total,
+      ramAvailableBytes: available,
+      swapTotalBytes: system.swapTotal,
+      swapAvailableBytes: system.swapFree,
+    };
+  }
   return { ramTotalBytes: memoryBytes, ramAvailableBytes: Math.min(memoryBytes, available) };
 }
 
@@ -32,19 +44,31 @@ function readText(path: string): string | undefined {
   }
 }
 
-/** What this machine is, for the cluster to know. `deviceFile` absent: no library, no backends. */
+/**
+ * What this machine is, for the cluster to know. `deviceFile` absent: no library, no backends. What
+ * the system is slow to tell is unknown for now; the gatherer asks again.
+ */
 export async function probeNode(
-  options: { name?: string | undefined; version: string; deviceFile?: string | undefined },
+  { sources = SYSTEM_SOURCES, ...options }: {
+    readonly name?: string | undefined;
+    readonly version: string;
+    readonly deviceFile?: string | undefined;
+    readonly sources?: InfoSources | undefined;
+  },
 ): Promise<NodeInfo> {
-  const { backends, memoryBandwidthBytesPerSecond } = await readDevice(options.deviceFile);
+  const { signal } = new AbortController();
+  const [{ backends, memoryBandwidthBytesPerSecond }, identity, name] = await Promise.all([
+    readDevice(options.deviceFile),
+    staticIdentity(sources, { timeoutMs: IDENTITY_TIMEOUT_MS, signal }),
+    options.name ?? friendlyName(sources, { timeoutMs: IDENTITY_TIMEOUT_MS, signal }),
+  ]);
   return {
-    friendlyName: options.name ?? Deno.hostname(),
-    osVersion: `${Deno.build.os} ${Deno.osRelease()}`,
-    chipId: Deno.build.arch,
-    machineModel: "Unknown",
-    osBuildVersion: "Unknown",
+    friendlyName: name,
+    ...identity,
     exoVersion: options.version,
     backends,
+    // There is no client of a hub yet: a node runs what it has.
+    fetchesModels: false,
     ...(memoryBandwidthBytesPerSecond === undefined ? {} : { memoryBandwidthBytesPerSecond }),
   };
 }

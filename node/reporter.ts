@@ -33,6 +33,12 @@ export class Reporter {
     });
   }
 
+  /** What was reported about a subject (`core/facts.ts`) does not hold any more. */
+  retract(subject: string): void {
+    const reports = new Map(this.#facts.reports);
+    if (reports.delete(subject)) this.#change({ ...this.#facts, reports });
+  }
+
   /** A client of this node waits for the task: from before it is asked for until it is forgotten. */
   followTask(taskId: TaskId): void {
     const followedTasks = new Set(this.#facts.followedTasks).add(taskId);

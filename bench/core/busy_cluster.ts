@@ -15,7 +15,14 @@ export interface ClusterSize {
   readonly instances: number;
   readonly ranksPerInstance: number;
   readonly tasks: number;
+  /** Ids as long as those of real clusters, where it is bytes that are counted. */
+  readonly hasLongIds?: boolean | undefined;
 }
+
+/** Characters of a peer id and of a UUID. */
+const NODE_ID_CHARS = 52;
+/** See `NODE_ID_CHARS`. */
+export const UUID_CHARS = 36;
 
 /** The epoch of all events of a benchmark. */
 export const BENCH_EPOCH = { clock: 1, nodeId: NodeId.parse("node-0") };
@@ -32,7 +39,10 @@ const CARD = ModelCard.parse({
 
 /** A cluster of this size in which all instances serve. */
 export function busyCluster(size: ClusterSize): State {
-  const ids = Array.from({ length: size.nodes }, (_, n) => NodeId.parse(`node-${n}`));
+  const ids = Array.from(
+    { length: size.nodes },
+    (_, n) => NodeId.parse(`node-${n}`.padEnd(size.hasLongIds ? NODE_ID_CHARS : 0, ".")),
+  );
   const instances = Array.from({ length: size.instances }, (_, n) => instanceOf(ids, size, n));
   const events = [
     ...ids.map(started),
@@ -95,11 +105,12 @@ function edgesOf(ids: readonly NodeId[], { edgesPerNode }: ClusterSize, n: numbe
 
 function instanceOf(ids: readonly NodeId[], size: ClusterSize, n: number): Instance {
   const { ranksPerInstance: worldSize } = size;
+  const instanceId = `instance-${n}`.padEnd(size.hasLongIds ? UUID_CHARS : 0, ".");
   const ranks = Array.from({ length: worldSize }, (_, rank) => rank);
   const nodeOf = (rank: number) => ids[(n * worldSize + rank) % ids.length] as NodeId;
   const cut = (rank: number) => Math.round(CARD.nLayers * rank / worldSize);
   const hosts = ranks.map((rank) => ({ ip: `10.0.0.${rank}`, port: 50_000 }));
-  const shards = ranks.map((deviceRank) => [`instance-${n}:${deviceRank}`, {
+  const shards = ranks.map((deviceRank) => [`${instanceId}:${deviceRank}`, {
     type: "PipelineShardMetadata",
     modelCard: CARD,
     deviceRank,
@@ -110,12 +121,12 @@ function instanceOf(ids: readonly NodeId[], size: ClusterSize, n: number): Insta
   }]);
   return Instance.parse({
     type: "MlxRingInstance",
-    instanceId: `instance-${n}`,
+    instanceId,
     shardAssignments: {
       modelId: CARD.modelId,
       runnerToShard: Object.fromEntries(shards),
       nodeToRunner: Object.fromEntries(
-        ranks.map((rank) => [nodeOf(rank), `instance-${n}:${rank}`]),
+        ranks.map((rank) => [nodeOf(rank), `${instanceId}:${rank}`]),
       ),
     },
     hostsByNode: Object.fromEntries(ranks.map((rank) => [nodeOf(rank), hosts])),

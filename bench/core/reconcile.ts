@@ -8,6 +8,7 @@ import { ModelCard } from "../../core/model_card.ts";
 import { NO_TRIES } from "../../core/placement_turns.ts";
 import { reconcileAll, type ReconcileContext } from "../../core/reconcile.ts";
 import { EMPTY_STATE, type State } from "../../core/state.ts";
+import { NO_TELEMETRY } from "../../core/telemetry.ts";
 import { GIB } from "../../core/units.ts";
 
 /** Wishes of each case. */
@@ -35,8 +36,8 @@ export function reconcileTick(scene: ReconcileScene, nodeCount: number): Tick {
   return () => {
     uptime += 1_000;
     const telemetry = {
+      ...NO_TELEMETRY,
       memory: new Map(nodeIds.map((nodeId) => [nodeId, free])),
-      links: new Map(),
       lastSeen: new Map(nodeIds.map((nodeId) => [nodeId, uptime])),
     };
     const freshId = InstanceId.parse(`fresh-${uptime}`);

@@ -1,17 +1,25 @@
 import { deepEqual, equal, match } from "node:assert/strict";
 import { internalTags } from "../../api/encode_state.ts";
 import { Instance } from "../../core/instance.ts";
-import { runnerIdOf } from "../../core/ids.ts";
+import { type NodeId, runnerIdOf } from "../../core/ids.ts";
 import { engineStats } from "../support/engine_stats.ts";
 import type { GatheredInfo } from "../../core/node_info.ts";
-import { linkKey } from "../../core/telemetry.ts";
-import { B, nodeStarted } from "../support/fixtures.ts";
+import { linkKey, type NodeSystem } from "../../core/telemetry.ts";
+import { A, B, nodeStarted } from "../support/fixtures.ts";
 import { NODE, TINY } from "../support/fake_gateway.ts";
 import { appOver, errorOf } from "./requests.ts";
 
 Deno.test("GET /node_id is a bare JSON string", async () => {
   const { get } = appOver();
   equal(await (await get("/node_id")).text(), '"node-1"');
+});
+
+Deno.test("POST /onboarding is remembered", async () => {
+  const { get, post } = appOver();
+  const completed = async () => await (await get("/onboarding")).json();
+  deepEqual(await completed(), { completed: false });
+  deepEqual(await (await post("/onboarding", {})).json(), { completed: true });
+  deepEqual(await completed(), { completed: true });
 });
 
 Deno.test("GET /state has external tags, camelCase and the latest values", async () => {
@@ -21,6 +29,7 @@ Deno.test("GET /state has external tags, camelCase and the latest values", async
   deepEqual(Object.keys(state), [
     "lastEventAppliedIdx",
     "session",
+    "lastSeen",
     "instances",
     "instanceRetries",
     "instanceStats",
@@ -39,6 +48,8 @@ Deno.test("GET /state has external tags, camelCase and the latest values", async
     "nodeThunderboltBridge",
     "nodeRdmaCtl",
     "nodeMemory",
+    "nodeDisk",
+    "nodeSystem",
     "customModelCards",
   ]);
   deepEqual(state.thunderboltBridgeCycles, []);
@@ -56,6 +67,16 @@ Deno.test("GET /state has external tags, camelCase and the latest values", async
     modelId: TINY,
     total: { inBytes: 92 * 2 ** 20 },
     readOnly: true,
+  });
+});
+
+Deno.test("GET /state has when each node was heard of last, whatever its clock began with", async () => {
+  const { gateway, get } = appOver();
+  gateway.emit(nodeStarted(A), nodeStarted(B));
+  gateway.lastSeen.set(B, gateway.uptime() - 2_000);
+  deepEqual(await (await get("/state/lastSeen")).json(), {
+    [NODE]: new Date(gateway.now()).toISOString(),
+    [B]: new Date(gateway.now() - 2_000).toISOString(),
   });
 });
 
@@ -92,6 +113,58 @@ Deno.test("GET /state has the topology, with how good each link is", async () =>
         ],
       },
     },
+  });
+});
+
+Deno.test("GET /state has what each machine has left, and how busy it is", async () => {
+  const { gateway, get } = appOver();
+  const at = async (path: string) => await (await get(`/state/${path}`)).json();
+  deepEqual([await at("nodeDisk"), await at("nodeSystem")], [{}, {}]);
+  gateway.measured = {
+    memory: new Map([[NODE, {
+      ramTotalBytes: 8,
+      ramAvailableBytes: 4,
+      swapTotalBytes: 2,
+      swapAvailableBytes: 1,
+      gpu: { totalBytes: 80, availableBytes: 70 },
+      loadedRunners: [],
+    }], [B, { ramTotalBytes: 8, ramAvailableBytes: 4 }]]),
+    disk: new Map([[NODE, { totalBytes: 100, availableBytes: 10 }]]),
+    system: new Map<NodeId, NodeSystem>([
+      [NODE, {
+        cpuUsage: 0.25,
+        performanceCoreUsage: 0.5,
+        efficiencyCoreUsage: 0,
+        gpuUsage: 1,
+        cpuTemperatureCelsius: 50,
+        gpuTemperatureCelsius: 60,
+        powerWatts: 12.5,
+      }],
+      [B, { cpuUsage: 0.25, cpuTemperatureCelsius: 50 }],
+    ]),
+  };
+  deepEqual(await at("nodeMemory"), {
+    [NODE]: {
+      ramTotal: { inBytes: 8 },
+      ramAvailable: { inBytes: 4 },
+      swapTotal: { inBytes: 2 },
+      swapAvailable: { inBytes: 1 },
+      gpuTotal: { inBytes: 80 },
+      gpuAvailable: { inBytes: 70 },
+    },
+    [B]: { ramTotal: { inBytes: 8 }, ramAvailable: { inBytes: 4 } },
+  });
+  deepEqual(await at(`nodeDisk/${NODE}`), { total: { inBytes: 100 }, available: { inBytes: 10 } });
+  deepEqual(await at("nodeSystem"), {
+    [NODE]: {
+      gpuUsage: 1,
+      temp: 60,
+      sysPower: 12.5,
+      pcpuUsage: 0.5,
+      ecpuUsage: 0,
+      cpuUsage: 0.25,
+    },
+    [B]: { temp: 50, pcpuUsage: 0.25, cpuUsage: 0.25 },
   });
 });
 

@@ -1,5 +1,6 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import type { WaitMessage } from "../../api/instance_wait.ts";
+import type { Command } from "../../core/commands.ts";
 import { InstanceId } from "../../core/ids.ts";
 import { A, nodeStarted } from "../support/fixtures.ts";
 import { cardOf, NODE, TINY } from "../support/fake_gateway.ts";
@@ -262,4 +263,23 @@ Deno.test("GET /instance/await says what is wrong with its query", async () => {
   equal((await error("model_id=nope")).exo_code, "model_not_found");
   equal((await error("model_id=x&timeout_seconds=301")).param, "timeout_seconds");
   equal((await error("model_id=x&until=soon")).param, "until");
+});
+
+Deno.test("what is placed meets at the ports that the asked node allows", async () => {
+  const { gateway, get, post } = appOver();
+  gateway.addCard(cardOf());
+  const ringPorts = { from: 50_000, to: 50_063 };
+  gateway.ringPorts = ringPorts;
+  const asked: Command[] = [];
+  gateway.afterCommand = (command) => void asked.push(command);
+  equal((await post("/place_instance", { model_id: "tiny" })).status, 200);
+  equal((await post("/meta_instance", { model_id: "tiny" })).status, 200);
+  const [placed, declared] = asked;
+  deepEqual(placed?.type === "PlaceInstance" && placed.request.ringPorts, ringPorts);
+  deepEqual(
+    declared?.type === "CreateMetaInstance" && declared.metaInstance.ringPorts,
+    ringPorts,
+  );
+  const [wish] = Object.values(await (await get("/meta_instances")).json()) as object[];
+  deepEqual(wish && "ringPorts" in wish && wish.ringPorts, ringPorts);
 });

@@ -34,14 +34,22 @@ Deno.test("JSON that is polled is never stored, and no foreign origin is invited
 });
 
 Deno.test("With an API key every route but the probes wants it", async () => {
-  const { get } = appOver({ apiKey: "secret" });
+  const { app, get, send } = appOver({ apiKey: "secret" });
   for (const path of ["/state", "/v1/models", "/node_id", "/nothing"]) {
     const response = await get(path);
     equal(response.status, 401, path);
     equal(response.headers.get("www-authenticate"), "Bearer");
     match((await errorOf(response)).message, /found no API key/);
   }
-  for (const path of ["/healthz", "/readyz"]) equal((await get(path)).status, 200, path);
+  const open = ["/healthz", "/readyz"];
+  for (const path of open) equal((await get(path)).status, 200, path);
+  const routes = app.routes.filter(({ method, path }) => method !== "ALL" && !open.includes(path));
+  equal(routes.length > 30, true, "every route there is");
+  for (const { method, path } of routes) {
+    const response = await send(method, path.replaceAll(/:\w+(\{.*\})?|\*/g, "x"));
+    equal(response.status, 401, `${method} ${path}`);
+    await response.body?.cancel();
+  }
   const bearer = { authorization: "Bearer secret" };
   equal((await get("/node_id", { headers: bearer })).status, 200);
   equal((await get("/node_id", { headers: { "x-api-key": "secret" } })).status, 200);

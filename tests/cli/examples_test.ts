@@ -1,5 +1,5 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
-import type { Command, CommandGroup } from "../../cli/command.ts";
+import { type Command, type CommandGroup, commandsIn } from "../../cli/command.ts";
 import { COMMANDS } from "../../cli/mod.ts";
 import { type Row, runProgram } from "../../cli/program.ts";
 import { ioOf } from "./fake_io.ts";
@@ -24,11 +24,14 @@ function parsing(command: Command, parsed: (name: string) => void): Command {
   };
 }
 
+function parsingAll<T extends Command | CommandGroup>(entry: T, parsed: (name: string) => void): T {
+  if (entry.kind === "command") return { ...entry, ...parsing(entry, parsed) };
+  return { ...entry, commands: entry.commands.map((one) => parsingAll(one, parsed)) };
+}
+
 async function parsingRow(row: Row, parsed: (name: string) => void): Promise<Row> {
   const entry = await row.load();
-  const made: Command | CommandGroup = entry.kind === "command"
-    ? parsing(entry, parsed)
-    : { ...entry, commands: entry.commands.map((command) => parsing(command, parsed)) };
+  const made = parsingAll(entry, parsed);
   return { ...row, load: () => Promise.resolve(made) };
 }
 
@@ -36,8 +39,7 @@ Deno.test("every example of every command is read by that command", async () => 
   const parsed: string[] = [];
   const rows = await Promise.all(COMMANDS.map((row) => parsingRow(row, (one) => parsed.push(one))));
   for (const row of rows) {
-    const entry = await row.load();
-    for (const command of entry.kind === "command" ? [entry] : entry.commands) {
+    for (const { command } of commandsIn(await row.load())) {
       ok(command.examples.length > 0, command.name);
       for (const example of command.examples) {
         parsed.length = 0;

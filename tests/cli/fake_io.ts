@@ -35,13 +35,15 @@ export async function runIn(world: World, argv: readonly string[]): Promise<Ran>
 }
 
 /** The command that a command line names. */
-export async function commandOf([name, subcommand]: readonly string[]): Promise<Command> {
-  const entry = await COMMANDS.find((row) => row.name === name)?.load();
-  const command = entry?.kind === "group"
-    ? entry.commands.find((one) => one.name === subcommand)
-    : entry;
-  if (!command) throw new Error(`no command ${name} ${subcommand}`);
-  return command;
+export async function commandOf([name, ...words]: readonly string[]): Promise<Command> {
+  const row = COMMANDS.find((row) => row.name === name);
+  let entry = await row?.load();
+  for (const word of words) {
+    if (entry?.kind !== "group") break;
+    entry = entry.commands.find((one) => one.name === word);
+  }
+  if (entry?.kind !== "command") throw new Error(`no command ${name} ${words.join(" ")}`);
+  return entry;
 }
 
 /** A world, with what has been written to it so far. */

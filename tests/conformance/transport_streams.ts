@@ -1,13 +1,26 @@
 /** What every transport promises of its streams; part of the suite in `transport.ts`. */
 import assert from "node:assert/strict";
 import { NodeId } from "../../core/ids.ts";
+import { MIB } from "../../core/units.ts";
 import {
   MESSAGE_BYTES_MAX,
   type MessageStream,
   STREAM_CREDIT_MESSAGES,
 } from "../../net/transport.ts";
 import { eventually } from "../support/eventually.ts";
-import { bytes, failsWith, openPair, type PairTest, roundTrip, text } from "./transport.ts";
+import {
+  bytes,
+  failsWith,
+  isSame,
+  openPair,
+  type PairTest,
+  patterned,
+  roundTrip,
+  text,
+} from "./transport.ts";
+
+/** More than the streams of a protocol that libraries allow unless they are told otherwise. */
+const STREAMS_AT_ONCE = 200;
 
 /** All that the other end sent. */
 async function readAll(stream: MessageStream): Promise<string[]> {
@@ -157,5 +170,36 @@ export function streamConformance(test: PairTest): void {
     await here.send(bytes("x"));
     here.end();
     assert.deepEqual(await readAll(there), ["x"]);
+  });
+
+  test("a big message of a stream arrives whole, between small ones", async (pair) => {
+    const { here, there } = await openPair(pair);
+    const big = patterned(8 * MIB);
+    const sent = (async () => {
+      for (const message of [bytes("before"), big, bytes("after")]) await here.send(message);
+      here.end();
+    })();
+    const [before, middle, after] = await Array.fromAsync(there);
+    await sent;
+    assert.equal(before && text(before), "before");
+    assert.ok(isSame(middle, big), "every byte is as it was");
+    assert.equal(after && text(after), "after");
+  });
+
+  test(`${STREAMS_AT_ONCE} streams at once each carry their own messages`, async ({ a, b }) => {
+    b.handleStream("/echo", async (stream) => {
+      for await (const message of stream) await stream.send(message);
+      stream.end();
+    });
+    const streams = await Promise.all(
+      Array.from({ length: STREAMS_AT_ONCE }, () => a.openStream(b.self, "/echo")),
+    );
+    await Promise.all(streams.map(async (stream, n) => {
+      for (let part = 0; part < 3; part++) await stream.send(bytes(`${n}.${part}`));
+      stream.end();
+    }));
+    for (const [n, stream] of streams.entries()) {
+      assert.deepEqual(await readAll(stream), [`${n}.0`, `${n}.1`, `${n}.2`]);
+    }
   });
 }

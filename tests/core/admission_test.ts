@@ -331,3 +331,59 @@ Deno.test("what only a master decides is never admitted, whoever reports it", ()
   const state = fold([...placed, nodeStarted(B)]);
   for (const event of decided) assert.deepEqual(admit(state, event, A), [], event.type);
 });
+
+const nodeLeft = (incarnation = 1): Event => ({ type: "NodeLeft", nodeId: A, incarnation });
+
+Deno.test("a node that leaves takes its runners and its clients' tasks along, and is named", () => {
+  const state = fold([
+    ...placed,
+    nodeStarted(B),
+    created(instanceOf("j", [B])),
+    reported("i:0", "RunnerReady"),
+    taskCreated(taskOf("served", "i", { apiNodeId: B })),
+    taskCreated(taskOf("asked", "j", { apiNodeId: A })),
+    taskCreated(taskOf("other", "j", { apiNodeId: B })),
+  ]);
+  assert.deepEqual(admit(state, nodeLeft(), B), []);
+  const after = fold(admit(state, nodeLeft(), A), state);
+  assert.deepEqual([...after.nodes.keys()], [B]);
+  assert.equal(after.runners.size, 0);
+  assert.deepEqual([...after.tasks.keys()], ["served", "other"].map((id) => taskId(id)));
+  assert.equal(
+    after.tasks.get(taskId("served"))?.errorMessage,
+    'Node "node-a" was lost while it served the request: it was stopped',
+  );
+  // Nobody made it for a wish: it waits.
+  assert.equal(after.instances.size, 2);
+  assert.deepEqual(admit(after, nodeLeft(), A), []);
+});
+
+Deno.test("what wishes had on a node that leaves goes with it, what they had elsewhere stays", () => {
+  const bound = (id: string, nodeId: typeof A): Event => {
+    const metaInstanceId = metaOf("m").metaInstanceId;
+    return created({ ...instanceOf(id, [nodeId]), metaInstanceId });
+  };
+  const state = fold([
+    nodeStarted(A),
+    nodeStarted(B),
+    metaCreated(metaOf("m")),
+    bound("here", A),
+    bound("there", B),
+  ]);
+  const after = fold(admit(state, nodeLeft(), A), state);
+  assert.deepEqual([...after.instances.keys()], ["there"]);
+  assert.equal(after.metaInstances.size, 1);
+});
+
+Deno.test("word of a leaving that comes late does nothing to the process that came after", () => {
+  const state = fold([nodeStarted(A, 2)]);
+  assert.deepEqual(admit(state, nodeLeft(1), A), []);
+  assert.deepEqual(admit(state, nodeLeft(2), A), [nodeLeft(2)]);
+  // Its start was not heard of; that it is gone is known all the same.
+  assert.deepEqual(admit(state, nodeLeft(3), A), [nodeLeft(3)]);
+});
+
+Deno.test("a runner of a node that is gone is not there either", () => {
+  const state = fold([...placed, { type: "NodeTimedOut", nodeId: A }]);
+  assert.deepEqual(admit(state, reported("i:0", "RunnerReady"), A), []);
+});

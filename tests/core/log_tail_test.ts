@@ -4,6 +4,7 @@ import { apply } from "../../core/apply.ts";
 import type { IndexedEvent } from "../../core/events.ts";
 import {
   eventsAfter,
+  eventsFrom,
   headOf,
   isSameHead,
   type LogTail,
@@ -51,6 +52,19 @@ Deno.test("a tail that grows too long loses its oldest page", () => {
   const { base } = tail;
   equal(eventsAfter(tail, base, 1)?.[0]?.idx, base.idx + 1);
   equal(eventsAfter(tail, at(base.idx - 1), 1), undefined);
+});
+
+Deno.test("the tail gives events by their index alone, as far as it goes back", () => {
+  const count = TAIL_EVENTS_MAX + 100;
+  const tail = tailOf(count);
+  const oldest = tail.base.idx + 1;
+  ok(oldest > 0);
+  equal(eventsFrom(tail, oldest - 1, 10), undefined);
+  deepEqual(eventsFrom(tail, oldest, 2), [event(oldest), event(oldest + 1)]);
+  deepEqual(eventsFrom(tail, count - 2, 10), [event(count - 2), event(count - 1)]);
+  deepEqual(eventsFrom(tail, count, 10), []);
+  deepEqual(eventsFrom(tail, count + 1_000, 10), []);
+  equal(eventsFrom(tail, oldest + 63, 130)?.length, 130);
 });
 
 Deno.test("heads are the same when their epoch and index are", () => {

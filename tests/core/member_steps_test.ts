@@ -47,7 +47,7 @@ import {
   taskOf,
 } from "../support/fixtures.ts";
 import { socket } from "../support/control_plane.ts";
-import { linkKey } from "../../core/telemetry.ts";
+import { linkKey, type LinkQuality } from "../../core/telemetry.ts";
 import { apply } from "../../core/apply.ts";
 
 const FIRST: Epoch = { clock: 1, nodeId: A };
@@ -128,6 +128,13 @@ function heartbeat(epoch: Epoch, state: State, seniority = 2): MessageOf<"Heartb
   return { type: "Heartbeat", epoch, head: { epoch, idx: state.lastEventAppliedIdx }, seniority };
 }
 
+function telemetryMessage(
+  epoch: Epoch,
+  values: Partial<MessageOf<"Telemetry">> = {},
+): MessageOf<"Telemetry"> {
+  return { type: "Telemetry", epoch, memory: [], disk: [], system: [], links: [], ...values };
+}
+
 /** The state after events of a later epoch. */
 function next(state: State, epoch: Epoch, ...events: readonly Event[]): State {
   return events.reduce(
@@ -165,7 +172,7 @@ Deno.test("what nobody may say is dropped: by this node itself, or to one that d
     { type: "Report", epoch: FIRST, events: [nodeStarted(C)] },
     { type: "CommandRequest", epoch: FIRST, command: add("c") },
     { type: "CommandAnswer", epoch: FIRST, reply: accepted("c", 1) },
-    { type: "Telemetry", epoch: FIRST, memory: [], links: [] },
+    telemetryMessage(FIRST),
     page(head, gone("t")),
     { type: "Snapshot", epoch: FIRST, state: stateToJson(STARTED) },
     { type: "HeadState", clock: 1, state: stateToJson(STARTED) },
@@ -173,8 +180,8 @@ Deno.test("what nobody may say is dropped: by this node itself, or to one that d
   for (const message of toMaster) candidate.drops(C, message);
   const follower = new Alone().follow();
   follower.drops(C, { type: "HeadRequest", clock: 1 });
-  follower.drops(C, { type: "Telemetry", epoch: FIRST, memory: [], links: [] });
-  follower.drops(C, { type: "Telemetry", epoch: SECOND, memory: [], links: [] });
+  follower.drops(C, telemetryMessage(FIRST));
+  follower.drops(C, telemetryMessage(SECOND));
   follower.drops(C, { ...objection(A, FIRST), master: C });
   const master = leader();
   for (const message of toMaster.slice(0, 3)) {
@@ -519,12 +526,15 @@ Deno.test("latest values go to the master, and from it to all", () => {
   const follower = new Alone().give({ type: "Telemetry", memory, links });
   equal(follower.sent("Telemetry").length, 0);
   const [told] = follower.follow().sent("Telemetry");
-  deepEqual(told, { type: "Telemetry", epoch: FIRST, memory: [[B, memory]], links: [...links] });
+  deepEqual(told, telemetryMessage(FIRST, { memory: [[B, memory]], links: [...links] }));
   follower.give({ type: "Telemetry", memory });
+  equal(follower.wait(TELEMETRY_MS / 2).sent("Telemetry").length, 0, "it is what it was");
+  follower.hear(A, heartbeat(FIRST, STARTED)).wait(TELEMETRY_MS / 2 - 1);
+  follower.hear(A, heartbeat(FIRST, STARTED));
+  follower.give({ type: "Telemetry", memory: { ...memory, ramAvailableBytes: 1 } });
   equal(follower.sent("Telemetry").length, 0);
   ok((wakeAt(follower.member) ?? Infinity) <= TELEMETRY_MS);
-  follower.wait(TELEMETRY_MS / 2).hear(A, heartbeat(FIRST, STARTED)).wait(TELEMETRY_MS / 2);
-  equal(follower.sent("Telemetry").length, 1);
+  equal(follower.wait(1).sent("Telemetry").length, 1);
   const master = leader().give({ type: "Telemetry" });
   ok(told);
   const foreign: [NodeId, typeof memory] = [C, memory];
@@ -547,6 +557,69 @@ Deno.test("latest values go to the master, and from it to all", () => {
   deepEqual([...other.member.telemetry.links.keys()], ["a>b>x"]);
 });
 
+Deno.test("disk and system go the way of memory", () => {
+  const disk = { totalBytes: 100, availableBytes: 50 };
+  const system = { cpuUsage: 0.5 };
+  const follower = new Alone().follow().give({ type: "Telemetry", disk, system });
+  const [told] = follower.sent("Telemetry");
+  deepEqual(told, telemetryMessage(FIRST, { disk: [[B, disk]], system: [[B, system]] }));
+  ok(told);
+  const master = leader();
+  master.hear(B, { ...told, disk: [...told.disk, [C, disk]], system: [...told.system, [C, {}]] });
+  deepEqual([...master.member.telemetry.disk], [[B, disk]]);
+  deepEqual([...master.member.telemetry.system], [[B, system]]);
+  master.hear(B, { type: "Following", epoch: FIRST, idx: -1 });
+  const [spread] = master.wait(TELEMETRY_MS).sent("Telemetry");
+  deepEqual([spread?.disk, spread?.system], [[[B, disk]], [[B, system]]]);
+  ok(spread);
+  follower.hear(A, { ...spread, disk: [[A, disk], [B, { totalBytes: 1, availableBytes: 1 }]] });
+  deepEqual([...follower.member.telemetry.disk], [[B, disk], [A, disk]]);
+});
+
+Deno.test("what has hardly changed is known here at once, and elsewhere with the next refresh", () => {
+  const memory = { ramTotalBytes: 1_000, ramAvailableBytes: 500 };
+  const follower = new Alone().follow().give({ type: "Telemetry", memory });
+  equal(follower.sent("Telemetry").length, 1);
+  const later = { ...memory, ramAvailableBytes: 491 };
+  const stay = () => follower.wait(500).hear(A, heartbeat(FIRST, STARTED));
+  for (let ms = 0; ms < TELEMETRY_REFRESH_MS - 1_000; ms += 500) {
+    stay().give({ type: "Telemetry", memory: later });
+  }
+  equal(follower.sent("Telemetry").length, 0);
+  deepEqual(follower.member.telemetry.memory.get(B), later);
+  stay();
+  stay();
+  deepEqual(follower.sent("Telemetry").map(({ memory }) => memory), [[[B, later]]]);
+});
+
+Deno.test("a master's own refresh keeps what others have told it in the same second", () => {
+  const memory = { ramTotalBytes: 4, ramAvailableBytes: 2 };
+  const state = fold([nodeStarted(A), nodeStarted(B)]);
+  const epoch: Epoch = { clock: 2, nodeId: A };
+  const master = leader({ state }).give({ type: "Telemetry", memory });
+  master.wait(TELEMETRY_REFRESH_MS / 2).hear(B, { type: "Following", epoch, idx: -1 });
+  master.wait(TELEMETRY_REFRESH_MS / 2 - 1).take();
+  master.hear(B, telemetryMessage(epoch, { memory: [[B, memory]] }));
+  const heard = master.sent("Telemetry");
+  master.hear(B, telemetryMessage(epoch, { memory: [[B, { ...memory, ramAvailableBytes: 1 }]] }));
+  const [again] = master.wait(TELEMETRY_MS).sent("Telemetry");
+  equal(heard.length, 1);
+  deepEqual(again?.memory, [[A, memory], [B, { ...memory, ramAvailableBytes: 1 }]]);
+});
+
+Deno.test("who has lost the lead tells its own values only", () => {
+  const memory = { ramTotalBytes: 4, ramAvailableBytes: 2 };
+  const node = new Alone().follow();
+  const { telemetry, telemetryDue } = node.member;
+  node.member = {
+    ...node.member,
+    telemetry: { ...telemetry, memory: new Map([[C, memory]]) },
+    telemetryDue: { ...telemetryDue, memory: new Set([C]) },
+  };
+  const [told] = node.give({ type: "Telemetry", memory }).sent("Telemetry");
+  deepEqual(told?.memory, [[B, memory]]);
+});
+
 Deno.test("all own values are told again after a while, those of gone nodes are forgotten", () => {
   const memory = { ramTotalBytes: 4, ramAvailableBytes: 2 };
   const state = fold([nodeStarted(A), nodeStarted(B), socket(A, B), socket(B, A)]);
@@ -559,13 +632,9 @@ Deno.test("all own values are told again after a while, those of gone nodes are 
   const reports = new Map([[edgeSubject(socket(A, B).connection), socket(A, B)]]);
   const master = leader({ state }).give({ type: "Telemetry", memory, links });
   master.give({ type: "Facts", facts: { ...NO_FACTS, reports } });
-  master.hear(B, {
-    type: "Telemetry",
-    epoch,
-    memory: [[B, memory]],
-    links: [[way(B, A), {}], [way(B, C), {}]],
-  });
-  master.hear(C, { type: "Telemetry", epoch, memory: [[C, memory]], links: [] });
+  const theirs: [string, LinkQuality][] = [[way(B, A), {}], [way(B, C), {}]];
+  master.hear(B, telemetryMessage(epoch, { memory: [[B, memory]], links: theirs }));
+  master.hear(C, telemetryMessage(epoch, { memory: [[C, memory]] }));
   master.wait(TELEMETRY_REFRESH_MS / 2).hear(B, { type: "Following", epoch, idx: -1 }).take();
   const [again] = master.wait(TELEMETRY_REFRESH_MS / 2).sent("Telemetry");
   deepEqual(again?.memory.map(([id]) => id), [A]);

@@ -451,3 +451,12 @@ Deno.test("plan: two instances of different models are brought up side by side",
   const action = plan(state, view({ "i:0": loading, "j:0": idle }), NOW);
   assert.deepEqual(action, { type: "DownloadModel", modelId: "other" });
 });
+
+Deno.test("plan: an instance that waits to be merged keeps its runner, one that is gone does not", () => {
+  const ready = { "i:0": local("RunnerReady") };
+  const without = stateOf([]);
+  const branch = stateOf([created(instanceOf("i"))]);
+  assert.equal(plan(without, view(ready, { branch }), NOW), undefined);
+  assert.equal(plan(without, view(ready, { branch: without }), NOW)?.type, "Shutdown");
+  assert.equal(plan(without, view(ready), NOW)?.type, "Shutdown");
+});

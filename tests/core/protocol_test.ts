@@ -53,6 +53,8 @@ const MESSAGES: readonly Message[] = [
     type: "Telemetry",
     epoch,
     memory: [[A, { ramTotalBytes: 2, ramAvailableBytes: 1 }]],
+    disk: [[A, { totalBytes: 2, availableBytes: 1 }]],
+    system: [[A, { cpuUsage: 0.5, gpuTemperatureCelsius: 40, powerWatts: 9 }], [B, {}]],
     links: [["a>b>c", { latencyMs: 0.5 }], ["b>a>c", {}]],
   },
 ];
@@ -82,13 +84,20 @@ Deno.test("each field of a message is needed, and of its own type", () => {
 Deno.test("a message over a limit is none", () => {
   const many = <T>(one: T, count: number) => Array.from({ length: count + 1 }, () => one);
   const [from, memory] = [epoch, { ramTotalBytes: 2, ramAvailableBytes: 1 }];
+  const disk = { totalBytes: 2, availableBytes: 1 };
+  const telemetry = { type: "Telemetry", epoch, memory: [], disk: [], system: [], links: [] };
   const events = { type: "Events", epoch: from, previous: head, events: [indexed] };
   const over = [
     { ...events, acknowledgers: many(A, ACKNOWLEDGERS_MAX) },
     { ...events, acknowledgers: [], events: many(indexed, EVENTS_PAGE_MAX) },
     { ...events, acknowledgers: [], events: [] },
     { type: "Report", epoch, events: many(nodeStarted(A), REPORT_EVENTS_MAX) },
-    { type: "Telemetry", epoch, memory: many([A, memory], TELEMETRY_ENTRIES_MAX), links: [] },
+    { ...telemetry, memory: many([A, memory], TELEMETRY_ENTRIES_MAX) },
+    { ...telemetry, disk: many([A, disk], TELEMETRY_ENTRIES_MAX) },
+    { ...telemetry, system: many([A, {}], TELEMETRY_ENTRIES_MAX) },
+    { ...telemetry, system: [[A, { cpuUsage: 1.01 }]] },
+    { ...telemetry, system: [[A, { powerWatts: -1 }]] },
+    { ...telemetry, disk: [[A, { ...disk, availableBytes: -1 }]] },
     { type: "Following", epoch: { clock: EPOCH_CLOCK_MAX + 1, nodeId: A }, idx: 0 },
     { type: "Candidacy", clock: EPOCH_CLOCK_MAX + 1, seniority: 0, head },
   ];

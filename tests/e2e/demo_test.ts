@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import { directories } from "../../core/directories.ts";
+import { apart } from "../support/apart.ts";
 import { TempDir } from "../support/temp_dir.ts";
 
 const MAIN = new URL("../../main.ts", import.meta.url).pathname;
@@ -25,7 +26,7 @@ Deno.test({
     await makeHome(home.path);
     const demo = new Deno.Command(Deno.execPath(), {
       args: ["run", "-A", MAIN, "demo"],
-      env: { ...Deno.env.toObject(), EXO_HOME: home.path },
+      env: { ...Deno.env.toObject(), ...apart(), EXO_HOME: home.path },
       stdin: "null",
       stdout: "piped",
       stderr: "piped",

@@ -1,6 +1,8 @@
 import { equal } from "node:assert/strict";
+import { join } from "node:path";
 import { runIn, type World as CliWorld } from "../cli/fake_io.ts";
 import { TempDir } from "../support/temp_dir.ts";
+import { apart } from "../support/apart.ts";
 import { steady, type Told } from "./told.ts";
 import type { World } from "./world.ts";
 
@@ -16,7 +18,7 @@ export interface Typed {
 
 /** Runs a command line twice: what its user reads must be what its program reads. */
 export async function tellTyped({ name, argv, env }: Typed, cli: CliWorld = {}): Promise<Told> {
-  const world = { ...cli, env: { ...cli.env, ...env } };
+  const world = { ...cli, env: { ...apart(), ...cli.env, ...env } };
   const signal = () => AbortSignal.timeout(PATIENCE_MS);
   const { code, stderr } = await runIn({ ...world, signal: signal() }, ["--json", ...argv]);
   const shown = Object.entries(env ?? {}).map(([key, value]) => `${key}=${value} `).join("");
@@ -79,6 +81,9 @@ const USAGE: readonly Typed[] = [
   { name: "a penalty that is too high", argv: ["run", "tiny", "hi", "--presence-penalty", "3"] },
   { name: "a port that is none", argv: ["serve", "--port", "99999"] },
   { name: "an unknown form of the log", argv: ["serve", "--log-format", "xml"] },
+  { name: "a namespace that is none", argv: ["serve", "--namespace", "two words"] },
+  { name: "a port for nodes that is none", argv: ["serve", "--libp2p-port", "99999"] },
+  { name: "a group within a group alone", argv: ["cluster", "secret"] },
   { name: "a flag of clients", argv: ["serve", "--url", "http://127.0.0.1:1"] },
   { name: "layers without a node", argv: [...CREATE, "--layers", "12"] },
   { name: "layers of a node twice", argv: [...CREATE, "--layers", "a=1,a=2"] },
@@ -185,6 +190,11 @@ async function nodesThatCannotStart(world: World): Promise<Told[]> {
     argv: ["serve", ...free],
     env: { OVERRIDE_MEMORY_MB: value },
   });
+  await Deno.writeTextFile(join(dir.path, "short"), "secret\n", { mode: 0o600 });
+  const secret = (what: string, file: string) => ({
+    name: `a cluster secret ${what}`,
+    argv: ["serve", ...free, "--cluster-secret", join(dir.path, file)],
+  });
   const cases: readonly Typed[] = [
     { name: "a port that is taken", argv: ["serve", ...free, "--port", port] },
     {
@@ -202,6 +212,31 @@ async function nodesThatCannotStart(world: World): Promise<Told[]> {
       name: "EXO_API_KEY that no client could send",
       argv: ["serve", ...free],
       env: { EXO_API_KEY: "two words" },
+    },
+    {
+      name: "a node to look for that is none",
+      argv: ["serve", ...free, "--bootstrap", "http://x"],
+    },
+    {
+      name: "a node to look for without TCP",
+      argv: ["serve", ...free, "--bootstrap", "/ip4/10.0.0.2/udp/52414/quic-v1"],
+    },
+    {
+      name: "EXO_BOOTSTRAP with one that is none",
+      argv: ["serve", ...free],
+      env: { EXO_BOOTSTRAP: "10.0.0.2:52414,10.0.0.300" },
+    },
+    { name: "ports that are no range", argv: ["serve", ...free, "--ring-ports", "50063-50000"] },
+    secret("that is not there", "none"),
+    secret("that is too short", "short"),
+    secret("that is a folder", "."),
+    {
+      name: "a cluster secret over another file",
+      argv: ["cluster", "secret", "new", "--out", join(dir.path, "short")],
+    },
+    {
+      name: "a cluster secret where no folder is",
+      argv: ["cluster", "secret", "new", "--out", join(dir.path, "no", "folder")],
     },
     timeout("soon"),
     timeout("-1"),

@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { EventLog } from "../../node/event_log.ts";
+import { ASIDE_MAX } from "../../node/storage.ts";
 import { A, nodeStarted } from "../support/fixtures.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { tellTyped } from "./command_line.ts";
@@ -39,15 +40,14 @@ const folder = (name: string): Change => (dir) => Deno.mkdirSync(join(dir, name)
 const BROKEN: Readonly<Record<string, Change>> = {
   "an identity that is no key": file("identity.key", "hello"),
   "an identity that is a folder": folder("identity.key"),
-  "a log that is no log": file("log.sqlite", "garbage ".repeat(1_000)),
   "a log that is a folder": folder("log.sqlite"),
+  "one damaged log more than are kept": (dir) => {
+    for (let nth = 1; nth <= ASIDE_MAX; nth++) file(`log.sqlite.aside-${nth}`, "")(dir);
+    file("log.sqlite", "garbage ".repeat(1_000))(dir);
+  },
   "a log of a newer version": log("PRAGMA user_version = 99"),
   "a snapshot of a newer version": log("INSERT INTO snapshot VALUES (1, 5, 1, 'n', 99, '{}')"),
-  "a snapshot that cannot be read": log("INSERT INTO snapshot VALUES (1, 5, 1, 'n', 1, '{')"),
-  "an event that is no JSON": log("UPDATE events SET eventJson = '{'"),
   "an event that nobody knows": log(`UPDATE events SET eventJson = '{"type":"Nonsense"}'`),
-  "a gap between two events": log("UPDATE events SET idx = 7"),
-  "a log without its tables' columns": log("DROP TABLE events; CREATE TABLE events (idx INTEGER)"),
 };
 
 /** Data directories on which no node starts. */

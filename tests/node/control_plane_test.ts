@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { Command } from "../../core/commands.ts";
 import { AppError, type ErrorCode } from "../../core/errors.ts";
-import type { Event } from "../../core/events.ts";
+import type { Event, IndexedEvent } from "../../core/events.ts";
 import { type LocalFacts, NO_FACTS, subjectOf } from "../../core/facts.ts";
 import { encodeState } from "../../core/state.ts";
 import type { NodeMemory } from "../../core/telemetry.ts";
@@ -25,9 +25,13 @@ import { eventually } from "../support/eventually.ts";
 import { TempDir } from "../support/temp_dir.ts";
 
 /** A control plane with a real log. */
-async function world(options: Partial<Pick<ControlPlaneDeps, "lookUpCard" | "memory">> = {}) {
+async function world(
+  options: Partial<Pick<ControlPlaneDeps, "lookUpCard" | "memory">> = {},
+  before: readonly IndexedEvent[] = [],
+) {
   const dir = await TempDir.make();
   const eventLog = EventLog.open(dir.path);
+  eventLog.store([{ type: "Persist", events: before }]);
   const left = eventLog.replay();
   const replica = new Replica(left.state);
   const memory: NodeMemory = { ramTotalBytes: 2 * GIB, ramAvailableBytes: GIB };
@@ -171,6 +175,27 @@ Deno.test("a log that cannot be compacted is longer for it, and nothing else", a
     throw new AppError("storage_failed", "the disk is full");
   };
   assert.equal((await here.control.submit(addCard)).type, "CommandAccepted");
+});
+
+Deno.test("events are had by their index, those of earlier processes too", async () => {
+  const epoch = { clock: 1, nodeId: A };
+  const before = [{ type: "EpochStarted" as const }, nodeStarted(A)]
+    .map((event, idx) => ({ idx, epoch, event }));
+  await using one = await world({}, before);
+  const types = (since: number, limit: number) =>
+    one.control.events(since, limit).events.map(({ event }) => event.type);
+  assert.deepEqual(types(0, 10), ["EpochStarted", "NodeStarted", "EpochStarted"]);
+  assert.deepEqual(types(1, 1), ["NodeStarted"]);
+  one.control.report(factsOf(nodeStarted(A, 2)));
+  assert.deepEqual(types(2, 10), ["EpochStarted", "NodeStarted"]);
+  assert.deepEqual(types(4, 10), []);
+  assert.deepEqual([0, 3].map((since) => one.control.events(since, 10).oldestIdx), [0, 2]);
+  assert.equal(one.eventLog.events(0, 10).events.length, 4);
+  one.eventLog.store([
+    { type: "Install", state: one.replica.state, epoch: one.control.epoch() ?? epoch },
+  ]);
+  assert.deepEqual(one.control.events(1, 10), { oldestIdx: 2, events: [] });
+  assert.deepEqual(types(2, 1), ["EpochStarted"], "memory has what the disk has not any more");
 });
 
 Deno.test("the card of a wish is looked up; what nobody knows is the reason", async () => {

@@ -6,7 +6,7 @@ import { AppError, type ErrorCode } from "../../core/errors.ts";
 import type { Event, IndexedEvent } from "../../core/events.ts";
 import type { Epoch } from "../../core/lineage.ts";
 import { EMPTY_STATE, encodeState, type State } from "../../core/state.ts";
-import { EventLog, TAIL_EVENTS_MAX, type Write } from "../../node/event_log.ts";
+import { DamagedLogError, EventLog, TAIL_EVENTS_MAX, type Write } from "../../node/event_log.ts";
 import { A, B, created, fold, instanceOf, nodeStarted, reported } from "../support/fixtures.ts";
 import { LOG_MAIN } from "../support/programs.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -48,6 +48,11 @@ function execute(dir: string, sql: string): void {
   const db = new DatabaseSync(join(dir, "log.sqlite"));
   db.exec(sql);
   db.close();
+}
+
+/** The log, closed at the end of its test. */
+function disposable(log: EventLog): EventLog & Disposable {
+  return Object.assign(log, { [Symbol.dispose]: () => log.close() });
 }
 
 const EVENTS = [nodeStarted(A), created(instanceOf("i")), reported("i:0", "RunnerReady")];
@@ -181,6 +186,21 @@ Deno.test("at TAIL_EVENTS_MAX events a snapshot takes their place; replay is equ
   assert.equal(rows(dir.path, "SELECT * FROM snapshot").length, 1);
 });
 
+Deno.test("events are read by their index, as far as the log goes back", async () => {
+  await using dir = await TempDir.make();
+  using log = disposable(EventLog.open(dir.path));
+  assert.deepEqual(log.events(0, 10), { oldestIdx: undefined, events: [] });
+  const stored = indexed(EVENTS);
+  log.store([persist(stored)]);
+  assert.deepEqual(log.events(0, 10), { oldestIdx: 0, events: stored });
+  assert.deepEqual(log.events(1, 1), { oldestIdx: 0, events: stored.slice(1, 2) });
+  assert.deepEqual(log.events(3, 10), { oldestIdx: 0, events: [] });
+  const more = indexed(Array.from({ length: TAIL_EVENTS_MAX }, () => nodeStarted(B)), 3);
+  log.store([persist(more)]);
+  log.compact(fold([...EVENTS, ...more.map(({ event }) => event)]), EPOCH);
+  assert.deepEqual(log.events(0, 10), { oldestIdx: undefined, events: [] });
+});
+
 Deno.test("a process killed in the middle of writing leaves a log that is whole", async () => {
   await using dir = await TempDir.make();
   const child = new Deno.Command(Deno.execPath(), {
@@ -239,10 +259,11 @@ Deno.test("a snapshot of a newer exo is refused", async () => {
   log.close();
 });
 
-Deno.test("L4: a file that is no log is refused by name, and not touched", async () => {
+Deno.test("L4: a file that is no log is damage that is named, and not touched", async () => {
   await using dir = await TempDir.make();
   const path = join(dir.path, "log.sqlite");
   await Deno.writeTextFile(path, "garbage ".repeat(1_000));
+  assert.throws(() => EventLog.open(dir.path), DamagedLogError);
   fails(() => EventLog.open(dir.path), "storage_failed", /Cannot open the event log .*log\.sqlite/);
   assert.match(await Deno.readTextFile(path), /^garbage /);
 });
@@ -255,10 +276,12 @@ Deno.test("an entry that cannot be read, and a gap, are an error with a hint", a
   execute(dir.path, "DELETE FROM events WHERE idx = 1");
   log = EventLog.open(dir.path);
   fails(() => log.replay(), "storage_failed", /Cannot replay .*log\.sqlite/);
+  assert.throws(() => log.replay(), DamagedLogError);
   log.close();
   execute(dir.path, 'UPDATE events SET eventJson = \'{"type":"Nonsense"}\' WHERE idx = 0');
   log = EventLog.open(dir.path);
-  fails(() => log.replay(), "storage_failed", /Cannot replay .*log\.sqlite/);
+  fails(() => log.replay(), "storage_failed", /Cannot replay .*log\.sqlite/, /^update exo/);
+  assert.throws(() => log.replay(), (thrown) => !(thrown instanceof DamagedLogError));
   log.close();
 });
 

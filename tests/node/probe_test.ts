@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { MIB } from "../../core/units.ts";
 import { deviceFileOf, probeMemory, probeNode } from "../../node/probe.ts";
+import { FakeMachine } from "../support/fake_machine.ts";
 import { TempDir } from "../support/temp_dir.ts";
 
 Deno.test("memory is a positive number of bytes, available not above total", () => {
@@ -23,7 +24,9 @@ Deno.test("a control group's limit is all that a node has", () => {
     "/sys/fs/cgroup/memory.current": `${3 * MIB}`,
   };
   const memory = probeMemory(undefined, (path) => files[path]);
-  assert.deepEqual(memory, { ramTotalBytes: 8 * MIB, ramAvailableBytes: 5 * MIB });
+  const { ramTotalBytes, ramAvailableBytes, swapTotalBytes = -1, swapAvailableBytes } = memory;
+  assert.deepEqual([ramTotalBytes, ramAvailableBytes], [8 * MIB, 5 * MIB]);
+  assert.ok(swapAvailableBytes !== undefined && swapAvailableBytes <= swapTotalBytes);
 });
 
 Deno.test("a node says its name, its system and what its device file lists", async () => {
@@ -42,9 +45,12 @@ Deno.test("a node says its name, its system and what its device file lists", asy
   assert.equal(info.exoVersion, "1.2.3");
   assert.deepEqual(info.backends, ["MlxCpu"]);
   assert.equal(info.memoryBandwidthBytesPerSecond, 2e10);
-  assert.match(info.osVersion, new RegExp(`^${Deno.build.os} .`));
-  const unnamed = await probeNode({ version: "1" });
-  assert.equal(unnamed.friendlyName, Deno.hostname());
+  const machine = new FakeMachine();
+  machine.files.set("/etc/os-release", 'PRETTY_NAME="Debian GNU/Linux 12"\n');
+  const unnamed = await probeNode({ version: "1", sources: machine });
+  assert.equal(unnamed.friendlyName, machine.host);
+  assert.equal(unnamed.osVersion, "Debian GNU/Linux 12");
+  assert.equal(unnamed.osBuildVersion, machine.osRelease());
 });
 
 Deno.test("without a device file, or with a broken one, a node computes nothing", async () => {

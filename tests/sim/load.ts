@@ -1,17 +1,10 @@
 import type { Command, CommandReply } from "../../core/commands.ts";
-import {
-  CommandId,
-  InstanceId,
-  InstanceLinkId,
-  MetaInstanceId,
-  ModelId,
-  type NodeId,
-} from "../../core/ids.ts";
+import { CommandId, InstanceId, InstanceLinkId, MetaInstanceId, ModelId } from "../../core/ids.ts";
 import { MetaInstanceSpec } from "../../core/meta_instance.ts";
 import { ModelCard } from "../../core/model_card.ts";
 import { place } from "../../core/placement.ts";
 import { PlacementRequest } from "../../core/placement_request.ts";
-import type { Telemetry } from "../../core/telemetry.ts";
+import { NO_TELEMETRY, type Telemetry } from "../../core/telemetry.ts";
 import type { SimNode } from "./node.ts";
 import type { World } from "./world.ts";
 
@@ -127,7 +120,7 @@ export class Load {
     if (this.#isFull("instance")) return;
     const card = this.#model();
     const instanceId = InstanceId.parse(this.newId("i"));
-    const telemetry: Telemetry = node.member?.telemetry ?? NOTHING;
+    const telemetry: Telemetry = node.member?.telemetry ?? NO_TELEMETRY;
     const request = this.#request(card, node);
     const placed = place(node.state, telemetry, { instanceId, card, request });
     if (!placed.ok) return;
@@ -200,12 +193,6 @@ export class Load {
     this.#ask(node, deletion(kind, key.slice(kind.length + 1), this));
   }
 }
-
-const NOTHING: Telemetry = {
-  memory: new Map<NodeId, never>(),
-  links: new Map(),
-  lastSeen: new Map(),
-};
 
 function deletion(kind: "instance" | "meta" | "card" | "link", id: string, load: Load): Command {
   const commandId = CommandId.parse(load.newId("c"));

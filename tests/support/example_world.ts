@@ -1,8 +1,10 @@
 import { dirname, join } from "node:path";
 import type { z } from "zod";
 import { ApiClient } from "../../api/client.ts";
+import { writeClusterSecret } from "../../cli/cluster_secret_file.ts";
 import { directories } from "../../core/directories.ts";
 import type { FakeScript } from "../../engines/fake.ts";
+import { apart } from "./apart.ts";
 import { ServeProcess } from "./exo_process.ts";
 import type { TempDir } from "./temp_dir.ts";
 
@@ -13,6 +15,7 @@ const TINY_GGUF = new URL("../golden/models/tiny-gguf.gguf", import.meta.url);
 const MODEL_FILE = "SmolLM2-135M-Instruct-Q4_1.gguf";
 const NOTES_FILE = "notes.txt";
 const TOPOLOGY_FILE = "topology.json";
+const SECRET_FILE = "cluster-secret";
 
 /** A cluster on paper. */
 const TOPOLOGY = { nodes: [{ id: "mini", memoryAvailableBytes: 2 ** 33 }], links: [] };
@@ -37,7 +40,7 @@ export class ExampleWorld implements AsyncDisposable {
 
   private constructor(cwd: string, env: Readonly<Record<string, string>>, serve: ServeProcess) {
     this.cwd = cwd;
-    this.env = { ...env, EXO_URL: serve.url, EXO_PORT: "0" };
+    this.env = { ...env, ...apart(), EXO_URL: serve.url, EXO_PORT: "0" };
     this.client = new ApiClient({ url: serve.url, apiKey: undefined });
     this.#serve = serve;
   }
@@ -84,6 +87,12 @@ export class ExampleWorld implements AsyncDisposable {
     const instanceId = kept ?? (await this.client.placeInstance({ model })).instanceId;
     for await (const _ of this.client.awaitInstance({ instanceId }, { timeoutSeconds: 60 }));
     return { instanceId };
+  }
+
+  /** A cluster's secret lies in the folder of the examples, or does not. */
+  async haveSecret(isThere: boolean): Promise<void> {
+    await Deno.remove(join(this.cwd, SECRET_FILE)).catch(() => {});
+    if (isThere) await writeClusterSecret(SECRET_FILE, this.cwd);
   }
 
   /** A line of a shell, in the folder of the examples. */

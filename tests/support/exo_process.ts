@@ -1,5 +1,6 @@
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
+import { apart } from "./apart.ts";
 
 const MAIN = new URL("../../main.ts", import.meta.url).pathname;
 
@@ -14,6 +15,7 @@ export interface Finished {
 export async function exo(...args: readonly string[]): Promise<Finished> {
   const command = new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", MAIN, ...args],
+    env: apart(),
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
@@ -23,30 +25,47 @@ export async function exo(...args: readonly string[]): Promise<Finished> {
   return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
 }
 
+/** What runs `exo serve` unless a test has a program of its own that does. */
+const SERVE_PROGRAM: readonly string[] = ["run", "-A", MAIN];
+/** What `exo serve --json` says once it is up. */
+interface Served {
+  readonly url: string;
+  readonly nodeId: string;
+  readonly libp2p: { readonly addresses: readonly string[] };
+}
+
 /** `exo serve` as a process of its own. */
 export class ServeProcess implements AsyncDisposable {
   readonly url: string;
   readonly nodeId: string;
+  /** Where other nodes reach it: multiaddrs. */
+  readonly addresses: readonly string[];
   readonly #child: Deno.ChildProcess;
 
-  private constructor(child: Deno.ChildProcess, { url, nodeId }: { url: string; nodeId: string }) {
+  private constructor(child: Deno.ChildProcess, { url, nodeId, libp2p }: Served) {
     this.#child = child;
     this.url = url;
     this.nodeId = nodeId;
+    this.addresses = libp2p.addresses;
   }
 
-  /** Starts a node on a free port, behind the words of `wrap`; resolves when it serves. */
+  /**
+   * Starts a node on free ports, behind the words of `wrap`; resolves when it serves. It is alone
+   * unless `env` or `flags` name a namespace that another node has, too.
+   * `deno` are the words that have Deno run a program which takes those of exo.
+   */
   static async start(
     dataDir: string,
     env: Readonly<Record<string, string>> = {},
     flags: readonly string[] = ["-q"],
     wrap: readonly string[] = [],
+    deno: readonly string[] = SERVE_PROGRAM,
   ): Promise<ServeProcess> {
     const serve = ["serve", "--port", "0", "--data-dir", dataDir, "--json", ...flags];
-    const [program = "", ...args] = [...wrap, Deno.execPath(), "run", "-A", MAIN, ...serve];
+    const [program = "", ...args] = [...wrap, Deno.execPath(), ...deno, ...serve];
     const child = new Deno.Command(program, {
       args,
-      env: { ...Deno.env.toObject(), ...env },
+      env: { ...Deno.env.toObject(), ...apart(), ...env },
       stdin: "null",
       stdout: "piped",
       stderr: "inherit",

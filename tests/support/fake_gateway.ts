@@ -4,7 +4,9 @@ import type { Chunk, Usage } from "../../core/chunk.ts";
 import type { Command } from "../../core/commands.ts";
 import { AppError } from "../../core/errors.ts";
 import type { EngineStats } from "../../core/engine_stats.ts";
-import type { Event } from "../../core/events.ts";
+import type { Event, IndexedEvent } from "../../core/events.ts";
+import type { Epoch } from "../../core/lineage.ts";
+import type { LogPage } from "../../core/log_tail.ts";
 import {
   CommandId,
   InstanceId,
@@ -21,8 +23,9 @@ import { EMPTY_STATE, type State } from "../../core/state.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
 import type { Span } from "../../core/trace.ts";
 import { GIB, MIB } from "../../core/units.ts";
+import type { PortRange } from "../../core/ports.ts";
 import { PlacementRequest } from "../../core/placement_request.ts";
-import { type LinkQuality, NO_TELEMETRY } from "../../core/telemetry.ts";
+import { type LinkQuality, NO_TELEMETRY, type Telemetry } from "../../core/telemetry.ts";
 
 /** The one model that most tests know. */
 export const TINY = ModelId.parse("local/tiny-0123abcd");
@@ -72,6 +75,10 @@ export interface Asked {
 export class FakeGateway implements Gateway {
   readonly nodeId = NODE;
   readonly version = "0.1.0";
+  /** Whose epoch the next events are of. */
+  reign: Epoch = { clock: 1, nodeId: NODE };
+  /** Where ranks meet of instances that are asked for here. */
+  ringPorts: PortRange | undefined;
   readonly asked: Asked[] = [];
   ready: Readiness = { ready: true };
   answer: (asked: Asked) => AsyncIterable<Chunk> | Iterable<Chunk> = () => [
@@ -94,6 +101,10 @@ export class FakeGateway implements Gateway {
   readonly stats = new Map<RunnerId, EngineStats>();
   /** How good links are, as last measured. */
   readonly links = new Map<string, LinkQuality>();
+  /** Latest values in place of those that it makes up. */
+  measured: Partial<Telemetry> = {};
+  /** When others were heard of, on its uptime. */
+  readonly lastSeen = new Map<NodeId, number>();
   /** The traces that it has, oldest first. */
   readonly spans = new Map<TaskId, readonly Span[]>();
   readonly traces: Traces = {
@@ -106,7 +117,17 @@ export class FakeGateway implements Gateway {
     read: (taskId) => Promise.resolve(this.spans.get(taskId)),
     remove: (taskId) => Promise.resolve(this.spans.delete(taskId)),
   };
+  readonly onboarding = {
+    completed: false,
+    isCompleted: () => Promise.resolve(this.onboarding.completed),
+    complete: () => {
+      this.onboarding.completed = true;
+      return Promise.resolve();
+    },
+  };
   #state: State = EMPTY_STATE;
+  #events: IndexedEvent[] = [];
+  #oldestIdx = 0;
   readonly #listeners = new Set<() => void>();
   #ids = 0;
 
@@ -130,9 +151,10 @@ export class FakeGateway implements Gateway {
   /** Applies events and tells the listeners once. */
   emit(...events: readonly Event[]): void {
     for (const event of events) {
-      const epoch = { clock: 1, nodeId: NODE };
       const idx = this.#state.lastEventAppliedIdx + 1;
-      this.#state = apply(this.#state, { idx, epoch, event });
+      const indexed = { idx, epoch: this.reign, event };
+      this.#state = apply(this.#state, indexed);
+      this.#events.push(indexed);
     }
     for (const listener of this.#listeners) listener();
   }
@@ -208,7 +230,18 @@ export class FakeGateway implements Gateway {
   }
 
   epoch() {
-    return { clock: 1, nodeId: NODE };
+    return this.reign;
+  }
+
+  events(since: number, limit: number): LogPage {
+    const at = Math.max(0, since - this.#oldestIdx);
+    return { oldestIdx: this.#oldestIdx, events: this.#events.slice(at, at + limit) };
+  }
+
+  /** Forgets all events so far, as a node does whose log was compacted long ago. */
+  compact(): void {
+    this.#events = [];
+    this.#oldestIdx = this.#state.lastEventAppliedIdx + 1;
   }
 
   modelCards() {
@@ -222,8 +255,9 @@ export class FakeGateway implements Gateway {
   telemetry() {
     const memory = { ramTotalBytes: 16 * GIB, ramAvailableBytes: 8 * GIB };
     const nodes = [...this.#state.nodes.keys()];
-    const links = this.links;
-    return { ...NO_TELEMETRY, memory: new Map(nodes.map((id) => [id, memory])), links };
+    const { links, lastSeen } = this;
+    const memoryOfAll = new Map(nodes.map((id) => [id, memory]));
+    return { ...NO_TELEMETRY, memory: memoryOfAll, links, lastSeen, ...this.measured };
   }
 
   engineStats() {
@@ -242,6 +276,10 @@ export class FakeGateway implements Gateway {
 
   now() {
     return 1_750_000_000_500;
+  }
+
+  uptime() {
+    return 60_000;
   }
 
   newId(): string {

@@ -99,7 +99,10 @@ export function created(instance: Instance): Event {
   return { type: "InstanceCreated", instance };
 }
 
-export function nodeStarted(nodeId: NodeId, incarnation = 1): Event {
+export function nodeStarted(
+  nodeId: NodeId,
+  incarnation = 1,
+): Extract<Event, { type: "NodeStarted" }> {
   const info = {
     friendlyName: nodeId,
     machineModel: "Unknown",

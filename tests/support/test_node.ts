@@ -18,7 +18,8 @@ const PATIENCE_MS = 20_000;
 
 /** What the runners of a test's node are, beside fake engines. */
 export interface TestNodeOptions
-  extends Pick<NodeOptions, "loadTimeoutMs" | "clock" | "memoryBytes"> {
+  extends
+    Pick<NodeOptions, "loadTimeoutMs" | "clock" | "memoryBytes" | "connect" | "name" | "sources"> {
   /** The program of its runners, and variables that they get. */
   readonly runner?: { readonly main: string; readonly env: Readonly<Record<string, string>> };
 }
@@ -42,10 +43,10 @@ export async function startTestNode(
   await writeScript(dataDir, script);
   await Deno.writeTextFile(deviceFile, JSON.stringify({ backends: ["MlxCpu"] }));
   return await Node.start({
+    name: "test",
     ...options,
     dataDir,
     version: "0.0.0-test",
-    name: "test",
     deviceFile,
     launch: {
       command: Deno.execPath(),
@@ -101,13 +102,17 @@ export async function addTinyModel(node: Node, folder: string): Promise<ModelCar
 }
 
 /** Places a model and waits until it is ready. */
-export async function createInstance(node: Node, modelId: ModelId): Promise<InstanceId> {
+export async function createInstance(
+  node: Node,
+  modelId: ModelId,
+  request: Partial<PlacementRequest> = {},
+): Promise<InstanceId> {
   const instanceId = InstanceId.parse(node.newId());
   await node.submit({
     type: "PlaceInstance",
     commandId: commandId(node),
     instanceId,
-    request: PlacementRequest.parse({ modelId }),
+    request: PlacementRequest.parse({ ...request, modelId }),
   });
   await untilReady(node, instanceId);
   return instanceId;

@@ -6,6 +6,7 @@ export class WrongClock implements Clock {
   readonly uptime = SYSTEM_CLOCK.uptime;
   readonly newId = SYSTEM_CLOCK.newId;
   readonly newSeed = SYSTEM_CLOCK.newSeed;
+  readonly random = SYSTEM_CLOCK.random;
 
   now(): number {
     return SYSTEM_CLOCK.now() + this.offsetMs;

@@ -10,6 +10,9 @@
  *     deno task verify models [--seed S] [--files N]           mutated model files
  *     deno task verify mixes [--seed S] [--mixes N]            requests together, and each alone
  *     deno task verify memory [--seed S] [--requests N]        what they leave, and too many at once
+ *     deno task verify network [--from N] [--to N] [--rounds N]    stories of three nodes
+ *     deno task verify partitions [--seed S] [--from N] [--to N]    2|1 and heal, with load
+ *     deno task verify soak [--minutes N] [--seed S]          three nodes under load
  *     deno task verify ruler [--rounds N]                      exo bench beside OpenAI's own client
  *     deno task verify perplexity [--record]                   a text, on our kernels and MLX's
  */
@@ -29,6 +32,9 @@ import { fuzzModels } from "./model_files.ts";
 import { fuzzNetwork } from "./network/mod.ts";
 import { compareRulers, RULER_LONG } from "./ruler.ts";
 import { verifyMemory, verifyMixes } from "./serving.ts";
+import { NETWORK_PARTS, verifyNetwork } from "./network.ts";
+import { partitionAndHeal } from "./partitions.ts";
+import { soak } from "./soak.ts";
 import type { Tally } from "./tally.ts";
 import {
   PERPLEXITY_CHANGE_MAX,
@@ -39,6 +45,10 @@ import {
 } from "./perplexity.ts";
 
 const say = (line: string) => Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
+
+/** Partitions of one run, and rounds of a comparison. */
+const PARTITIONS = 20;
+const RULER_ROUNDS = 7;
 
 /** Set by the task's `--v8-flags=--expose-gc`. */
 declare const gc: () => void;
@@ -242,6 +252,42 @@ async function verifyPerplexity(records: boolean): Promise<Tally> {
   return { passed, failed };
 }
 
+/** What a real model is asked while its master dies; three nodes share this machine's cores. */
+const QUESTION = { content: "Tell a long story about a ship and its crew.", maxTokens: 300 };
+
+async function verifyThree(from: number, to: number, rounds: number): Promise<Tally> {
+  await ensureSetup({ onProgress: say });
+  const real = { path: await defaultModel(), ...QUESTION };
+  return await verifyNetwork({ from, to, rounds, real }, say);
+}
+
+async function verifyPartitions(seed: number, from: number, to: number): Promise<Tally> {
+  await ensureSetup({ onProgress: say });
+  let passed = 0;
+  const tell = (line: string) => {
+    passed++;
+    say(line);
+  };
+  try {
+    await partitionAndHeal({ seed, from, to, say: tell });
+    return { passed, failed: 0 };
+  } catch (cause) {
+    say(`FAILED: seed ${seed}: ${String(cause)}`);
+    return { passed, failed: 1 };
+  }
+}
+
+async function verifySoak(minutes: number, seed: number): Promise<Tally> {
+  await ensureSetup({ onProgress: say });
+  try {
+    await soak({ minutes, seed, say });
+    return { passed: 1, failed: 0 };
+  } catch (cause) {
+    say(`FAILED: ${String(cause)}`);
+    return { passed: 0, failed: 1 };
+  }
+}
+
 const mib = (bytes: number) => (bytes / 1_048_576).toFixed(1);
 const heldIn = (sample: NodeSample) =>
   `${mib(sample.liveBytes)} MiB alive, ${mib(sample.residentBytes)} resident`;
@@ -251,20 +297,30 @@ const { positionals: [bar], values } = parseArgs({
   allowPositionals: true,
   options: {
     from: { type: "string", default: "0" },
-    to: { type: "string", default: String(CELLS.length - 1) },
+    to: { type: "string" },
     seed: { type: "string", default: "1" },
     mixes: { type: "string", default: "200" },
     files: { type: "string", default: "5000" },
     kills: { type: "string" },
     engine: { type: "string", default: "mlx" },
     requests: { type: "string" },
+    rounds: { type: "string" },
+    minutes: { type: "string", default: "60" },
     messages: { type: "string", default: "100000" },
-    rounds: { type: "string", default: "7" },
     record: { type: "boolean", default: false },
   },
 });
 const run: Record<string, () => Promise<Tally>> = {
-  faults: () => verifyFaults(Number(values.from), Number(values.to)),
+  faults: () => verifyFaults(Number(values.from), Number(values.to ?? CELLS.length - 1)),
+  network: () =>
+    verifyThree(
+      Number(values.from),
+      Number(values.to ?? Object.keys(NETWORK_PARTS).length - 1),
+      Number(values.rounds ?? 1),
+    ),
+  partitions: () =>
+    verifyPartitions(Number(values.seed), Number(values.from), Number(values.to ?? PARTITIONS - 1)),
+  soak: () => verifySoak(Number(values.minutes), Number(values.seed)),
   kills: () => verifyKills(Number(values.seed), Number(values.kills ?? 50)),
   meta: () => verifyMeta(Number(values.kills ?? 10), values.engine),
   aborts: () => verifyAborts(Number(values.seed), Number(values.requests ?? 500)),
@@ -272,7 +328,7 @@ const run: Record<string, () => Promise<Tally>> = {
   memory: () => verifyMemory(Number(values.seed), Number(values.requests ?? 1_000), say),
   models: () => verifyModels(Number(values.seed), Number(values.files)),
   perplexity: () => verifyPerplexity(values.record),
-  ruler: () => verifyRuler(Number(values.rounds)),
+  ruler: () => verifyRuler(Number(values.rounds ?? RULER_ROUNDS)),
   "network-fuzz": () => verifyNetworkFuzz(Number(values.seed), Number(values.messages)),
   http: () => verifyHttp(Number(values.seed), Number(values.requests ?? 200_000)),
 };

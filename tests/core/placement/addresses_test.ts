@@ -4,8 +4,17 @@ import { graphsOf } from "../../../core/link_graph.ts";
 import type { NodeId } from "../../../core/ids.ts";
 import type { Host } from "../../../core/instance.ts";
 import { hostPort, parseMultiaddr } from "../../../core/multiaddr.ts";
-import { freePort, INSTANCE_PORT_MAX, INSTANCE_PORT_MIN, portsInUse } from "../../../core/ports.ts";
+import {
+  freePort,
+  hasFreePort,
+  INSTANCE_PORTS,
+  LIBP2P_PORT,
+  PortRange,
+  portsInUse,
+} from "../../../core/ports.ts";
 import { deviceMatrix, rdmaLink } from "../../../core/rdma_links.ts";
+import { PlacementRequest } from "../../../core/placement_request.ts";
+import { previews } from "../../../core/previews.ts";
 import { addConnection } from "../../../core/topology.ts";
 import { jacclInstance, ringInstance } from "../../../core/assignment.ts";
 import { created, fold, instanceId } from "../../support/fixtures.ts";
@@ -17,6 +26,7 @@ import {
   node,
   placedOn,
   reach,
+  refusedOn,
 } from "../../support/topology.ts";
 
 const [A, B, C] = ["a", "b", "c"] as [NodeId, NodeId, NodeId];
@@ -237,12 +247,29 @@ Deno.test("an instance has a port that follows from its id, and that no other on
   const port = freePort("i", used);
   equal(port, freePort("i", used));
   notEqual(port, freePort("j", used));
-  ok(port >= INSTANCE_PORT_MIN && port <= INSTANCE_PORT_MAX);
+  ok(port >= INSTANCE_PORTS.from && port <= INSTANCE_PORTS.to);
   const next = freePort("i", new Set([port]));
-  ok(next !== port && next >= INSTANCE_PORT_MIN);
+  ok(next !== port && next >= INSTANCE_PORTS.from);
   const all = Array.from({ length: 65_536 }, (_, at) => at);
   equal(freePort("i", new Set(all)), port, "all are used: the first is as good as any");
-  for (const reserved of [52_414, 52_415]) ok(used.has(reserved));
+  for (const reserved of [LIBP2P_PORT, 52_415]) ok(used.has(reserved));
+});
+
+Deno.test("a port comes of the range that is allowed, as long as one is free", () => {
+  const range = { from: 50_000, to: 50_002 };
+  const used = new Set<number>();
+  for (let n = 0; n < 3; n++) {
+    ok(hasFreePort(range, used));
+    used.add(freePort("i", used, range));
+  }
+  deepEqual([...used].sort(), [50_000, 50_001, 50_002]);
+  equal(hasFreePort(range, used), false);
+  ok(used.has(freePort("i", used, range)));
+  ok(PortRange.safeParse({ from: 1_024, to: 65_535 }).success);
+  ok(PortRange.safeParse({ from: 50_000, to: 50_000 }).success);
+  for (const [from, to] of [[50_001, 50_000], [1_023, 2_000], [2_000, 65_536]]) {
+    equal(PortRange.safeParse({ from, to }).success, false, `${from}-${to}`);
+  }
 });
 
 Deno.test("instances that exist keep their ports", () => {
@@ -261,4 +288,43 @@ Deno.test("instances that exist keep their ports", () => {
   match(`${port}`, /^\d{5}$/);
   ok(portsInUse(fold([created(jaccl)])).has(port));
   equal(freePort(instanceId("i"), portsInUse(fold([created(jaccl)]))) === port, false);
+});
+
+Deno.test("an instance of several nodes meets at the ports that are allowed, or nowhere", () => {
+  const cluster = clusterOf([node("a", 600), node("b", 600)], [
+    ...bothWays(["a", "b"], [[0, 1]]),
+    cable("a", "b", "rdma_en5"),
+  ]);
+  const ringPorts = { from: 50_000, to: 50_000 };
+  const card = metalCard(1_000);
+  const ring = placedOn(cluster, card, { ringPorts }).instance;
+  ok(ring.type === "MlxRingInstance");
+  equal(ring.ephemeralPort, 50_000);
+  for (const { port } of Object.values(ring.hostsByNode).flat()) equal(port, 50_000);
+  const jaccl = placedOn(cluster, card, { ringPorts, instanceMeta: "MlxJaccl" }).instance;
+  ok(jaccl.type === "MlxJacclInstance");
+  match(Object.values(jaccl.jacclCoordinators).join(), /^([\d.]+:50000,?)+$/);
+
+  const state = fold([created(ring)], cluster.state);
+  const taken = { ...cluster, state };
+  const small = metalCard(100);
+  equal(placedOn(taken, small, { ringPorts }).nodeIds.length, 1, "one node needs no port");
+  const refused = refusedOn(taken, small, { ringPorts, minNodes: 2 });
+  equal(
+    refused.reason,
+    `Cannot place "${small.modelId}" on several nodes: found every port from 50000 to 50000 in ` +
+      "use, a free one needed",
+  );
+  match(refused.hint, /exo instance delete .*--ring-ports/);
+  const previewed = (minNodes: number) => {
+    const request = PlacementRequest.parse({ modelId: small.modelId, ringPorts, minNodes });
+    const options = { instanceId: instanceId("i"), card: small, request };
+    return previews(state, cluster.telemetry, options);
+  };
+  const shown = previewed(1);
+  deepEqual(shown.placements.map(({ nodeIds }) => nodeIds.length), [1]);
+  ok(shown.rejected.some(({ reason }) => reason.includes("every port from 50000 to 50000")));
+  deepEqual(previewed(2).placements, []);
+  const [first] = previewed(2).rejected;
+  match(first?.reason ?? "", /every port from 50000 to 50000 in use/);
 });

@@ -1,9 +1,11 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
+import type { NodeMemory } from "../../../core/telemetry.ts";
 import type { NodeId } from "../../../core/ids.ts";
 import { MetaInstanceId } from "../../../core/ids.ts";
 import { bytesByNode, freeBytes, freeBytesWithout } from "../../../core/memory_fit.ts";
 import { misfit, place, placementHint } from "../../../core/placement.ts";
 import type { PlacementRequest } from "../../../core/placement_request.ts";
+import { NO_TELEMETRY } from "../../../core/telemetry.ts";
 import { GIB } from "../../../core/units.ts";
 import { fold, instanceId, nodeStarted, placementOf } from "../../support/fixtures.ts";
 import {
@@ -82,10 +84,7 @@ Deno.test("force places what does not fit where the least lacks, and says what l
 
 Deno.test("force places on nodes that have not told their memory", () => {
   const { state } = clusterOf([node("a", 1)]);
-  const unknown: Cluster = {
-    state,
-    telemetry: { memory: new Map(), links: new Map(), lastSeen: new Map() },
-  };
+  const unknown: Cluster = { state, telemetry: NO_TELEMETRY };
   const { shortages } = placedOn(unknown, card, { force: true });
   deepEqual(shortages, [{ nodeId: "a", neededBytes: 1_000, freeBytes: 0 }]);
 });
@@ -285,6 +284,30 @@ Deno.test("an instance with a runner that has no shard takes nothing", () => {
   deepEqual([...freeBytesWithout(instance, state, new Map())], [], "nobody has reported");
   const held = { ...state, instances: new Map([[instance.instanceId, instance]]) };
   deepEqual([...freeBytes(held, new Map())], [], "nor of a node that something is promised of");
+});
+
+Deno.test("a node that computes with CUDA has what is free on its GPU, and no other has", () => {
+  const { state, telemetry } = meshOf([
+    node("a", 1_000, { backends: ["MlxCpu", "MlxCuda"] }),
+    node("b", 1_000, { backends: ["MlxCpu"] }),
+    node("c", 1_000, { backends: ["MlxCuda"] }),
+  ]);
+  const gpu = { totalBytes: 80, availableBytes: 70 };
+  const measured = [...telemetry.memory].map(([nodeId, memory]) =>
+    [nodeId, nodeId === "c" ? memory : { ...memory, gpu }] as const
+  );
+  const memory = new Map(measured);
+  const free = () => Object.fromEntries(freeBytes(state, memory));
+  deepEqual(free(), { a: 70, b: 1_000, c: 1_000 }, "c's shares the machine's");
+  const { instance } = placedOn(four, card, { nodeIds: ids("a") });
+  const nodeId = ids("a")[0] as NodeId;
+  const loadedRunners = Object.values(instance.shardAssignments.nodeToRunner);
+  const loaded = new Map(memory).set(nodeId, {
+    ...memory.get(nodeId) as NodeMemory,
+    loadedRunners,
+  });
+  const freed = freeBytesWithout(instance, state, loaded);
+  deepEqual(Object.fromEntries(freed), { a: 1_070, b: 1_000, c: 1_000 });
 });
 
 Deno.test("a long list of reasons is cut", () => {

@@ -12,7 +12,16 @@ import {
 } from "../../../core/placement_turns.ts";
 import type { State } from "../../../core/state.ts";
 import { GIB } from "../../../core/units.ts";
-import { A, B, fold, memoryOf, nodeStarted, telemetryOf } from "../../support/fixtures.ts";
+import {
+  A,
+  B,
+  downloaded,
+  fold,
+  memoryOf,
+  nodeStarted,
+  telemetryOf,
+} from "../../support/fixtures.ts";
+import { gathered } from "../../support/control_plane.ts";
 import { createdFor, edge, metaId, metaOf, wished } from "../../support/meta_instances.ts";
 
 /** One node and wishes `m0`, `m1`, … */
@@ -57,7 +66,22 @@ Deno.test("while nothing gets better nobody is tried again, but for good measure
   assert.deepEqual([...turn(state, less.tries, PLACEMENT_RETRY_MS_MAX, GIB / 2).due], ["m0"]);
 });
 
-Deno.test("a node, a way, or an instance that came or went is worth another search", () => {
+Deno.test("on a node with CUDA more free memory of its GPU is what gives hope", () => {
+  const state = wishes(1);
+  const info = { type: "NodeBackends" as const, backends: ["MlxCuda" as const] };
+  const cuda = fold([gathered(A, info)], state);
+  const turnWith = (tries: PlacementTries, uptime: number, ram: number, vram: number) => {
+    const gpu = { totalBytes: 8 * GIB, availableBytes: vram };
+    const memory = new Map([[A, { ramTotalBytes: ram, ramAvailableBytes: ram, gpu }]]);
+    return placementTurn(cuda, { tries, uptime, cards: new Map(), telemetry: { memory } });
+  };
+  const { tries } = turnWith(NO_TRIES, 0, GIB, GIB);
+  const moreRam = turnWith(tries, SECOND, 4 * GIB, GIB);
+  assert.deepEqual([...moreRam.due], []);
+  assert.deepEqual([...turnWith(moreRam.tries, 2 * SECOND, 4 * GIB, 2 * GIB).due], ["m0"]);
+});
+
+Deno.test("a node, a way, an instance or files that came or went are worth another search", () => {
   const state = fold([nodeStarted(B), createdFor("gone", "i")], wishes(1));
   const { tries } = turn(state, NO_TRIES, 0);
   const after = (
@@ -68,6 +92,7 @@ Deno.test("a node, a way, or an instance that came or went is worth another sear
   assert.deepEqual(after(edge(A, B, "10.0.0.2")), ["m0"]);
   const { instanceId } = [...state.instances.values()][0] ?? assert.fail();
   assert.deepEqual(after({ type: "InstanceDeleted", instanceId }), ["m0"]);
+  assert.deepEqual(after(downloaded(B)), ["m0"]);
 });
 
 Deno.test("free memory that has grown by a step since it was least is worth another search", () => {

@@ -9,7 +9,7 @@ import { reconcile, reconcileAll, type ReconcileContext } from "../../../core/re
 import { NODE_TIMEOUT_MS } from "../../../core/reconcile_nodes.ts";
 import { EMPTY_STATE, type State } from "../../../core/state.ts";
 import { isInFlight, type TaskStatus } from "../../../core/task.ts";
-import type { NodeMemory } from "../../../core/telemetry.ts";
+import { NO_TELEMETRY, type NodeMemory } from "../../../core/telemetry.ts";
 import { MIB } from "../../../core/units.ts";
 import {
   A,
@@ -149,8 +149,8 @@ const anyContext: fc.Arbitrary<ReconcileContext> = fc.record({
     now: NOW,
     uptime: UPTIME,
     telemetry: {
+      ...NO_TELEMETRY,
       memory: new Map(nodes.map((nodeId, n) => [nodeId, memory[n] as NodeMemory])),
-      links: new Map(),
       lastSeen: new Map(seen),
     },
     cards: new Map(lookup ? [[MODEL, lookup]] : []),

@@ -1,0 +1,171 @@
+/** What three nodes on a network owe each other and their clients: each part is a story. */
+import assert from "node:assert/strict";
+import { type Cluster, startCluster, TINY_MODEL } from "../support/cluster.ts";
+import type { ClusterNode } from "../support/cluster_node.ts";
+import { eventually } from "../support/eventually.ts";
+import { deleteLink, setLink } from "../support/instance_links.ts";
+import { killMaster, type RealModel } from "./succession.ts";
+import type { Say, Tally } from "./tally.ts";
+import { AGREEMENT_MS_MAX, DISCOVERY_MS_MAX, ms, THREE, threeThatMet } from "./three_nodes.ts";
+
+/** From when a cable is pulled until nobody counts on it, and from when it is in until all do. */
+const UNPLUGGED_MS_MAX = 5_000;
+const PLUGGED_MS_MAX = 5_000;
+
+/** How long nodes are looked at that have nothing to do. */
+const IDLE_MS = 60_000;
+const IDLE_CPU_SHARE_MAX = 0.01;
+/** Until what a start has brought has passed. */
+const CALM_MS = 10_000;
+
+const PATIENCE_MS = 60_000;
+
+/** The last of three nodes starts. */
+export async function discoverLast(say: Say): Promise<void> {
+  await using cluster = await startCluster({ ...THREE, startLater: [2] });
+  await cluster.met(PATIENCE_MS);
+  await cluster.node(2).start();
+  await requireMet(cluster, say);
+}
+
+/** All three start at once. */
+async function discoverAll(say: Say): Promise<void> {
+  await using cluster = await startCluster(THREE);
+  await requireMet(cluster, say);
+}
+
+async function requireMet(cluster: Cluster, say: Say): Promise<void> {
+  const metMs = await cluster.met(DISCOVERY_MS_MAX);
+  const agreedMs = await cluster.agree(DISCOVERY_MS_MAX - metMs);
+  await cluster.master();
+  say(`  all edges after ${ms(metMs)}, equal states ${ms(agreedMs)} later`);
+}
+
+/** Each kind of command, asked at each node; its answer is soon true of all. */
+async function command(say: Say): Promise<void> {
+  await using cluster = await threeThatMet();
+  for (const node of cluster.nodes) {
+    await eachCommand(node, async (what, act) => {
+      const startedAt = performance.now();
+      const result = await act;
+      const answeredMs = performance.now() - startedAt;
+      const agreedMs = await cluster.agree(AGREEMENT_MS_MAX);
+      say(`  ${what} at node ${node.index}: ${ms(answeredMs)}, equal ${ms(agreedMs)} later`);
+      return result;
+    });
+  }
+}
+
+type Asked = <T>(what: string, act: Promise<T>) => Promise<T>;
+
+async function eachCommand({ client }: ClusterNode, asked: Asked): Promise<void> {
+  const { id: model } = await asked("add a model", client.addModel(TINY_MODEL));
+  const instance = await asked("create an instance", client.placeInstance({ model }));
+  const meta = await asked("create a meta-instance", client.createMetaInstance({ model }));
+  const ends = [instance.instanceId];
+  const linkId = await asked("create a link", setLink(client.url, ends, ends));
+  await asked("delete the link", deleteLink(client.url, linkId));
+  await asked("delete the meta-instance", client.deleteMetaInstance(meta.metaInstanceId));
+  await asked("delete the instance", client.deleteInstance(instance.instanceId));
+  await asked("remove the model", client.removeModel(model));
+}
+
+/** Pulls the cable of one node after the other, and puts it in again. */
+async function pullCables(say: Say): Promise<void> {
+  await using cluster = await threeThatMet();
+  for (const node of cluster.nodes) {
+    const others = cluster.nodes.filter((other) => other !== node);
+    const nodeId = node.nodeId;
+    await cluster.network.unplug(node.index);
+    const goneMs = await took(`node ${node.index} is out`, UNPLUGGED_MS_MAX, async () => {
+      const counts = await Promise.all(others.map((other) => edgesOf(other, nodeId)));
+      return counts.every((count) => count === 0);
+    });
+    await cluster.network.plug(node.index);
+    const backMs = await cluster.met(PLUGGED_MS_MAX);
+    const agreedMs = await cluster.agree(PLUGGED_MS_MAX);
+    say(
+      `  cable of node ${node.index}: edges gone after ${ms(goneMs)}, back ${ms(backMs)} after ` +
+        `it is in again, equal ${ms(agreedMs)} later`,
+    );
+  }
+}
+
+/** Edges from and to a node that another knows of. */
+async function edgesOf(other: ClusterNode, nodeId: string): Promise<number> {
+  const { connections } = (await other.state()).topology;
+  const all = Object.entries(connections).flatMap(([source, sinks]) =>
+    Object.entries(sinks).flatMap(([sink, edges]) =>
+      source === nodeId || sink === nodeId ? edges : []
+    )
+  );
+  return all.length;
+}
+
+async function took(
+  what: string,
+  limitMs: number,
+  predicate: () => Promise<boolean>,
+): Promise<number> {
+  const startedAt = performance.now();
+  await eventually(what, predicate, limitMs);
+  return performance.now() - startedAt;
+}
+
+/** Three nodes that have nothing to do. */
+async function idle(say: Say): Promise<void> {
+  await using cluster = await threeThatMet();
+  await pause(CALM_MS);
+  const cpuMs = () => Promise.all(cluster.nodes.map((node) => node.cpuMs()));
+  const before = await cpuMs();
+  const startedAt = performance.now();
+  await pause(IDLE_MS);
+  const tookMs = performance.now() - startedAt;
+  const shares = (await cpuMs()).map((after, n) => (after - (before[n] ?? 0)) / tookMs);
+  const percent = shares.map((share) => `${(share * 100).toFixed(2)} %`).join(", ");
+  say(`  CPU of each node over ${ms(tookMs)}: ${percent}`);
+  assert.ok(shares.every((share) => share <= IDLE_CPU_SHARE_MAX), `${percent} of a CPU when idle`);
+}
+
+const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+type Part = (say: Say, real?: RealModel) => Promise<void>;
+
+/** The parts of the bar, in order. */
+export const NETWORK_PARTS: Readonly<Record<string, Part>> = {
+  "the last of three nodes is found": discoverLast,
+  "three nodes that start at once find each other": discoverAll,
+  "each command at each node": command,
+  "kill -9 of the master under an answer": (say) => killMaster(say),
+  "kill -9 of the master under an answer of a real model": (say, real) => killMaster(say, real),
+  "cables that are pulled": pullCables,
+  "three nodes that have nothing to do": idle,
+};
+
+/** Runs the parts from one number to another, each so many times. */
+export async function verifyNetwork(
+  { from, to, rounds, real }: {
+    readonly from: number;
+    readonly to: number;
+    readonly rounds: number;
+    readonly real: RealModel;
+  },
+  say: Say,
+): Promise<Tally> {
+  let [passed, failed] = [0, 0];
+  for (const [n, [name, part]] of Object.entries(NETWORK_PARTS).entries()) {
+    if (n < from || n > to) continue;
+    for (let round = 1; round <= rounds; round++) {
+      try {
+        await part(say, real);
+        passed++;
+        say(`${n} ${name}: ok (round ${round})`);
+      } catch (cause) {
+        failed++;
+        say(`${n} ${name}: FAILED in round ${round}: ${String(cause)}`);
+        say(`  replay: deno task verify network --from ${n} --to ${n}`);
+      }
+    }
+  }
+  return { passed, failed };
+}
