@@ -14,6 +14,8 @@ import type { StateView, Table, TaggedInstance } from "./client_state.ts";
 import type { WaitMessage } from "./instance_wait.ts";
 import type { ModelDetails, ModelObject } from "./models.ts";
 
+export type { EdgeView, InstanceView, StateView, TaggedInstance } from "./client_state.ts";
+
 /** Where a node of this machine answers. */
 export const DEFAULT_URL = "http://127.0.0.1:52415";
 

@@ -12,6 +12,8 @@ export interface TrafficRow {
   /** In a second, of the master. */
   readonly masterReceivedBytes: number;
   readonly masterSentBytes: number;
+  /** The largest message to all. */
+  readonly largestBytes: number;
   /** In a second, of a node on average, by the type of message. */
   readonly bytesByType: Readonly<Record<string, number>>;
 }
@@ -25,6 +27,7 @@ export interface SuccessionRow {
   readonly receivedMessages: number;
   /** In all, of the new master. */
   readonly masterSentBytes: number;
+  readonly largestBytes: number;
   readonly bytesByType: Readonly<Record<string, number>>;
 }
 
@@ -46,12 +49,12 @@ export interface NetworkReport {
 
 const TRAFFIC_HEAD = [
   ...["Nodes", "When", "Received, B/s", "Sent, B/s", "Received, messages/s"],
-  ...["Master received, B/s", "Master sent, B/s", "Mostly"],
+  ...["Master received, B/s", "Master sent, B/s", "Largest to all, B", "Mostly"],
 ] as const;
 
 const SUCCESSION_HEAD = [
   ...["Nodes", "Until all obey the next, ms", "Received, B", "Received, messages"],
-  ...["New master sent, B", "Mostly"],
+  ...["New master sent, B", "Largest to all, B", "Mostly"],
 ] as const;
 
 function trafficCells(row: TrafficRow): Row {
@@ -63,6 +66,7 @@ function trafficCells(row: TrafficRow): Row {
     shown(row.receivedMessages),
     rounded(row.masterReceivedBytes),
     rounded(row.masterSentBytes),
+    String(row.largestBytes),
     mostly(row.bytesByType),
   ];
 }
@@ -74,6 +78,7 @@ function successionCells(row: SuccessionRow): Row {
     rounded(row.receivedBytes),
     rounded(row.receivedMessages),
     rounded(row.masterSentBytes),
+    String(row.largestBytes),
     mostly(row.bytesByType),
   ];
 }
@@ -100,10 +105,10 @@ export function networkSections(report: NetworkReport): string[] {
     "encoded. A message to all counts once for its sender and once for each receiver; copies that " +
     "a transport makes on its way come on top. The same figures come on every machine.",
     ["```sh", `npx -y ${command}`, "```"].join("\n"),
-    `${startedAt.slice(0, 10)}, exo ${tool.commit ?? "unknown"}` +
-    `${tool.hasChanges ? " with changes" : ""}. Idle, for ${idleSeconds} s: memory is measured ` +
-    `each second and never twice the same, round trips of ${edgesPerNode} links of each node ` +
-    `every 10 s. Load, for ${loadSeconds} s: ${generationsPerSecond} generations a second in the ` +
+    `Measured on ${startedAt.slice(0, 10)}, exo ${tool.commit ?? "unknown"}` +
+    `${tool.hasChanges ? " with changes" : ""}. Each node has ${edgesPerNode} links, where ` +
+    `there are as many others. Idle, for ${idleSeconds} s: memory, processor and round trips are ` +
+    `measured each second, and go up and down a little. Load, for ${loadSeconds} s: ${generationsPerSecond} generations a second in the ` +
     "whole cluster.",
     table(TRAFFIC_HEAD, report.traffic.map(trafficCells)),
     "What it costs to replace a master whose process dies, from its death until every node obeys " +

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { InstanceView, StateView, TaggedInstance } from "../api/client_state.ts";
+import type { InstanceView, StateView, TaggedInstance } from "../api/client.ts";
 import type { WaitMessage, WaitPhase } from "../api/instance_wait.ts";
 import { StatsView, statsView } from "./instance_stats.ts";
 import type { Output } from "./output.ts";

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { EdgeView, StateView } from "../api/client_state.ts";
+import type { EdgeView, StateView } from "../api/client.ts";
 import { parseMultiaddr } from "../core/multiaddr.ts";
 
 /** Most remarks about links that are missing; the rest is counted. */

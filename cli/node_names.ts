@@ -1,4 +1,4 @@
-import type { StateView } from "../api/client_state.ts";
+import type { StateView } from "../api/client.ts";
 
 /** What people call each node: its friendly name, or its id where others share that name. */
 export function distinctNames(

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import type { StateView } from "../api/client_state.ts";
+import type { StateView } from "../api/client.ts";
 import { formatBytes } from "../core/units.ts";
 import { STATS_HEAD, statsCells } from "./instance_stats.ts";
 import { InstanceSummary, statusWords, summaries } from "./instance_view.ts";
@@ -10,6 +10,9 @@ import { table } from "./output.ts";
 
 /** Most interfaces that the table of nodes shows of one. */
 const INTERFACES_SHOWN = 2;
+
+/** Addresses of this machine for itself, or for one cable: loopback and link-local IPv6. */
+const NEAR = /^(127\.|::1$|fe80:)/i;
 
 /** What a machine says that does not know. */
 const UNKNOWN = "Unknown";
@@ -27,7 +30,7 @@ const NodeView = z.strictObject({
   isMaster: z.boolean().describe("Whether it decides for the cluster"),
   isWorker: z.boolean().describe("Whether it computes"),
   machine: z.string().nullable().describe("Model or processor of the machine; null when unknown"),
-  interfaces: z.array(Interface).readonly().describe("Its addresses but those of loopback"),
+  interfaces: z.array(Interface).readonly().describe("Its addresses that lead beyond one link"),
   backends: z.array(z.string()).readonly().describe("What it computes with, such as `MlxCpu`"),
   ramTotalBytes: z.number().int().nullable().describe("Memory; null when unknown"),
   ramAvailableBytes: z.number().int().nullable().describe("Of it, free; null when unknown"),
@@ -84,7 +87,7 @@ function nodesOf(state: StateView): NodeView[] {
 
 function interfacesOf({ nodeNetwork }: StateView, nodeId: string): z.infer<typeof Interface>[] {
   return (nodeNetwork[nodeId]?.interfaces ?? [])
-    .filter(({ ipAddress }) => ipAddress !== "::1" && !ipAddress.startsWith("127."))
+    .filter(({ ipAddress }) => !NEAR.test(ipAddress))
     .map(({ name, ipAddress, interfaceType: type }) => ({ name, ipAddress, type }));
 }
 
@@ -124,7 +127,9 @@ function nodeCells(node: NodeView): string[] {
   const { nodeId, name, isMaster, isWorker, machine, interfaces, backends } = node;
   const roles = [...(isMaster ? ["master"] : []), ...(isWorker ? ["worker"] : [])];
   const shown = interfaces.slice(0, INTERFACES_SHOWN)
-    .map(({ type, ipAddress }) => type === "unknown" ? ipAddress : `${ipAddress} (${type})`);
+    .map(({ type, ipAddress }) =>
+      type === "unknown" ? ipAddress : `${ipAddress} (${type.replace("maybe_", "")})`
+    );
   const rest = interfaces.length - shown.length;
   return [
     nodeId,

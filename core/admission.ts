@@ -1,6 +1,6 @@
 import { isDownloadOfUse } from "./apply_models.ts";
 import { nodeGatheredInfo } from "./apply_nodes.ts";
-import { edgeKey } from "./connection.ts";
+import { type Connection, edgeKey } from "./connection.ts";
 import { departed } from "./departure.ts";
 import type { Event } from "./events.ts";
 import { withShortTexts } from "./free_text.ts";
@@ -34,7 +34,7 @@ export function admit(state: State, reported: Event, from?: NodeId): Event[] {
     case "TopologyEdgeCreated":
       return isBy(from, report.connection.source) && isEdgeNew(state, report) ? [report] : [];
     case "TopologyEdgeDeleted":
-      return isBy(from, report.connection.source) && isEdgeKnown(state, report) ? [report] : [];
+      return isByEnd(from, report.connection) && isEdgeKnown(state, report) ? [report] : [];
     case "RunnerStatusUpdated":
       return runnerStatusUpdated(state, report, from);
     case "TaskStatusUpdated":
@@ -53,6 +53,11 @@ export function admit(state: State, reported: Event, from?: NodeId): Event[] {
 
 function isBy(from: NodeId | undefined, nodeId: NodeId | undefined): boolean {
   return from === undefined || from === nodeId;
+}
+
+/** A way that is gone is told by whoever still can; one that is there, by who goes it. */
+function isByEnd(from: NodeId | undefined, { source, sink }: Connection): boolean {
+  return isBy(from, source) || isBy(from, sink);
 }
 
 /**

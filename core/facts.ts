@@ -4,6 +4,7 @@ import type { Event } from "./events.ts";
 import type { NodeId, TaskId } from "./ids.ts";
 import { rankOn } from "./instance.ts";
 import type { State } from "./state.ts";
+import { edgesBetween } from "./topology.ts";
 
 /**
  * All that a node has to report now: the latest report about each subject (`node`, `info:<kind>`,
@@ -14,10 +15,16 @@ export interface LocalFacts {
   readonly reports: ReadonlyMap<string, Event>;
   /** Tasks whose clients are still answered here, from before their commands are asked. */
   readonly followedTasks: ReadonlySet<TaskId>;
+  /** Nodes that this one could talk to, and now cannot: nor do they reach it. */
+  readonly lostNodes: ReadonlySet<NodeId>;
 }
 
 /** A node that has nothing to say. */
-export const NO_FACTS: LocalFacts = { reports: new Map(), followedTasks: new Set() };
+export const NO_FACTS: LocalFacts = {
+  reports: new Map(),
+  followedTasks: new Set(),
+  lostNodes: new Set(),
+};
 
 /** The subject of a fact about a node's edge. */
 export function edgeSubject(
@@ -77,6 +84,7 @@ export function dueReports(state: State, nodeId: NodeId, facts: LocalFacts): Eve
     ...due,
     ...goneRunners(state, nodeId, facts),
     ...goneEdges(state, nodeId, facts),
+    ...lostEdges(state, nodeId, facts),
     ...goneTasks(state, nodeId, facts),
   ];
 }
@@ -102,6 +110,15 @@ function goneEdges(state: State, nodeId: NodeId, { reports }: LocalFacts): Event
       .map((edge) => ({ source: nodeId, sink, edge }))
       .filter((connection) => !reports.has(edgeSubject(connection)))
       .map((connection): Event => ({ type: "TopologyEdgeDeleted", connection }))
+  );
+}
+
+/** Socket edges from nodes that cannot tell the others any more that they have lost this one. */
+function lostEdges(state: State, sink: NodeId, { lostNodes }: LocalFacts): Event[] {
+  return [...lostNodes].flatMap((source) =>
+    edgesBetween(state.connections, source, sink)
+      .filter(({ type }) => type === "SocketConnection")
+      .map((edge): Event => ({ type: "TopologyEdgeDeleted", connection: { source, sink, edge } }))
   );
 }
 

@@ -25,7 +25,7 @@ import {
   settleElection,
 } from "./member_election.ts";
 import { eventsHeard, followerWakeAt, settleFollower, snapshotHeard } from "./member_follower.ts";
-import { factsTold, leave } from "./member_leaving.ts";
+import { factsTold, leave, settleLeaving } from "./member_leaving.ts";
 import {
   beginReign,
   eventsToPublish,
@@ -142,6 +142,7 @@ function turned(before: Member, context: StepContext, act: (turn: Turn) => void)
   if (epoch !== before.epoch) tellAllAgain(turn);
   if (turn.member.role === "master") settleCommands(turn);
   settleMaster(turn, before);
+  settleLeaving(turn);
   settleFollower(turn, before);
   settleCommands(turn);
   settleTelemetry(turn);

@@ -1,21 +1,33 @@
 /** How a node that is going to stop says so, so that nobody has to find out. */
+import { NON_CANDIDATE_SENIORITY } from "./election.ts";
 import type { Event } from "./events.ts";
-import type { LocalFacts } from "./facts.ts";
+import { type LocalFacts, NO_FACTS } from "./facts.ts";
 import { liveFollowers } from "./member_master.ts";
 import { type Member, type Turn, update } from "./member_state.ts";
 import type { Millis } from "./units.ts";
 
 /** This node is going to stop: from here on that is all that it has to report. */
 export function leave(turn: Turn): void {
-  const { nodeId, facts } = turn.member;
+  const { nodeId, facts, election } = turn.member;
   const started = facts.reports.get("node");
   const left: [string, Event][] = started?.type === "NodeStarted"
     ? [["node", { type: "NodeLeft", nodeId, incarnation: started.incarnation }]]
     : [];
   update(turn, {
     isLeaving: true,
-    facts: { reports: new Map(left), followedTasks: new Set() },
+    // It may still vote.
+    election: { ...election, seniority: NON_CANDIDATE_SENIORITY },
+    facts: { ...NO_FACTS, reports: new Map(left) },
   });
+}
+
+/** A master whose departure is known is silent from then on: its runners may take a while to end. */
+export function settleLeaving(turn: Turn): void {
+  const { isLeaving, reign } = turn.member;
+  const { uptime } = turn.context;
+  if (!isLeaving || !reign || liveFollowers(reign, uptime).length === 0) return;
+  if (!hasLeft(turn.member, uptime)) return;
+  update(turn, { role: "candidate", master: undefined, reign: undefined });
 }
 
 /** Facts as they are told; of a node that is leaving none is of use any more. */

@@ -22,7 +22,7 @@ import {
   type Turn,
   update,
 } from "./member_state.ts";
-import { allTelemetry } from "./member_telemetry.ts";
+import { tellFollower } from "./member_telemetry.ts";
 import { ACKNOWLEDGERS_MAX, EVENTS_PAGE_MAX, type MessageOf, NODES_MAX } from "./protocol.ts";
 import { NO_TRIES } from "./placement_turns.ts";
 import { reconcileAll } from "./reconcile.ts";
@@ -118,7 +118,7 @@ export function followingHeard(turn: Turn, from: NodeId, message: MessageOf<"Fol
   if (isDeaf) send(turn, from, heartbeatOf(turn.member, uptime));
   const before = reign.followers.get(from);
   if (!before && reign.followers.size >= NODES_MAX) return dropMessage(turn);
-  if (!before) send(turn, from, allTelemetry(turn.member, epoch));
+  if (!before) tellFollower(turn, from);
   const newest = Math.max(before?.idx ?? -1, idx);
   setReign(turn, { followers: put(reign.followers, from, { idx: newest, heardAt: uptime }) });
 }

@@ -7,6 +7,7 @@ import {
   type Input,
   type LatestValues,
   type Member,
+  reignOf,
   send,
   type TelemetryDue,
   type Turn,
@@ -27,6 +28,15 @@ export const TELEMETRY_MS = 1_000;
 
 /** How often all own values are told again, and those of nodes that are gone are forgotten. */
 export const TELEMETRY_REFRESH_MS = 30_000;
+
+/** Latest values that are told at once: as many links as a message to all can carry. */
+export const TELEMETRY_TOLD_MAX = 2_048;
+
+/** How soon those follow that did not get into a message. */
+export const TELEMETRY_GAP_MS = 100;
+
+/** For so long after its election a master tells its followers together what it knows. */
+export const TELEMETRY_TOGETHER_MS = 2_000;
 
 /** Steps in which it is noted that a node was heard of: no copy of the table for each message. */
 export const LAST_SEEN_STEP_MS = 2_000;
@@ -183,9 +193,15 @@ function valuesOf({ memory, disk, system, links }: LatestValues): Values {
   return { memory: [...memory], disk: [...disk], system: [...system], links: [...links] };
 }
 
-/** All latest values, for a follower that is new. */
-export function allTelemetry({ telemetry }: Member, epoch: Epoch): MessageOf<"Telemetry"> {
-  return messageOf(epoch, valuesOf(telemetry));
+/** A follower that is new hears all latest values: with all others where all of them are new. */
+export function tellFollower(turn: Turn, to: NodeId): void {
+  const { telemetry, telemetryDue } = turn.member;
+  const { epoch, since } = reignOf(turn.member);
+  const values = valuesOf(telemetry);
+  if (turn.context.uptime >= since + TELEMETRY_TOGETHER_MS) {
+    return send(turn, to, messageOf(epoch, values));
+  }
+  update(turn, { telemetryDue: withDue(telemetryDue, values) });
 }
 
 function messageOf(epoch: Epoch, { memory, disk, system, links }: Values): MessageOf<"Telemetry"> {
@@ -199,6 +215,27 @@ function messageOf(epoch: Epoch, { memory, disk, system, links }: Values): Messa
   };
 }
 
+/** The first `count` of them. */
+function firstOf({ memory, disk, system, links }: Values, count: number): Values {
+  let left = count;
+  const first = <T>(entries: readonly T[]) => {
+    const taken = entries.slice(0, left);
+    left -= taken.length;
+    return taken;
+  };
+  return { memory: first(memory), disk: first(disk), system: first(system), links: first(links) };
+}
+
+/** What is left of them without those, which are the first. */
+function restOf({ memory, disk, system, links }: Values, first: Values): Values {
+  return {
+    memory: memory.slice(first.memory.length),
+    disk: disk.slice(first.disk.length),
+    system: system.slice(first.system.length),
+    links: links.slice(first.links.length),
+  };
+}
+
 /** Tells what is news, once a second. */
 export function settleTelemetry(turn: Turn): void {
   const { uptime } = turn.context;
@@ -207,20 +244,15 @@ export function settleTelemetry(turn: Turn): void {
     tellAllAgain(turn);
   }
   const { nodeId, epoch, role, master, telemetry, telemetryDue } = turn.member;
-  if (!epoch || !master || !isDue(turn.member) || uptime < telemetryDue.at) return;
-  const values = dueValues(telemetry, telemetryDue);
+  if (!epoch || !master || !isDue(telemetryDue) || uptime < telemetryDue.at) return;
+  const due = dueValues(telemetry, telemetryDue);
+  const values = firstOf(due, TELEMETRY_TOLD_MAX);
   const own = ofSources(values, (source) => source === nodeId);
   if (role === "master") broadcast(turn, messageOf(epoch, values));
   else send(turn, master, messageOf(epoch, own));
-  const { refreshAt, told } = telemetryDue;
-  update(turn, {
-    telemetryDue: {
-      ...NOTHING_DUE,
-      told: withTold(told, own),
-      at: uptime + TELEMETRY_MS,
-      refreshAt,
-    },
-  });
+  const left = withDue({ ...telemetryDue, ...NOTHING_DUE }, restOf(due, values));
+  const at = uptime + (isDue(left) ? TELEMETRY_GAP_MS : TELEMETRY_MS);
+  update(turn, { telemetryDue: { ...left, told: withTold(telemetryDue.told, own), at } });
 }
 
 function dueValues(telemetry: Telemetry, due: TelemetryDue): Values {
@@ -241,11 +273,11 @@ function withTold(told: LatestValues, values: Values): LatestValues {
   };
 }
 
-function isDue({ telemetryDue: { memory, disk, system, links } }: Member): boolean {
+function isDue({ memory, disk, system, links }: TelemetryDue): boolean {
   return memory.size + disk.size + system.size + links.size > 0;
 }
 
 /** When latest values have to be told. */
 export function telemetryWakeAt(member: Member): Millis[] {
-  return isDue(member) && member.master ? [member.telemetryDue.at] : [];
+  return isDue(member.telemetryDue) && member.master ? [member.telemetryDue.at] : [];
 }

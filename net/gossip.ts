@@ -27,7 +27,8 @@ export class Gossip {
     this.#self = self;
     pubsub.addEventListener("message", ({ detail }) => {
       if (detail.type !== "signed" || !detail.topic.startsWith(prefix)) return;
-      this.#hear(detail.topic.slice(prefix.length), detail.data, detail.from.toString());
+      const from = NodeId.safeParse(detail.from.toString());
+      if (from.success) this.hear(detail.topic.slice(prefix.length), detail.data, from.data);
     });
   }
 
@@ -47,19 +48,25 @@ export class Gossip {
     };
   }
 
+  /** Whether somebody listens to a topic who is none of `peers`. */
+  hasOthers(topic: string, peers: ReadonlySet<NodeId>): boolean {
+    const subscribers = this.#pubsub.getSubscribers(this.#prefix + topic);
+    return subscribers.some((one) => !peers.has(one.toString() as NodeId));
+  }
+
   /** Nobody hears anything from here on. */
   close(): void {
     for (const handlers of this.#handlers.values()) handlers.clear();
     this.#handlers.clear();
   }
 
-  #hear(topic: string, message: Uint8Array, from: string): void {
-    const sender = NodeId.safeParse(from);
-    if (!sender.success || sender.data === this.#self) return;
-    if (!this.#isListenedTo(sender.data)) return void this.droppedCount++;
+  /** Somebody has said something, and proven who it is. */
+  hear(topic: string, message: Uint8Array, from: NodeId): void {
+    if (from === this.#self) return;
+    if (!this.#isListenedTo(from)) return void this.droppedCount++;
     for (const handler of [...this.#handlers.get(topic) ?? []]) {
       try {
-        handler(message, sender.data);
+        handler(message, from);
       } catch {
         // The promise of a topic is at most once: what a subscriber cannot take is lost to it alone.
       }

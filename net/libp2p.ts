@@ -2,14 +2,13 @@ import type { Connection, Stream } from "@libp2p/interface";
 import { createHash } from "node:crypto";
 import { AppError } from "../core/errors.ts";
 import type { NodeId } from "../core/ids.ts";
-import { parseMultiaddr } from "../core/multiaddr.ts";
 import { FramedStream } from "./framed_stream.ts";
 import { Gossip } from "./gossip.ts";
 import { nodeIdOf } from "./identity.ts";
 import { type Host, startHost } from "./libp2p_host.ts";
 import { silentLogger } from "./libp2p_logger.ts";
 import { Links } from "./links.ts";
-import { unreachable } from "./link_stream.ts";
+import { PART_BYTES, unreachable } from "./link_stream.ts";
 import { localAddresses, readHostId } from "./local_addresses.ts";
 import { Mdns } from "./mdns.ts";
 import { MemoryNetwork } from "./memory.ts";
@@ -61,8 +60,8 @@ type StreamHandler = (stream: MessageStream) => void;
  */
 export async function connectLibp2p(options: Libp2pOptions): Promise<Transport> {
   const logger = silentLogger();
-  const host = await startHost({ ...options, logger });
-  const transport = new Libp2pTransport(host, options, await readHostId());
+  const { host, port } = await startHost({ ...options, logger });
+  const transport = new Libp2pTransport(host, { ...options, port }, await readHostId());
   await transport.start();
   return transport;
 }
@@ -92,7 +91,7 @@ class Libp2pTransport implements Transport {
     this.#host = host;
     this.self = nodeIdOf(options.identityKey);
     this.#own = new MemoryNetwork().join(this.self);
-    this.#port = portOf(host);
+    this.#port = options.port;
     this.#addresses = localAddresses(this.#port);
     const { namespace, bootstrap } = options;
     this.#streamProtocol = `/exo/${namespace}/stream/1`;
@@ -106,6 +105,7 @@ class Libp2pTransport implements Transport {
       protocol: `/exo/${namespace}/link/1`,
       addresses: () => this.#addresses,
       bootstrap,
+      published: (topic, message, from) => this.#gossip.hear(topic, message, from),
       answer: (protocol, body, from) => this.#answer(protocol, body, from),
       onPeer: (change) => {
         if (!change.isConnected) this.#streamRates.delete(change.peer);
@@ -132,10 +132,7 @@ class Libp2pTransport implements Transport {
       // What is set here goes before what `newStream` is told.
       maxOutboundStreams: STREAMS_PER_PEER_MAX,
     });
-    this.#refresh = setInterval(() => {
-      this.#addresses = localAddresses(this.#port);
-      this.#interfaces = ipv4Interfaces();
-    }, INTERFACES_MS);
+    this.#refresh = setInterval(() => this.#lookAround(), INTERFACES_MS);
     await this.#links.start();
     this.#mdns.start();
     await this.#search();
@@ -165,7 +162,12 @@ class Libp2pTransport implements Transport {
 
   publish(topic: string, message: Uint8Array): void {
     checkSize(message, topic, PUBLISH_BYTES_MAX);
-    if (!this.#closed) this.#gossip.publish(topic, message);
+    if (this.#closed) return;
+    const mesh = message.length <= PART_BYTES ? this.#links.mesh() : undefined;
+    if (!mesh || this.#gossip.hasOthers(topic, this.peers())) {
+      return this.#gossip.publish(topic, message);
+    }
+    for (const link of mesh) if (!link.publish(topic, message)) this.#gossip.droppedCount++;
   }
 
   subscribe(topic: string, handler: (message: Uint8Array, from: NodeId) => void): () => void {
@@ -238,6 +240,14 @@ class Libp2pTransport implements Transport {
     this.#peerListeners.clear();
     this.#linkListeners.clear();
     await Promise.all([own, this.#mdns.stop(), this.#host.stop()]);
+  }
+
+  /** Interfaces come and go. */
+  #lookAround(): void {
+    const addresses = localAddresses(this.#port);
+    if (addresses.join() === this.#addresses.join()) return;
+    this.#addresses = addresses;
+    this.#interfaces = ipv4Interfaces();
   }
 
   /** Resolves with the first peer, or when there was time enough to find one. */
@@ -319,14 +329,6 @@ function ipv4Interfaces(): string[] {
   return Deno.networkInterfaces()
     .filter(({ family }) => family === "IPv4")
     .map(({ address }) => address);
-}
-
-function portOf(host: Host): number {
-  for (const address of host.getMultiaddrs()) {
-    const port = parseMultiaddr(address.toString())?.port;
-    if (port !== undefined) return port;
-  }
-  throw new AppError("internal", "Cannot tell the port of this node: it listens nowhere");
 }
 
 function checkSize(message: Uint8Array, where: string, bytesMax: number): void {

@@ -46,15 +46,17 @@ export interface HostOptions {
  * Starts a libp2p node on the wanted port, or on the next that is free.
  * @throws {AppError} `conflict` when no port is free, `internal` when it cannot be started.
  */
-export async function startHost(options: HostOptions): Promise<Host> {
+export async function startHost(options: HostOptions): Promise<{ host: Host; port: number }> {
   for (let tried = 0; tried < PORTS_TRIED; tried++) {
     const port = freePort(options.port === 0 ? 0 : options.port + tried);
     if (port === undefined) continue;
-    const host = await makeHost(options, port);
-    await host.start();
-    if (host.getMultiaddrs().length > 0) return host;
-    // Somebody was faster.
-    await host.stop();
+    for (const listen of [`/ip6/::/tcp/${port}`, `/ip4/0.0.0.0/tcp/${port}`]) {
+      const host = await makeHost(options, listen);
+      await host.start();
+      if (host.getMultiaddrs().length > 0) return { host, port };
+      // A system without IPv6, or somebody was faster.
+      await host.stop();
+    }
   }
   const tried = `${PORTS_TRIED} ports from ${options.port} on are taken, one needed`;
   throw new AppError("conflict", `Cannot listen for other nodes: ${tried}`, {
@@ -62,7 +64,7 @@ export async function startHost(options: HostOptions): Promise<Host> {
   });
 }
 
-/** The port if it is free, any free one for 0: both IP versions are to have the same. */
+/** The port if it is free, any free one for 0. */
 function freePort(port: number): number | undefined {
   if (port > 65_535) return undefined;
   try {
@@ -73,14 +75,15 @@ function freePort(port: number): number | undefined {
   }
 }
 
-async function makeHost(options: HostOptions, port: number): Promise<Host> {
+async function makeHost(options: HostOptions, listen: string): Promise<Host> {
   const { identityKey, privateNetworkKey, logger } = options;
   return await createLibp2p({
     start: false,
     logger,
     privateKey: privateKeyFromProtobuf(identityKey),
-    addresses: { listen: [`/ip4/0.0.0.0/tcp/${port}`, `/ip6/::/tcp/${port}`] },
-    // A machine without IPv6 listens on IPv4 alone.
+    // A socket for both IP versions, where there are both.
+    addresses: { listen: [listen] },
+    // Whether it listens is looked at afterwards.
     transportManager: { faultTolerance: FaultTolerance.NO_FATAL },
     transports: [tcp()],
     connectionEncrypters: [noise()],

@@ -22,7 +22,7 @@ const REQUEST_RATE = { perSecond: 2_000, burst: 4_000 };
 const OUTBOX_BYTES_MAX = 16 * 1024 * 1024;
 
 /** Bytes of a body that go in one frame, beside what a frame has in front. */
-const PART_BYTES = LINK_FRAME_BYTES_MAX - 256;
+export const PART_BYTES = LINK_FRAME_BYTES_MAX - 256;
 
 /** How much of the newest round-trip time goes into the smoothed one. */
 const RTT_WEIGHT = 0.3;
@@ -31,6 +31,8 @@ const RTT_WEIGHT = 0.3;
 export interface LinkHandlers {
   /** Answers a request of the peer. */
   readonly answer: (protocol: string, body: Uint8Array) => Promise<Uint8Array>;
+  /** The peer says something to all. */
+  readonly published: (topic: string, message: Uint8Array) => void;
   /** The peer has introduced itself, for the first time or anew. */
   readonly greeted: (hello: Hello) => void;
   /** It is gone, and its connection with it. */
@@ -101,6 +103,13 @@ export class LinkStream {
     if (this.#ping) return;
     this.#ping = { id: this.#newId(), at: performance.now() };
     this.#write({ type: "Ping", id: this.#ping.id });
+  }
+
+  /** A message of a topic, for this peer; false when there is no room for it. */
+  publish(topic: string, bytes: Uint8Array): boolean {
+    if (this.#isClosed || this.#stream.writeBufferLength > OUTBOX_BYTES_MAX) return false;
+    this.#write({ type: "Publish", topic, bytes });
+    return true;
   }
 
   /**
@@ -183,6 +192,8 @@ export class LinkStream {
         return this.#asked.get(one.id)?.parts.add(one.bytes);
       case "Answer":
         return this.#settle(one.id, this.#asked.get(one.id)?.parts.join(one.bytes));
+      case "Publish":
+        return this.#handlers.published(one.topic, one.bytes);
       case "Failure":
         return this.#settle(one.id, AppError.from(one.error));
       default:

@@ -3,7 +3,7 @@ import { multiaddr } from "@multiformats/multiaddr";
 import { NodeId } from "../core/ids.ts";
 import { AddressBook, RETRY_MS, RETRY_MS_MAX } from "./address_book.ts";
 import type { Host } from "./libp2p_host.ts";
-import type { Hello } from "./link_frames.ts";
+import { type Hello, PEER_ADDRESSES_TOLD_MAX, PEERS_TOLD_MAX } from "./link_frames.ts";
 import { LinkStream } from "./link_stream.ts";
 import { type Link, LINK_SILENCE_MS, type PeerChange } from "./transport.ts";
 
@@ -15,6 +15,9 @@ const PING_MS = 1_000;
 
 /** How long a dial may take until the link stands. */
 const DIAL_TIMEOUT_MS = 3_000;
+
+/** As many peers are told something one by one; more than that hear it by gossip. */
+const DIRECT_PEERS_MAX = 16;
 
 /** Links of one peer to this node. */
 const LINKS_PER_PEER_MAX = 128;
@@ -29,6 +32,7 @@ export interface LinksOptions {
   readonly addresses: () => readonly string[];
   /** Addresses of any nodes of the cluster, as multiaddrs. */
   readonly bootstrap: readonly string[];
+  readonly published: (topic: string, message: Uint8Array, from: NodeId) => void;
   readonly answer: (protocol: string, body: Uint8Array, from: NodeId) => Promise<Uint8Array>;
   readonly onPeer: (change: PeerChange) => void;
   readonly onLinks: () => void;
@@ -62,7 +66,13 @@ export class Links {
   readonly #bootstraps: Bootstrap[];
   #timer: ReturnType<typeof setInterval> | undefined;
   #tickedAt = performance.now();
+  /** What all were told last of this node and its peers, as text. */
   #told = "";
+  /** Whether peers have come, gone or spoken since. */
+  #isStale = true;
+  #toldAddresses: readonly string[] = [];
+  /** The best links to all others, where everybody has links with everybody. */
+  #mesh: readonly LinkStream[] | undefined;
   #isStopped = false;
 
   constructor(host: Host, options: LinksOptions) {
@@ -121,13 +131,21 @@ export class Links {
     return best;
   }
 
+  /**
+   * A link to each other node, when there are few and each has links with all the others, as far as
+   * they have told: then nobody has to pass anything on.
+   */
+  mesh(): readonly LinkStream[] | undefined {
+    return this.#isStale ? undefined : this.#mesh;
+  }
+
   #tick(): void {
     const now = performance.now();
     // What came while this process did not run has not been read yet: nobody is to blame.
     const stalled = now - this.#tickedAt - TICK_MS;
     this.#tickedAt = now;
     for (const link of [...this.#open]) this.#watch(link, now, stalled);
-    this.#tellAddresses();
+    this.#tellChanges();
     this.#dialDue();
   }
 
@@ -144,10 +162,13 @@ export class Links {
     }
   }
 
-  /** Tells all when this host has got other addresses. */
-  #tellAddresses(): void {
+  /** Tells all when there are other peers, or when this host has got other addresses. */
+  #tellChanges(): void {
+    const addresses = this.#options.addresses();
+    if (!this.#isStale && this.#toldAddresses === addresses) return;
+    [this.#isStale, this.#toldAddresses, this.#mesh] = [false, addresses, this.#findMesh()];
     const hello = this.#hello();
-    const told = hello.addresses.join(" ");
+    const told = JSON.stringify(hello);
     if (told === this.#told) return;
     this.#told = told;
     for (const { stream } of this.#open) stream.greet(hello);
@@ -155,7 +176,23 @@ export class Links {
 
   #hello(): Hello {
     const { hostId, addresses } = this.#options;
-    return { hostId, addresses: [...addresses()] };
+    const peers = [...this.#peers].slice(0, PEERS_TOLD_MAX).map(([nodeId, links]) => {
+      const [first] = links;
+      const known = first?.stream.hello?.addresses ?? [];
+      return { nodeId, addresses: known.slice(0, PEER_ADDRESSES_TOLD_MAX) };
+    });
+    const isAll = this.#peers.size <= PEERS_TOLD_MAX;
+    return { hostId, addresses: [...addresses()], peers, isAll };
+  }
+
+  #findMesh(): LinkStream[] | undefined {
+    if (this.#peers.size > DIRECT_PEERS_MAX) return undefined;
+    const isHere = (nodeId: NodeId) => nodeId === this.#options.self || this.#peers.has(nodeId);
+    const best = [...this.#peers.keys()].flatMap((peer) => this.best(peer)?.stream ?? []);
+    const isMesh = best.every(({ hello }) =>
+      hello?.isAll && hello.peers.every(({ nodeId }) => isHere(nodeId))
+    );
+    return isMesh ? best : undefined;
   }
 
   #dialDue(): void {
@@ -203,8 +240,9 @@ export class Links {
 
   #add(connection: Connection, raw: Stream, address: string | undefined): OpenLink {
     const peer = NodeId.parse(connection.remotePeer.toString());
-    const { answer } = this.#options;
+    const { answer, published } = this.#options;
     const stream = new LinkStream(raw, peer, {
+      published: (topic, message) => published(topic, message, peer),
       answer: (protocol, body) => answer(protocol, body, peer),
       greeted: (hello) => this.#greeted(link, hello),
       closed: () => this.#closed(link),
@@ -213,6 +251,7 @@ export class Links {
     this.#open.add(link);
     if (address !== undefined) this.#book.linked(peer, address, performance.now());
     stream.greet(this.#hello());
+    this.#isStale = true;
     if (this.#isStopped) stream.close("the node is stopping");
     return link;
   }
@@ -223,7 +262,11 @@ export class Links {
     const isNew = links.size === 0;
     const isNewLink = !links.has(link);
     this.#peers.set(peer, links.add(link));
+    this.#isStale = true;
     this.#book.introduced(peer, hello, performance.now());
+    for (const { nodeId, addresses } of hello.peers) {
+      this.#book.learn(nodeId, addresses, performance.now());
+    }
     this.#dropUnwanted(links);
     if (isNew) this.#options.onPeer({ peer, isConnected: true });
     if (isNewLink && link.address !== undefined) this.#options.onLinks();
@@ -246,6 +289,7 @@ export class Links {
     if (address !== undefined) this.#book.unlinked(peer, address, performance.now());
     const links = this.#peers.get(peer);
     if (!links?.delete(link)) return;
+    this.#isStale = true;
     if (address !== undefined) this.#options.onLinks();
     if (links.size > 0) return;
     this.#peers.delete(peer);

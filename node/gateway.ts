@@ -52,7 +52,9 @@ export class Gateway {
     const { transport, replica } = this.#deps;
     this.#stops.push(
       transport.handleStream(GENERATION.protocol, (stream) => void this.#serve(stream)),
-      transport.onPeer(({ isConnected }) => !isConnected && this.#failUnreachable()),
+      transport.onPeer(({ isConnected }) => {
+        if (!isConnected) this.#failUnreachable(this.#pending.values());
+      }),
       replica.onChange(() => this.#failOrphans()),
     );
   }
@@ -133,7 +135,7 @@ export class Gateway {
       pending.assign(instanceId);
       // What happened to the task before this line would otherwise go unseen.
       this.#failOrphans();
-      this.#failUnreachable();
+      this.#failUnreachable([pending]);
       const promptTokens = await pending.accepted(until - clock.uptime());
       return { commandId, promptTokens, chunks: pending.chunks(), finish };
     } catch (cause) {
@@ -201,10 +203,11 @@ export class Gateway {
   }
 
   /** What a node that cannot be reached was to answer is not waited for, unless it comes at once. */
-  #failUnreachable(): void {
+  #failUnreachable(all: Iterable<PendingGeneration>): void {
     const { transport } = this.#deps;
-    const isThere = (id: NodeId) => id === transport.self || transport.peers().has(id);
-    for (const pending of this.#pending.values()) {
+    const peers = transport.peers();
+    const isThere = (id: NodeId) => id === transport.self || peers.has(id);
+    for (const pending of all) {
       const speaker = this.#nodesOf(pending.instanceId)[0];
       if (speaker !== undefined && !isThere(speaker)) this.#broken(pending, speaker);
     }

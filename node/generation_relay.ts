@@ -39,7 +39,7 @@ export class GenerationRelay {
    * @throws {AppError} when the API node is gone, has forgotten the task or is too slow.
    */
   static async open(
-    transport: Transport,
+    transport: Pick<Transport, "openStream">,
     apiNodeId: NodeId,
     taskId: TaskId,
   ): Promise<{ relay: GenerationRelay; payload: TextGenerationPayload }> {
@@ -109,7 +109,10 @@ export class GenerationRelay {
   }
 }
 
-async function opened(transport: Transport, apiNodeId: NodeId): Promise<MessageStream> {
+async function opened(
+  transport: Pick<Transport, "openStream">,
+  apiNodeId: NodeId,
+): Promise<MessageStream> {
   for (let tries = 1;; tries++) {
     try {
       return await transport.openStream(apiNodeId, GENERATION.protocol);

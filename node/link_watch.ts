@@ -24,8 +24,8 @@ const LATENCY_NOISE_MS = 0.2;
 /** What a link watch works with. */
 export interface LinkWatchDeps {
   readonly nodeId: NodeId;
-  readonly transport: Pick<Transport, "links" | "onLinks">;
-  readonly reporter: Pick<Reporter, "report" | "retract">;
+  readonly transport: Pick<Transport, "links" | "onLinks" | "onPeer">;
+  readonly reporter: Pick<Reporter, "report" | "retract" | "reach">;
   readonly control: Pick<ControlPlane, "measured">;
   readonly bulk: Pick<Bulk, "measureBandwidth">;
   readonly clock: Clock;
@@ -50,7 +50,12 @@ export class LinkWatch {
 
   start(): void {
     const timer = setInterval(() => this.#look(), LOOK_MS);
-    this.#stops.push(this.#deps.transport.onLinks(() => this.#sync()), () => clearInterval(timer));
+    const { transport, reporter } = this.#deps;
+    this.#stops.push(
+      transport.onLinks(() => this.#sync()),
+      transport.onPeer(({ peer, isConnected }) => reporter.reach(peer, isConnected)),
+      () => clearInterval(timer),
+    );
     this.#sync();
   }
 

@@ -257,7 +257,9 @@ export class Node {
     control.start();
     gateway.start();
     const info = await probeNode({ name, version, deviceFile, sources });
-    await gatherer.watchGpu();
+    const gpu = gatherer.watchGpu();
+    // Models are placed here by its memory, and placed at once if somebody waits for a node.
+    if (info.backends.includes("MlxCuda")) await gpu;
     const incarnation = eventLog.nextCounter(INCARNATION);
     await reporter.report({ type: "NodeStarted", nodeId, incarnation, info });
     links.start();

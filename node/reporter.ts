@@ -39,6 +39,17 @@ export class Reporter {
     if (reports.delete(subject)) this.#change({ ...this.#facts, reports });
   }
 
+  /** Whether a node can be talked to; of nodes that have left nothing is kept. */
+  reach(peer: NodeId, isReached: boolean): void {
+    const { lostNodes: before } = this.#facts;
+    if (before.has(peer) !== isReached) return;
+    const { nodes } = this.#replica.state;
+    const lostNodes = new Set([...before].filter((nodeId) => nodes.has(nodeId)));
+    if (isReached) lostNodes.delete(peer);
+    else lostNodes.add(peer);
+    this.#change({ ...this.#facts, lostNodes });
+  }
+
   /** A client of this node waits for the task: from before it is asked for until it is forgotten. */
   followTask(taskId: TaskId): void {
     const followedTasks = new Set(this.#facts.followedTasks).add(taskId);

@@ -56,7 +56,8 @@ function serve(
     const finishedCommandId = CommandId.parse(name);
     cluster.submit(api, { ...command, finishedCommandId }, () => {
       for (const machine of [api, worker]) {
-        cluster.report(machine, ({ reports, followedTasks }) => ({
+        cluster.report(machine, ({ reports, followedTasks, ...facts }) => ({
+          ...facts,
           reports: new Map([...reports].filter(([subject]) => subject !== `task:${taskId}`)),
           followedTasks: new Set([...followedTasks].filter((id) => id !== taskId)),
         }));

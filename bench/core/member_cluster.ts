@@ -1,6 +1,6 @@
 /** Whole clusters of members in virtual time, on a network that is well and counts. */
 import type { Command, CommandReply } from "../../core/commands.ts";
-import { edgeSubject, type LocalFacts } from "../../core/facts.ts";
+import { edgeSubject, type LocalFacts, NO_FACTS } from "../../core/facts.ts";
 import type { CommandId, NodeId } from "../../core/ids.ts";
 import type { Event } from "../../core/events.ts";
 import {
@@ -13,7 +13,7 @@ import {
 } from "../../core/member.ts";
 import { encodeMessage, type Message } from "../../core/protocol.ts";
 import type { State } from "../../core/state.ts";
-import { linkKey, type LinkQuality, type NodeMemory } from "../../core/telemetry.ts";
+import { linkKey } from "../../core/telemetry.ts";
 import { GIB, MIB } from "../../core/units.ts";
 import { UUID_CHARS } from "./busy_cluster.ts";
 import { Calendar } from "./calendar.ts";
@@ -21,13 +21,14 @@ import { Calendar } from "./calendar.ts";
 /** How long a message takes. */
 const LATENCY_MS = 2;
 
-/** How often a node measures its memory, and the round trips of its links. */
-const MEMORY_MS = 1_000;
-const LINKS_MS = 10_000;
+/** How often a node measures how it does. */
+const MEASURE_MS = 1_000;
 
-/** How much the memory of an idle machine goes up and down, and a round trip of its network. */
-const WOBBLE_BYTES = 16 * MIB;
-const RTT_MS = [0.4, 0.8] as const;
+/** By how much what an idle machine measures goes up and down. */
+const IDLE = { memoryBytes: 16 * MIB, cpuUsage: 0.04, rttMs: 0.15 } as const;
+
+/** The least round trip. */
+const RTT_MS = 0.4;
 
 /** Members whose connections to a dead process are closed learn of it one after the other. */
 const DEATH_NOTICED_MS = 100;
@@ -36,6 +37,8 @@ const DEATH_NOTICED_MS = 100;
 export interface Traffic {
   messages: number;
   bytes: number;
+  /** The largest message to all: a transport has a limit for it. */
+  largestBytes: number;
   /** Bytes by the type of message: once for each receiver. */
   readonly byType: Map<Message["type"], number>;
   readonly sentBytes: Float64Array;
@@ -43,6 +46,9 @@ export interface Traffic {
 }
 
 const encoder = new TextEncoder();
+
+/** What a shell tells its member of the machine. */
+type LatestInput = Omit<Extract<Input, { type: "Telemetry" }>, "type">;
 
 /** Called with the answer to a command. */
 type Answered = (reply: CommandReply) => void;
@@ -59,7 +65,10 @@ export interface Machine {
   readonly asked: Map<CommandId, Answered>;
 }
 
-/** Members on a network, in virtual time; all of them have this state on their disks. */
+/**
+ * Members on a network, in virtual time; all of them have this state on their disks. The first leads
+ * from the start: to compute one election more among a thousand takes minutes.
+ */
 export class MemberCluster {
   readonly machines: readonly Machine[];
   readonly #calendar = new Calendar();
@@ -73,7 +82,7 @@ export class MemberCluster {
     this.machines = ids.map((nodeId, at) => ({
       ...{ at, nodeId, facts: factsOf(state, nodeId), isUp: true, tickAt: Infinity, ids: 0 },
       asked: new Map(),
-      member: startMember({ nodeId, state, isAlone: false }, context).member,
+      member: startMember({ nodeId, state, isAlone: at === 0 }, context).member,
     }));
     this.#byId = new Map(this.machines.map((machine) => [machine.nodeId, machine]));
     for (const machine of this.machines) this.#start(machine);
@@ -163,21 +172,13 @@ export class MemberCluster {
     for (const { nodeId } of this.machines) {
       if (nodeId !== machine.nodeId) this.take(machine, { type: "PeerConnected", peer: nodeId });
     }
-    const phaseMs = (machine.at * 389) % MEMORY_MS;
-    this.after(phaseMs, () => this.#measure(machine));
-    this.after(phaseMs, () => this.#measureLinks(machine));
+    this.after((machine.at * 389) % MEASURE_MS, () => this.#measure(machine));
   }
 
   #measure(machine: Machine): void {
     if (!machine.isUp) return;
-    this.take(machine, { type: "Telemetry", memory: memoryOf(machine.at, this.now) });
-    this.after(MEMORY_MS, () => this.#measure(machine));
-  }
-
-  #measureLinks(machine: Machine): void {
-    if (!machine.isUp) return;
-    this.take(machine, { type: "Telemetry", links: linksOf(machine.member, this.now) });
-    this.after(LINKS_MS, () => this.#measureLinks(machine));
+    this.take(machine, { type: "Telemetry", ...measured(machine.member, this.now + machine.at) });
+    this.after(MEASURE_MS, () => this.#measure(machine));
   }
 
   #sleep(machine: Machine): void {
@@ -195,10 +196,12 @@ export class MemberCluster {
     switch (output.type) {
       case "Send": {
         const to = this.#byId.get(output.to);
-        return this.#say(machine, output.message, to ? [to] : []);
+        return this.#say(machine, output.message, { to: to ? [to] : [], isToAll: false });
       }
-      case "Broadcast":
-        return this.#say(machine, output.message, this.live.filter((one) => one !== machine));
+      case "Broadcast": {
+        const to = this.live.filter((one) => one !== machine);
+        return this.#say(machine, output.message, { to, isToAll: true });
+      }
       case "Reply": {
         const { reply } = output;
         machine.asked.get(reply.commandId)?.(reply);
@@ -211,13 +214,18 @@ export class MemberCluster {
   }
 
   /** One message to one node or many: it is sent once, and received by each. */
-  #say(from: Machine, message: Message, to: readonly Machine[]): void {
+  #say(
+    from: Machine,
+    message: Message,
+    { to, isToAll }: { readonly to: readonly Machine[]; readonly isToAll: boolean },
+  ): void {
     const { byType, sentBytes, receivedBytes } = this.#traffic;
     const bytes = encoder.encode(encodeMessage(message)).length;
     sentBytes[from.at] = (sentBytes[from.at] ?? 0) + bytes;
     this.#traffic.messages += to.length;
     this.#traffic.bytes += bytes * to.length;
     byType.set(message.type, (byType.get(message.type) ?? 0) + bytes * to.length);
+    if (isToAll) this.#traffic.largestBytes = Math.max(this.#traffic.largestBytes, bytes);
     const input: Input = { type: "Message", from: from.nodeId, message };
     for (const machine of to) {
       receivedBytes[machine.at] = (receivedBytes[machine.at] ?? 0) + bytes;
@@ -228,7 +236,7 @@ export class MemberCluster {
 
 function noTraffic(count: number): Traffic {
   const [sentBytes, receivedBytes] = [new Float64Array(count), new Float64Array(count)];
-  return { messages: 0, bytes: 0, byType: new Map(), sentBytes, receivedBytes };
+  return { messages: 0, bytes: 0, largestBytes: 0, byType: new Map(), sentBytes, receivedBytes };
 }
 
 /** What a node says of itself that has been running for long: all of it is known. */
@@ -254,26 +262,26 @@ function factsOf(state: State, nodeId: NodeId): LocalFacts {
       ...{ type: "RunnerStatusUpdated", runnerId, status, incarnation, at },
     });
   }
-  return { reports, followedTasks: new Set() };
+  return { ...NO_FACTS, reports };
 }
 
-/** An idle machine's memory is never twice the same. */
-function memoryOf(at: number, now: number): NodeMemory {
-  const wobble = noise(at, now) * WOBBLE_BYTES;
-  return { ramTotalBytes: 64 * GIB, ramAvailableBytes: Math.round(40 * GIB + wobble) };
-}
-
-function linksOf({ nodeId, state }: Member, now: number): ReadonlyMap<string, LinkQuality> {
-  const [least, most] = RTT_MS;
-  const edges = [...state.connections.get(nodeId) ?? []]
+/** What an idle machine measures: a little different each time. */
+function measured({ nodeId, state }: Member, at: number): LatestInput {
+  const ramAvailableBytes = Math.round(40 * GIB + noise(at) * IDLE.memoryBytes);
+  const keys = [...state.connections.get(nodeId) ?? []]
     .flatMap(([sink, edges]) => edges.map((edge) => linkKey(nodeId, sink, edge)));
-  return new Map(edges.map((key, at) => {
-    const latencyMs = Number((least + noise(at, now) * (most - least)).toFixed(2));
-    return [key, { latencyMs }];
-  }));
+  return {
+    memory: { ramTotalBytes: 64 * GIB, ramAvailableBytes },
+    disk: { totalBytes: 1_024 * GIB, availableBytes: 512 * GIB },
+    system: { cpuUsage: Number((0.01 + noise(at + 1) * IDLE.cpuUsage).toFixed(3)) },
+    links: new Map(keys.map((key, link) => {
+      const latencyMs = Number((RTT_MS + noise(at + link + 2) * IDLE.rttMs).toFixed(2));
+      return [key, { latencyMs }];
+    })),
+  };
 }
 
 /** A number from 0 to 1 that looks like noise. */
-function noise(at: number, now: number): number {
-  return ((at * 7_919 + now * 104_729) % 10_007) / 10_007;
+function noise(at: number): number {
+  return ((at * 7_919) % 10_007) / 10_007;
 }

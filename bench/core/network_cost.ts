@@ -85,6 +85,7 @@ function trafficRow(
     receivedMessages: traffic.messages / nodes / seconds,
     masterReceivedBytes: (traffic.receivedBytes[at] ?? 0) / seconds,
     masterSentBytes: (traffic.sentBytes[at] ?? 0) / seconds,
+    largestBytes: traffic.largestBytes,
     bytesByType: byType(traffic, nodes * seconds),
   };
 }
@@ -103,6 +104,7 @@ function succession(cluster: MemberCluster): SuccessionRow {
     receivedBytes: traffic.bytes / left,
     receivedMessages: traffic.messages / left,
     masterSentBytes: traffic.sentBytes[cluster.master?.at ?? 0] ?? 0,
+    largestBytes: traffic.largestBytes,
     bytesByType: byType(traffic, left),
   };
 }

@@ -62,10 +62,12 @@ export class NodeInfoGatherer {
     this.#gpu = new Gpu(deps.loadedRunners);
   }
 
-  /** Looks for a GPU with memory of its own; resolves when it is known, in 3 s at most. */
-  async watchGpu(): Promise<void> {
-    const { ended } = await this.#gpu.watch(this.#gathering(), () => this.#tellSystem());
-    this.#loops.push(ended);
+  /** Looks for a GPU with memory of its own; resolves when it is known, in 10 s at most. */
+  watchGpu(): Promise<void> {
+    return new Promise((onFirst) => {
+      const onSample = () => this.#tellSystem();
+      this.#loops.push(this.#gpu.watch(this.#gathering(), { onSample, onFirst }));
+    });
   }
 
   /** The memory of a GPU, if there is one, and the runners that were in memory when it was read. */

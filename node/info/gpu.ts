@@ -1,14 +1,14 @@
 import type { RunnerId } from "../../core/ids.ts";
 import type { NodeMemory } from "../../core/telemetry.ts";
-import { type Gathering, inTime } from "./gathering.ts";
+import type { Gathering } from "./gathering.ts";
 import { keepFollowing } from "./keep_following.ts";
 import { firstGpu, type GpuSample, NVIDIA_FIELDS, parseNvidiaSmi } from "./nvidia_smi.ts";
 
 /** How often the GPU is looked at: models are placed by what is free of its memory. */
 const GPU_MS = 2_000;
 
-/** How long a node waits for its GPU's first word before it joins. */
-export const FIRST_SAMPLE_MS_MAX = 3_000;
+/** How long the first sample may take: a driver that nobody else uses is started for it. */
+const FIRST_SAMPLE_MS_MAX = 10_000;
 
 /**
  * The GPU that runners compute on, by one `nvidia-smi` that goes on for as long as the node does.
@@ -42,32 +42,37 @@ export class Gpu {
   }
 
   /**
-   * Goes on in `ended`; resolves with the first sample, or when it is clear that there is none.
-   * `onSample` hears of each.
+   * Takes a first sample, then follows the GPU until `signal` says so. `onSample` hears of each,
+   * `onFirst` once when the first has come, or it is clear that none will soon.
    */
   async watch(
     { sources, signal }: Gathering,
-    onSample: () => void,
-  ): Promise<{ readonly ended: Promise<void> }> {
-    const first = Promise.withResolvers<void>();
+    { onSample, onFirst }: { readonly onSample: () => void; readonly onFirst: () => void },
+  ): Promise<void> {
     const words = [
       "nvidia-smi",
       `--id=${firstGpu(sources.env("CUDA_VISIBLE_DEVICES"))}`,
       `--query-gpu=${NVIDIA_FIELDS}`,
       "--format=csv,noheader,nounits",
-      `--loop-ms=${GPU_MS}`,
     ] as const;
     const onLine = (line: string) => {
       const sample = parseNvidiaSmi(line);
       if (!sample) return false;
       this.#take(sample);
-      first.resolve();
       onSample();
       return true;
     };
-    const ended = keepFollowing(words, { sources, signal, onLine, onEnd: () => first.resolve() });
-    await inTime(first.promise, { sources, signal, timeoutMs: FIRST_SAMPLE_MS_MAX });
-    return { ended };
+    // One that ends says all it has at once; one that goes on may keep it in a buffer for a while.
+    const first = await sources.run(words, { timeoutMs: FIRST_SAMPLE_MS_MAX, signal });
+    if (first.ok) first.text.split("\n").forEach(onLine);
+    onFirst();
+    if (!first.ok && first.isMissing) return;
+    await keepFollowing([...words, `--loop-ms=${GPU_MS}`], {
+      sources,
+      signal,
+      onLine,
+      onEnd: () => {},
+    });
   }
 
   #take(sample: GpuSample): void {

@@ -23,7 +23,11 @@ Deno.test("a small cluster's figures are there, and are the same twice", () => {
 Deno.test("the figures come as lines and as a section", () => {
   const rates = { receivedBytes: 1_234.5, sentBytes: 99.6, receivedMessages: 6.28 };
   const bytesByType = { Telemetry: 75, Heartbeat: 25 };
-  const row = { ...{ masterReceivedBytes: 5, masterSentBytes: 6 }, ...rates, bytesByType };
+  const row = {
+    ...{ masterReceivedBytes: 5, masterSentBytes: 6, largestBytes: 7 },
+    ...rates,
+    bytesByType,
+  };
   const report: NetworkReport = {
     ...{ schemaVersion: 1, command: "deno task bench:network", settings: SETTINGS },
     startedAt: "2026-01-02T03:04:05Z",
@@ -33,8 +37,8 @@ Deno.test("the figures come as lines and as a section", () => {
   };
   const page = networkSections(report).join("\n");
   match(page, /2026-01-02, exo abc with changes\./);
-  match(page, /\| 10 \| idle \| 1235 \| 100 \| 6\.28 \| 5 \| 6 \| Telemetry, 75 % \|/);
-  match(page, /\| 10 \| 1110 \| 1235 \| 6 \| 6 \| - \|/);
+  match(page, /\| 10 \| idle \| 1235 \| 100 \| 6\.28 \| 5 \| 6 \| 7 \| Telemetry, 75 % \|/);
+  match(page, /\| 10 \| 1110 \| 1235 \| 6 \| 6 \| 7 \| - \|/);
   match(networkLines(report)[0] ?? "", /^Nodes 10, When idle, Received, B\/s 1235, /);
 });
 

@@ -56,6 +56,9 @@ const CASES: readonly [string, readonly string[]][] = [
   ["exo completions f", ["fish"]],
   ["exo run", ["run"]],
   ["exo runner", []],
+  ["exo cluster ", ["secret"]],
+  ["exo cluster secret ", ["new"]],
+  ["exo cluster secret new --o", ["--out"]],
 ];
 
 /** Runs all cases in a shell that completes one line with `complete`. */

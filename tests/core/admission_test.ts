@@ -152,12 +152,13 @@ Deno.test("a node has only so many ways to another", () => {
   assert.equal(admit(fold([...both, ...ways.slice(1)]), socket(A, B), A).length, 1);
 });
 
-Deno.test("an edge that is gone is indexed once, from its source, and no cable", () => {
+Deno.test("an edge that is gone is indexed once, from either end, and no cable", () => {
   const { connection } = socket(A, B);
   const report: Event = { type: "TopologyEdgeDeleted", connection };
   const state = fold([...both, socket(A, B)]);
   assert.deepEqual(admit(state, report, A), [report]);
-  assert.deepEqual(admit(state, report, B), []);
+  assert.deepEqual(admit(state, report, B), [report]);
+  assert.deepEqual(admit(state, report, C), []);
   assert.deepEqual(admit(fold([report], state), report, A), []);
   const edge = { type: "RdmaConnection" as const, sourceRdmaIface: "a", sinkRdmaIface: "b" };
   const cable = { source: A, sink: B, edge };

@@ -36,7 +36,7 @@ const RDMA: Connection = {
 };
 
 function factsOf(reports: readonly [string, Event][], tasks: readonly string[] = []): LocalFacts {
-  return { reports: new Map(reports), followedTasks: new Set(tasks.map(taskId)) };
+  return { ...NO_FACTS, reports: new Map(reports), followedTasks: new Set(tasks.map(taskId)) };
 }
 
 function edgeCreated(connection: Connection): [string, Event] {
@@ -72,6 +72,20 @@ Deno.test("socket edges that are not claimed are gone, RDMA edges are not a node
   deepEqual(dueReports(state, A, factsOf([edgeCreated(kept)])), [
     { type: "TopologyEdgeDeleted", connection: old },
   ]);
+});
+
+Deno.test("a node denies socket edges from nodes that it has lost, no others", () => {
+  const { edge: way } = edge("/ip4/10.0.0.1/tcp/1");
+  const here = { source: B, sink: A, edge: way };
+  const cable = { ...RDMA, source: B, sink: A };
+  const state = fold([
+    ...BOTH,
+    ...[here, cable].map((connection): Event => ({ type: "TopologyEdgeCreated", connection })),
+  ]);
+  deepEqual(dueReports(state, A, NO_FACTS), []);
+  const due = dueReports(state, A, { ...NO_FACTS, lostNodes: new Set([B]) });
+  deepEqual(due, [{ type: "TopologyEdgeDeleted", connection: here }]);
+  deepEqual(dueReports(fold(due, state), A, { ...NO_FACTS, lostNodes: new Set([B]) }), []);
 });
 
 Deno.test("a runner that is not claimed is gone; a failed one stays until it is retried", () => {

@@ -1,6 +1,7 @@
 /** Single steps of a node that is going to stop. */
 import { deepEqual, equal } from "node:assert/strict";
 import type { Event } from "../../core/events.ts";
+import { NO_FACTS } from "../../core/facts.ts";
 import { hasLeft, type Member, startMember, step } from "../../core/member.ts";
 import type { Input, Output } from "../../core/member.ts";
 import { EMPTY_STATE } from "../../core/state.ts";
@@ -10,7 +11,7 @@ const CONTEXT = { now: 1_000_000, uptime: 0, freshId: "fresh" };
 
 const facts = (event: Event): Input => ({
   type: "Facts",
-  facts: { reports: new Map([["node", event]]), followedTasks: new Set() },
+  facts: { ...NO_FACTS, reports: new Map([["node", event]]) },
 });
 
 /** A member after some inputs, and what it wanted done in the last of them. */

@@ -19,7 +19,13 @@ import { CARD_LOOKUP_MS, CARD_RETRY_MS } from "../../core/member_cards.ts";
 import { PENDING_COMMANDS_MAX, REPLICATE_WAIT_MS } from "../../core/member_commands.ts";
 import { REPORT_RETRY_MS } from "../../core/member_follower.ts";
 import { REPLIES_MAX } from "../../core/member_master.ts";
-import { TELEMETRY_MS, TELEMETRY_REFRESH_MS } from "../../core/member_telemetry.ts";
+import {
+  TELEMETRY_GAP_MS,
+  TELEMETRY_MS,
+  TELEMETRY_REFRESH_MS,
+  TELEMETRY_TOGETHER_MS,
+  TELEMETRY_TOLD_MAX,
+} from "../../core/member_telemetry.ts";
 import { MetaInstanceSpec } from "../../core/meta_instance.ts";
 import {
   EPOCH_CLOCK_LEAP_MAX,
@@ -650,6 +656,47 @@ Deno.test("a new follower is told all latest values", () => {
   master.take();
   master.hear(B, { type: "Following", epoch: FIRST, idx: -1 });
   deepEqual(master.sent("Telemetry")[0]?.memory, [[A, memory]]);
+});
+
+Deno.test("the followers of a new master are told all latest values together, a later one alone", () => {
+  const memory = { ramTotalBytes: 4, ramAvailableBytes: 2 };
+  const following: Message = { type: "Following", epoch: FIRST, idx: -1 };
+  const master = leader().give({ type: "Telemetry", memory }).wait(TELEMETRY_MS / 2);
+  const told = () =>
+    master.take().flatMap((output) => {
+      if (!("message" in output) || output.message.type !== "Telemetry") return [];
+      return [[output.type === "Send" ? output.to : "all", output.message.memory] as const];
+    });
+  deepEqual(told(), [["all", [[A, memory]]]]);
+  master.hear(B, following).hear(C, following);
+  deepEqual(told(), [], "both wait for what is told to all");
+  master.wait(TELEMETRY_MS);
+  deepEqual(told(), [["all", [[A, memory]]]]);
+  master.wait(TELEMETRY_TOGETHER_MS);
+  master.hear(NodeId.parse("node-d"), following);
+  deepEqual(told(), [["node-d", [[A, memory]]]]);
+});
+
+Deno.test("more latest values than a message carries are told one message after the other", () => {
+  const memory = { ramTotalBytes: 4, ramAvailableBytes: 2 };
+  const links = Array.from(
+    { length: TELEMETRY_TOLD_MAX },
+    (_, n): [string, LinkQuality] => [`node-b>node-a>${n}`, { latencyMs: 1 }],
+  );
+  const master = leader().wait(TELEMETRY_MS);
+  master.hear(B, telemetryMessage(FIRST, { memory: [[B, memory]], links: links.slice(0, 3) }));
+  master.hear(B, telemetryMessage(FIRST, { links: links.slice(3) })).take();
+  equal(master.wait(TELEMETRY_GAP_MS - 1).sent("Telemetry").length, 0);
+  const [first] = master.wait(TELEMETRY_MS).sent("Telemetry");
+  deepEqual(first, telemetryMessage(FIRST, { links: links.slice(3) }), "3 had been told at once");
+  const follower = new Alone().follow().give({ type: "Telemetry", memory, links: new Map(links) });
+  const [most] = follower.sent("Telemetry");
+  const one = links.slice(0, -1);
+  deepEqual(most, telemetryMessage(FIRST, { memory: [[B, memory]], links: one }));
+  equal(wakeAt(follower.member), TELEMETRY_GAP_MS);
+  const [rest] = follower.wait(TELEMETRY_GAP_MS).sent("Telemetry");
+  deepEqual(rest, telemetryMessage(FIRST, { links: links.slice(-1) }));
+  equal(follower.wait(TELEMETRY_MS / 2).sent("Telemetry").length, 0, "all is told");
 });
 
 Deno.test("a master forgets followers that are silent, and tells one that is back all it knows", () => {

@@ -1,6 +1,7 @@
 /** Any schedule of faults: safety at each step, and agreement once the faults stop. */
 import { deepEqual, equal, ok } from "node:assert/strict";
 import fc from "fast-check";
+import { NO_FACTS } from "../../core/facts.ts";
 import { ModelId, type NodeId } from "../../core/ids.ts";
 import { decodeMessage, encodeMessage } from "../../core/protocol.ts";
 import { A, B, C, cardOf, commandId, nodeStarted } from "../support/fixtures.ts";
@@ -84,7 +85,7 @@ class Story {
     this.#starts.set(nodeId, incarnation);
     this.world.start(nodeId);
     const reports = new Map([["node", nodeStarted(nodeId, incarnation)]]);
-    this.world.give(nodeId, { type: "Facts", facts: { reports, followedTasks: new Set() } });
+    this.world.give(nodeId, { type: "Facts", facts: { ...NO_FACTS, reports } });
   }
 
   #ask(): void {

@@ -3,8 +3,8 @@ import type { Chunk } from "../../core/chunk.ts";
 import { AppError, type ErrorCode } from "../../core/errors.ts";
 import { MemoryNetwork } from "../../net/memory.ts";
 import { decodeMessage, encodeMessage, GENERATION } from "../../net/topics.ts";
-import { type MessageStream, STREAM_CREDIT_MESSAGES } from "../../net/transport.ts";
-import { GenerationRelay, RELAY_CHUNKS_MAX } from "../../node/generation_relay.ts";
+import { type MessageStream, STREAM_CREDIT_MESSAGES, type Transport } from "../../net/transport.ts";
+import { GenerationRelay, OPEN_TRIES_MAX, RELAY_CHUNKS_MAX } from "../../node/generation_relay.ts";
 import { A, B, taskId } from "../support/fixtures.ts";
 import { eventually } from "../support/eventually.ts";
 
@@ -127,4 +127,41 @@ Deno.test("a client that leaves makes the relay fall silent, and nothing else", 
   for (let n = 0; n < 10; n++) assert.equal(relay.push(token("b")), true);
   relay.fail({ code: "internal", message: "late" });
   await eventually("the stream is broken", () => stream.aborted.aborted);
+});
+
+Deno.test("a relay tells once that nobody reads any more, and not after its last word", async () => {
+  const { relay, stream } = await opened();
+  let told = 0;
+  relay.onBroken(() => told++);
+  stream.abort("the client is gone");
+  await eventually("the relay has noticed", () => told > 0);
+  relay.push(token("late"));
+  assert.equal(told, 1);
+  relay.onBroken(() => told++);
+  assert.equal(told, 2, "who asks late is told at once");
+  const over = await opened();
+  let toldAfterEnd = false;
+  over.relay.onBroken(() => toldAfterEnd = true);
+  over.relay.push(ERROR);
+  over.stream.abort("the node has stopped");
+  await eventually("the stream is broken", () => over.stream.aborted.aborted);
+  assert.equal(toldAfterEnd, false);
+});
+
+Deno.test("an API node that is out of reach for a moment is tried again", async () => {
+  const network = new MemoryNetwork();
+  const worker = network.join(A);
+  let tries = 0;
+  const flaky: Pick<Transport, "openStream"> = {
+    openStream: (peer, protocol) => {
+      if (++tries < OPEN_TRIES_MAX) return Promise.reject(new Error("the link has just broken"));
+      return worker.openStream(peer, protocol);
+    },
+  };
+  network.join(B).handleStream(GENERATION.protocol, (stream) => {
+    void stream.send(encodeMessage(PAYLOAD));
+  });
+  const { payload } = await GenerationRelay.open(flaky, B, TASK);
+  assert.deepEqual(payload, PAYLOAD);
+  assert.equal(tries, OPEN_TRIES_MAX);
 });

@@ -33,15 +33,12 @@ async function startWithGpu(
   dataDir: string,
   options: TestNodeOptions = {},
 ): Promise<Node> {
-  machine.commands.set(
+  const smi =
     "nvidia-smi --id=0 --query-gpu=memory.total,memory.free,utilization.gpu,temperature.gpu," +
-      "power.draw --format=csv,noheader,nounits --loop-ms=2000",
-    "",
-  );
-  const starting = startTestNode(dataDir, {}, { ...options, sources: machine });
-  await eventually("its GPU is asked", () => machine.followers.has("nvidia-smi"));
-  machine.say("nvidia-smi", "100, 60, 0, 40, 30");
-  return await starting;
+    "power.draw --format=csv,noheader,nounits";
+  machine.commands.set(smi, "100, 60, 0, 40, 30\n").set(`${smi} --loop-ms=2000`, "");
+  const backends = ["MlxCuda" as const];
+  return await startTestNode(dataDir, {}, { ...options, backends, sources: machine });
 }
 
 Deno.test("before a node joins, the memory of its GPU is known", async () => {

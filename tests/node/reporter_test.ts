@@ -5,6 +5,8 @@ import { Replica } from "../../node/replica.ts";
 import { Reporter } from "../../node/reporter.ts";
 import {
   A,
+  B,
+  C,
   created,
   fold,
   instanceOf,
@@ -55,6 +57,23 @@ Deno.test("the end of a runner is forgotten once it is heard", async () => {
   await waiting;
   await reporter.report(nodeStarted(A));
   assert.deepEqual(subjects(), ["node"]);
+});
+
+Deno.test("a node that is lost is a fact until it is reached again or has left", () => {
+  const { replica, reporter, told } = world(fold([nodeStarted(A), nodeStarted(B), nodeStarted(C)]));
+  const lost = () => [...told.at(-1)?.lostNodes ?? []];
+  reporter.reach(B, true);
+  assert.equal(told.length, 0, "who was never lost is no news");
+  reporter.reach(B, false);
+  assert.deepEqual(lost(), [B]);
+  reporter.reach(B, false);
+  assert.equal(told.length, 1);
+  reporter.reach(B, true);
+  assert.deepEqual(lost(), []);
+  reporter.reach(B, false);
+  replica.set(fold([{ type: "NodeTimedOut", nodeId: B }], replica.state));
+  reporter.reach(C, false);
+  assert.deepEqual(lost(), [C]);
 });
 
 Deno.test("a task is followed until it is forgotten, which is told once", () => {

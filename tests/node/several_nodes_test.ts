@@ -5,7 +5,7 @@ import { runnerIdOf } from "../../core/ids.ts";
 import { isReady } from "../../core/master.ts";
 import { LINK_SILENCE_MS } from "../../net/transport.ts";
 import { eventually } from "../support/eventually.ts";
-import { SeveralNodes, tokenIds, untilEqual } from "../support/several_nodes.ts";
+import { SeveralNodes, tokenIds, untilEqual, untilLinked } from "../support/several_nodes.ts";
 import { ask, collect, createInstance, textOf, until, untilReady } from "../support/test_node.ts";
 
 const never = new AbortController().signal;
@@ -38,6 +38,8 @@ Deno.test("a model that one node holds is placed there, whoever is asked", async
   const [master, api, holder] = several.members;
   const modelId = await several.addModel(holder);
   await until(api.node, "the model is known", (state) => state.customModelCards.has(modelId));
+  // A node of which one way is known so far would count as a leaf, which goes first.
+  await untilLinked(...several.members);
   for (const { node } of [api, master]) {
     const instanceId = await createInstance(node, modelId);
     const instance = node.state().instances.get(instanceId);
@@ -199,4 +201,33 @@ Deno.test("a worker that is cut off in mid-stream is an error within seconds", a
   for (const { node } of [master, api]) {
     await until(node, "the task is forgotten", ({ tasks }) => tasks.size === 0);
   }
+});
+
+Deno.test("a runner that dies before its first token costs the client nothing", async () => {
+  await using several = await SeveralNodes.start([{ exitIn: "prefill" }, {}, {}]);
+  const [failing, working, api] = several.members;
+  const modelId = await several.addModel(failing);
+  await several.addModel(working);
+  await several.instanceOn(failing, modelId); // The older one: it is asked first.
+  await several.instanceOn(working, modelId);
+  const { chunks } = await api.node.generate(modelId, ask("one two"), never);
+  assert.equal(textOf(await collect(chunks)), "one two");
+  await until(api.node, "the tasks are forgotten", ({ tasks }) => tasks.size === 0);
+});
+
+Deno.test("a node that dies before the first token costs the client nothing", async () => {
+  await using several = await SeveralNodes.start([{}, {}, { hangIn: "prefill" }]);
+  const [api, working, failing] = several.members;
+  const modelId = await several.addModel(failing);
+  await several.addModel(working);
+  const older = await several.instanceOn(failing, modelId);
+  await several.instanceOn(working, modelId);
+  const asked = api.node.generate(modelId, ask("one two"), never);
+  await until(api.node, "the runner is at work", ({ tasks }) => {
+    return [...tasks.values()].some((task) => {
+      return task.instanceId === older && task.taskStatus === "Running";
+    });
+  });
+  several.network.partition([[failing.node.nodeId]]);
+  assert.equal(textOf(await collect((await asked).chunks)), "one two");
 });

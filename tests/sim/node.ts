@@ -1,5 +1,6 @@
 import type { Command, CommandReply } from "../../core/commands.ts";
 import type { Event } from "../../core/events.ts";
+import { NO_FACTS } from "../../core/facts.ts";
 import type { CommandId, ModelId, NodeId, TaskId } from "../../core/ids.ts";
 import {
   hasLeft,
@@ -226,7 +227,7 @@ export class SimNode implements Endpoint {
         ...(this.worker?.reports ?? []),
       ]);
       const followedTasks = this.api?.followedTasks ?? new Set();
-      this.input({ type: "Facts", facts: { reports, followedTasks } });
+      this.input({ type: "Facts", facts: { ...NO_FACTS, reports, followedTasks } });
     });
   }
 

@@ -21,7 +21,8 @@ export interface ClusterOptions {
   /** What the fake engines of all nodes do; `real`: engines that compute. */
   readonly engine?: z.input<typeof FakeScript> | "real";
   readonly env?: Readonly<Record<string, string>>;
-  readonly flags?: readonly string[];
+  /** Flags of each node, by its number; the last one of a kind counts. */
+  readonly flagsOf?: (index: number) => readonly string[];
   /** Whether nodes can tell what is alive in them. */
   readonly isMeasured?: boolean;
   /** Nodes that are not started at once; all are when it is left out. */
@@ -50,7 +51,7 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
 async function makeNodes(
   dir: string,
   network: VirtualNetwork | undefined,
-  { nodes: count, engine = {}, env, flags = [], isMeasured = false }: ClusterOptions,
+  { nodes: count, engine = {}, env, flagsOf = () => [], isMeasured = false }: ClusterOptions,
 ): Promise<ClusterNode[]> {
   const namespace = `exo-test-${crypto.randomUUID()}`;
   const script = `${dir}/script.json`;
@@ -63,7 +64,7 @@ async function makeNodes(
       return new ClusterNode({
         ...{ index, folder, network, isMeasured },
         env: { ...(engine === "real" ? {} : fake), ...env },
-        flags: ["--namespace", namespace, ...way, ...flags],
+        flags: ["--namespace", namespace, ...way, ...flagsOf(index)],
       });
     }),
   );
@@ -130,14 +131,14 @@ export class Cluster implements AsyncDisposable {
     return performance.now() - startedAt;
   }
 
-  /** Ms until every node knows of all that run, and of ways between all of them, both ways. */
-  async met(limitMs: number): Promise<number> {
+  /** Ms until every node knows of all others and of nobody else, and of ways between all of them. */
+  async met(limitMs: number, nodes: readonly ClusterNode[] = this.running): Promise<number> {
     const startedAt = performance.now();
-    const ids = this.running.map(({ nodeId }) => nodeId);
+    const ids = nodes.map(({ nodeId }) => nodeId);
     await eventually(`${ids.length} nodes have met`, async () => {
-      const states = await Promise.all(this.running.map((node) => node.state()));
-      return states.every(({ topology: { nodes, connections } }) =>
-        nodes.length === ids.length &&
+      const states = await Promise.all(nodes.map((node) => node.state()));
+      return states.every(({ topology: { nodes: known, connections } }) =>
+        known.length === ids.length &&
         ids.every((a) => ids.every((b) => a === b || (connections[a]?.[b]?.length ?? 0) > 0))
       );
     }, limitMs);

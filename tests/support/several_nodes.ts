@@ -11,7 +11,7 @@ import type { Node } from "../../node/node.ts";
 import { stateToJson } from "../../core/state.ts";
 import { eventually } from "./eventually.ts";
 import { TempDir } from "./temp_dir.ts";
-import { addTinyModel, createInstance, startTestNode } from "./test_node.ts";
+import { addTinyModel, createInstance, startTestNode, until } from "./test_node.ts";
 
 type Script = z.input<typeof FakeScript>;
 
@@ -117,6 +117,16 @@ export async function untilEqual(...members: readonly Member[]): Promise<void> {
     const [first, ...others] = members.map(({ node }) => stateToJson(node.state()));
     return others.every((one) => isDeepStrictEqual(one, first));
   });
+}
+
+/** Waits until all of them know all ways between them. */
+export async function untilLinked(...members: readonly Member[]): Promise<void> {
+  for (const { node } of members) {
+    await until(node, "all ways are known", ({ connections }) => {
+      const sinks = members.map(({ node: { nodeId } }) => connections.get(nodeId)?.size);
+      return sinks.every((count) => count === members.length - 1);
+    });
+  }
 }
 
 /** The ids of the tokens among chunks: an endless fake engine counts from 0. */

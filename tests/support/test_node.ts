@@ -2,7 +2,7 @@ import type { z } from "zod";
 import type { Chunk } from "../../core/chunk.ts";
 import { CommandId, InstanceId, ModelId } from "../../core/ids.ts";
 import { isReady } from "../../core/master.ts";
-import type { ModelCard } from "../../core/model_card.ts";
+import type { Backend, ModelCard } from "../../core/model_card.ts";
 import { EMPTY_STATE, type State } from "../../core/state.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
 import { PlacementRequest } from "../../core/placement_request.ts";
@@ -20,9 +20,13 @@ const PATIENCE_MS = 20_000;
 export interface TestNodeOptions
   extends
     Pick<NodeOptions, "loadTimeoutMs" | "clock" | "memoryBytes" | "connect" | "name" | "sources"> {
+  /** What it computes with; `MlxCpu` when absent. */
+  readonly backends?: readonly Backend[];
   /** The program of its runners, and variables that they get. */
   readonly runner?: { readonly main: string; readonly env: Readonly<Record<string, string>> };
 }
+
+const FAKE_ENGINE = { main: RUNNER, env: { EXO_ENGINE: "fake" } };
 
 const STRUCK_RUNNER = new URL("./struck_runner_main.ts", import.meta.url).pathname;
 
@@ -35,13 +39,13 @@ export const REAL_ENGINE: TestNodeOptions = {
 export async function startTestNode(
   dataDir: string,
   script: z.input<typeof FakeScript> = {},
-  { runner = { main: RUNNER, env: { EXO_ENGINE: "fake" } }, ...options }: TestNodeOptions = {},
+  { runner = FAKE_ENGINE, backends = ["MlxCpu"], ...options }: TestNodeOptions = {},
 ): Promise<Node> {
   const scriptFile = `${dataDir}/fake.json`;
   const deviceFile = `${dataDir}/device.json`;
   await Deno.mkdir(dataDir, { recursive: true });
   await writeScript(dataDir, script);
-  await Deno.writeTextFile(deviceFile, JSON.stringify({ backends: ["MlxCpu"] }));
+  await Deno.writeTextFile(deviceFile, JSON.stringify({ backends }));
   return await Node.start({
     name: "test",
     ...options,

@@ -19,6 +19,8 @@ type Seed = readonly [method: string, path: string, body?: unknown];
 const SEEDS: readonly Seed[] = [
   ["GET", "/state"],
   ["GET", "/state/instances"],
+  ["GET", "/events?since=0&limit=10"],
+  ["GET", "/onboarding"],
   ["GET", "/v1/models"],
   ["GET", "/v1/models/$MODEL"],
   ["GET", "/instance"],

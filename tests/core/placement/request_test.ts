@@ -1,5 +1,4 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
-import type { NodeMemory } from "../../../core/telemetry.ts";
 import type { NodeId } from "../../../core/ids.ts";
 import { MetaInstanceId } from "../../../core/ids.ts";
 import { bytesByNode, freeBytes, freeBytesWithout } from "../../../core/memory_fit.ts";
@@ -302,10 +301,8 @@ Deno.test("a node that computes with CUDA has what is free on its GPU, and no ot
   const { instance } = placedOn(four, card, { nodeIds: ids("a") });
   const nodeId = ids("a")[0] as NodeId;
   const loadedRunners = Object.values(instance.shardAssignments.nodeToRunner);
-  const loaded = new Map(memory).set(nodeId, {
-    ...memory.get(nodeId) as NodeMemory,
-    loadedRunners,
-  });
+  const measuredA = { ramTotalBytes: 1_000, ramAvailableBytes: 1_000, gpu, loadedRunners };
+  const loaded = new Map(memory).set(nodeId, measuredA);
   const freed = freeBytesWithout(instance, state, loaded);
   deepEqual(Object.fromEntries(freed), { a: 1_070, b: 1_000, c: 1_000 });
 });

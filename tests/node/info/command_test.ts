@@ -24,10 +24,24 @@ Deno.test("a command that fails says nothing, and one that is not there is missi
   equal(!missing.ok && missing.isMissing, true);
 });
 
-Deno.test("a command that takes too long is ended, and what holds its pipe is not waited for", async () => {
-  const options = { ...forever(), timeoutMs: 1 };
-  const late = await runCommand(sh("sleep 600 & sleep 600"), options);
+Deno.test("a command that takes too long is ended", async () => {
+  const late = await runCommand(sh("exec sleep 600"), { ...forever(), timeoutMs: 1 });
   deepEqual(late, { ok: false, isMissing: false, reason: "it took longer than 1 ms" });
+});
+
+Deno.test("what a command has started, and holds its pipe, is not waited for", async () => {
+  const stop = new AbortController();
+  let pid = 0;
+  await followCommand(sh("sleep 600 & echo $!; exec sleep 600"), {
+    silenceMs: LONG_MS,
+    signal: stop.signal,
+    onLine: (line) => {
+      pid = Number(line);
+      stop.abort();
+    },
+  });
+  equal(await isAlive(pid), true);
+  Deno.kill(pid, "SIGKILL");
 });
 
 Deno.test("a command that says too much is ended", async () => {

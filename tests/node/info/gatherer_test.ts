@@ -153,14 +153,11 @@ Deno.test("how busy the machine is is handed on once something is known of it", 
 
 Deno.test("a GPU's memory and figures are those of its newest sample", async () => {
   const machine = new FakeMachine();
-  machine.commands.set(
+  const smi =
     "nvidia-smi --id=0 --query-gpu=memory.total,memory.free,utilization.gpu,temperature.gpu," +
-      "power.draw --format=csv,noheader,nounits --loop-ms=2000",
-    "",
-  );
-  const starting = gathering(machine);
-  machine.say("nvidia-smi", "100, 60, 50, 40, 30");
-  await using here = await starting;
+    "power.draw --format=csv,noheader,nounits";
+  machine.commands.set(smi, "100, 60, 50, 40, 30\n").set(`${smi} --loop-ms=2000`, "");
+  await using here = await gathering(machine);
   deepEqual(here.gatherer.memory(), {
     gpu: { totalBytes: 100 * 2 ** 20, availableBytes: 60 * 2 ** 20 },
     loadedRunners: [],

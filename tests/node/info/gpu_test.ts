@@ -1,67 +1,85 @@
 import { deepEqual, equal } from "node:assert/strict";
 import { RunnerId } from "../../../core/ids.ts";
 import { MIB } from "../../../core/units.ts";
-import { FIRST_SAMPLE_MS_MAX, Gpu } from "../../../node/info/gpu.ts";
+import { Gpu } from "../../../node/info/gpu.ts";
 import { FakeMachine } from "../../support/fake_machine.ts";
 
 const SMI = (id: string) =>
   `nvidia-smi --id=${id} --query-gpu=memory.total,memory.free,utilization.gpu,temperature.gpu,` +
-  "power.draw --format=csv,noheader,nounits --loop-ms=2000";
+  "power.draw --format=csv,noheader,nounits";
 
 /** A GPU that is watched; `sampleCount` of samples have been heard of. */
 function watched(machine: FakeMachine) {
   const stop = new AbortController();
   const loaded: RunnerId[] = [];
-  const heard = { sampleCount: 0 };
+  const heard = { sampleCount: 0, firstCount: 0 };
   const gpu = new Gpu(() => [...loaded]);
   const gathering = { sources: machine, signal: stop.signal, tell: () => {} };
-  const watching = gpu.watch(gathering, () => heard.sampleCount++);
-  return { gpu, stop, loaded, heard, watching };
+  const ended = gpu.watch(gathering, {
+    onSample: () => heard.sampleCount++,
+    onFirst: () => heard.firstCount++,
+  });
+  return { gpu, stop, loaded, heard, ended };
+}
+
+/** A machine whose GPU `id` says this when it is asked once, and goes on when it is told to. */
+function withGpu(id: string, first: string): FakeMachine {
+  const machine = new FakeMachine();
+  machine.commands.set(SMI(id), first);
+  machine.commands.set(`${SMI(id)} --loop-ms=2000`, "");
+  return machine;
 }
 
 Deno.test("without nvidia-smi there is no GPU, no process, and nothing to wait for", async () => {
   const machine = new FakeMachine();
-  const { gpu, watching } = watched(machine);
-  await (await watching).ended;
+  const { gpu, heard, ended } = watched(machine);
+  await ended;
   await machine.pass(600_000);
-  deepEqual([gpu.sample, gpu.memory(), machine.ran.length], [undefined, undefined, 1]);
+  deepEqual([gpu.sample, gpu.memory(), machine.ran], [undefined, undefined, [SMI("0")]]);
+  deepEqual(heard, { sampleCount: 0, firstCount: 1 });
 });
 
-Deno.test("a node waits for its GPU's first word, and no longer than 3 s", async () => {
-  const machine = new FakeMachine();
+Deno.test("a GPU is asked once, then followed by one process", async () => {
+  const machine = withGpu("1", "100, 60, 50, 40, 30\n");
   machine.variables = { CUDA_VISIBLE_DEVICES: "1,2" };
-  machine.commands.set(SMI("1"), "");
-  const { gpu, stop, watching, heard } = watched(machine);
+  const { gpu, stop, ended, heard } = watched(machine);
   await machine.pass();
-  machine.say("nvidia-smi", "No devices were found");
-  machine.say("nvidia-smi", "100, 60, 50, 40, 30");
-  const { ended } = await watching;
-  deepEqual(gpu.memory(), {
-    gpu: { totalBytes: 100 * MIB, availableBytes: 60 * MIB },
+  const memory = (availableMib: number) => ({
+    gpu: { totalBytes: 100 * MIB, availableBytes: availableMib * MIB },
     loadedRunners: [],
   });
-  equal(heard.sampleCount, 1);
+  deepEqual(gpu.memory(), memory(60));
+  machine.say("nvidia-smi", "No devices were found");
+  machine.say("nvidia-smi", "100, 10, 50, 40, 30");
+  deepEqual(gpu.memory(), memory(10));
+  deepEqual(heard, { sampleCount: 2, firstCount: 1 });
+  await machine.pass(600_000);
+  equal(machine.ran.length, 2);
   stop.abort();
   await ended;
-  const slow = new FakeMachine();
-  slow.commands.set(SMI("0"), "");
-  const silent = watched(slow);
-  await slow.pass(FIRST_SAMPLE_MS_MAX);
-  silent.stop.abort();
-  await (await silent.watching).ended;
-  equal(silent.gpu.sample, undefined);
+});
+
+Deno.test("a GPU that is slow to wake is known by what follows", async () => {
+  const machine = withGpu("0", "");
+  const late = { ok: false as const, isMissing: false, reason: "it took longer than 10000 ms" };
+  machine.commands.set(SMI("0"), late);
+  const { gpu, stop, ended, heard } = watched(machine);
+  await machine.pass();
+  deepEqual([gpu.memory(), heard.firstCount], [undefined, 1]);
+  machine.say("nvidia-smi", "100, 10, 50, 40, 30");
+  equal(gpu.memory()?.gpu?.availableBytes, 10 * MIB);
+  stop.abort();
+  await ended;
 });
 
 Deno.test("runners count as loaded from the sample on that began after they were", async () => {
-  const machine = new FakeMachine();
-  machine.commands.set(SMI("0"), "");
-  const { gpu, stop, loaded, watching } = watched(machine);
+  const line = "100, 60, 0, 40, 30";
+  const machine = withGpu("0", line);
+  const { gpu, stop, loaded, ended } = watched(machine);
   const [one, two] = [RunnerId.parse("i:0"), RunnerId.parse("j:0")];
-  const sample = () => machine.say("nvidia-smi", "100, 60, 0, 40, 30");
+  const sample = () => machine.say("nvidia-smi", line);
   const inMemory = () => gpu.memory()?.loadedRunners;
   await machine.pass();
-  sample();
-  const { ended } = await watching;
   loaded.push(one);
   deepEqual(inMemory(), [], "the sample is older");
   sample();
@@ -78,12 +96,9 @@ Deno.test("runners count as loaded from the sample on that began after they were
 });
 
 Deno.test("a GPU that shares the machine's memory has none of its own", async () => {
-  const machine = new FakeMachine();
-  machine.commands.set(SMI("0"), "");
-  const { gpu, stop, watching } = watched(machine);
+  const machine = withGpu("0", "[N/A], [N/A], 3, 41, 11.20");
+  const { gpu, stop, ended } = watched(machine);
   await machine.pass();
-  machine.say("nvidia-smi", "[N/A], [N/A], 3, 41, 11.20");
-  const { ended } = await watching;
   deepEqual([gpu.memory(), gpu.sample?.powerWatts], [undefined, 11.2]);
   stop.abort();
   await ended;

@@ -54,7 +54,7 @@ export async function fuzzWire(seed: number, count: number): Promise<FuzzedPart>
     () => join([]),
     () => join([addressOf(transports[0])]),
   ], { mayElect: true });
-  const host = await startHost({
+  const { host } = await startHost({
     identityKey: await newIdentity(),
     port: 0,
     logger: silentLogger(),
@@ -115,7 +115,9 @@ async function speakOnLink(attack: Attack): Promise<void> {
     }
     const { bytes, isWellFormed } = mutations.next();
     fuzzing.say(isWellFormed);
-    return onWire({ type: "Request", id: random.below(5), protocol: CONTROL.protocol, bytes });
+    return random.below(2) === 0
+      ? onWire({ type: "Publish", topic: CONTROL.topic, bytes })
+      : onWire({ type: "Request", id: random.below(5), protocol: CONTROL.protocol, bytes });
   });
 }
 
