@@ -1,4 +1,3 @@
-import { NodeId } from "../../../core/ids.ts";
 import { AppError } from "../../../core/errors.ts";
 import { FrameReader } from "../../../net/framing.ts";
 import {
@@ -7,30 +6,35 @@ import {
   LINK_FRAME_BYTES_MAX,
   type LinkFrame,
 } from "../../../net/link_frames.ts";
+import { CONTROL } from "../../../net/topics.ts";
+import { B } from "../../support/fixtures.ts";
 import { mutatedBytes } from "../../support/mutations.ts";
 import { Random } from "../../support/random.ts";
 import { type FuzzedPart, Fuzzing, quoted } from "./report.ts";
 
-/** One frame of each kind that a link has. */
-export const LINK_FRAMES: readonly LinkFrame[] = [
-  {
+/** One frame of each kind that a link has; the compiler asks for those of new ones. */
+const BY_TYPE: { readonly [T in LinkFrame["type"]]: LinkFrame & { readonly type: T } } = {
+  Hello: {
     type: "Hello",
     hello: {
       hostId: "host",
       addresses: ["/ip4/127.0.0.1/tcp/1"],
-      peers: [{ nodeId: NodeId.parse("12D3KooWPeer"), addresses: ["/ip4/10.0.0.2/tcp/1"] }],
+      peers: [{ nodeId: B, addresses: ["/ip4/127.0.0.1/tcp/2"] }],
       isAll: true,
     },
   },
-  { type: "Publish", topic: "t", bytes: new Uint8Array([1, 2, 3]) },
-  { type: "Ping", id: 1 },
-  { type: "Pong", id: 1 },
-  { type: "RequestPart", id: 2, bytes: new Uint8Array(100) },
-  { type: "Request", id: 2, protocol: "/exo/control/1", bytes: new TextEncoder().encode("{}") },
-  { type: "AnswerPart", id: 3, bytes: new Uint8Array(100) },
-  { type: "Answer", id: 3, bytes: new Uint8Array(10) },
-  { type: "Failure", id: 4, error: { code: "internal", message: "no" } },
-];
+  Ping: { type: "Ping", id: 1 },
+  Pong: { type: "Pong", id: 1 },
+  RequestPart: { type: "RequestPart", id: 2, bytes: new Uint8Array(100) },
+  Request: { type: "Request", id: 2, protocol: CONTROL.protocol, bytes: new Uint8Array(2) },
+  AnswerPart: { type: "AnswerPart", id: 3, bytes: new Uint8Array(100) },
+  Answer: { type: "Answer", id: 3, bytes: new Uint8Array(10) },
+  Failure: { type: "Failure", id: 4, error: { code: "internal", message: "no" } },
+  Publish: { type: "Publish", topic: CONTROL.topic, bytes: new Uint8Array(2) },
+};
+
+/** The same in a list. */
+export const LINK_FRAMES: readonly LinkFrame[] = Object.values(BY_TYPE);
 
 /** A frame as it is on the wire. */
 export function onWire(frame: LinkFrame): Uint8Array {

@@ -115,7 +115,9 @@ async function speakOnLink(attack: Attack): Promise<void> {
     }
     const { bytes, isWellFormed } = mutations.next();
     fuzzing.say(isWellFormed);
-    return onWire({ type: "Request", id: random.below(5), protocol: CONTROL.protocol, bytes });
+    return random.below(2) === 0
+      ? onWire({ type: "Publish", topic: CONTROL.topic, bytes })
+      : onWire({ type: "Request", id: random.below(5), protocol: CONTROL.protocol, bytes });
   });
 }
 
