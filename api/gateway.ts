@@ -69,6 +69,8 @@ export interface Gateway {
   telemetry(): Telemetry;
   /** How the engines of runners are doing: latest values, beside the log. */
   engineStats(): ReadonlyMap<RunnerId, EngineStats>;
+  /** Nodes that this one has a connection with, and messages given up because a queue was full. */
+  network(): { readonly peerCount: number; readonly droppedCount: number };
   /** Whether the node has joined and knows its master. */
   readiness(): Readiness;
   /** Calls `listener` after each change of state, until the returned function is called. */

@@ -33,8 +33,8 @@ export class Gossip {
   }
 
   publish(topic: string, message: Uint8Array): void {
-    // It fails for nobody's being there, or for a stream that is just closing: both are losses.
-    this.#pubsub.publish(this.#prefix + topic, message).catch(() => this.droppedCount++);
+    // It fails when it is just stopping; a full queue is told to the logger.
+    this.#pubsub.publish(this.#prefix + topic, message).catch(() => {});
   }
 
   subscribe(topic: string, handler: TopicHandler): () => void {

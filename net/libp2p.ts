@@ -59,9 +59,13 @@ type StreamHandler = (stream: MessageStream) => void;
  * @throws {AppError} `conflict` when no port is free.
  */
 export async function connectLibp2p(options: Libp2pOptions): Promise<Transport> {
-  const logger = silentLogger();
+  let fullCount = 0;
+  const logger = silentLogger(() => fullCount++);
   const { host, port } = await startHost({ ...options, logger });
-  const transport = new Libp2pTransport(host, { ...options, port }, await readHostId());
+  const transport = new Libp2pTransport(host, { ...options, port }, {
+    hostId: await readHostId(),
+    fullCount: () => fullCount,
+  });
   await transport.start();
   return transport;
 }
@@ -69,6 +73,8 @@ export async function connectLibp2p(options: Libp2pOptions): Promise<Transport> 
 class Libp2pTransport implements Transport {
   readonly self: NodeId;
   readonly #host: Host;
+  /** Streams that had more to write than they may hold. */
+  readonly #fullCount: () => number;
   readonly #links: Links;
   readonly #mdns: Mdns;
   readonly #gossip: Gossip;
@@ -87,8 +93,13 @@ class Libp2pTransport implements Transport {
   readonly #linkListeners = new Set<() => void>();
   #closed: Promise<void> | undefined;
 
-  constructor(host: Host, options: Libp2pOptions, hostId: string) {
+  constructor(
+    host: Host,
+    options: Libp2pOptions,
+    { hostId, fullCount }: { hostId: string; fullCount: () => number },
+  ) {
     this.#host = host;
+    this.#fullCount = fullCount;
     this.self = nodeIdOf(options.identityKey);
     this.#own = new MemoryNetwork().join(this.self);
     this.#port = options.port;
@@ -223,6 +234,10 @@ class Libp2pTransport implements Transport {
       this.#streams.delete(protocol);
       stopOwn();
     };
+  }
+
+  droppedCount(): number {
+    return this.#gossip.droppedCount + this.#fullCount();
   }
 
   close(): Promise<void> {

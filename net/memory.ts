@@ -243,6 +243,11 @@ class MemoryTransport implements Transport {
     return () => this.#streams.delete(protocol);
   }
 
+  /** Nothing is: its queues are as long as they need to be. */
+  droppedCount(): number {
+    return 0;
+  }
+
   close(): Promise<void> {
     if (this.#closed) return Promise.resolve();
     this.#closed = true;

@@ -94,6 +94,8 @@ export interface Transport {
   openStream(peer: NodeId, protocol: string): Promise<MessageStream>;
   /** Takes the streams that others open for `protocol`; one that makes it throw is broken. */
   handleStream(protocol: string, handler: (stream: MessageStream) => void): () => void;
+  /** Messages that were given up since the start because a queue was full. */
+  droppedCount(): number;
   /** Ends every subscription and breaks every stream at once; resolves when the port is free. */
   close(): Promise<void>;
 }

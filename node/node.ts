@@ -172,6 +172,12 @@ export class Node {
     return this.#parts.traces;
   }
 
+  /** Nodes that this one has a connection with, and messages given up because a queue was full. */
+  network(): { readonly peerCount: number; readonly droppedCount: number } {
+    const { transport } = this.#parts;
+    return { peerCount: transport.peers().size, droppedCount: transport.droppedCount() };
+  }
+
   readiness(): { ready: true } | { ready: false; reason: string; hint: string } {
     if (this.#ready) return { ready: true };
     if (this.#stopped) return { ready: false, reason: "the node is stopping", hint: START_AGAIN };

@@ -2,6 +2,7 @@ import { Registry } from "prom-client";
 import type { Gateway } from "../gateway.ts";
 import { registerEngineMetrics } from "./engines.ts";
 import { GenerationMetrics } from "./generations.ts";
+import { registerNetworkMetrics } from "./network.ts";
 import { ProcessMetrics } from "./process.ts";
 import { RequestMetrics } from "./requests.ts";
 
@@ -21,6 +22,7 @@ export class Metrics {
     this.generations = new GenerationMetrics(this.#registry, gateway, now);
     this.process = new ProcessMetrics(this.#registry);
     registerEngineMetrics(this.#registry, gateway);
+    registerNetworkMetrics(this.#registry, gateway);
   }
 
   /** All of it in the text format of Prometheus. */

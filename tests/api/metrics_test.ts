@@ -255,6 +255,17 @@ Deno.test("Engines are shown by model and instance, as long as they are there", 
   equal([...(await scrape()).keys()].some((key) => key.includes(instanceId)), false);
 });
 
+Deno.test("The network is shown by the nodes there and by what no queue had room for", async () => {
+  const { scrape, gateway } = measured();
+  const first = await scrape();
+  equal(first.get("exo_network_peers"), 2);
+  equal(first.get("exo_network_dropped_total"), 3);
+  gateway.network = () => ({ peerCount: 0, droppedCount: 5 });
+  const second = await scrape();
+  equal(second.get("exo_network_peers"), 0);
+  equal(second.get("exo_network_dropped_total"), 5, "it is as it is told, not added up");
+});
+
 Deno.test("The node's process shows its own memory, time and start", async () => {
   const { scrape } = measured();
   const counts = await scrape();

@@ -260,6 +260,10 @@ export class FakeGateway implements Gateway {
     return { ...NO_TELEMETRY, memory: memoryOfAll, links, lastSeen, ...this.measured };
   }
 
+  network() {
+    return { peerCount: 2, droppedCount: 3 };
+  }
+
   engineStats() {
     return this.stats;
   }
