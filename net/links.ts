@@ -250,9 +250,8 @@ export class Links {
     const link: OpenLink = { connection, stream, peer, address, pingAt: 0 };
     this.#open.add(link);
     if (address !== undefined) this.#book.linked(peer, address, performance.now());
-    stream.greet(this.#hello());
-    this.#isStale = true;
     if (this.#isStopped) stream.close("the node is stopping");
+    else stream.greet(this.#hello());
     return link;
   }
 

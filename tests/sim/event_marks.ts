@@ -8,7 +8,7 @@ import type { World } from "./world.ts";
 export class EventMarks {
   readonly #world: World;
   readonly #ledger: Ledger;
-  readonly #timedOut = new Set<NodeId>();
+  readonly #gone = new Set<NodeId>();
 
   constructor(world: World, ledger: Ledger) {
     this.#world = world;
@@ -32,20 +32,15 @@ export class EventMarks {
         break;
       case "NodeLeft":
         marks.hit("node: left");
+        this.#away(node, event.nodeId);
         break;
       case "NodeTimedOut":
         marks.hit("node: timed out");
-        this.#timedOut.add(event.nodeId);
-        for (const instance of node.state.instances.values()) {
-          const isThere = instance.shardAssignments.nodeToRunner[event.nodeId] !== undefined;
-          if (isThere && !instance.metaInstanceId) {
-            marks.hit("instance: unbound and its node is away");
-          }
-        }
+        this.#away(node, event.nodeId);
         break;
       case "NodeStarted":
         if (event.incarnation > 1) marks.hit("node: restarted under its id");
-        if (!this.#timedOut.delete(event.nodeId)) break;
+        if (!this.#gone.delete(event.nodeId)) break;
         for (const instance of node.state.instances.values()) {
           const isThere = instance.shardAssignments.nodeToRunner[event.nodeId] !== undefined;
           if (isThere && !instance.metaInstanceId) {
@@ -81,6 +76,15 @@ export class EventMarks {
         if (deleted.length > 0) marks.hit("branch: deletion merged");
         break;
       }
+    }
+  }
+
+  /** A node is gone: whose instances wait for it? */
+  #away({ state }: SimNode, nodeId: NodeId): void {
+    this.#gone.add(nodeId);
+    for (const { shardAssignments, metaInstanceId } of state.instances.values()) {
+      if (shardAssignments.nodeToRunner[nodeId] === undefined || metaInstanceId) continue;
+      this.#world.marks.hit("instance: unbound and its node is away");
     }
   }
 }
