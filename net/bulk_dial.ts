@@ -104,18 +104,25 @@ export async function receiveBytes(
 }
 
 /**
- * Sends rounds, each twice as long as the one before, until one is long enough to be told; the
- * other side says what arrived in which time, so that round trips do not count.
+ * Sends rounds, each twice as long as the one before, until two in a row are long enough to be told;
+ * the other side says what arrived in which time, so that round trips do not count. The better of
+ * both is told: a machine that is busy for a moment makes a link seem slower, never faster.
  * @returns bits per second. Links that are faster than one core encrypts are faster than this.
  */
 export async function measure(socket: BulkSocket): Promise<number> {
   socket.within(MEASURE_MS_MAX + CONNECT_TIMEOUT_MS, "a measurement");
-  for (let [bytes, left] = [MEASURE_BYTES_MIN, MEASURE_BYTES_MAX];; bytes *= 2) {
+  let [bytes, left] = [MEASURE_BYTES_MIN, MEASURE_BYTES_MAX];
+  let before: RoundResult | undefined;
+  for (;;) {
     left -= bytes;
     const result = await round(socket, bytes);
-    const isLast = result.bytes < bytes || result.elapsedMs >= MEASURE_ROUND_MS ||
-      left < bytes * 2;
-    if (isLast) return rateOf(result);
+    const isLong = result.elapsedMs >= MEASURE_ROUND_MS;
+    const isCut = result.bytes < bytes;
+    if (!isLong) bytes *= 2;
+    if (isCut || (isLong && before) || left < bytes) {
+      return rateOf(before ? [before, result] : [result]);
+    }
+    before = isLong ? result : undefined;
   }
 }
 
@@ -138,9 +145,12 @@ async function sendZeros(socket: BulkSocket, bytes: number): Promise<void> {
   }
 }
 
-function rateOf({ bytes, elapsedMs }: RoundResult): number {
-  if (bytes > 0 && elapsedMs > 0) return bytes * 8 * 1_000 / elapsedMs;
-  throw broken(`${bytes} bytes arrived in ${elapsedMs} ms, too few to tell how fast the link is`);
+/** The best of what can be told. */
+function rateOf(results: readonly RoundResult[]): number {
+  const rates = results.filter(({ bytes, elapsedMs }) => bytes > 0 && elapsedMs > 0)
+    .map(({ bytes, elapsedMs }) => bytes * 8 * 1_000 / elapsedMs);
+  if (rates.length > 0) return Math.max(...rates);
+  throw broken("too few bytes arrived in a measurement to tell how fast the link is");
 }
 
 function cancelled(): AppError {

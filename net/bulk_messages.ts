@@ -32,13 +32,13 @@ export const BLOCK_BYTES = 256 * 1024;
 /** Blocks that wait for a reader in the main thread before the sender is held back. */
 export const BLOCKS_WAITING_MAX = 8;
 
-/** Bytes of a measurement's first round; each further one has twice as many. */
+/** Bytes of a measurement's first round. */
 export const MEASURE_BYTES_MIN = 1024 * 1024;
 
 /** Bytes of all rounds of a measurement. */
 export const MEASURE_BYTES_MAX = 64 * 1024 * 1024;
 
-/** A round that takes so long is exact enough to be the last. */
+/** A round that takes so long is exact enough; two of them in a row are the last. */
 export const MEASURE_ROUND_MS = 20;
 
 /** A measurement that takes so long ends with what has arrived by then. */
