@@ -75,10 +75,10 @@ export async function soak({ minutes, seed, say }: SoakOptions): Promise<void> {
   const report = await load.stop();
   assert.deepEqual([...report.broken], [], "every answer was whole");
   await settled(cluster, cluster.node(0), INSTANCES);
+  await rejoin(cluster, say);
   for (const { index } of cluster.nodes) {
     requireBounded(index, samples.map((taken) => taken[index]).filter((one) => one !== undefined));
   }
-  await rejoin(cluster, say);
 }
 
 /** One instance more, for as long as it takes to create it and take it away. */
