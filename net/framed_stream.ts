@@ -2,6 +2,7 @@ import type { Stream } from "@libp2p/interface";
 import { AppError } from "../core/errors.ts";
 import type { NodeId } from "../core/ids.ts";
 import { Channel } from "./channel.ts";
+import { creditInBulk } from "./credit_in_bulk.ts";
 import { frame, FrameReader } from "./framing.ts";
 import { MESSAGE_BYTES_MAX, type MessageStream, STREAM_CREDIT_MESSAGES } from "./transport.ts";
 
@@ -55,6 +56,7 @@ export class FramedStream implements MessageStream {
     this.#stream = stream;
     this.peer = peer;
     this.#onDone = onDone;
+    creditInBulk(stream);
     // Nobody may be waiting for it any more.
     this.#firstWord.promise.catch(() => {});
     stream.addEventListener("close", () => this.#break("the connection is gone"));

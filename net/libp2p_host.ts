@@ -1,5 +1,5 @@
-import { noise } from "@chainsafe/libp2p-noise";
-import { yamux } from "@chainsafe/libp2p-yamux";
+import { noise } from "@libp2p/noise";
+import { yamux } from "@libp2p/yamux";
 import { privateKeyFromProtobuf } from "@libp2p/crypto/keys";
 import { type GossipSub, gossipsub } from "@libp2p/gossipsub";
 import { type Identify, identify } from "@libp2p/identify";

@@ -1,6 +1,7 @@
 import type { Stream } from "@libp2p/interface";
 import { AppError, toAppError } from "../core/errors.ts";
 import type { NodeId } from "../core/ids.ts";
+import { creditInBulk } from "./credit_in_bulk.ts";
 import { FrameReader } from "./framing.ts";
 import {
   decodeLinkFrame,
@@ -69,6 +70,7 @@ export class LinkStream {
     this.#stream = stream;
     this.peer = peer;
     this.#handlers = handlers;
+    creditInBulk(stream);
     stream.addEventListener("close", () => this.close("the connection is gone"));
     stream.addEventListener("remoteCloseWrite", () => this.close("the peer has ended it"));
     stream.addEventListener("message", ({ data }) => this.#hear(data.subarray()));

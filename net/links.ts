@@ -10,8 +10,11 @@ import { type Link, LINK_SILENCE_MS, type PeerChange } from "./transport.ts";
 /** How often it is looked at who is to be dialled, pinged or given up. */
 const TICK_MS = 250;
 
-/** How often a link is pinged by the node that dialled. */
-const PING_MS = 1_000;
+/** A link that is silent for so long is pinged by the node that dialled: twice before it is lost. */
+const PING_MS = 1_400;
+
+/** How often a link is pinged to know its round-trip time, though it is not silent. */
+const MEASURE_MS = 10_000;
 
 /** How long a dial may take until the link stands. */
 const DIAL_TIMEOUT_MS = 3_000;
@@ -45,7 +48,7 @@ interface OpenLink {
   readonly peer: NodeId;
   /** Where this node dialled; undefined when the peer did. */
   readonly address: string | undefined;
-  pingAt: number;
+  pingedAt: number;
 }
 
 interface Bootstrap {
@@ -156,10 +159,15 @@ export class Links {
       const reason = `nothing was heard for ${LINK_SILENCE_MS} ms`;
       stream.close(reason);
       connection.abort(new Error(reason));
-    } else if (link.address !== undefined && now >= link.pingAt) {
-      link.pingAt = now + PING_MS;
+    } else if (link.address !== undefined && this.#isPingDue(link, now)) {
+      link.pingedAt = now;
       stream.ping();
     }
+  }
+
+  #isPingDue({ stream, pingedAt }: OpenLink, now: number): boolean {
+    const wait = stream.rttMs === undefined || stream.silentMs() >= PING_MS ? PING_MS : MEASURE_MS;
+    return now >= pingedAt + wait;
   }
 
   /** Tells all when there are other peers, or when this host has got other addresses. */
@@ -247,7 +255,7 @@ export class Links {
       greeted: (hello) => this.#greeted(link, hello),
       closed: () => this.#closed(link),
     });
-    const link: OpenLink = { connection, stream, peer, address, pingAt: 0 };
+    const link: OpenLink = { connection, stream, peer, address, pingedAt: -PING_MS };
     this.#open.add(link);
     if (address !== undefined) this.#book.linked(peer, address, performance.now());
     if (this.#isStopped) stream.close("the node is stopping");

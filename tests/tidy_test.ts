@@ -12,7 +12,7 @@ const ROOMS: Readonly<Record<string, { rooms: readonly string[]; libraries: RegE
   net: {
     rooms: ["core"],
     libraries:
-      /^(zod|node:.*|libp2p|@libp2p\/.*|@chainsafe\/libp2p-.*|@multiformats\/multiaddr|multicast-dns|@peculiar\/x509|reflect-metadata)$/,
+      /^(zod|node:.*|libp2p|@libp2p\/.*|@multiformats\/multiaddr|multicast-dns|@peculiar\/x509|reflect-metadata)$/,
   },
   ffi: { rooms: [], libraries: /^node:/ },
   engines: { rooms: ["core", "ffi"], libraries: /^(zod|node:.*|@huggingface\/.*)$/ },
