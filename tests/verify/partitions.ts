@@ -93,13 +93,16 @@ async function onePartition(cluster: Cluster, about: Round): Promise<void> {
   const wishes = Promise.all(sides.map((side) => wish(side, about, random)));
   await pause(lastsMs);
   await cluster.network.heal();
+  const healedAt = performance.now();
   const [equalMs, report] = await Promise.all([cluster.agree(HEALED_MS_MAX), load.stop()]);
   await wishes;
+  const keptMs = await requirePromises(cluster, ledger, healedAt);
   await requireOrder(cluster, ledger);
   requireEnded(report);
   options.say(
     `partition ${round}: node ${alone} from ${others.join(" and ")} for ${ms(lastsMs)}, master ` +
-      `${master} to ${(await cluster.master()).index}; equal ${ms(equalMs)} after; ` +
+      `${master} to ${(await cluster.master()).index}; equal ${ms(equalMs)} after, ` +
+      `promises kept ${ms(keptMs)} after; ` +
       `${ledger.created.size} wishes; ${told(report)}`,
   );
 }
@@ -135,7 +138,38 @@ async function wish(
   }
 }
 
-/** All that was promised is there, once; nothing else; and it serves. */
+/**
+ * Ms from healing until all that was promised is so. States are equal a moment before: a side that
+ * gives way takes over the other's state first, and brings then what was asked for on its own.
+ */
+async function requirePromises(
+  cluster: Cluster,
+  ledger: Ledger,
+  healedAt: number,
+): Promise<number> {
+  let broken: string[] = [];
+  await eventually("all promises are kept on all nodes", async () => {
+    const states = await Promise.all(cluster.running.map((node) => node.state()));
+    broken = states.flatMap((state, at) => brokenIn(state, ledger, `on node ${at}`));
+    return broken.length === 0;
+  }, HEALED_MS_MAX).catch((cause) => {
+    throw new Error(`${cause.message}: ${broken.join(", ")}`, { cause });
+  });
+  return performance.now() - healedAt;
+}
+
+/** What was promised and is not so. */
+function brokenIn(state: StateView, { created, deleted }: Ledger, where: string): string[] {
+  const has = (id: string) => id in state.instances || id in state.metaInstances;
+  return [
+    ...[...created].filter(([id]) => !has(id))
+      .map(([id, { kind, by }]) => `${kind} ${id} was lost ${where}, which ${by}, had created`),
+    ...[...deleted].filter(([id]) => has(id))
+      .map(([id, by]) => `${id} came back ${where}, which ${by}, had deleted`),
+  ];
+}
+
+/** There is one instance for each wish, and nothing else; and it serves. */
 async function requireOrder(cluster: Cluster, ledger: Ledger): Promise<void> {
   const node = cluster.node(0);
   let wrong = "";
@@ -146,14 +180,6 @@ async function requireOrder(cluster: Cluster, ledger: Ledger): Promise<void> {
     throw new Error(`${cause.message}: ${wrong}`, { cause });
   });
   const { instances, metaInstances } = await node.state();
-  for (const [id, { kind, by }] of ledger.created) {
-    const isThere = id in (kind === "instance" ? instances : metaInstances);
-    assert.ok(isThere, `${kind} ${id} was lost, which ${by}, had created`);
-  }
-  for (const [id, by] of ledger.deleted) {
-    const isBack = id in instances || id in metaInstances;
-    assert.ok(!isBack, `${id} came back, which ${by}, had deleted`);
-  }
   // What nobody heard of is taken up, so that it is counted and cleared away like the rest.
   const takeUp = (id: string, kind: Wish["kind"]) => {
     if (!ledger.created.has(id)) ledger.created.set(id, { kind, by: "somebody unheard" });
