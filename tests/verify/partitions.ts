@@ -94,9 +94,11 @@ async function onePartition(cluster: Cluster, about: Round): Promise<void> {
   await pause(lastsMs);
   await cluster.network.heal();
   const healedAt = performance.now();
-  const [equalMs, report] = await Promise.all([cluster.agree(HEALED_MS_MAX), load.stop()]);
-  await wishes;
-  const keptMs = await requirePromises(cluster, ledger, healedAt);
+  const [equalMs, keptMs, report] = await Promise.all([
+    cluster.agree(HEALED_MS_MAX),
+    wishes.then(() => requirePromises(cluster, ledger, healedAt)),
+    load.stop(),
+  ]);
   await requireOrder(cluster, ledger);
   requireEnded(report);
   options.say(
@@ -169,7 +171,7 @@ function brokenIn(state: StateView, { created, deleted }: Ledger, where: string)
   ];
 }
 
-/** There is one instance for each wish, and nothing else; and it serves. */
+/** All that was promised is there, one instance for each wish, and nothing else; and it serves. */
 async function requireOrder(cluster: Cluster, ledger: Ledger): Promise<void> {
   const node = cluster.node(0);
   let wrong = "";
@@ -179,7 +181,9 @@ async function requireOrder(cluster: Cluster, ledger: Ledger): Promise<void> {
   }, HEALED_MS_MAX).catch((cause) => {
     throw new Error(`${cause.message}: ${wrong}`, { cause });
   });
-  const { instances, metaInstances } = await node.state();
+  const state = await node.state();
+  assert.deepEqual(brokenIn(state, ledger, "in the end"), []);
+  const { instances, metaInstances } = state;
   // What nobody heard of is taken up, so that it is counted and cleared away like the rest.
   const takeUp = (id: string, kind: Wish["kind"]) => {
     if (!ledger.created.has(id)) ledger.created.set(id, { kind, by: "somebody unheard" });
