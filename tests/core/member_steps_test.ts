@@ -224,6 +224,13 @@ Deno.test("pages and snapshots that cannot be are dropped", () => {
   fresh.drops(C, { type: "Snapshot", epoch: SECOND, state: stateToJson(older) });
 });
 
+Deno.test("a master's heartbeat of an earlier epoch of its own comes late, and is dropped", () => {
+  const third: Epoch = { clock: 3, nodeId: A };
+  const follower = new Alone().hear(A, heartbeat(third, STARTED));
+  follower.drops(A, heartbeat(FIRST, STARTED));
+  deepEqual(follower.member.epoch, third);
+});
+
 Deno.test("of two different events for one index the first is held", () => {
   const follower = new Alone().follow();
   const later = { epoch: FIRST, idx: 5 };

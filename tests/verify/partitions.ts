@@ -88,6 +88,7 @@ async function onePartition(cluster: Cluster, about: Round): Promise<void> {
 
   const load = new ClusterLoad(cluster, { ...LOAD, model, seed });
   await eventually("clients get answers", () => load.report().whole >= LOAD.clients);
+  const hosts = await hostsIn(cluster);
   await cluster.network.cut([alone], others);
   const sides = [alone, random.pick(others)].map((index) => cluster.node(index));
   const wishes = Promise.all(sides.map((side) => wish(side, about, random)));
@@ -105,8 +106,15 @@ async function onePartition(cluster: Cluster, about: Round): Promise<void> {
     `partition ${round}: node ${alone} from ${others.join(" and ")} for ${ms(lastsMs)}, master ` +
       `${master} to ${(await cluster.master()).index}; equal ${ms(equalMs)} after, ` +
       `promises kept ${ms(keptMs)} after; ` +
-      `${ledger.created.size} wishes; ${told(report)}`,
+      `instances were on ${hosts}; ${ledger.created.size} wishes; ${told(report)}`,
   );
+}
+
+/** Which nodes the instances are on: a side without any cannot answer until it has placed some. */
+async function hostsIn(cluster: Cluster): Promise<string> {
+  const nodes = instancesOf(await cluster.node(0).state())
+    .flatMap(([, { shardAssignments }]) => Object.keys(shardAssignments.nodeToRunner));
+  return nodes.map((nodeId) => cluster.byId(nodeId).index).toSorted().join(", ");
 }
 
 /** Asks one side for something, or takes something away; an answer that is not heard is no promise. */
