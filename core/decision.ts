@@ -1,6 +1,6 @@
 import { AppError } from "./errors.ts";
 import type { Event } from "./events.ts";
-import type { InstanceId, MetaInstanceId, ModelId } from "./ids.ts";
+import type { InstanceId, MetaInstanceId, ModelId, NodeId } from "./ids.ts";
 import type { State } from "./state.ts";
 import type { Telemetry } from "./telemetry.ts";
 import type { Millis } from "./units.ts";
@@ -9,6 +9,8 @@ import type { Millis } from "./units.ts";
 export interface DecideContext {
   readonly telemetry: Telemetry;
   readonly now: Millis;
+  /** Whether the master has heard of a node within `FOLLOWER_LIVE_MS`, or is it. */
+  readonly isHeard: (nodeId: NodeId) => boolean;
 }
 
 /** What a command makes happen, and what the asker may be told beside the index. */

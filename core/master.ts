@@ -26,8 +26,9 @@ export { instanceEnd, isReady } from "./master_instances.ts";
 export function decide(
   state: State,
   command: Command,
-  { telemetry }: DecideContext,
+  context: DecideContext,
 ): Decision {
+  const { telemetry } = context;
   switch (command.type) {
     case "PlaceInstance":
       return placeInstance(state, command, telemetry);
@@ -38,7 +39,7 @@ export function decide(
     case "TextGeneration":
     case "ImageGeneration":
     case "ImageEdits":
-      return startGeneration(state, command, telemetry);
+      return startGeneration(state, command, context);
     case "TaskCancelled":
       return cancelTask(state, taskIdOf(command.cancelledCommandId));
     case "TaskFinished":

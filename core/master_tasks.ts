@@ -1,19 +1,23 @@
 import type { Command } from "./commands.ts";
-import type { Decision } from "./decision.ts";
+import type { DecideContext, Decision } from "./decision.ts";
 import { AppError } from "./errors.ts";
 import { type InstanceId, type ModelId, type TaskId, taskIdOf } from "./ids.ts";
 import { type Instance, runnersOf } from "./instance.ts";
+import { nodesOf } from "./instance_health.ts";
 import { isReady } from "./master_instances.ts";
 import { isPrefillOnly, prefillEndpoint } from "./prefill_endpoint.ts";
 import type { State } from "./state.ts";
 import { isInFlight, type Task, TaskType } from "./task.ts";
-import type { Telemetry } from "./telemetry.ts";
 
-/** The ready instance with the fewest tasks in flight; ties go to the older one. */
+/**
+ * The ready instance with the fewest tasks in flight; ties go to the older one. One that has just
+ * failed the asker comes last, and before it one of a node that is silent: nothing is in flight
+ * there, since each request comes back, and it would be asked first until its node times out.
+ */
 export function startGeneration(
   state: State,
   { type, commandId, modelId, apiNodeId, avoid }: Extract<Command, { type: TaskType }>,
-  telemetry: Telemetry,
+  { telemetry, isHeard }: Omit<DecideContext, "now">,
 ): Decision {
   const taskId = taskIdOf(commandId);
   if (state.tasks.has(taskId)) {
@@ -25,15 +29,16 @@ export function startGeneration(
   const candidates = isText
     ? placed.filter(({ instanceId }) => !isPrefillOnly(state, instanceId))
     : placed;
-  const ready = candidates.filter((instance) => isReady(state, instance))
-    .sort((a, b) => Number(a.instanceId === avoid) - Number(b.instanceId === avoid));
+  const ready = candidates.filter((instance) => isReady(state, instance));
   const [first] = ready;
   if (!first) throw noInstance(state, modelId, { placed, candidates });
   const load = loadOf(state);
-  const best = ready.filter(({ instanceId }) => instanceId !== avoid).reduce(
-    (best, next) => (load(next.instanceId) < load(best.instanceId) ? next : best),
-    first,
-  );
+  const doubt = (instance: Instance) =>
+    2 * Number(instance.instanceId === avoid) + Number(!nodesOf(instance).every(isHeard));
+  const best = ready.reduce((best, next) => {
+    const order = doubt(next) - doubt(best) || load(next.instanceId) - load(best.instanceId);
+    return order < 0 ? next : best;
+  }, first);
   const endpoint = isText ? prefillEndpoint(state, best, { telemetry, load }) : undefined;
   const { instanceId } = best;
   const task: Task = {

@@ -29,16 +29,19 @@ export const HEAD_RETRY_MS = 200;
 /** A follower tells of another master this often. */
 export const OBJECTION_MS = 500;
 
-/** A master's heartbeat. */
+/** A master's heartbeat: nobody reigns by an epoch that another has begun. */
 export function heartbeatHeard(turn: Turn, from: NodeId, message: MessageOf<"Heartbeat">): void {
   const { epoch, head, seniority } = message;
+  if (epoch.nodeId !== from) return dropMessage(turn);
   masterHeard(turn, { master: from, epoch, head, seniority }, LEASE_MS);
 }
 
 /** Somebody hears a master. */
 export function objectionHeard(turn: Turn, message: MessageOf<"Objection">): void {
   const { member } = turn;
-  if (message.master === member.nodeId || member.role === "follower") return dropMessage(turn);
+  const { master, epoch } = message;
+  const isOdd = master === member.nodeId || master !== epoch.nodeId;
+  if (isOdd || member.role === "follower") return dropMessage(turn);
   masterHeard(turn, message, Math.min(message.leaseMs, LEASE_MS));
 }
 

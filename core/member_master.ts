@@ -56,7 +56,17 @@ export function seniorityOf(member: Member, uptime: Millis): number {
 
 /** Followers that were heard of lately. */
 export function liveFollowers({ followers }: Reign, uptime: Millis): [NodeId, Follower][] {
-  return [...followers].filter(([, { heardAt }]) => uptime < heardAt + FOLLOWER_LIVE_MS);
+  return [...followers].filter(([, follower]) => isLive(follower, uptime));
+}
+
+function isLive(follower: Follower | undefined, uptime: Millis): boolean {
+  return follower !== undefined && uptime < follower.heardAt + FOLLOWER_LIVE_MS;
+}
+
+/** Of which nodes the master has heard lately; of itself it always has. */
+function isHeardBy({ member, context: { uptime } }: Turn): (nodeId: NodeId) => boolean {
+  const { followers } = reignOf(member);
+  return (nodeId) => nodeId === member.nodeId || isLive(followers.get(nodeId), uptime);
 }
 
 /** One that is back is told all latest values, like one that is new. */
@@ -170,7 +180,8 @@ export function execute(turn: Turn, command: Command): CommandReply {
 function decided(turn: Turn, epoch: Epoch, command: Command): CommandReply {
   const { telemetry, state } = turn.member;
   try {
-    const decision = decide(state, command, { telemetry, now: turn.context.now });
+    const isHeard = isHeardBy(turn);
+    const decision = decide(state, command, { telemetry, now: turn.context.now, isHeard });
     for (const event of decision.events) append(turn, epoch, event);
     return accepted(command, turn.member.state.lastEventAppliedIdx, decision);
   } catch (reason) {

@@ -21,6 +21,9 @@ const log = getLogger(["exo", "gateway"]);
 /** Instances that a request is given to, one after the other, until one has said something. */
 export const TRIES_MAX = 2;
 
+/** Changes of the master after which a request is asked anew: until one has given it to anybody. */
+export const MASTER_CHANGES_MAX = 3;
+
 /** What a gateway works with. */
 export interface GatewayDeps {
   readonly nodeId: NodeId;
@@ -80,12 +83,18 @@ export class Gateway {
     const request = { modelId, payload, signal };
     const { clock } = this.#deps;
     let tries = 0;
+    let changes = 0;
     let failedOn: InstanceId | undefined;
     const attempt = async (until: number): Promise<Attempt> => {
       tries++;
       try {
         return await this.#attempt(request, until, failedOn, (instanceId) => failedOn = instanceId);
       } catch (cause) {
+        if (isMasterChange(cause) && changes < MASTER_CHANGES_MAX && !signal.aborted) {
+          changes++;
+          tries--; // No instance has had it.
+          return await attempt(until);
+        }
         const isOver = tries >= TRIES_MAX || signal.aborted || !(cause instanceof AppError) ||
           !isMovable(cause.code);
         if (isOver) throw cause;
@@ -228,4 +237,9 @@ export class Gateway {
       if (error) pending.failSoon(error);
     }
   }
+}
+
+/** Whether no master has given the request to an instance, as far as anybody can tell. */
+function isMasterChange(cause: unknown): boolean {
+  return cause instanceof AppError && cause.code === "master_changed";
 }

@@ -25,7 +25,6 @@ const MOVABLE: ReadonlySet<ErrorCode> = new Set([
   "runner_failed",
   "node_unreachable",
   "instance_removed",
-  "master_changed",
 ]);
 
 /** Whether a request that failed so may be given to another instance. */

@@ -9,6 +9,7 @@ import { GIB } from "../../core/units.ts";
 import {
   A,
   B,
+  C,
   cardOf,
   commandId,
   created,
@@ -199,6 +200,37 @@ Deno.test("LB2: a tie goes to the older instance", () => {
     ...["3", "4"].map((id) => taskIn(id, "b", "Running")),
   );
   assert.equal(decide(two, text(), decideContext(MEMORY)).instanceId, "a");
+});
+
+/** A ready instance of each of these nodes, and nobody but A and C heard of lately. */
+const apart: [State, Parameters<typeof decide>[2]] = [
+  fold([
+    ...["a", "b", "c"].flatMap((id, at) => [
+      created(instanceOf(id, [[B], [A, B], [C]][at])),
+      ...Array.from(
+        { length: at === 1 ? 2 : 1 },
+        (_, rank) => reported(`${id}:${rank}`, "RunnerReady"),
+      ),
+    ]),
+    taskIn("1", "c", "Running"),
+  ]),
+  { ...decideContext(MEMORY), isHeard: (nodeId) => nodeId !== B },
+];
+
+Deno.test("a generation goes to nodes that were heard of lately, however busy, while there are any", () => {
+  const [state, context] = apart;
+  assert.equal(decide(state, text(), context).instanceId, "c");
+  const silent = { ...context, isHeard: () => false };
+  assert.equal(decide(state, text(), silent).instanceId, "a");
+});
+
+Deno.test("one that has just failed is asked again only where there is no other", () => {
+  const [state, context] = apart;
+  const avoiding = (id: string) => ({ ...text(), avoid: instanceId(id) } as Command);
+  assert.equal(decide(state, avoiding("c"), context).instanceId, "a");
+  assert.equal(decide(state, avoiding("a"), { ...context, isHeard: () => false }).instanceId, "b");
+  const one = fold([created(instanceOf("i")), reported("i:0", "RunnerReady")]);
+  assert.equal(decide(one, avoiding("i"), context).instanceId, "i");
 });
 
 Deno.test("a burst of generations is spread: each decision sees the one before it", () => {

@@ -18,7 +18,7 @@ import {
 import { CARD_LOOKUP_MS, CARD_RETRY_MS } from "../../core/member_cards.ts";
 import { PENDING_COMMANDS_MAX, REPLICATE_WAIT_MS } from "../../core/member_commands.ts";
 import { REPORT_RETRY_MS } from "../../core/member_follower.ts";
-import { REPLIES_MAX } from "../../core/member_master.ts";
+import { FOLLOWER_LIVE_MS, REPLIES_MAX } from "../../core/member_master.ts";
 import {
   TELEMETRY_GAP_MS,
   TELEMETRY_MS,
@@ -184,6 +184,9 @@ Deno.test("what nobody may say is dropped: by this node itself, or to one that d
     { type: "HeadState", clock: 1, state: stateToJson(STARTED) },
   ];
   for (const message of toMaster) candidate.drops(C, message);
+  candidate.drops(C, heartbeat(FIRST, STARTED));
+  candidate.drops(C, objection(C, FIRST));
+  equal(candidate.member.master, undefined, "nobody reigns by the epoch of another");
   const follower = new Alone().follow();
   follower.drops(C, { type: "HeadRequest", clock: 1 });
   follower.drops(C, telemetryMessage(FIRST));
@@ -216,9 +219,16 @@ Deno.test("pages and snapshots that cannot be are dropped", () => {
   follower.drops(A, { ...page({ epoch: SECOND, idx: 2 }), events: [first] });
   follower.drops(A, { type: "Snapshot", epoch: FIRST, state: stateToJson(STARTED) });
   const older = fold([{ type: "EpochStarted" }]);
-  const fresh = new Alone().hear(A, heartbeat(SECOND, STARTED));
-  equal(fresh.member.master, A);
-  fresh.drops(A, { type: "Snapshot", epoch: SECOND, state: stateToJson(older) });
+  const fresh = new Alone().hear(C, heartbeat(SECOND, STARTED));
+  equal(fresh.member.master, C);
+  fresh.drops(C, { type: "Snapshot", epoch: SECOND, state: stateToJson(older) });
+});
+
+Deno.test("a master's heartbeat of an earlier epoch of its own comes late, and is dropped", () => {
+  const third: Epoch = { clock: 3, nodeId: A };
+  const follower = new Alone().hear(A, heartbeat(third, STARTED));
+  follower.drops(A, heartbeat(FIRST, STARTED));
+  deepEqual(follower.member.epoch, third);
 });
 
 Deno.test("of two different events for one index the first is held", () => {
@@ -729,6 +739,32 @@ Deno.test("since when a runner serves goes by the master's date, not by its node
   master.wait(15_000).hear(B, { type: "Following", epoch, idx: 1 });
   master.wait(15_000).hear(B, { type: "Following", epoch, idx: 1 }).wait(15_000);
   equal(master.member.state.instanceRetries.size, 0, "now it has");
+});
+
+Deno.test("a generation goes to a node that follows, not to one that has fallen silent", () => {
+  const both = [[B, "b"], [C, "c"]] as const;
+  const state = fold([
+    ...[A, B, C].map((nodeId) => nodeStarted(nodeId)),
+    ...both.flatMap(([nodeId, id]) => [
+      created(instanceOf(id, [nodeId])),
+      reported(`${id}:0`, "RunnerReady"),
+    ]),
+  ]);
+  const master = leader({ state });
+  const { epoch } = master.member;
+  ok(epoch);
+  const following: Message = { type: "Following", epoch, idx: -1 };
+  let asked = 0;
+  const servedBy = () => {
+    const id = commandId(`t${++asked}`);
+    master.ask({ type: "TextGeneration", commandId: id, modelId: MODEL, apiNodeId: A });
+    return [...master.member.state.tasks.values()].at(-1)?.instanceId;
+  };
+  equal(servedBy(), "b", "nobody follows: any will do");
+  master.hear(C, following);
+  deepEqual([servedBy(), servedBy()], ["c", "c"]);
+  master.wait(FOLLOWER_LIVE_MS).hear(B, following);
+  deepEqual([servedBy(), servedBy()], ["b", "b"]);
 });
 
 Deno.test("a node believes no clock that is years of elections ahead of its own", () => {

@@ -52,7 +52,7 @@ Deno.test("CreateInstance takes whatever previews offer, on any cluster", () => 
       const offered = previews(state, telemetry, { card, request, instanceId: instanceId("p") });
       for (const { instance } of offered.placements) {
         const command = { type: "CreateInstance" as const, commandId: commandId("c"), instance };
-        const { events } = decide(state, command, { telemetry, now: 0 });
+        const { events } = decide(state, command, { telemetry, now: 0, isHeard: () => true });
         assert.deepEqual(events, [{ type: "InstanceCreated", instance }]);
         const shards = Object.values(instance.shardAssignments.runnerToShard);
         taken.add(`${instance.type}, ${shards[0]?.type}, ${shards.length}`);

@@ -6,15 +6,24 @@ import type { Event } from "../../core/events.ts";
 import type { NodeId, TaskId } from "../../core/ids.ts";
 import { accepted, decide } from "../../core/master.ts";
 import type { Task } from "../../core/task.ts";
-import { NO_TELEMETRY } from "../../core/telemetry.ts";
 import { MemoryNetwork } from "../../net/memory.ts";
 import { decodeMessage, encodeMessage, GENERATION } from "../../net/topics.ts";
 import type { Transport } from "../../net/transport.ts";
 import { SYSTEM_CLOCK } from "../../node/clock.ts";
-import { Gateway } from "../../node/gateway.ts";
+import { Gateway, MASTER_CHANGES_MAX } from "../../node/gateway.ts";
 import { GenerationRelay } from "../../node/generation_relay.ts";
 import { Replica } from "../../node/replica.ts";
-import { A, B, C, created, fold, instanceOf, MODEL, reported } from "../support/fixtures.ts";
+import {
+  A,
+  B,
+  C,
+  created,
+  decideContext,
+  fold,
+  instanceOf,
+  MODEL,
+  reported,
+} from "../support/fixtures.ts";
 import { eventually } from "../support/eventually.ts";
 
 const PAYLOAD = {
@@ -63,12 +72,13 @@ function world(
     assert.deepEqual(payload, PAYLOAD);
     work(relay, relays.push(relay));
   };
-  const refusals: AppError[] = [];
+  let refusalOf: (type: Command["type"]) => AppError | undefined = () => undefined;
+  const refuse = (refusal: typeof refusalOf) => void (refusalOf = refusal);
   const submit = (command: Command): Promise<Accepted> => {
     commands.push(command.type);
-    const refusal = refusals.shift();
+    const refusal = refusalOf(command.type);
     if (refusal) return Promise.reject(refusal);
-    const decision = decide(replica.state, command, { telemetry: NO_TELEMETRY, now: 0 });
+    const decision = decide(replica.state, command, decideContext(new Map()));
     emit(...decision.events);
     for (const event of decision.events) {
       // A stream that breaks while it is opened is the test's business.
@@ -86,7 +96,7 @@ function world(
   const clock = SYSTEM_CLOCK;
   const gateway = new Gateway({ nodeId: A, replica, transport, clock, control, reporter });
   gateway.start();
-  return { gateway, replica, commands, relays, emit, followed, served, transports, refusals };
+  return { gateway, replica, commands, relays, emit, followed, served, transports, refuse };
 }
 
 const say = (...chunks: Chunk[]) => (relay: GenerationRelay) =>
@@ -231,13 +241,33 @@ Deno.test("a node that dies in the middle is named to the client", async () => {
   assert.equal(relays.length, 1);
 });
 
-Deno.test("a request whose fate is unknown since the master changed is asked anew, once", async () => {
-  const { gateway, refusals, commands } = world(say(ACCEPTED, token, FINISH));
-  refusals.push(new AppError("master_changed", "Cannot tell what became of TextGeneration"));
+/** That a command's fate is not known any more. */
+const changed = () => new AppError("master_changed", "Cannot tell what became of TextGeneration");
+
+Deno.test("a change of the master is no try: its request still has two", async () => {
+  const { gateway, refuse, commands, served } = world((relay, nth) =>
+    nth === 1 ? relay.push(errorOf("runner_failed")) : say(ACCEPTED, token, FINISH)(relay)
+  );
+  refuse(() => commands.length === 1 ? changed() : undefined);
   const { chunks } = await gateway.generate(MODEL, PAYLOAD, never);
   assert.deepEqual(await Array.fromAsync(chunks), [token, FINISH]);
+  assert.deepEqual(served, ["a", "b"]);
+});
+
+Deno.test("a request is asked anew after so many changes of the master, and no more", async () => {
+  const { gateway, refuse, commands, served } = world(say(ACCEPTED, token, FINISH));
+  refuse((type) => type === "TextGeneration" ? changed() : undefined);
+  await failsWith(gateway.generate(MODEL, PAYLOAD, never), "master_changed");
   const asked = commands.filter((type) => type === "TextGeneration");
-  assert.equal(asked.length, 2);
+  assert.deepEqual([asked.length, served], [MASTER_CHANGES_MAX + 1, []]);
+});
+
+Deno.test("what became of a request after a change of the master is what its client is told", async () => {
+  const { gateway, refuse, commands } = world(say(ACCEPTED, token, FINISH));
+  const notReady = new AppError("not_ready", "Instance a is not ready: its runner is starting");
+  const isFirst = () => commands.filter((type) => type === "TextGeneration").length === 1;
+  refuse((type) => type !== "TextGeneration" ? undefined : isFirst() ? changed() : notReady);
+  await failsWith(gateway.generate(MODEL, PAYLOAD, never), "not_ready");
 });
 
 Deno.test("a prompt goes to the nodes of its instance alone, and one of them answers", async () => {
@@ -274,7 +304,7 @@ Deno.test("a worker is told its task only once the master has answered", async (
   const generation = late.generate(MODEL, PAYLOAD, client.signal);
   const command = await asked.promise;
   assert.ok(command.type === "TextGeneration");
-  const decision = decide(replica.state, command, { telemetry: NO_TELEMETRY, now: 0 });
+  const decision = decide(replica.state, command, decideContext(new Map()));
   emit(...decision.events);
   const [taskId] = replica.state.tasks.keys() as Iterable<TaskId>;
   assert.ok(taskId);

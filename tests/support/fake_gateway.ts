@@ -145,7 +145,7 @@ export class FakeGateway implements Gateway {
   }
 
   #decideContext() {
-    return { telemetry: this.telemetry(), now: 0 };
+    return { telemetry: this.telemetry(), now: 0, isHeard: () => true };
   }
 
   /** Applies events and tells the listeners once. */

@@ -161,7 +161,7 @@ export function telemetryOf(memory: ReadonlyMap<NodeId, NodeMemory>): Telemetry 
 
 /** What a decision needs beside the state, when only memory matters. */
 export function decideContext(memory: ReadonlyMap<NodeId, NodeMemory>): DecideContext {
-  return { telemetry: telemetryOf(memory), now: 0 };
+  return { telemetry: telemetryOf(memory), now: 0, isHeard: () => true };
 }
 
 /** What the reconcilers need beside the state, with what a test does not care about filled in. */

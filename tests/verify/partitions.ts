@@ -88,20 +88,33 @@ async function onePartition(cluster: Cluster, about: Round): Promise<void> {
 
   const load = new ClusterLoad(cluster, { ...LOAD, model, seed });
   await eventually("clients get answers", () => load.report().whole >= LOAD.clients);
+  const hosts = await hostsIn(cluster);
   await cluster.network.cut([alone], others);
   const sides = [alone, random.pick(others)].map((index) => cluster.node(index));
   const wishes = Promise.all(sides.map((side) => wish(side, about, random)));
   await pause(lastsMs);
   await cluster.network.heal();
-  const [equalMs, report] = await Promise.all([cluster.agree(HEALED_MS_MAX), load.stop()]);
-  await wishes;
+  const healedAt = performance.now();
+  const [equalMs, keptMs, report] = await Promise.all([
+    cluster.agree(HEALED_MS_MAX),
+    wishes.then(() => requirePromises(cluster, ledger, healedAt)),
+    load.stop(),
+  ]);
   await requireOrder(cluster, ledger);
   requireEnded(report);
   options.say(
     `partition ${round}: node ${alone} from ${others.join(" and ")} for ${ms(lastsMs)}, master ` +
-      `${master} to ${(await cluster.master()).index}; equal ${ms(equalMs)} after; ` +
-      `${ledger.created.size} wishes; ${told(report)}`,
+      `${master} to ${(await cluster.master()).index}; equal ${ms(equalMs)} after, ` +
+      `promises kept ${ms(keptMs)} after; ` +
+      `instances were on ${hosts}; ${ledger.created.size} wishes; ${told(report)}`,
   );
+}
+
+/** Which nodes the instances are on: a side without any cannot answer until it has placed some. */
+async function hostsIn(cluster: Cluster): Promise<string> {
+  const nodes = instancesOf(await cluster.node(0).state())
+    .flatMap(([, { shardAssignments }]) => Object.keys(shardAssignments.nodeToRunner));
+  return nodes.map((nodeId) => cluster.byId(nodeId).index).toSorted().join(", ");
 }
 
 /** Asks one side for something, or takes something away; an answer that is not heard is no promise. */
@@ -135,7 +148,38 @@ async function wish(
   }
 }
 
-/** All that was promised is there, once; nothing else; and it serves. */
+/**
+ * Ms from healing until all that was promised is so. States are equal a moment before: a side that
+ * gives way takes over the other's state first, and brings then what was asked for on its own.
+ */
+async function requirePromises(
+  cluster: Cluster,
+  ledger: Ledger,
+  healedAt: number,
+): Promise<number> {
+  let broken: string[] = [];
+  await eventually("all promises are kept on all nodes", async () => {
+    const states = await Promise.all(cluster.running.map((node) => node.state()));
+    broken = states.flatMap((state, at) => brokenIn(state, ledger, `on node ${at}`));
+    return broken.length === 0;
+  }, HEALED_MS_MAX).catch((cause) => {
+    throw new Error(`${cause.message}: ${broken.join(", ")}`, { cause });
+  });
+  return performance.now() - healedAt;
+}
+
+/** What was promised and is not so. */
+function brokenIn(state: StateView, { created, deleted }: Ledger, where: string): string[] {
+  const has = (id: string) => id in state.instances || id in state.metaInstances;
+  return [
+    ...[...created].filter(([id]) => !has(id))
+      .map(([id, { kind, by }]) => `${kind} ${id} was lost ${where}, which ${by}, had created`),
+    ...[...deleted].filter(([id]) => has(id))
+      .map(([id, by]) => `${id} came back ${where}, which ${by}, had deleted`),
+  ];
+}
+
+/** All that was promised is there, one instance for each wish, and nothing else; and it serves. */
 async function requireOrder(cluster: Cluster, ledger: Ledger): Promise<void> {
   const node = cluster.node(0);
   let wrong = "";
@@ -145,15 +189,9 @@ async function requireOrder(cluster: Cluster, ledger: Ledger): Promise<void> {
   }, HEALED_MS_MAX).catch((cause) => {
     throw new Error(`${cause.message}: ${wrong}`, { cause });
   });
-  const { instances, metaInstances } = await node.state();
-  for (const [id, { kind, by }] of ledger.created) {
-    const isThere = id in (kind === "instance" ? instances : metaInstances);
-    assert.ok(isThere, `${kind} ${id} was lost, which ${by}, had created`);
-  }
-  for (const [id, by] of ledger.deleted) {
-    const isBack = id in instances || id in metaInstances;
-    assert.ok(!isBack, `${id} came back, which ${by}, had deleted`);
-  }
+  const state = await node.state();
+  assert.deepEqual(brokenIn(state, ledger, "in the end"), []);
+  const { instances, metaInstances } = state;
   // What nobody heard of is taken up, so that it is counted and cleared away like the rest.
   const takeUp = (id: string, kind: Wish["kind"]) => {
     if (!ledger.created.has(id)) ledger.created.set(id, { kind, by: "somebody unheard" });

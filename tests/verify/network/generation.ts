@@ -3,7 +3,6 @@ import { type Chunk, isTerminal } from "../../../core/chunk.ts";
 import type { Command, CommandReply } from "../../../core/commands.ts";
 import { NodeId, TaskId } from "../../../core/ids.ts";
 import { accepted, decide } from "../../../core/master.ts";
-import { NO_TELEMETRY } from "../../../core/telemetry.ts";
 import { MemoryNetwork } from "../../../net/memory.ts";
 import { GENERATION } from "../../../net/topics.ts";
 import type { MessageStream, Transport } from "../../../net/transport.ts";
@@ -12,7 +11,16 @@ import { Gateway } from "../../../node/gateway.ts";
 import { GenerationRelay } from "../../../node/generation_relay.ts";
 import { Replica } from "../../../node/replica.ts";
 import { within } from "../../support/eventually.ts";
-import { A, B, created, fold, instanceOf, MODEL, reported } from "../../support/fixtures.ts";
+import {
+  A,
+  B,
+  created,
+  decideContext,
+  fold,
+  instanceOf,
+  MODEL,
+  reported,
+} from "../../support/fixtures.ts";
 import { mutatedMessage } from "../../support/mutations.ts";
 import { Random } from "../../support/random.ts";
 import { type FuzzedPart, Fuzzing, quoted } from "./report.ts";
@@ -63,7 +71,7 @@ class GenerationWorld {
     const ready = [created(instanceOf("i", [B])), reported("i:0", "RunnerReady")];
     const replica = new Replica(fold(ready));
     const submit = (command: Command): Promise<Accepted> => {
-      const decision = decide(replica.state, command, { telemetry: NO_TELEMETRY, now: 0 });
+      const decision = decide(replica.state, command, decideContext(new Map()));
       replica.set(fold(decision.events, replica.state));
       for (const event of decision.events) {
         if (event.type === "TaskCreated") this.serve(this.worker, event.task.taskId);
