@@ -14,6 +14,7 @@ export class FakeStream extends EventTarget {
   readonly written: Uint8Array[] = [];
   #other: FakeStream | undefined;
   #unread: Uint8Array[] = [];
+  #isHeard = false;
 
   /** Two ends of one stream. */
   static pair(): readonly [FakeStream, FakeStream] {
@@ -34,11 +35,19 @@ export class FakeStream extends EventTarget {
     return true;
   }
 
+  /** As libp2p's: what comes waits for the first who listens. */
+  override addEventListener(...args: Parameters<EventTarget["addEventListener"]>): void {
+    super.addEventListener(...args);
+    if (args[0] !== "message") return;
+    this.#isHeard = true;
+    queueMicrotask(() => this.#dispatch());
+  }
+
   /** Bytes come from the other end. */
   deliver(bytes: Uint8Array): void {
     if (!this.isOpen) return;
     this.#unread.push(bytes);
-    if (this.readStatus === "readable") this.#dispatch();
+    if (this.readStatus === "readable" && this.#isHeard) this.#dispatch();
   }
 
   pause(): void {
