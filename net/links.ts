@@ -232,8 +232,10 @@ export class Links {
   /** Dials an address of nobody in particular. */
   async #dialFirst(one: Bootstrap): Promise<void> {
     one.isDialling = true;
-    one.link = await this.#dial(one.address);
-    one.peer = one.link?.peer ?? one.peer;
+    const link = await this.#dial(one.address);
+    // It may be closed by now, and then nobody would say so again.
+    one.link = link && this.#open.has(link) ? link : undefined;
+    one.peer = link?.peer ?? one.peer;
     one.isDialling = false;
     const wait = Math.min(RETRY_MS * 2 ** one.failures, RETRY_MS_MAX);
     one.dueAt = performance.now() + wait;
@@ -277,7 +279,6 @@ export class Links {
     });
     const link: OpenLink = { connection, stream, peer, address, pingedAt: -PING_MS };
     this.#open.add(link);
-    if (address !== undefined) this.#book.linked(peer, address, performance.now());
     if (this.#isStopped) stream.close("the node is stopping");
     else stream.greet(this.#hello());
     return link;
@@ -285,7 +286,8 @@ export class Links {
 
   #greeted(link: OpenLink, hello: Hello): void {
     if (!this.#open.has(link)) return;
-    const { peer } = link;
+    const { peer, address } = link;
+    if (address !== undefined) this.#book.linked(peer, address, performance.now());
     const links = this.#peers.get(peer) ?? new Set();
     const isNew = links.size === 0;
     const isNewLink = !links.has(link);
@@ -297,7 +299,7 @@ export class Links {
     }
     this.#dropUnwanted(links);
     if (isNew) this.#options.onPeer({ peer, isConnected: true });
-    if (isNewLink && link.address !== undefined) this.#options.onLinks();
+    if (isNewLink && address !== undefined) this.#options.onLinks();
     this.#dialDue();
   }
 
@@ -314,11 +316,17 @@ export class Links {
     this.#open.delete(link);
     connection.close().catch((cause) => connection.abort(cause));
     for (const one of this.#bootstraps) if (one.link === link) one.link = undefined;
-    if (address !== undefined) this.#book.unlinked(peer, address, performance.now());
     const links = this.#peers.get(peer);
-    if (!links?.delete(link)) return;
+    if (!links?.delete(link)) {
+      // Whoever does not introduce itself is of another kind, and may stay so.
+      if (address !== undefined) this.#book.failed(peer, address, performance.now());
+      return;
+    }
     this.#isStale = true;
-    if (address !== undefined) this.#options.onLinks();
+    if (address !== undefined) {
+      this.#book.unlinked(peer, address, performance.now());
+      this.#options.onLinks();
+    }
     if (links.size > 0) return;
     this.#peers.delete(peer);
     this.#options.onPeer({ peer, isConnected: false });

@@ -183,6 +183,25 @@ Deno.test("a bootstrap address is tried for ever, less and less often", async ()
   stop(a, b);
 });
 
+Deno.test("a node that hangs up at once is tried again, less and less often", async () => {
+  using time = new FakeTime();
+  const hosts = new FakeHosts();
+  const a = hosts.add("a", AT.a);
+  const b = hosts.add("b", AT.b, { bootstrap: [AT.a] });
+  await a.links.start();
+  a.links.stop();
+  await b.links.start();
+  b.links.learn(a.id, [AT.a]);
+  await time.pass(60_000);
+  assert.ok(hosts.dials.length > 4 && hosts.dials.length < 80, `${hosts.dials.length} dials`);
+  assert.deepEqual(b.heard, []);
+  const again = hosts.add("a", AT.a);
+  await again.links.start();
+  await time.pass(15_000);
+  assert.deepEqual(view(b), [["a"], [AT.a]]);
+  stop(again, b);
+});
+
 Deno.test("another address of this host is told to all, and dialled by them", async () => {
   using time = new FakeTime();
   const hosts = new FakeHosts();
