@@ -34,6 +34,8 @@ export const FakeScript = z.object({
   exhaustIn: z.enum(["load", "warmup", "prefill", "decode"]).optional(),
   /** Takes no step before it has been given so many requests. */
   gatherRequests: z.number().int().min(1).default(1),
+  /** Every token is the time at which it was made, in milliseconds since 1970, and a space. */
+  isDated: z.boolean().default(false),
   /** Decodes for ever, never finishing. */
   endless: z.boolean().default(false),
   /** Blocks the thread for this long in every decode step. */
@@ -199,7 +201,8 @@ class FakeEngine implements Engine {
     const room = payload.ignoreEos ? contextTokens - run.promptTokens : ends;
     const limit = Math.min(payload.maxTokens ?? Infinity, endless ? Infinity : room);
     if (run.emitted < limit) {
-      const text = run.tokens[run.emitted % run.tokens.length] ?? "";
+      const token = run.tokens[run.emitted % run.tokens.length] ?? "";
+      const text = this.#script.isDated ? `${performance.timeOrigin + performance.now()} ` : token;
       const { topLogprobs } = payload;
       const logprobs = topLogprobs === undefined ? {} : { logprobs: [certain(run, topLogprobs)] };
       const chunk = { type: "Token" as const, text, tokenId: run.emitted, ...logprobs };

@@ -6,6 +6,7 @@ import { type Identify, identify } from "@libp2p/identify";
 import { type ComponentLogger, FaultTolerance, type Libp2p } from "@libp2p/interface";
 import { preSharedKey } from "@libp2p/pnet";
 import { tcp } from "@libp2p/tcp";
+import { withJoinedWrites } from "@libp2p/deno-compat";
 import { createLibp2p } from "libp2p";
 import { AppError } from "../core/errors.ts";
 import { PUBLISH_BYTES_MAX } from "./transport.ts";
@@ -88,7 +89,7 @@ async function makeHost(options: HostOptions, listen: string): Promise<Host> {
     addresses: { listen: [listen] },
     // Whether it listens is looked at afterwards.
     transportManager: { faultTolerance: FaultTolerance.NO_FATAL },
-    transports: [tcp()],
+    transports: [withJoinedWrites(tcp())],
     connectionEncrypters: [noise()],
     // No more may come than a stream that is paused holds: else it is broken.
     streamMuxers: [yamux({

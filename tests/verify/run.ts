@@ -12,6 +12,7 @@
  *     deno task verify memory [--seed S] [--requests N]        what they leave, and too many at once
  *     deno task verify network [--from N] [--to N] [--rounds N]    stories of three nodes
  *     deno task verify partitions [--seed S] [--from N] [--to N]    2|1 and heal, with load
+ *     deno task verify token-path                             tokens of another node's runner
  *     deno task verify soak [--minutes N] [--seed S]          three nodes under load
  *     deno task verify ruler [--rounds N]                      exo bench beside OpenAI's own client
  *     deno task verify perplexity [--record]                   a text, on our kernels and MLX's
@@ -36,6 +37,7 @@ import { NETWORK_PARTS, verifyNetwork } from "./network.ts";
 import { partitionAndHeal } from "./partitions.ts";
 import { soak } from "./soak.ts";
 import type { Tally } from "./tally.ts";
+import { measureTokenPath } from "./token_path.ts";
 import {
   PERPLEXITY_CHANGE_MAX,
   perplexityOf,
@@ -288,6 +290,17 @@ async function verifySoak(minutes: number, seed: number): Promise<Tally> {
   }
 }
 
+async function verifyTokenPath(): Promise<Tally> {
+  await ensureSetup({ onProgress: say });
+  try {
+    await measureTokenPath(say);
+    return { passed: 1, failed: 0 };
+  } catch (cause) {
+    say(`FAILED: ${String(cause)}`);
+    return { passed: 0, failed: 1 };
+  }
+}
+
 const mib = (bytes: number) => (bytes / 1_048_576).toFixed(1);
 const heldIn = (sample: NodeSample) =>
   `${mib(sample.liveBytes)} MiB alive, ${mib(sample.residentBytes)} resident`;
@@ -329,6 +342,7 @@ const run: Record<string, () => Promise<Tally>> = {
   models: () => verifyModels(Number(values.seed), Number(values.files)),
   perplexity: () => verifyPerplexity(values.record),
   ruler: () => verifyRuler(Number(values.rounds ?? RULER_ROUNDS)),
+  "token-path": verifyTokenPath,
   "network-fuzz": () => verifyNetworkFuzz(Number(values.seed), Number(values.messages)),
   http: () => verifyHttp(Number(values.seed), Number(values.requests ?? 200_000)),
 };
