@@ -14,8 +14,8 @@ export const RETRY_MS_MAX = 15_000;
 /** Addresses of a node that was not heard of for so long are forgotten. */
 export const FORGET_MS = 10 * 60_000;
 
-/** Nodes whose addresses are kept. */
-export const PEERS_MAX = 4_096;
+/** Addresses that are kept of all nodes; one that has none yet is not taken up beyond it. */
+export const ENTRIES_MAX = 4_096;
 
 /** Where a node of the cluster may be reached. */
 interface Entry {
@@ -52,7 +52,7 @@ export class AddressBook {
     for (const address of this.#worthTrying(addresses, this.#hosts.get(peer))) {
       const known = this.#entries.get(keyOf(peer, address));
       if (known) known.toldAt = now;
-      else this.#add(peer, address, now);
+      else if (this.#hasRoom(peer)) this.#add(peer, address, now);
     }
   }
 
@@ -78,6 +78,8 @@ export class AddressBook {
     const due: Entry[] = [];
     for (const entry of this.#entries.values()) {
       if (entry.state !== "idle") continue;
+      // A node that is linked elsewhere still says that it listens here, too: a cable may be out.
+      if (now > entry.toldAt + FORGET_MS && this.#isLinked(entry.peer)) entry.toldAt = now;
       if (now > entry.toldAt + FORGET_MS) this.#remove(entry);
       else if (now >= entry.dueAt) due.push(entry);
     }
@@ -102,10 +104,17 @@ export class AddressBook {
     entry.dueAt = now;
   }
 
-  /** Nobody answered there, or somebody else. */
+  /** Somebody else answers there: the node has left it, or never was there. */
+  mistaken(peer: NodeId, address: string, now: number): void {
+    const entry = this.#entries.get(keyOf(peer, address));
+    if (entry) entry.isProven = false;
+    this.failed(peer, address, now);
+  }
+
+  /** Nobody answered there. */
   failed(peer: NodeId, address: string, now: number): void {
     const entry = this.#entries.get(keyOf(peer, address));
-    if (!entry) return;
+    if (entry?.state !== "dialling") return;
     entry.state = "idle";
     const doubled = Math.min(RETRY_MS * 2 ** entry.failures, RETRY_MS_MAX);
     entry.failures++;
@@ -136,7 +145,21 @@ export class AddressBook {
   }
 
   #isFullFor(peer: NodeId): boolean {
-    return this.#entries.size >= PEERS_MAX && this.#of(peer).length === 0;
+    return this.#entries.size >= ENTRIES_MAX && this.#of(peer).length === 0;
+  }
+
+  /** Whether a node may have one more address; the one of which nobody spoke for longest makes room. */
+  #hasRoom(peer: NodeId): boolean {
+    const known = this.#of(peer);
+    if (known.length < ADDRESSES_MAX) return true;
+    const [oldest] = known.filter(({ state }) => state === "idle")
+      .sort((a, b) => a.toldAt - b.toldAt);
+    if (oldest) this.#entries.delete(keyOf(peer, oldest.address));
+    return oldest !== undefined;
+  }
+
+  #isLinked(peer: NodeId): boolean {
+    return this.#of(peer).some(({ state }) => state === "linked");
   }
 
   #of(peer: NodeId): Entry[] {

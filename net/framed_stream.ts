@@ -4,13 +4,11 @@ import type { NodeId } from "../core/ids.ts";
 import { Channel } from "./channel.ts";
 import { creditInBulk } from "./credit_in_bulk.ts";
 import { frame, FrameReader } from "./framing.ts";
+import { NAME_BYTES_MAX } from "./refusals.ts";
 import { MESSAGE_BYTES_MAX, type MessageStream, STREAM_CREDIT_MESSAGES } from "./transport.ts";
 
 /** What a frame of a stream is, its first byte. */
 const FRAME = { message: 0, credit: 1, end: 2, open: 3, accept: 4 } as const;
-
-/** Longest name of a protocol, in bytes. */
-const PROTOCOL_BYTES_MAX = 64;
 
 /** Messages that are read before the writer is told, unless it waits for it. */
 const CREDIT_BATCH = 32;
@@ -48,6 +46,8 @@ export class FramedStream implements MessageStream {
   #consumed = 0;
   #inboxBytes = 0;
   #isPaused = false;
+  /** The peer has closed its direction while this end was behind. */
+  #isRemoteClosed = false;
   #hasEnded = false;
   #isDone = false;
 
@@ -60,9 +60,7 @@ export class FramedStream implements MessageStream {
     // Nobody may be waiting for it any more.
     this.#firstWord.promise.catch(() => {});
     stream.addEventListener("close", () => this.#break("the connection is gone"));
-    stream.addEventListener("remoteCloseWrite", () => {
-      if (!this.#inbox.ended) this.abort("the peer has closed it without an end");
-    });
+    stream.addEventListener("remoteCloseWrite", () => this.#remoteClosed());
     stream.addEventListener("message", ({ data }) => this.#hear(data.subarray()));
   }
 
@@ -132,7 +130,7 @@ export class FramedStream implements MessageStream {
     const [kind] = frame;
     if (kind === FRAME.message) return this.#received(frame.subarray(1));
     if (kind === FRAME.accept) return this.#firstWord.resolve("");
-    if (kind === FRAME.open && frame.length <= 1 + PROTOCOL_BYTES_MAX) {
+    if (kind === FRAME.open && frame.length <= 1 + NAME_BYTES_MAX) {
       return this.#firstWord.resolve(new TextDecoder().decode(frame.subarray(1)));
     }
     if (kind === FRAME.end && frame.length === 1) return this.#remoteEnded();
@@ -146,8 +144,9 @@ export class FramedStream implements MessageStream {
   }
 
   #received(message: Uint8Array): void {
-    if (this.#granted === 0) {
-      throw new AppError("invalid_request", "Cannot take a message: the peer has no credit left");
+    if (this.#granted === 0 || this.#inbox.ended) {
+      const found = this.#granted === 0 ? "the peer has no credit left" : "the peer has ended";
+      throw new AppError("invalid_request", `Cannot take a message: ${found}`);
     }
     this.#granted--;
     this.#inboxBytes += message.length;
@@ -164,7 +163,10 @@ export class FramedStream implements MessageStream {
     if (this.#isDone) return;
     if (this.#isPaused && this.#inboxBytes <= INBOX_BYTES_MAX) {
       this.#isPaused = false;
-      this.#stream.resume();
+      // What was read last may have been all that there was.
+      if (this.#stream.readStatus === "paused") this.#stream.resume();
+      if (this.#isRemoteClosed) this.#remoteClosed();
+      if (this.#isDone) return;
     }
     if (this.#consumed < CREDIT_BATCH && this.#granted > 0) return;
     const count = new Uint8Array(4);
@@ -185,6 +187,13 @@ export class FramedStream implements MessageStream {
       this.#send(writer.message);
       writer.done();
     }
+  }
+
+  /** Its end may be among what has come, and waits to be read. */
+  #remoteClosed(): void {
+    if (this.#inbox.ended) return;
+    if (this.#isPaused) this.#isRemoteClosed = true;
+    else this.abort("the peer has closed it without an end");
   }
 
   #remoteEnded(): void {

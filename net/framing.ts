@@ -6,6 +6,10 @@ const HEADER_BYTES = 4;
 /** Bodies up to this are copied behind their header: one write costs less than two. */
 const COPY_BYTES_MAX = 64 * 1024;
 
+/** So many pieces that have fewer bytes than this each become one: a piece costs more than its bytes. */
+const CHUNKS_MAX = 1_024;
+const CHUNK_BYTES = 1_024;
+
 /** A frame, in the pieces in which it is to be written: its length, a byte that tells its kind, a body. */
 export function frame(kind: number, body: Uint8Array = new Uint8Array()): Uint8Array[] {
   const isCopied = body.length <= COPY_BYTES_MAX;
@@ -31,6 +35,11 @@ export class FrameReader {
     this.#bytesMax = bytesMax;
   }
 
+  /** Pieces of memory in which the frame that is being read is held. */
+  get pieceCount(): number {
+    return this.#chunks.length;
+  }
+
   /**
    * The frames that are complete with these bytes.
    * @throws {AppError} `payload_too_large` when a frame says that it is longer than the limit.
@@ -38,6 +47,9 @@ export class FrameReader {
   push(bytes: Uint8Array): Uint8Array[] {
     if (bytes.length > 0) this.#chunks.push(bytes);
     this.#held += bytes.length;
+    const isSplit = this.#chunks.length >= CHUNKS_MAX &&
+      this.#held < this.#chunks.length * CHUNK_BYTES;
+    if (isSplit) this.#chunks = [this.#join(this.#held)];
     const frames: Uint8Array[] = [];
     while (true) {
       if (this.#length === undefined) {

@@ -1,12 +1,9 @@
 import type { GossipSub } from "@libp2p/gossipsub";
 import { NodeId } from "../core/ids.ts";
-import { RateLimit } from "./rate_limit.ts";
+import { RateLimits } from "./rate_limit.ts";
 
 /** Messages of one node in a second, and at once. */
 const MESSAGE_RATE = { perSecond: 1_000, burst: 4_000 };
-
-/** Nodes of whose messages account is kept. */
-const SENDERS_MAX = 4_096;
 
 type TopicHandler = (message: Uint8Array, from: NodeId) => void;
 
@@ -16,7 +13,7 @@ export class Gossip {
   readonly #prefix: string;
   readonly #self: NodeId;
   readonly #handlers = new Map<string, Set<TopicHandler>>();
-  readonly #rates = new Map<NodeId, RateLimit>();
+  readonly #rates = new RateLimits<NodeId>(MESSAGE_RATE);
   /** Messages of others that were not listened to, since there were too many. */
   droppedCount = 0;
 
@@ -63,7 +60,7 @@ export class Gossip {
   /** Somebody has said something, and proven who it is. */
   hear(topic: string, message: Uint8Array, from: NodeId): void {
     if (from === this.#self) return;
-    if (!this.#isListenedTo(from)) return void this.droppedCount++;
+    if (!this.#rates.take(from, performance.now())) return void this.droppedCount++;
     for (const handler of [...this.#handlers.get(topic) ?? []]) {
       try {
         handler(message, from);
@@ -71,17 +68,5 @@ export class Gossip {
         // The promise of a topic is at most once: what a subscriber cannot take is lost to it alone.
       }
     }
-  }
-
-  #isListenedTo(sender: NodeId): boolean {
-    const now = performance.now();
-    let rate = this.#rates.get(sender);
-    if (!rate) {
-      const [oldest] = this.#rates.keys();
-      if (oldest !== undefined && this.#rates.size >= SENDERS_MAX) this.#rates.delete(oldest);
-      rate = new RateLimit(MESSAGE_RATE, now);
-      this.#rates.set(sender, rate);
-    }
-    return rate.take(now);
   }
 }

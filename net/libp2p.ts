@@ -1,6 +1,5 @@
 import type { Connection, Stream } from "@libp2p/interface";
 import { createHash } from "node:crypto";
-import { AppError } from "../core/errors.ts";
 import type { NodeId } from "../core/ids.ts";
 import { FramedStream } from "./framed_stream.ts";
 import { Gossip } from "./gossip.ts";
@@ -8,14 +7,14 @@ import { nodeIdOf } from "./identity.ts";
 import { type Host, startHost } from "./libp2p_host.ts";
 import { silentLogger } from "./libp2p_logger.ts";
 import { Links } from "./links.ts";
-import { PART_BYTES, unreachable } from "./link_stream.ts";
+import { PART_BYTES } from "./link_stream.ts";
 import { localAddresses, readHostId } from "./local_addresses.ts";
 import { Mdns } from "./mdns.ts";
 import { MemoryNetwork } from "./memory.ts";
-import { RateLimit } from "./rate_limit.ts";
+import { RateLimits } from "./rate_limit.ts";
+import { checkName, checkSize, unreachable } from "./refusals.ts";
 import {
   type Link,
-  MESSAGE_BYTES_MAX,
   type MessageStream,
   type PeerChange,
   PUBLISH_BYTES_MAX,
@@ -66,8 +65,13 @@ export async function connectLibp2p(options: Libp2pOptions): Promise<Transport> 
     hostId: await readHostId(),
     fullCount: () => fullCount,
   });
-  await transport.start();
-  return transport;
+  try {
+    await transport.start();
+    return transport;
+  } catch (cause) {
+    await transport.close();
+    throw cause;
+  }
 }
 
 class Libp2pTransport implements Transport {
@@ -88,7 +92,7 @@ class Libp2pTransport implements Transport {
   readonly #requests = new Map<string, RequestHandler>();
   readonly #streams = new Map<string, StreamHandler>();
   readonly #openStreams = new Set<FramedStream>();
-  readonly #streamRates = new Map<NodeId, RateLimit>();
+  readonly #streamRates = new RateLimits<NodeId>(STREAM_RATE);
   readonly #peerListeners = new Set<(change: PeerChange) => void>();
   readonly #linkListeners = new Set<() => void>();
   #closed: Promise<void> | undefined;
@@ -119,7 +123,6 @@ class Libp2pTransport implements Transport {
       published: (topic, message, from) => this.#gossip.hear(topic, message, from),
       answer: (protocol, body, from) => this.#answer(protocol, body, from),
       onPeer: (change) => {
-        if (!change.isConnected) this.#streamRates.delete(change.peer);
         for (const listener of [...this.#peerListeners]) listener(change);
       },
       onLinks: () => {
@@ -172,6 +175,7 @@ class Libp2pTransport implements Transport {
   }
 
   publish(topic: string, message: Uint8Array): void {
+    checkName(topic);
     checkSize(message, topic, PUBLISH_BYTES_MAX);
     if (this.#closed) return;
     const mesh = message.length <= PART_BYTES ? this.#links.mesh() : undefined;
@@ -191,7 +195,8 @@ class Libp2pTransport implements Transport {
     body: Uint8Array,
     options: { timeoutMs: number },
   ): Promise<Uint8Array> {
-    checkSize(body, protocol, MESSAGE_BYTES_MAX);
+    checkName(protocol);
+    checkSize(body, protocol);
     if (peer === this.self) return await this.#own.request(peer, protocol, body, options);
     const link = this.#closed ? undefined : this.#links.best(peer);
     if (!link) throw unreachable(peer, protocol);
@@ -208,6 +213,7 @@ class Libp2pTransport implements Transport {
   }
 
   async openStream(peer: NodeId, protocol: string): Promise<MessageStream> {
+    checkName(protocol);
     if (peer === this.self) return await this.#own.openStream(peer, protocol);
     const link = this.#closed ? undefined : this.#links.best(peer);
     if (!link) throw unreachable(peer, protocol);
@@ -283,7 +289,7 @@ class Libp2pTransport implements Transport {
     const handler = this.#requests.get(protocol);
     if (!handler) throw unreachable(this.self, protocol);
     const answer = await handler(body, from);
-    checkSize(answer, protocol, MESSAGE_BYTES_MAX);
+    checkSize(answer, protocol);
     return answer;
   }
 
@@ -292,7 +298,7 @@ class Libp2pTransport implements Transport {
     const peer = connection.remotePeer.toString() as NodeId;
     const stream = this.#track(raw, peer);
     try {
-      const isCrowded = !this.#streamRate(peer).take(performance.now());
+      const isCrowded = !this.#streamRates.take(peer, performance.now());
       if (isCrowded) return stream.abort("too many at once");
       const protocol = await within(stream, AbortSignal.timeout(OPEN_TIMEOUT_MS), stream.opened());
       const handler = this.#streams.get(protocol);
@@ -302,14 +308,6 @@ class Libp2pTransport implements Transport {
     } catch {
       stream.abort("its handler failed");
     }
-  }
-
-  #streamRate(peer: NodeId): RateLimit {
-    const known = this.#streamRates.get(peer);
-    if (known) return known;
-    const rate = new RateLimit(STREAM_RATE, performance.now());
-    this.#streamRates.set(peer, rate);
-    return rate;
   }
 
   #track(raw: Stream, peer: NodeId): FramedStream {
@@ -344,12 +342,4 @@ function ipv4Interfaces(): string[] {
   return Deno.networkInterfaces()
     .filter(({ family }) => family === "IPv4")
     .map(({ address }) => address);
-}
-
-function checkSize(message: Uint8Array, where: string, bytesMax: number): void {
-  if (message.length <= bytesMax) return;
-  throw new AppError(
-    "payload_too_large",
-    `Cannot send ${message.length} bytes to ${where}: ${bytesMax} at most`,
-  );
 }

@@ -29,6 +29,9 @@ const DIAL_TIMEOUT_MS = 3_000;
 /** Bytes that wait for a slow reader of gossip before its stream is given up. */
 const GOSSIP_BUFFER_BYTES_MAX = 16 * 1024 * 1024;
 
+/** Bytes of one stream that are under way, or wait for a slow reader here. */
+const STREAM_WINDOW_BYTES_MAX = 4 * 1024 * 1024;
+
 /** The libp2p node beneath a transport. */
 export type Host = Libp2p<{ identify: Identify; pubsub: GossipSub }>;
 
@@ -88,7 +91,13 @@ async function makeHost(options: HostOptions, listen: string): Promise<Host> {
     transportManager: { faultTolerance: FaultTolerance.NO_FATAL },
     transports: [withJoinedWrites(tcp())],
     connectionEncrypters: [noise()],
-    streamMuxers: [yamux()],
+    // No more may come than a stream that is paused holds: else it is broken.
+    streamMuxers: [yamux({
+      streamOptions: {
+        maxStreamWindowSize: STREAM_WINDOW_BYTES_MAX,
+        maxReadBufferLength: STREAM_WINDOW_BYTES_MAX,
+      },
+    })],
     // Links ping by themselves, on a stream that is open already.
     connectionMonitor: { enabled: false },
     connectionManager: {

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { AppError, ErrorInfo } from "../core/errors.ts";
 import { NodeId } from "../core/ids.ts";
 import { frame } from "./framing.ts";
+import { NAME_BYTES_MAX } from "./refusals.ts";
 
 /** Bytes of one frame of a link: larger bodies come in parts, so that pings get between them. */
 export const LINK_FRAME_BYTES_MAX = 64 * 1024;
@@ -11,8 +12,6 @@ export const LINK_FRAME_BYTES_MAX = 64 * 1024;
 export const ADDRESSES_MAX = 32;
 
 const ADDRESS_CHARS_MAX = 256;
-/** Longest name of a protocol or topic. */
-const NAME_BYTES_MAX = 64;
 
 /** Nodes of which one tells others. */
 export const PEERS_TOLD_MAX = 128;

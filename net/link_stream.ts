@@ -11,6 +11,7 @@ import {
   type LinkFrame,
 } from "./link_frames.ts";
 import { RateLimit } from "./rate_limit.ts";
+import { tooLate, unreachable } from "./refusals.ts";
 import { MESSAGE_BYTES_MAX } from "./transport.ts";
 
 /** Requests of one peer that are being answered at once, or wait for their answers here. */
@@ -22,8 +23,20 @@ const REQUEST_RATE = { perSecond: 2_000, burst: 4_000 };
 /** Bytes that wait to be written before further small messages are refused. */
 const OUTBOX_BYTES_MAX = 16 * 1024 * 1024;
 
+/** Bytes that wait to be written to a peer that asks on and on, and does not read. */
+const UNREAD_BYTES_MAX = 128 * 1024 * 1024;
+
 /** Bytes of a body that go in one frame, beside what a frame has in front. */
 export const PART_BYTES = LINK_FRAME_BYTES_MAX - 256;
+
+/** Pieces in which a body may come: those of a peer of ours are all full but the last. */
+const PARTS_MAX = Math.ceil(MESSAGE_BYTES_MAX / PART_BYTES);
+
+/** Bytes of requests of one peer of which only parts have come; what is beyond is refused. */
+const COMING_BYTES_MAX = 4 * MESSAGE_BYTES_MAX;
+
+/** So much of a failure's message fits into a frame, however it is escaped. */
+const FAILURE_CHARS_MAX = 8 * 1024;
 
 /** How much of the newest round-trip time goes into the smoothed one. */
 const RTT_WEIGHT = 0.3;
@@ -62,6 +75,7 @@ export class LinkStream {
   #nextId = 1;
   #ping: { readonly id: number; readonly at: number } | undefined;
   #heardAt = performance.now();
+  #spokeAt = performance.now();
   #rttMs: number | undefined;
   #hello: Hello | undefined;
   #isClosed = false;
@@ -89,6 +103,11 @@ export class LinkStream {
   /** For how long nothing has been heard. */
   silentMs(): number {
     return performance.now() - this.#heardAt;
+  }
+
+  /** For how long one end has said nothing. */
+  quietMs(): number {
+    return performance.now() - Math.min(this.#heardAt, this.#spokeAt);
   }
 
   /** This process itself has not listened for so long. */
@@ -171,7 +190,10 @@ export class LinkStream {
     if (this.#isClosed) return;
     this.#heardAt = performance.now();
     try {
-      for (const one of this.#reader.push(bytes)) this.#take(decodeLinkFrame(one));
+      for (const one of this.#reader.push(bytes)) {
+        this.#take(decodeLinkFrame(one));
+        if (this.#isClosed) return;
+      }
     } catch (cause) {
       this.close(`what the peer sends cannot be read: ${cause}`);
     }
@@ -221,15 +243,19 @@ export class LinkStream {
     const parts = this.#coming.get(id) ?? new Parts();
     this.#coming.set(id, parts);
     if (this.#coming.size > REQUESTS_MAX) throw this.#crowded("a request in parts");
+    let held = 0;
+    for (const { length } of this.#coming.values()) held += length;
+    if (held + bytes.length > COMING_BYTES_MAX) parts.refuse();
     parts.add(bytes);
   }
 
   async #answer({ id, protocol, bytes }: Extract<LinkFrame, { type: "Request" }>): Promise<void> {
-    const body = this.#coming.get(id)?.join(bytes) ?? bytes;
+    const parts = this.#coming.get(id);
     this.#coming.delete(id);
     try {
-      const isCrowded = this.#answering >= REQUESTS_MAX || !this.#rate.take(performance.now());
-      if (isCrowded) throw this.#crowded(protocol);
+      const body = parts?.join(bytes) ?? bytes;
+      const isBusy = this.#answering >= REQUESTS_MAX || parts?.isRefused;
+      if (isBusy || !this.#rate.take(performance.now())) throw this.#crowded(protocol);
       this.#answering++;
       const answer = await this.#handlers.answer(protocol, body).finally(() => this.#answering--);
       await this.#writeBody(answer, (type, part) => ({
@@ -238,7 +264,9 @@ export class LinkStream {
         bytes: part,
       }));
     } catch (cause) {
-      this.#write({ type: "Failure", id, error: toAppError(cause).toInfo() });
+      const error = toAppError(cause).toInfo();
+      const message = error.message.slice(0, FAILURE_CHARS_MAX);
+      this.#write({ type: "Failure", id, error: { ...error, message } });
     }
   }
 
@@ -261,9 +289,11 @@ export class LinkStream {
     if (this.#isClosed) return;
     try {
       for (const part of encodeLinkFrame(one)) this.#stream.send(part);
+      this.#spokeAt = performance.now();
     } catch (cause) {
       this.close(`it cannot be written to: ${cause}`);
     }
+    if (this.#stream.writeBufferLength > UNREAD_BYTES_MAX) this.close("the peer does not read");
   }
 
   #crowded(protocol: string): AppError {
@@ -276,11 +306,25 @@ export class LinkStream {
 class Parts {
   #parts: Uint8Array[] = [];
   #length = 0;
+  isRefused = false;
+
+  /** Bytes that are held. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** There is no room for it: nothing of it is kept. */
+  refuse(): void {
+    this.isRefused = true;
+    this.#parts = [];
+    this.#length = 0;
+  }
 
   add(bytes: Uint8Array): void {
+    if (this.isRefused) return;
     this.#length += bytes.length;
-    if (this.#length > MESSAGE_BYTES_MAX) {
-      const found = `found more than ${MESSAGE_BYTES_MAX} bytes`;
+    if (this.#length > MESSAGE_BYTES_MAX || this.#parts.length > PARTS_MAX) {
+      const found = `found more than ${MESSAGE_BYTES_MAX} bytes, or more parts than they need`;
       throw new AppError("payload_too_large", `Cannot take a message in parts: ${found}`);
     }
     this.#parts.push(bytes);
@@ -298,19 +342,4 @@ class Parts {
     }
     return joined;
   }
-}
-
-/** Nobody is there for it. */
-export function unreachable(peer: NodeId, protocol: string): AppError {
-  return new AppError("node_unreachable", `Cannot reach node ${peer} for ${protocol}`, {
-    hint: "exo status shows the nodes that are up",
-  });
-}
-
-/** Nobody answered in time. */
-export function tooLate(peer: NodeId, protocol: string, timeoutMs: number): AppError {
-  const message = `Node ${peer} did not answer ${protocol} within ${timeoutMs} ms`;
-  return new AppError("timed_out", message, {
-    hint: "exo status shows whether it is up; ask again once it is",
-  });
 }

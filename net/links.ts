@@ -10,7 +10,7 @@ import { type Link, LINK_SILENCE_MS, type PeerChange } from "./transport.ts";
 /** How often it is looked at who is to be dialled, pinged or given up. */
 const TICK_MS = 250;
 
-/** A link that is silent for so long is pinged by the node that dialled: twice before it is lost. */
+/** A link on which an end is silent for so long is pinged by who dialled: twice before it is lost. */
 const PING_MS = 1_400;
 
 /** How often a link is pinged to know its round-trip time, though it is not silent. */
@@ -21,6 +21,9 @@ const DIAL_TIMEOUT_MS = 3_000;
 
 /** As many peers are told something one by one; more than that hear it by gossip. */
 const DIRECT_PEERS_MAX = 16;
+
+/** Addresses of peers that are longer are not passed on: no IP address is, and `Hello` is one frame. */
+const TOLD_ADDRESS_CHARS_MAX = 64;
 
 /** Links of one peer to this node. */
 const LINKS_PER_PEER_MAX = 128;
@@ -57,6 +60,8 @@ interface Bootstrap {
   failures: number;
   isDialling: boolean;
   link: OpenLink | undefined;
+  /** Who was found there last. */
+  peer: NodeId | undefined;
 }
 
 /** All connections with nodes of the cluster: who is there, by which ways, and for how long. */
@@ -82,7 +87,7 @@ export class Links {
     this.#host = host;
     this.#options = options;
     this.#book = new AddressBook(options.self, options.hostId);
-    const fresh = { dueAt: 0, failures: 0, isDialling: false, link: undefined };
+    const fresh = { dueAt: 0, failures: 0, isDialling: false, link: undefined, peer: undefined };
     this.#bootstraps = options.bootstrap.map((address) => ({ address, ...fresh }));
   }
 
@@ -166,7 +171,7 @@ export class Links {
   }
 
   #isPingDue({ stream, pingedAt }: OpenLink, now: number): boolean {
-    const wait = stream.rttMs === undefined || stream.silentMs() >= PING_MS ? PING_MS : MEASURE_MS;
+    const wait = stream.rttMs === undefined || stream.quietMs() >= PING_MS ? PING_MS : MEASURE_MS;
     return now >= pingedAt + wait;
   }
 
@@ -187,7 +192,8 @@ export class Links {
     const peers = [...this.#peers].slice(0, PEERS_TOLD_MAX).map(([nodeId, links]) => {
       const [first] = links;
       const known = first?.stream.hello?.addresses ?? [];
-      return { nodeId, addresses: known.slice(0, PEER_ADDRESSES_TOLD_MAX) };
+      const short = known.filter(({ length }) => length <= TOLD_ADDRESS_CHARS_MAX);
+      return { nodeId, addresses: short.slice(0, PEER_ADDRESSES_TOLD_MAX) };
     });
     const isAll = this.#peers.size <= PEERS_TOLD_MAX;
     return { hostId, addresses: [...addresses()], peers, isAll };
@@ -208,20 +214,28 @@ export class Links {
     const now = performance.now();
     for (const { peer, address } of this.#book.due(now)) void this.#dialPeer(peer, address);
     for (const one of this.#bootstraps) {
-      if (one.link === undefined && !one.isDialling && now >= one.dueAt) void this.#dialFirst(one);
+      if (this.#isNeeded(one) && now >= one.dueAt) void this.#dialFirst(one);
     }
+  }
+
+  /** Whoever was found at a bootstrap address may be linked by a better way since. */
+  #isNeeded({ link, isDialling, peer }: Bootstrap): boolean {
+    return link === undefined && !isDialling && (peer === undefined || !this.#peers.has(peer));
   }
 
   async #dialPeer(peer: NodeId, address: string): Promise<void> {
     const link = await this.#dial(address);
-    if (link?.peer === peer) return;
-    this.#book.failed(peer, address, performance.now());
+    if (!link) this.#book.failed(peer, address, performance.now());
+    else if (link.peer !== peer) this.#book.mistaken(peer, address, performance.now());
   }
 
   /** Dials an address of nobody in particular. */
   async #dialFirst(one: Bootstrap): Promise<void> {
     one.isDialling = true;
-    one.link = await this.#dial(one.address);
+    const link = await this.#dial(one.address);
+    // It may be closed by now, and then nobody would say so again.
+    one.link = link && this.#open.has(link) ? link : undefined;
+    one.peer = link?.peer ?? one.peer;
     one.isDialling = false;
     const wait = Math.min(RETRY_MS * 2 ** one.failures, RETRY_MS_MAX);
     one.dueAt = performance.now() + wait;
@@ -239,11 +253,19 @@ export class Links {
         throw new Error("this is the node itself");
       }
       const stream = await connection.newStream(this.#options.protocol, { signal });
-      return this.#add(connection, stream, address);
+      const twin = this.#linkTo(connection.remotePeer.toString(), address);
+      if (!twin) return this.#add(connection, stream, address);
+      connection.abort(new Error("this node has a link to this address already"));
+      return twin;
     } catch (cause) {
       connection?.abort(cause instanceof Error ? cause : new Error(String(cause)));
       return undefined;
     }
+  }
+
+  /** Another node may have told of the same address, or have had it before. */
+  #linkTo(peer: string, address: string): OpenLink | undefined {
+    return [...this.#open].find((link) => link.peer === peer && link.address === address);
   }
 
   #add(connection: Connection, raw: Stream, address: string | undefined): OpenLink {
@@ -257,14 +279,15 @@ export class Links {
     });
     const link: OpenLink = { connection, stream, peer, address, pingedAt: -PING_MS };
     this.#open.add(link);
-    if (address !== undefined) this.#book.linked(peer, address, performance.now());
     if (this.#isStopped) stream.close("the node is stopping");
     else stream.greet(this.#hello());
     return link;
   }
 
   #greeted(link: OpenLink, hello: Hello): void {
-    const { peer } = link;
+    if (!this.#open.has(link)) return;
+    const { peer, address } = link;
+    if (address !== undefined) this.#book.linked(peer, address, performance.now());
     const links = this.#peers.get(peer) ?? new Set();
     const isNew = links.size === 0;
     const isNewLink = !links.has(link);
@@ -276,7 +299,7 @@ export class Links {
     }
     this.#dropUnwanted(links);
     if (isNew) this.#options.onPeer({ peer, isConnected: true });
-    if (isNewLink && link.address !== undefined) this.#options.onLinks();
+    if (isNewLink && address !== undefined) this.#options.onLinks();
     this.#dialDue();
   }
 
@@ -293,11 +316,17 @@ export class Links {
     this.#open.delete(link);
     connection.close().catch((cause) => connection.abort(cause));
     for (const one of this.#bootstraps) if (one.link === link) one.link = undefined;
-    if (address !== undefined) this.#book.unlinked(peer, address, performance.now());
     const links = this.#peers.get(peer);
-    if (!links?.delete(link)) return;
+    if (!links?.delete(link)) {
+      // Whoever does not introduce itself is of another kind, and may stay so.
+      if (address !== undefined) this.#book.failed(peer, address, performance.now());
+      return;
+    }
     this.#isStale = true;
-    if (address !== undefined) this.#options.onLinks();
+    if (address !== undefined) {
+      this.#book.unlinked(peer, address, performance.now());
+      this.#options.onLinks();
+    }
     if (links.size > 0) return;
     this.#peers.delete(peer);
     this.#options.onPeer({ peer, isConnected: false });

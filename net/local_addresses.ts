@@ -3,9 +3,13 @@ import { createHash, randomUUID } from "node:crypto";
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { isLoopback } from "./address_book.ts";
+import { ADDRESSES_MAX } from "./link_frames.ts";
 
 /** How long the system may take to say which host this is. */
 const HOST_ID_TIMEOUT_MS = 2_000;
+
+/** Addresses of the loopback interface that are told. */
+const LOOPBACK_ADDRESSES_MAX = 2;
 
 /** As `Deno.networkInterfaces` tells of one address. */
 export interface InterfaceAddress {
@@ -16,7 +20,7 @@ export interface InterfaceAddress {
 
 /**
  * The multiaddrs at which a port of this host can be dialled: all IPv4 addresses, and IPv6 where an
- * interface has nothing else. Link-local IPv6 is left out: without its zone it leads nowhere.
+ * interface has nothing else, `ADDRESSES_MAX` of them at most. Link-local IPv6 is left out: without its zone it leads nowhere.
  */
 export function localAddresses(
   port: number,
@@ -29,7 +33,12 @@ export function localAddresses(
     .filter(({ name, family }) => family === "IPv4" || !withIpv4.has(name))
     .filter(({ address }) => !/^fe80:/i.test(address))
     .map(({ family, address }) => `/${family === "IPv4" ? "ip4" : "ip6"}/${address}/tcp/${port}`);
-  return [...new Set(addresses)].sort((a, b) => Number(isLoopback(a)) - Number(isLoopback(b)));
+  const [outside, inside] = [false, true].map((isInside) =>
+    [...new Set(addresses)].filter((address) => isLoopback(address) === isInside)
+  ) as [string[], string[]];
+  // Without those of the loopback interface nodes of one host would not find each other.
+  const told = inside.slice(0, LOOPBACK_ADDRESSES_MAX);
+  return [...outside.slice(0, ADDRESSES_MAX - told.length), ...told];
 }
 
 /**

@@ -24,6 +24,8 @@ export interface MdnsOptions {
   /** The IPv4 addresses of the interfaces on which to ask, as they are now. */
   readonly interfaces: () => readonly string[];
   readonly found: (peer: NodeId, addresses: readonly string[]) => void;
+  /** Opens a socket on the interface that has this address. */
+  readonly open?: (address: string) => Socket;
 }
 
 /**
@@ -81,7 +83,8 @@ export class Mdns {
   }
 
   #open(address: string): void {
-    const socket = multicastDns({ interface: address, bind: "0.0.0.0" });
+    const { open = openSocket } = this.#options;
+    const socket = open(address);
     this.#sockets.set(address, socket);
     // An interface without multicast, or one that has just gone: the others go on.
     socket.on("error", () => {});
@@ -128,4 +131,8 @@ export class Mdns {
     }
     for (const [peer, list] of told) found(peer, list);
   }
+}
+
+function openSocket(address: string): Socket {
+  return multicastDns({ interface: address, bind: "0.0.0.0" });
 }

@@ -23,3 +23,28 @@ export class RateLimit {
     return true;
   }
 }
+
+/** Peers of which account is kept in one place. */
+const KEYS_MAX = 4_096;
+
+/** A limit for each of many: beyond `KEYS_MAX` the one that came first begins anew. */
+export class RateLimits<Key> {
+  readonly #limit: { perSecond: number; burst: number };
+  readonly #limits = new Map<Key, RateLimit>();
+
+  constructor(limit: { perSecond: number; burst: number }) {
+    this.#limit = limit;
+  }
+
+  /** Whether one more of `key` may pass now; `now` in milliseconds. */
+  take(key: Key, now: number): boolean {
+    let limit = this.#limits.get(key);
+    if (!limit) {
+      const [first] = this.#limits.keys();
+      if (first !== undefined && this.#limits.size >= KEYS_MAX) this.#limits.delete(first);
+      limit = new RateLimit(this.#limit, now);
+      this.#limits.set(key, limit);
+    }
+    return limit.take(now);
+  }
+}

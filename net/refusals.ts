@@ -2,6 +2,19 @@ import { AppError } from "../core/errors.ts";
 import type { NodeId } from "../core/ids.ts";
 import { MESSAGE_BYTES_MAX } from "./transport.ts";
 
+/** Longest name of a protocol or topic, in bytes of UTF-8. */
+export const NAME_BYTES_MAX = 64;
+
+/** @throws {AppError} `invalid_request` when a protocol or topic has a name that no peer takes. */
+export function checkName(name: string): void {
+  const { length } = new TextEncoder().encode(name);
+  if (length > 0 && length <= NAME_BYTES_MAX) return;
+  throw new AppError(
+    "invalid_request",
+    `Cannot send to "${name}": its name has ${length} bytes, 1 to ${NAME_BYTES_MAX} needed`,
+  );
+}
+
 /** @throws {AppError} `payload_too_large` when a message has more than so many bytes. */
 export function checkSize(message: Uint8Array, where: string, bytesMax = MESSAGE_BYTES_MAX): void {
   if (message.length <= bytesMax) return;

@@ -61,6 +61,7 @@ export class LinkWatch {
 
   stop(): void {
     for (const stop of this.#stops) stop();
+    this.#watched.clear();
   }
 
   /** New links become edges, and those that are gone are taken back. */
@@ -104,6 +105,8 @@ export class LinkWatch {
     this.#isMeasuring = true;
     try {
       const bandwidthBitsPerSecond = await bulk.measureBandwidth(watched.link);
+      // A link that has gone since has no quality any more.
+      if (this.#watched.get(watched.turn.key) !== watched) return;
       watched.quality = { ...watched.quality, bandwidthBitsPerSecond };
       control.measured({ links: new Map([[watched.turn.key, watched.quality]]) });
     } catch (cause) {
