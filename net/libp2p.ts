@@ -1,6 +1,5 @@
 import type { Connection, Stream } from "@libp2p/interface";
 import { createHash } from "node:crypto";
-import { AppError } from "../core/errors.ts";
 import type { NodeId } from "../core/ids.ts";
 import { FramedStream } from "./framed_stream.ts";
 import { Gossip } from "./gossip.ts";
@@ -8,11 +7,12 @@ import { nodeIdOf } from "./identity.ts";
 import { type Host, startHost } from "./libp2p_host.ts";
 import { silentLogger } from "./libp2p_logger.ts";
 import { Links } from "./links.ts";
-import { PART_BYTES, unreachable } from "./link_stream.ts";
+import { PART_BYTES } from "./link_stream.ts";
 import { localAddresses, readHostId } from "./local_addresses.ts";
 import { Mdns } from "./mdns.ts";
 import { MemoryNetwork } from "./memory.ts";
 import { RateLimit } from "./rate_limit.ts";
+import { checkSize, unreachable } from "./refusals.ts";
 import {
   type Link,
   MESSAGE_BYTES_MAX,
@@ -344,12 +344,4 @@ function ipv4Interfaces(): string[] {
   return Deno.networkInterfaces()
     .filter(({ family }) => family === "IPv4")
     .map(({ address }) => address);
-}
-
-function checkSize(message: Uint8Array, where: string, bytesMax: number): void {
-  if (message.length <= bytesMax) return;
-  throw new AppError(
-    "payload_too_large",
-    `Cannot send ${message.length} bytes to ${where}: ${bytesMax} at most`,
-  );
 }

@@ -11,6 +11,7 @@ import {
   type LinkFrame,
 } from "./link_frames.ts";
 import { RateLimit } from "./rate_limit.ts";
+import { tooLate, unreachable } from "./refusals.ts";
 import { MESSAGE_BYTES_MAX } from "./transport.ts";
 
 /** Requests of one peer that are being answered at once, or wait for their answers here. */
@@ -298,19 +299,4 @@ class Parts {
     }
     return joined;
   }
-}
-
-/** Nobody is there for it. */
-export function unreachable(peer: NodeId, protocol: string): AppError {
-  return new AppError("node_unreachable", `Cannot reach node ${peer} for ${protocol}`, {
-    hint: "exo status shows the nodes that are up",
-  });
-}
-
-/** Nobody answered in time. */
-export function tooLate(peer: NodeId, protocol: string, timeoutMs: number): AppError {
-  const message = `Node ${peer} did not answer ${protocol} within ${timeoutMs} ms`;
-  return new AppError("timed_out", message, {
-    hint: "exo status shows whether it is up; ask again once it is",
-  });
 }
