@@ -3,6 +3,7 @@ import type { Decision } from "./decision.ts";
 import { AppError } from "./errors.ts";
 import { type InstanceId, type ModelId, type TaskId, taskIdOf } from "./ids.ts";
 import { type Instance, runnersOf } from "./instance.ts";
+import { nodesOf } from "./instance_health.ts";
 import { isReady } from "./master_instances.ts";
 import { isPrefillOnly, prefillEndpoint } from "./prefill_endpoint.ts";
 import type { State } from "./state.ts";
@@ -80,6 +81,8 @@ function noInstance(
 
 function whyNotReady(state: State, instance: Instance): string {
   const runners = runnersOf(instance).map((id) => state.runners.get(id)?.status.type);
+  const gone = nodesOf(instance).filter((nodeId) => !state.nodes.has(nodeId));
+  if (gone.length > 0) return `it waits for node ${gone.join(" and ")}, which is gone`;
   const retry = state.instanceRetries.get(instance.instanceId);
   if (retry && runners.every((status) => status === undefined)) {
     return `it failed and is retried (${retry.lastError})`;
