@@ -75,7 +75,7 @@ export function openToAll({ namespace }: Pick<NetworkOptions, "namespace">): str
 
 /** What users of a node should know whom nobody answers that they have named. */
 export function unanswered(bootstrap: readonly string[]): string {
-  return `no node answers at ${bootstrap.join(" or ")} so far: see that one runs there, with the ` +
+  return `no other node answers at ${bootstrap.join(" or ")} so far: see that one runs there, with the ` +
     "same namespace and the same secret or none, and that no firewall is between; it is tried again";
 }
 

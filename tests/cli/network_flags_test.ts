@@ -81,6 +81,6 @@ Deno.test("unanswered() names all addresses that were tried", () => {
   const words = unanswered(["/dns/mini.local/tcp/52414", "/ip4/10.0.0.2/tcp/1"]);
   match(
     words,
-    /^no node answers at \/dns\/mini.local\/tcp\/52414 or \/ip4\/10.0.0.2\/tcp\/1 so far/,
+    /^no other node answers at \/dns\/mini.local\/tcp\/52414 or \/ip4\/10.0.0.2\/tcp\/1 so far/,
   );
 });
