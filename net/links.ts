@@ -2,6 +2,7 @@ import type { Connection, Stream } from "@libp2p/interface";
 import { multiaddr } from "@multiformats/multiaddr";
 import { NodeId } from "../core/ids.ts";
 import { AddressBook, RETRY_MS, RETRY_MS_MAX } from "./address_book.ts";
+import { bootstrapAddresses } from "./bootstrap_address.ts";
 import type { Host } from "./libp2p_host.ts";
 import { type Hello, PEER_ADDRESSES_TOLD_MAX, PEERS_TOLD_MAX } from "./link_frames.ts";
 import { LinkStream } from "./link_stream.ts";
@@ -56,7 +57,8 @@ interface Bootstrap {
   dueAt: number;
   failures: number;
   isDialling: boolean;
-  link: OpenLink | undefined;
+  /** Who was there last. */
+  peer: NodeId | undefined;
 }
 
 /** All connections with nodes of the cluster: who is there, by which ways, and for how long. */
@@ -82,7 +84,7 @@ export class Links {
     this.#host = host;
     this.#options = options;
     this.#book = new AddressBook(options.self, options.hostId);
-    const fresh = { dueAt: 0, failures: 0, isDialling: false, link: undefined };
+    const fresh = { dueAt: 0, failures: 0, isDialling: false, peer: undefined };
     this.#bootstraps = options.bootstrap.map((address) => ({ address, ...fresh }));
   }
 
@@ -208,7 +210,9 @@ export class Links {
     const now = performance.now();
     for (const { peer, address } of this.#book.due(now)) void this.#dialPeer(peer, address);
     for (const one of this.#bootstraps) {
-      if (one.link === undefined && !one.isDialling && now >= one.dueAt) void this.#dialFirst(one);
+      // Who is linked is not looked for, even if this address is not the way that is left.
+      const isLinked = one.peer !== undefined && this.#peers.has(one.peer);
+      if (!isLinked && !one.isDialling && now >= one.dueAt) void this.#dialFirst(one);
     }
   }
 
@@ -221,11 +225,14 @@ export class Links {
   /** Dials an address of nobody in particular. */
   async #dialFirst(one: Bootstrap): Promise<void> {
     one.isDialling = true;
-    one.link = await this.#dial(one.address);
+    one.peer = undefined;
+    for (const address of await bootstrapAddresses(one.address)) {
+      one.peer ??= (await this.#dial(address))?.peer;
+    }
     one.isDialling = false;
     const wait = Math.min(RETRY_MS * 2 ** one.failures, RETRY_MS_MAX);
     one.dueAt = performance.now() + wait;
-    one.failures = one.link ? 0 : one.failures + 1;
+    one.failures = one.peer ? 0 : one.failures + 1;
   }
 
   /** Whoever is at an address, linked; undefined when nobody of the cluster is. */
@@ -292,7 +299,6 @@ export class Links {
     const { peer, address, connection } = link;
     this.#open.delete(link);
     connection.close().catch((cause) => connection.abort(cause));
-    for (const one of this.#bootstraps) if (one.link === link) one.link = undefined;
     if (address !== undefined) this.#book.unlinked(peer, address, performance.now());
     const links = this.#peers.get(peer);
     if (!links?.delete(link)) return;
