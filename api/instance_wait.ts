@@ -1,6 +1,7 @@
 import { toAppError } from "../core/errors.ts";
 import type { InstanceId, ModelId, NodeId, RunnerId } from "../core/ids.ts";
 import { type Instance, runnersOf } from "../core/instance.ts";
+import { hasAllNodes } from "../core/instance_health.ts";
 import { isReady } from "../core/master.ts";
 import type { State } from "../core/state.ts";
 import { Bell } from "./bell.ts";
@@ -18,7 +19,15 @@ export interface Wanted {
 }
 
 /** Where an instance stands on its way to ready. */
-export type WaitPhase = "placing" | "downloading" | "starting" | "loading" | "warming" | "retrying";
+export type WaitPhase =
+  | "placing"
+  | "downloading"
+  | "starting"
+  | "loading"
+  | "warming"
+  | "retrying"
+  /** One of its nodes is gone; it goes on when that one is back. */
+  | "absent";
 
 /** Where one runner stands. */
 export interface RunnerProgress {
@@ -179,6 +188,7 @@ function phaseOf(
   instance: Instance,
   runners: readonly RunnerProgress[],
 ): WaitPhase {
+  if (!hasAllNodes(state, instance)) return "absent";
   const { nodeToRunner } = instance.shardAssignments;
   const holds = [...state.downloads].filter(([, models]) =>
     models.get(modelOf(instance))?.type === "DownloadCompleted"

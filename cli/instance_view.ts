@@ -21,8 +21,8 @@ const STAGES = {
 
 const ORDER = Object.keys(STAGES);
 
-/** `retrying`: it failed and waits for its next attempt. */
-const Status = z.enum([...new Set(Object.values(STAGES)), "retrying"]);
+/** `retrying`: it failed and waits for its next attempt. `absent`: it waits for a node to return. */
+const Status = z.enum([...new Set(Object.values(STAGES)), "retrying", "absent"]);
 
 const Layers = z.object({ layersLoaded: z.number(), totalLayers: z.number() });
 
@@ -59,7 +59,7 @@ export function summarize(instance: InstanceView, state: StateView): InstanceSum
   const { modelId, nodeToRunner } = instance.shardAssignments;
   const retry = state.instanceRetries[instance.instanceId];
   const isRetried = retry !== undefined;
-  const standing = standingOf(Object.values(nodeToRunner), state, isRetried);
+  const standing = standingOf(Object.entries(nodeToRunner), state, isRetried);
   const { status } = standing;
   // Once it serves again, why it failed is history.
   const isServing = status === "ready" || status === "running";
@@ -97,7 +97,13 @@ function standingWords({ status, layersLoaded, totalLayers }: Standing): string 
 
 type Standing = Pick<InstanceSummary, "status" | "layersLoaded" | "totalLayers">;
 
-function standingOf(runnerIds: readonly string[], state: StateView, isRetried: boolean): Standing {
+function standingOf(
+  ranks: readonly (readonly [nodeId: string, runnerId: string])[],
+  state: StateView,
+  isRetried: boolean,
+): Standing {
+  if (ranks.some(([nodeId]) => !(nodeId in state.nodeIdentities))) return { status: "absent" };
+  const runnerIds = ranks.map(([, runnerId]) => runnerId);
   const stages = runnerIds.map((runnerId) => Object.entries(state.runners[runnerId] ?? {})[0]);
   stages.sort((a, b) => ORDER.indexOf(a?.[0] ?? "") - ORDER.indexOf(b?.[0] ?? ""));
   const [last] = stages;
@@ -115,7 +121,7 @@ function ranksOf(
   isRetried: boolean,
 ): Pick<InstanceSummary, "ranks"> {
   const ranks = Object.entries(nodeToRunner)
-    .map(([nodeId, runnerId]) => ({ nodeId, ...standingOf([runnerId], state, isRetried) }));
+    .map((rank) => ({ nodeId: rank[0], ...standingOf([rank], state, isRetried) }));
   return ranks.length > 1 ? { ranks } : {};
 }
 
@@ -131,6 +137,7 @@ const PHASES: Readonly<Record<WaitPhase, string>> = {
   loading: "Loading layers",
   warming: "Warming up",
   retrying: "Failed, waiting for the next attempt",
+  absent: "Waiting for a node that is gone",
 };
 
 /** Shows where an instance stands until it is ready; its id comes back. */

@@ -77,8 +77,11 @@ export function linkRemarks(
   const sockets = links.filter(({ kind }) => kind === "socket");
   const ways = new Set(sockets.map(({ source, sink }) => JSON.stringify([source, sink])));
   const reaches = (source: string, sink: string) => ways.has(JSON.stringify([source, sink]));
-  const nodes = [...names];
-  const remarks = nodes.flatMap(([a, nameA], at) =>
+  const linked = new Set(sockets.flatMap(({ source, sink }) => [source, sink]));
+  // Where there is no link at all nobody stands out.
+  const alone = [...names].filter(([id]) => linked.size > 0 && !linked.has(id));
+  const nodes = [...names].filter(([id]) => linked.size === 0 || linked.has(id));
+  const pairs = nodes.flatMap(([a, nameA], at) =>
     nodes.slice(at + 1).flatMap(([b, nameB]) => {
       const [there, back] = [reaches(a, b), reaches(b, a)];
       if (there && back) return [];
@@ -89,8 +92,12 @@ export function linkRemarks(
       ];
     })
   );
+  const remarks = [
+    ...alone.map(([, name]) => `${name} has no link: it has stopped, or its network is cut`),
+    ...pairs,
+  ];
   const rest = remarks.length - REMARKS_MAX;
-  return rest > 0 ? [...remarks.slice(0, REMARKS_MAX), `and ${rest} more such pairs`] : remarks;
+  return rest > 0 ? [...remarks.slice(0, REMARKS_MAX), `and ${rest} more such remarks`] : remarks;
 }
 
 /** Who is not reached keeps others out: the way from it is open. */

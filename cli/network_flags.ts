@@ -55,8 +55,7 @@ export interface Network {
 
 /**
  * Reads what the flags name.
- * @throws {AppError} `usage` for an address, a range or a secret that cannot be used, `not_found`
- * when the secret's file is not there.
+ * @throws {AppError} `usage` for an address, a range or a secret that cannot be used.
  */
 export async function readNetwork(flags: NetworkFlags, io: Pick<Io, "cwd">): Promise<Network> {
   const { namespace, libp2pPort: port, clusterSecret } = flags;
@@ -72,6 +71,14 @@ export async function readNetwork(flags: NetworkFlags, io: Pick<Io, "cwd">): Pro
 export function openToAll({ namespace }: Pick<NetworkOptions, "namespace">): string {
   return `any machine that reaches this one may join the cluster "${namespace}"; to keep others ` +
     "out, start every node with --cluster-secret FILE (exo cluster secret new makes one)";
+}
+
+/** What users of a node should know whom nobody answers that they have named. */
+export function unanswered(bootstrap: readonly string[]): string {
+  return `no other node answers at ${
+    bootstrap.join(" or ")
+  } so far: see that one runs there, with the ` +
+    "same namespace and the same secret or none, and that no firewall is between; it is tried again";
 }
 
 /** @throws {AppError} `usage` for what is no range. */

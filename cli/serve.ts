@@ -4,10 +4,13 @@ import { type Directories, directories } from "../core/directories.ts";
 import { defineCommand } from "./command.ts";
 import { startHost } from "./host.ts";
 import { configureLogs } from "./logs.ts";
-import { NETWORK_FLAGS, openToAll, readNetwork } from "./network_flags.ts";
+import { NETWORK_FLAGS, openToAll, readNetwork, unanswered } from "./network_flags.ts";
 
 /** Port of the API unless the user says otherwise. */
 export const API_PORT = 52_415;
+
+/** How long a named node may take to answer before the user hears that none does. */
+const BOOTSTRAP_PATIENCE_MS = 5_000;
 
 /** `exo serve`. */
 export const serve = defineCommand({
@@ -81,9 +84,16 @@ export const serve = defineCommand({
     const libp2p = { namespace: network.namespace, addresses };
     const words = `exo node ${nodeId} ${where}; Ctrl-C stops it`;
     out.result({ nodeId, url, pid: Deno.pid, libp2p }, words);
+    const patience = setTimeout(() => {
+      const isAlone = host.node.network().peerCount === 0;
+      if (isAlone && network.bootstrap.length > 0) {
+        log.warn("{words}", { words: unanswered(network.bootstrap) });
+      }
+    }, BOOTSTRAP_PATIENCE_MS);
     if (!signal.aborted) {
       await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
     }
+    clearTimeout(patience);
     await host.stop();
   },
 });

@@ -85,6 +85,8 @@ function noInstance(
 
 function whyNotReady(state: State, instance: Instance): string {
   const runners = runnersOf(instance).map((id) => state.runners.get(id)?.status.type);
+  const gone = nodesOf(instance).filter((nodeId) => !state.nodes.has(nodeId));
+  if (gone.length > 0) return `it waits for node ${gone.join(" and ")}, which is gone`;
   const retry = state.instanceRetries.get(instance.instanceId);
   if (retry && runners.every((status) => status === undefined)) {
     return `it failed and is retried (${retry.lastError})`;

@@ -1,3 +1,4 @@
+import { lookup } from "node:dns/promises";
 import { AppError } from "../core/errors.ts";
 import { parseMultiaddr } from "../core/multiaddr.ts";
 import { LIBP2P_PORT } from "../core/ports.ts";
@@ -7,6 +8,9 @@ const HINT = `name the libp2p port of a node, such as 192.168.1.20:${LIBP2P_PORT
 
 const MULTIADDR_NEEDED = "a multiaddr with an address and a TCP port needed";
 const HOST_NEEDED = "host:port or a multiaddr needed";
+
+/** Addresses of one name that are tried. */
+const ADDRESSES_MAX = 8;
 
 /** `host`, `host:port` or `[ip6]:port`. */
 const HOST_PORT = /^(?:\[(?<ip6>[^\]]+)\]|(?<host>[^:[\]/\s]+))(?::(?<port>\d{1,5}))?$/;
@@ -21,6 +25,22 @@ const HOST_NAME = /^(?![\d.]+$)[a-z0-9_](?:[a-z0-9_.-]{0,251}[a-z0-9])?\.?$/i;
 export function bootstrapMultiaddr(text: string): string {
   if (!text.startsWith("/")) return checked(text, fromHostPort(text), HOST_NEEDED);
   return checked(text, text, MULTIADDR_NEEDED);
+}
+
+/**
+ * The IP addresses behind a bootstrap address, without its node's id: what is dialled becomes an
+ * edge, and is the same edge whoever tells of it. None when the name leads nowhere.
+ */
+export async function bootstrapAddresses(address: string): Promise<string[]> {
+  const { addressType, host = "", port } = parseMultiaddr(address) ?? {};
+  if (addressType === "ip4" || addressType === "ip6") {
+    return [`/${addressType}/${host}/tcp/${port}`];
+  }
+  const family = addressType === "dns4" ? 4 : addressType === "dns6" ? 6 : 0;
+  const found = await lookup(host, { all: true, family }).catch(() => []);
+  return found.slice(0, ADDRESSES_MAX).map(({ address: ip, family }) =>
+    `/ip${family}/${ip}/tcp/${port}`
+  );
 }
 
 function fromHostPort(text: string): string | undefined {

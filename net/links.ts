@@ -2,6 +2,7 @@ import type { Connection, Stream } from "@libp2p/interface";
 import { multiaddr } from "@multiformats/multiaddr";
 import { NodeId } from "../core/ids.ts";
 import { AddressBook, RETRY_MS, RETRY_MS_MAX } from "./address_book.ts";
+import { bootstrapAddresses } from "./bootstrap_address.ts";
 import type { Host } from "./libp2p_host.ts";
 import { type Hello, PEER_ADDRESSES_TOLD_MAX, PEERS_TOLD_MAX } from "./link_frames.ts";
 import { LinkStream } from "./link_stream.ts";
@@ -59,8 +60,7 @@ interface Bootstrap {
   dueAt: number;
   failures: number;
   isDialling: boolean;
-  link: OpenLink | undefined;
-  /** Who was found there last. */
+  /** Who was there last. */
   peer: NodeId | undefined;
 }
 
@@ -87,7 +87,7 @@ export class Links {
     this.#host = host;
     this.#options = options;
     this.#book = new AddressBook(options.self, options.hostId);
-    const fresh = { dueAt: 0, failures: 0, isDialling: false, link: undefined, peer: undefined };
+    const fresh = { dueAt: 0, failures: 0, isDialling: false, peer: undefined };
     this.#bootstraps = options.bootstrap.map((address) => ({ address, ...fresh }));
   }
 
@@ -219,8 +219,8 @@ export class Links {
   }
 
   /** Whoever was found at a bootstrap address may be linked by a better way since. */
-  #isNeeded({ link, isDialling, peer }: Bootstrap): boolean {
-    return link === undefined && !isDialling && (peer === undefined || !this.#peers.has(peer));
+  #isNeeded({ isDialling, peer }: Bootstrap): boolean {
+    return !isDialling && (peer === undefined || !this.#peers.has(peer));
   }
 
   async #dialPeer(peer: NodeId, address: string): Promise<void> {
@@ -232,14 +232,14 @@ export class Links {
   /** Dials an address of nobody in particular. */
   async #dialFirst(one: Bootstrap): Promise<void> {
     one.isDialling = true;
-    const link = await this.#dial(one.address);
-    // It may be closed by now, and then nobody would say so again.
-    one.link = link && this.#open.has(link) ? link : undefined;
-    one.peer = link?.peer ?? one.peer;
+    one.peer = undefined;
+    for (const address of await bootstrapAddresses(one.address)) {
+      one.peer ??= (await this.#dial(address))?.peer;
+    }
     one.isDialling = false;
     const wait = Math.min(RETRY_MS * 2 ** one.failures, RETRY_MS_MAX);
     one.dueAt = performance.now() + wait;
-    one.failures = one.link ? 0 : one.failures + 1;
+    one.failures = one.peer ? 0 : one.failures + 1;
   }
 
   /** Whoever is at an address, linked; undefined when nobody of the cluster is. */
@@ -315,7 +315,6 @@ export class Links {
     const { peer, address, connection } = link;
     this.#open.delete(link);
     connection.close().catch((cause) => connection.abort(cause));
-    for (const one of this.#bootstraps) if (one.link === link) one.link = undefined;
     const links = this.#peers.get(peer);
     if (!links?.delete(link)) {
       // Whoever does not introduce itself is of another kind, and may stay so.

@@ -5,7 +5,7 @@ import { edgeSubject } from "../core/facts.ts";
 import type { NodeId } from "../core/ids.ts";
 import { linkKey, type LinkQuality } from "../core/telemetry.ts";
 import type { Bulk } from "../net/bulk.ts";
-import type { Link, Transport } from "../net/transport.ts";
+import type { Link, PeerChange, Transport } from "../net/transport.ts";
 import type { Clock } from "./clock.ts";
 import type { ControlPlane } from "./control_plane.ts";
 import type { Reporter } from "./reporter.ts";
@@ -24,7 +24,7 @@ const LATENCY_NOISE_MS = 0.2;
 /** What a link watch works with. */
 export interface LinkWatchDeps {
   readonly nodeId: NodeId;
-  readonly transport: Pick<Transport, "links" | "onLinks" | "onPeer">;
+  readonly transport: Pick<Transport, "links" | "onLinks" | "onPeer" | "peers">;
   readonly reporter: Pick<Reporter, "report" | "retract" | "reach">;
   readonly control: Pick<ControlPlane, "measured">;
   readonly bulk: Pick<Bulk, "measureBandwidth">;
@@ -50,13 +50,19 @@ export class LinkWatch {
 
   start(): void {
     const timer = setInterval(() => this.#look(), LOOK_MS);
-    const { transport, reporter } = this.#deps;
+    const { transport } = this.#deps;
+    for (const peer of transport.peers()) log.info("connected with node {peer}", { peer });
     this.#stops.push(
       transport.onLinks(() => this.#sync()),
-      transport.onPeer(({ peer, isConnected }) => reporter.reach(peer, isConnected)),
+      transport.onPeer((change) => this.#tell(change)),
       () => clearInterval(timer),
     );
     this.#sync();
+  }
+
+  #tell({ peer, isConnected }: PeerChange): void {
+    log.info(isConnected ? "connected with node {peer}" : "lost node {peer}", { peer });
+    this.#deps.reporter.reach(peer, isConnected);
   }
 
   stop(): void {

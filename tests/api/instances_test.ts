@@ -214,6 +214,15 @@ Deno.test("GET /instance/await follows an instance that is being tried again", a
   equal((await stream.next()).value?.type, "ready");
 });
 
+Deno.test("GET /instance/await says when an instance waits for a node that is gone", async () => {
+  const { gateway, get } = appOver();
+  const id = gateway.placeModel(TINY, null);
+  gateway.emit({ type: "NodeTimedOut", nodeId: NODE });
+  const stream = messages(await get(`/instance/await?instance_id=${id}`));
+  const first = (await stream.next()).value as WaitMessage;
+  deepEqual(first, { type: "progress", instanceId: id, phase: "absent", runners: {} });
+});
+
 Deno.test("GET /instance/await fails when the instance is deleted", async () => {
   const { gateway, get } = appOver();
   const id = gateway.placeModel(TINY, null);

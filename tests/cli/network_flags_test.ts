@@ -2,7 +2,7 @@ import { deepEqual, equal, match, rejects } from "node:assert/strict";
 import { join } from "node:path";
 import { z } from "zod";
 import { flagsOf, valuesOf } from "../../cli/flags.ts";
-import { NETWORK_FLAGS, openToAll, readNetwork } from "../../cli/network_flags.ts";
+import { NETWORK_FLAGS, openToAll, readNetwork, unanswered } from "../../cli/network_flags.ts";
 import { privateNetworkKey } from "../../net/cluster_secret.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { runIn } from "./fake_io.ts";
@@ -75,4 +75,12 @@ Deno.test("exo serve refuses a namespace, a port or an address that cannot be us
 
 Deno.test("openToAll() names the cluster, and the way to close it", () => {
   match(openToAll({ namespace: "lab" }), /may join the cluster "lab".*--cluster-secret FILE/);
+});
+
+Deno.test("unanswered() names all addresses that were tried", () => {
+  const words = unanswered(["/dns/mini.local/tcp/52414", "/ip4/10.0.0.2/tcp/1"]);
+  match(
+    words,
+    /^no other node answers at \/dns\/mini.local\/tcp\/52414 or \/ip4\/10.0.0.2\/tcp\/1 so far/,
+  );
 });

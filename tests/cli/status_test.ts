@@ -130,6 +130,14 @@ Deno.test("status says why an instance failed, after all that has columns", asyn
   match(stdout, /tiny-0123abcd +retrying +no luck\n/);
 });
 
+Deno.test("status says which instances wait for a node that is gone", async () => {
+  await using node = await FakeNode.start();
+  node.gateway.addCard(cardOf());
+  node.gateway.placeModel(TINY, null);
+  node.gateway.emit({ type: "NodeTimedOut", nodeId: NODE });
+  match((await node.run(["status"])).stdout, /tiny-0123abcd +absent\b/);
+});
+
 const SOCKET = { type: "SocketConnection" as const, sinkMultiaddr: "/ip4/10.0.0.2/tcp/52414" };
 
 Deno.test("status shows how nodes reach each other once there are several", async () => {
@@ -311,7 +319,7 @@ Deno.test("linkRemarks() counts what is too much to tell", () => {
   const names = new Map(Array.from({ length: 6 }, (_, at) => [`n${at}`, `n${at}`]));
   const remarks = linkRemarks([], names);
   deepEqual(remarks.length, 9);
-  deepEqual(remarks[8], "and 7 more such pairs");
+  deepEqual(remarks[8], "and 7 more such remarks");
   const seen = (source: string, sink: string) => ({
     source,
     sink,
@@ -322,6 +330,12 @@ Deno.test("linkRemarks() counts what is too much to tell", () => {
   const three = new Map([["n1", "a"], ["n2", "b"], ["n3", "c"]]);
   deepEqual(linkRemarks([seen("n2", "n1"), seen("n3", "n2"), seen("n2", "n3")], three), [
     "b reaches a, a does not reach b: look for a firewall on b that keeps out TCP port 42",
+    "a and c do not reach each other: no model can be divided between them",
+  ]);
+  const four = new Map([...three, ["n4", "d"]]);
+  const both = [seen("n1", "n2"), seen("n2", "n1"), seen("n2", "n3"), seen("n3", "n2")];
+  deepEqual(linkRemarks(both, four), [
+    "d has no link: it has stopped, or its network is cut",
     "a and c do not reach each other: no model can be divided between them",
   ]);
 });

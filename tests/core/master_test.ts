@@ -263,8 +263,15 @@ Deno.test("a generation with no ready instance is rejected, and says what the ru
   failing([retrying, reported("i:0", "RunnerIdle", { incarnation: 2 })], /its runner is Idle/);
 });
 
+Deno.test("a generation whose only instance waits for a node that is gone names that node", () => {
+  const gone: Event = { type: "NodeTimedOut", nodeId: A };
+  const state = fold([...known, created(instanceOf("i")), gone]);
+  rejects(() => on(state, text()), "not_ready", /it waits for node node-a, which is gone/);
+});
+
 Deno.test("of an instance of many ranks all are named that do not answer yet", () => {
-  const state = fold([...known, created(instanceOf("i", [A, B])), reported("i:1", "RunnerReady")]);
+  const placed = [nodeStarted(B), created(instanceOf("i", [A, B]))];
+  const state = fold([...known, ...placed, reported("i:1", "RunnerReady")]);
   rejects(() => on(state, text()), "not_ready", /its runners are starting, Ready/);
 });
 

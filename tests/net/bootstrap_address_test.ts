@@ -1,5 +1,5 @@
-import { equal, throws } from "node:assert/strict";
-import { bootstrapMultiaddr } from "../../net/bootstrap_address.ts";
+import { deepEqual, equal, ok, throws } from "node:assert/strict";
+import { bootstrapAddresses, bootstrapMultiaddr } from "../../net/bootstrap_address.ts";
 
 Deno.test("bootstrapMultiaddr() reads host:port, hosts alone and multiaddrs", () => {
   const peer = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
@@ -43,4 +43,15 @@ Deno.test("bootstrapMultiaddr() refuses what leads to no port", () => {
       text,
     );
   }
+});
+
+Deno.test("bootstrapAddresses() are IP addresses without ids, and none of a name that nobody has", async () => {
+  const peer = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+  deepEqual(await bootstrapAddresses(`/ip4/10.0.0.2/tcp/1/p2p/${peer}`), ["/ip4/10.0.0.2/tcp/1"]);
+  deepEqual(await bootstrapAddresses("/ip6/fd00::1/tcp/1"), ["/ip6/fd00::1/tcp/1"]);
+  const local = await bootstrapAddresses(`/dns/localhost/tcp/1/p2p/${peer}`);
+  ok(local.every((one) => ["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1"].includes(one)), `${local}`);
+  ok(local.length > 0);
+  deepEqual(await bootstrapAddresses("/dns4/localhost/tcp/1"), ["/ip4/127.0.0.1/tcp/1"]);
+  deepEqual(await bootstrapAddresses("/dns/nobody.invalid/tcp/1"), []);
 });

@@ -1,3 +1,4 @@
+import assert from "node:assert/strict";
 import { newIdentity } from "../../net/identity.ts";
 import { connectLibp2p } from "../../net/libp2p.ts";
 import type { Transport } from "../../net/transport.ts";
@@ -35,4 +36,19 @@ transportConformance("libp2p", async () => {
       await heard(b, a);
     },
   };
+});
+
+Deno.test("a bootstrap address with a name or an id gives no link beside that by the IP address", async () => {
+  const namespace = crypto.randomUUID();
+  const a = await join(namespace);
+  const withId = a.addresses().find((one) => one.includes("/127.0.0.1/")) ?? "";
+  const loopback = withId.replace(/\/p2p\/.*/, "");
+  const withName = loopback.replace("/ip4/127.0.0.1/", "/dns4/localhost/");
+  const b = await join(namespace, [withId, withName]);
+  try {
+    await eventually("they are linked", () => a.links().length > 0 && b.links().length > 0);
+    assert.deepEqual([...new Set(b.links().map(({ address }) => address))], [loopback]);
+  } finally {
+    await Promise.all([a.close(), b.close()]);
+  }
 });

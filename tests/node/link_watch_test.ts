@@ -20,6 +20,7 @@ function watching(time: FakeTime) {
   const watch = new LinkWatch({
     nodeId: A,
     transport: {
+      peers: () => new Set(),
       links: () => links,
       onLinks: (listener) => {
         hearLinks = listener;
