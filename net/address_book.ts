@@ -17,6 +17,9 @@ export const FORGET_MS = 10 * 60_000;
 /** Nodes whose addresses are kept. */
 export const PEERS_MAX = 4_096;
 
+/** Addresses of one node that are kept: anybody in the network can tell of more by mDNS. */
+export const PEER_ADDRESSES_MAX = 128;
+
 /** Where a node of the cluster may be reached. */
 interface Entry {
   readonly peer: NodeId;
@@ -52,7 +55,7 @@ export class AddressBook {
     for (const address of this.#worthTrying(addresses, this.#hosts.get(peer))) {
       const known = this.#entries.get(keyOf(peer, address));
       if (known) known.toldAt = now;
-      else this.#add(peer, address, now);
+      else if (this.#of(peer).length < PEER_ADDRESSES_MAX) this.#add(peer, address, now);
     }
   }
 
@@ -60,12 +63,14 @@ export class AddressBook {
   introduced(peer: NodeId, { hostId, addresses }: Hello, now: number): void {
     if (peer === this.#self || this.#isFullFor(peer)) return;
     this.#hosts.set(peer, hostId);
-    this.learn(peer, addresses, now);
     const wanted = this.#worthTrying(addresses, hostId);
     for (const entry of this.#of(peer)) {
       const isLeft = entry.state === "linked" && this.isWanted(peer, entry.address);
       if (!isLeft && !wanted.includes(entry.address)) this.#remove(entry);
     }
+    // Now there is room for what it says, whatever others have said. Its last address may have gone.
+    this.#hosts.set(peer, hostId);
+    this.learn(peer, addresses, now);
   }
 
   /** Whether a link to this address of the node counts, as far as its host is known. */

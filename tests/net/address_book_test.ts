@@ -1,6 +1,12 @@
 import { deepEqual } from "node:assert/strict";
 import { NodeId } from "../../core/ids.ts";
-import { AddressBook, FORGET_MS, PEERS_MAX, RETRY_MS } from "../../net/address_book.ts";
+import {
+  AddressBook,
+  FORGET_MS,
+  PEER_ADDRESSES_MAX,
+  PEERS_MAX,
+  RETRY_MS,
+} from "../../net/address_book.ts";
 
 const [ME, A] = [NodeId.parse("me"), NodeId.parse("a")];
 const [HERE, THERE] = ["this host", "another host"];
@@ -67,4 +73,14 @@ Deno.test("an address book forgets who was not heard of for long, and knows so m
   const old = new AddressBook(ME, HERE);
   old.learn(A, [OUTSIDE], 0);
   deepEqual([dueAt(old, FORGET_MS + 1), dueAt(old, 0)], [[], []]);
+});
+
+Deno.test("what others tell of a node is limited, and makes room for what it says itself", () => {
+  const book = new AddressBook(ME, HERE);
+  for (let port = 2; port < 2 * PEER_ADDRESSES_MAX; port++) {
+    book.learn(A, [`/ip4/10.0.0.9/tcp/${port}`], 0);
+  }
+  deepEqual(dueAt(book, 0).length, PEER_ADDRESSES_MAX);
+  book.introduced(A, hello(THERE), 0);
+  deepEqual(dueAt(book, 0), [OUTSIDE]);
 });
