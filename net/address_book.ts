@@ -148,7 +148,7 @@ export class AddressBook {
     return this.#entries.size >= ENTRIES_MAX && this.#of(peer).length === 0;
   }
 
-  /** Whether a node may have one more address; the one of which nobody spoke for longest makes room. */
+  /** Whether a node may have one more address; the one told of longest ago makes room. */
   #hasRoom(peer: NodeId): boolean {
     const known = this.#of(peer);
     if (known.length < ADDRESSES_MAX) return true;

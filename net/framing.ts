@@ -6,7 +6,7 @@ const HEADER_BYTES = 4;
 /** Bodies up to this are copied behind their header: one write costs less than two. */
 const COPY_BYTES_MAX = 64 * 1024;
 
-/** So many pieces that have fewer bytes than this each become one: a piece costs more than its bytes. */
+/** So many pieces of fewer bytes than this become one: each costs more than its bytes. */
 const CHUNKS_MAX = 1_024;
 const CHUNK_BYTES = 1_024;
 

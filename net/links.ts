@@ -11,7 +11,7 @@ import { type Link, LINK_SILENCE_MS, type PeerChange } from "./transport.ts";
 /** How often it is looked at who is to be dialled, pinged or given up. */
 const TICK_MS = 250;
 
-/** A link on which an end is silent for so long is pinged by who dialled: twice before it is lost. */
+/** Where an end is silent for so long, who dialled pings: twice before the link is lost. */
 const PING_MS = 1_400;
 
 /** How often a link is pinged to know its round-trip time, though it is not silent. */

@@ -10,7 +10,7 @@ import { rejects } from "../support/rejects.ts";
 async function join(
   namespace: string,
   bootstrap: readonly string[] = [],
-  privateNetworkKey?: Uint8Array,
+  privateNetworkKey: Uint8Array | undefined = undefined,
 ): Promise<Transport> {
   const identityKey = await newIdentity();
   return await connectLibp2p({ identityKey, namespace, port: 0, bootstrap, privateNetworkKey });
