@@ -3,7 +3,7 @@ import type { ApiClient } from "../api/client.ts";
 import { isLoopback } from "../api/guard.ts";
 import type { ModelObject } from "../api/models.ts";
 import { AppError } from "../core/errors.ts";
-import { follow } from "./instance_view.ts";
+import { follow, summaries } from "./instance_view.ts";
 import type { Io } from "./io.ts";
 import type { Output } from "./output.ts";
 import type { ReachedNode } from "./reach_node.ts";
@@ -27,8 +27,19 @@ export async function readyModel(
     const { instanceId } = await client.placeInstance({ model: model.id });
     if (node.isOwn) node.onLeave(() => forget(node, instanceId));
   }
+  await requirePresent(client, model.id);
   await follow(client.awaitInstance({ model: model.id }), out);
   return model.id;
+}
+
+/** An instance that waits for a node which is gone may do so for ever; whoever asks may not. */
+async function requirePresent(client: ApiClient, modelId: string): Promise<void> {
+  const instances = summaries(await client.state()).filter((one) => one.modelId === modelId);
+  if (instances.length === 0 || instances.some(({ status }) => status !== "absent")) return;
+  const found = `found no instance but ${instances.length} of nodes that are gone`;
+  throw new AppError("not_ready", `Cannot run ${modelId}: ${found}, one that is there needed`, {
+    hint: `start those nodes again, or place it elsewhere: exo instance create ${modelId}`,
+  });
 }
 
 async function isDeclared(client: ApiClient, modelId: string): Promise<boolean> {

@@ -116,7 +116,7 @@ export function statusText({ nodes, links, metaInstances, instances, tasks }: St
     // One node has nobody to be linked with, and most have declared nothing.
     ...(nodes.length > 1 ? [linksText(links, names)] : []),
     ...(metaInstances.length > 0 ? [metaTable(metaInstances)] : []),
-    instancesText(instances),
+    instancesText(instances, nodes.length > 1 ? names : undefined),
     section(["TASK", "MODEL", "STATUS"], taskRows, "No tasks"),
   ].join("\n\n");
 }
@@ -149,12 +149,19 @@ function linksText(links: readonly LinkView[], names: ReadonlyMap<string, string
   return [section(LINK_HEAD, rows, "No links"), ...linkRemarks(links, names)].join("\n");
 }
 
-function instancesText(instances: StatusView["instances"]): string {
+/** `names`: of the nodes, where there is more than one on which an instance may be. */
+function instancesText(
+  instances: StatusView["instances"],
+  names: ReadonlyMap<string, string> | undefined,
+): string {
   const rows = instances.map((instance) => {
-    const { instanceId, modelId, lastError, stats } = instance;
-    return [instanceId, modelId, statusWords(instance), ...statsCells(stats), lastError ?? ""];
+    const { instanceId, modelId, nodeIds, lastError, stats } = instance;
+    const where = names ? [nodeIds.map((id) => names.get(id) ?? id).join(", ")] : [];
+    const cells = [instanceId, modelId, ...where, statusWords(instance)];
+    return [...cells, ...statsCells(stats), lastError ?? ""];
   });
-  const head = ["INSTANCE", "MODEL", "STATUS", ...STATS_HEAD, "LAST ERROR"];
+  const where = names ? ["NODES"] : [];
+  const head = ["INSTANCE", "MODEL", ...where, "STATUS", ...STATS_HEAD, "LAST ERROR"];
   // The widest of all, for which there is mostly nothing to say.
   const hasError = instances.some(({ lastError }) => lastError !== undefined);
   const columns = hasError ? head.length : head.length - 1;

@@ -77,6 +77,7 @@ export class LinkStream {
   #heardAt = performance.now();
   #spokeAt = performance.now();
   #rttMs: number | undefined;
+  #pongCount = 0;
   #hello: Hello | undefined;
   #isClosed = false;
 
@@ -95,7 +96,12 @@ export class LinkStream {
     return this.#isClosed ? undefined : this.#hello;
   }
 
-  /** One round trip, smoothed. */
+  /** Round trips that were measured. */
+  get pongCount(): number {
+    return this.#pongCount;
+  }
+
+  /** One round trip: the shortest one, growing slowly when they take longer. */
   get rttMs(): number | undefined {
     return this.#rttMs;
   }
@@ -229,7 +235,9 @@ export class LinkStream {
     if (this.#ping?.id !== id) return;
     const rttMs = performance.now() - this.#ping.at;
     const before = this.#rttMs ?? rttMs;
-    this.#rttMs = before + (rttMs - before) * RTT_WEIGHT;
+    // What makes it longer is mostly not the way: a node that is busy, above all when it starts.
+    this.#rttMs = rttMs < before ? rttMs : before + (rttMs - before) * RTT_WEIGHT;
+    this.#pongCount++;
     this.#ping = undefined;
   }
 

@@ -14,6 +14,9 @@ const TICK_MS = 250;
 /** Where an end is silent for so long, who dialled pings: twice before the link is lost. */
 const PING_MS = 1_400;
 
+/** The first pings come one soon after the other: nodes that start are slow to answer. */
+const FIRST_PINGS = 4;
+
 /** How often a link is pinged to know its round-trip time, though it is not silent. */
 const MEASURE_MS = 10_000;
 
@@ -171,7 +174,8 @@ export class Links {
   }
 
   #isPingDue({ stream, pingedAt }: OpenLink, now: number): boolean {
-    const wait = stream.rttMs === undefined || stream.quietMs() >= PING_MS ? PING_MS : MEASURE_MS;
+    const isNew = stream.pongCount < FIRST_PINGS;
+    const wait = isNew || stream.quietMs() >= PING_MS ? PING_MS : MEASURE_MS;
     return now >= pingedAt + wait;
   }
 

@@ -3,6 +3,7 @@ import { modelPath } from "../../cli/ready_model.ts";
 import { MetaInstanceId } from "../../core/ids.ts";
 import { MetaInstance } from "../../core/meta_instance.ts";
 import { cardOf } from "../support/fake_gateway.ts";
+import { A, instanceOf } from "../support/fixtures.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { FakeNode } from "./fake_io.ts";
 
@@ -66,4 +67,19 @@ Deno.test("run makes no instance beside a declared model, and tells what it wait
   match(stderr, /meta-instance wish is parked \(node-a: OOM\)/);
   match(stderr, /hint: mend that, then: exo meta-instance retry wish/);
   equal(gateway.state().instances.size, 0);
+});
+
+Deno.test("run does not wait for an instance of a node that is gone", async () => {
+  await using node = await FakeNode.start();
+  const { gateway } = node;
+  gateway.addCard(cardOf());
+  const { modelId } = cardOf();
+  gateway.emit({ type: "InstanceCreated", instance: instanceOf("i", [A], { card: cardOf() }) });
+  const { code, stderr } = await node.run(["run", "tiny", "hi"]);
+  equal(code, 1, stderr);
+  match(
+    stderr,
+    /Cannot run \S+: found no instance but 1 of nodes that are gone, one that is there/,
+  );
+  match(stderr, new RegExp(`hint: .*exo instance create ${modelId}`));
 });

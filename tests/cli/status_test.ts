@@ -107,6 +107,17 @@ Deno.test("status shows how each instance's engine is doing", async () => {
   match(shown, /^kv {8}32\.0 MiB of 256\.0 MiB, of it 8\.0 MiB kept for later requests$/m);
 });
 
+Deno.test("status shows where instances are once there are several nodes", async () => {
+  await using node = await FakeNode.start();
+  const { gateway } = node;
+  gateway.placeModel();
+  doesNotMatch((await node.run(["status"])).stdout, /MODEL +NODES/);
+  gateway.emit(nodeStarted(B));
+  const { stdout } = await node.run(["status"]);
+  match(stdout, /INSTANCE +MODEL +NODES +STATUS/);
+  match(stdout, /local\/tiny-0123abcd +test machine +ready/);
+});
+
 Deno.test("status shows no figures of an instance that does not serve", async () => {
   await using node = await FakeNode.start();
   const { gateway } = node;

@@ -97,7 +97,12 @@ Deno.test("a round trip is measured and smoothed, one at a time", async () => {
   link.ping();
   await time.pass(20);
   say({ type: "Pong", id: 3 });
-  assert.equal(link.rttMs, 13);
+  assert.equal(link.rttMs, 13, "longer ones count little");
+  link.ping();
+  await time.pass(2);
+  say({ type: "Pong", id: 4 });
+  assert.equal(link.rttMs, 2, "a shorter one at once");
+  assert.equal(link.pongCount, 3);
   assert.equal(pings, 0);
 });
 
