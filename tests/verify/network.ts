@@ -14,9 +14,9 @@ const PLUGGED_MS_MAX = 5_000;
 
 /** How long nodes are looked at that have nothing to do. */
 const IDLE_MS = 60_000;
+/** A node that has just started is not idle: V8 still compiles what runs often. */
+const WARM_MS = 60_000;
 const IDLE_CPU_SHARE_MAX = 0.01;
-/** Until what a start has brought has passed. */
-const CALM_MS = 10_000;
 
 const PATIENCE_MS = 60_000;
 
@@ -115,7 +115,7 @@ async function took(
 /** Three nodes that have nothing to do. */
 async function idle(say: Say): Promise<void> {
   await using cluster = await threeThatMet();
-  await pause(CALM_MS);
+  await pause(WARM_MS);
   const cpuMs = () => Promise.all(cluster.nodes.map((node) => node.cpuMs()));
   const before = await cpuMs();
   const startedAt = performance.now();
