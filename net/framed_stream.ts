@@ -16,7 +16,7 @@ const CREDIT_BATCH = 32;
 /** Bytes that wait for a slow reader before the peer is held back by the connection, too. */
 const INBOX_BYTES_MAX = 16 * 1024 * 1024;
 
-/** Ends the whole stream, which nobody needs any more. */
+/** How long a stream that both ends have ended may take to close. */
 const CLOSE_TIMEOUT_MS = 10_000;
 
 interface Writer {
