@@ -14,6 +14,8 @@ export interface Wanted {
   readonly instanceId?: InstanceId;
   readonly modelId?: ModelId;
   readonly until: "exists" | "ready";
+  /** Asked for a moment ago: whatever has failed by now is its answer. */
+  readonly isNew?: boolean;
   /** 0 waits without end. */
   readonly timeoutMs: number;
 }
@@ -92,8 +94,10 @@ export async function* waitForInstance(
 
 /** What a wait remembers of an instance. */
 interface Seen {
-  /** Attempts when it was first looked at. */
+  /** Attempts when it was first looked at, with the one that had just failed then. */
   readonly attempts: number;
+  /** Starts of runners that had failed by then: they are tried again, and were no news. */
+  readonly failed: ReadonlySet<string>;
   /** Why it failed last, as far as it is known. */
   readonly lastError: string | undefined;
 }
@@ -101,10 +105,9 @@ interface Seen {
 /** What there is to say now. */
 function look(state: State, wanted: Wanted, seen: Map<InstanceId, Seen>): WaitMessage {
   const instances = matching(state, wanted);
-  for (const { instanceId } of instances) {
-    const retry = state.instanceRetries.get(instanceId);
-    const attempts = seen.get(instanceId)?.attempts ?? retry?.attempts ?? 0;
-    seen.set(instanceId, { attempts, lastError: retry?.lastError });
+  for (const instance of instances) {
+    const { instanceId } = instance;
+    seen.set(instanceId, lookedAt(state, instance, { wanted, before: seen.get(instanceId) }));
   }
   const done = instances.find((instance) => wanted.until === "exists" || isReady(state, instance));
   if (done) {
@@ -117,6 +120,34 @@ function look(state: State, wanted: Wanted, seen: Map<InstanceId, Seen>): WaitMe
   if (hopeful) return progressOf(state, hopeful);
   const { instanceId } = first;
   return { type: "failed", instanceId, message: `Instance ${instanceId} failed: ${failures[0]}` };
+}
+
+function lookedAt(
+  state: State,
+  instance: Instance,
+  { wanted, before }: { readonly wanted: Wanted; readonly before: Seen | undefined },
+): Seen {
+  const retry = state.instanceRetries.get(instance.instanceId);
+  const lastError = retry?.lastError;
+  if (before) return { ...before, lastError };
+  if (wanted.isNew) return { attempts: 0, failed: new Set(), lastError };
+  const failed = new Set(failedRunners(state, instance).map(({ start }) => start));
+  return { attempts: (retry?.attempts ?? 0) + Math.min(failed.size, 1), failed, lastError };
+}
+
+/** The runners of an instance that have failed: which start of which, and why. */
+function failedRunners(
+  state: State,
+  instance: Instance,
+): { readonly start: string; readonly reason: string }[] {
+  return Object.entries(instance.shardAssignments.nodeToRunner).flatMap(([nodeId, runnerId]) => {
+    const runner = state.runners.get(runnerId);
+    if (runner?.status.type !== "RunnerFailed") return [];
+    // As the retry tells it, which is in the state a moment later.
+    const name = state.nodes.get(nodeId as NodeId)?.info.friendlyName || nodeId;
+    const reason = `${name}: ${runner.status.reason || "Runner failed"}`;
+    return [{ start: `${runnerId} ${runner.incarnation}`, reason }];
+  });
 }
 
 function matching(state: State, { instanceId, modelId }: Wanted): Instance[] {
@@ -147,16 +178,11 @@ function failureOf(
   instance: Instance,
   seen: ReadonlyMap<InstanceId, Seen>,
 ): string | undefined {
-  for (const [nodeId, runnerId] of Object.entries(instance.shardAssignments.nodeToRunner)) {
-    const status = state.runners.get(runnerId)?.status;
-    if (status?.type !== "RunnerFailed") continue;
-    // As the retry tells it, which is in the state a moment later.
-    const name = state.nodes.get(nodeId as NodeId)?.info.friendlyName || nodeId;
-    return `${name}: ${status.reason || "Runner failed"}`;
-  }
+  const before = seen.get(instance.instanceId);
+  const news = failedRunners(state, instance).find(({ start }) => !before?.failed.has(start));
+  if (news) return news.reason;
   const retry = state.instanceRetries.get(instance.instanceId);
-  const before = seen.get(instance.instanceId)?.attempts ?? 0;
-  return retry && retry.attempts > before ? retry.lastError : undefined;
+  return retry && retry.attempts > (before?.attempts ?? 0) ? retry.lastError : undefined;
 }
 
 /** Where an instance stands that is not ready. */

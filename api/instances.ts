@@ -105,7 +105,8 @@ async function place(
   const instanceId = reply.instanceId ?? asked;
   if (wait) {
     const timeoutMs = timeout_seconds * 1000;
-    await untilReady(gateway, { instanceId, until: wait, timeoutMs }, c.req.raw.signal);
+    const wanted = { instanceId, until: wait, timeoutMs, isNew: true };
+    await untilReady(gateway, wanted, c.req.raw.signal);
   }
   return c.json(accepted(commandId, instanceId, card));
 }

@@ -214,6 +214,21 @@ Deno.test("GET /instance/await follows an instance that is being tried again", a
   equal((await stream.next()).value?.type, "ready");
 });
 
+Deno.test("GET /instance/await waits out a failure that was there before it", async () => {
+  const { gateway, get } = appOver();
+  const id = gateway.placeModel(TINY, null);
+  const failed = { type: "RunnerFailed" as const, reason: "killed", diagnostics: [] };
+  gateway.setRunners(id, failed);
+  const stream = messages(await get(`/instance/await?instance_id=${id}`));
+  equal((await stream.next()).value?.type, "progress");
+  gateway.emit({ type: "InstanceRetrying", instanceId: id, failureError: "killed", notBefore: 9 });
+  const retrying = (await stream.next()).value;
+  equal(retrying?.type === "progress" && retrying.phase, "retrying");
+  gateway.emit({ type: "InstanceRetrying", instanceId: id, failureError: "again", notBefore: 99 });
+  const message = `Instance ${id} failed: again`;
+  deepEqual((await stream.next()).value, { type: "failed", instanceId: id, message });
+});
+
 Deno.test("GET /instance/await says when an instance waits for a node that is gone", async () => {
   const { gateway, get } = appOver();
   const id = gateway.placeModel(TINY, null);
