@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { Chunk } from "./chunk.ts";
 import { EngineStats } from "./engine_stats.ts";
+import { GroupSpec } from "./group.ts";
 import { TaskId } from "./ids.ts";
 import { InstanceConfig, Shard } from "./instance.ts";
 import { RunnerStatus } from "./runner_status.ts";
@@ -17,7 +18,12 @@ const incarnation = z.number().int().min(0);
 
 /** What a node tells its runner. Each is acknowledged by `Ack`. */
 export const RunnerCommand = z.discriminatedUnion("type", [
-  z.object({ type: z.literal("ConnectToGroup"), taskId: TaskId, incarnation }),
+  z.object({
+    type: z.literal("ConnectToGroup"),
+    taskId: TaskId,
+    incarnation,
+    group: GroupSpec,
+  }),
   z.object({
     type: z.literal("LoadModel"),
     taskId: TaskId,

@@ -50,6 +50,7 @@ export type Action =
   | {
     readonly type: "ConnectToGroup";
     readonly runnerId: RunnerId;
+    readonly instance: Instance;
     /** From now on the runner's `peers`. */
     readonly peers: Incarnations;
   }
@@ -184,7 +185,7 @@ const connect: Rule = (state, { runners }) => {
       return peer && ready.includes(peer.status.type) ? [[id, peer.incarnation] as const] : [];
     });
     if (peers.length === others.length) {
-      return { type: "ConnectToGroup", runnerId, peers: new Map(peers) };
+      return { type: "ConnectToGroup", runnerId, instance, peers: new Map(peers) };
     }
   }
   return undefined;

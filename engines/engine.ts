@@ -1,5 +1,6 @@
 import type { Chunk } from "../core/chunk.ts";
 import type { EngineCounts } from "../core/engine_stats.ts";
+import type { GroupSpec } from "../core/group.ts";
 import type { TaskId } from "../core/ids.ts";
 import type { InstanceConfig, Shard } from "../core/instance.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
@@ -37,8 +38,11 @@ export type EngineResponse =
 
 /** Brings a model into memory; every call runs on the runner's main thread. */
 export interface Builder {
-  /** Joins the tensor group of the instance; returns once it stands. */
-  connect(): void;
+  /**
+   * Joins the other ranks of the instance; resolves once the group stands.
+   * @throws {AppError} `group_broken` when it does not within its time, with who is missing.
+   */
+  connect(spec: GroupSpec): Promise<void>;
   /** Reads the weights; yields after each layer, so that the caller can report and stop. */
   load(model: BoundModel): Iterable<LoadProgress>;
   /** The engine over what `load` brought in. */
@@ -65,6 +69,11 @@ export interface Engine {
   hasWork(): boolean;
   /** At most about 250 ms of work: one chunk of a prompt, or one token. */
   step(): Iterable<TaskResponse>;
+  /**
+   * Of a rank that others lead: resolves once they have something for it, which `hasWork` then
+   * says too. Absent: all its work is submitted to it.
+   */
+  arrival?(): Promise<void>;
   /** Drops a task wherever it is; its `cancelled` comes with the next step. Unknown ids: no-op. */
   cancel(taskId: TaskId): void;
   /** Gives back what is kept for requests to come, as far as the system is short of memory. */

@@ -2,6 +2,7 @@ import { z } from "zod";
 import type { EngineCounts } from "../core/engine_stats.ts";
 import type { TokenLogprobs } from "../core/chunk.ts";
 import { AppError } from "../core/errors.ts";
+import type { GroupSpec } from "../core/group.ts";
 import type { TaskId } from "../core/ids.ts";
 import type {
   BoundModel,
@@ -56,7 +57,7 @@ export class FakeBuilder implements Builder {
     this.#write = write;
   }
 
-  connect(): void {}
+  async connect(_spec: GroupSpec): Promise<void> {}
 
   *load(_model: BoundModel): Iterable<LoadProgress> {
     strike(this.#script, "load", this.#write);

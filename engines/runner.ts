@@ -60,7 +60,9 @@ export class Runner {
     this.#setStatus({ type: "RunnerIdle" });
     try {
       while (true) {
-        if (!this.#engine?.hasWork()) await commands.arrival();
+        if (!this.#engine?.hasWork()) {
+          await Promise.race([commands.arrival(), this.#engine?.arrival?.() ?? never()]);
+        }
         const end = await this.#obeyWaiting();
         if (end === "closed") return;
         if (end) return this.#shutdown(end);
@@ -102,7 +104,7 @@ export class Runner {
   async #obey(command: Exclude<RunnerCommand, { type: "Shutdown" }>): Promise<void> {
     switch (command.type) {
       case "ConnectToGroup":
-        return this.#connect(command);
+        return await this.#connect(command);
       case "LoadModel":
         return await this.#load(command);
       case "StartWarmup":
@@ -116,12 +118,12 @@ export class Runner {
     }
   }
 
-  #connect(command: CommandOf<"ConnectToGroup">): void {
+  async #connect(command: CommandOf<"ConnectToGroup">): Promise<void> {
     if (this.#status.type !== "RunnerIdle") return this.#refuse(command);
     this.#task(command.taskId, "Running");
     this.#setStatus({ type: "RunnerConnecting" });
     this.#ack(command);
-    this.#options.builder.connect();
+    await this.#options.builder.connect(command.group);
     this.#task(command.taskId, "Complete");
     this.#setStatus({ type: "RunnerConnected" });
   }
@@ -262,4 +264,9 @@ export class Runner {
   #emit(report: Unstamped): void {
     this.#options.emit({ ...report, incarnation: this.#options.incarnation });
   }
+}
+
+/** For who waits for another alone. */
+function never(): Promise<void> {
+  return new Promise(() => {});
 }

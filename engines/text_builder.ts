@@ -1,5 +1,6 @@
 import { type EngineLimits, engineLimits } from "../core/engine_limits.ts";
 import { AppError, assert } from "../core/errors.ts";
+import type { GroupSpec } from "../core/group.ts";
 import type { ModelCard } from "../core/model_card.ts";
 import { asksForTraces } from "../core/trace.ts";
 import { formatBytes } from "../core/units.ts";
@@ -55,8 +56,10 @@ export class TextBuilder implements Builder {
     this.#env = options.env ?? ((name) => Deno.env.get(name));
   }
 
-  /** Nothing to join: one rank holds the whole model. */
-  connect(): void {}
+  connect(_spec: GroupSpec): Promise<void> {
+    const message = "Cannot join a group: this engine runs whole models";
+    return Promise.reject(new AppError("group_broken", message));
+  }
 
   breathe(): Promise<void> {
     return turnEventLoop();

@@ -2,6 +2,7 @@ import { getLogger } from "@logtape/logtape";
 import type { EngineStats } from "../core/engine_stats.ts";
 import type { RunnerCommand, RunnerReport } from "../core/frames.ts";
 import { type ModelId, type NodeId, type RunnerId, TaskId } from "../core/ids.ts";
+import { groupSpecOf } from "../core/group.ts";
 import type { Instance } from "../core/instance.ts";
 import { isLoaded } from "../core/runner_status.ts";
 import { nodeNames } from "../core/placement_view.ts";
@@ -156,8 +157,7 @@ export class Worker {
       case "Shutdown":
         return this.#inBackground(this.#shutdown(action.runnerId, rank));
       case "ConnectToGroup":
-        rank.peers = action.peers;
-        return rank.command({ type: action.type, ...this.#stamp(rank) });
+        return this.#connect(action, rank);
       case "StartWarmup":
         return rank.command({ type: action.type, ...this.#stamp(rank) });
       case "LoadModel":
@@ -197,6 +197,18 @@ export class Worker {
       incarnation,
       pid: process.pid,
     });
+  }
+
+  #connect(
+    { runnerId, instance, peers }: Extract<Action, { type: "ConnectToGroup" }>,
+    rank: Rank,
+  ): void {
+    const { nodeId, replica } = this.#deps;
+    rank.peers = peers;
+    const incarnations = new Map([...peers, [runnerId, rank.incarnation]]);
+    const group = groupSpecOf(instance, { nodeId, incarnations, names: nodeNames(replica.state) });
+    if (!group) return rank.process.refuse("the instance does not say where its ranks meet");
+    rank.command({ type: "ConnectToGroup", ...this.#stamp(rank), group });
   }
 
   #loadModel(instance: Instance, rank: Rank): void {

@@ -349,11 +349,13 @@ Deno.test("plan: cancelling goes before killing, killing before creating", () =>
 
 Deno.test("plan: connecting names the processes that form the group", () => {
   const peer = (type: Type, incarnation: number) => reported("i:1", type, { incarnation });
-  const pair = [created(instanceOf("i", [A, B])), reported("i:0", "RunnerIdle")];
+  const instance = instanceOf("i", [A, B]);
+  const pair = [created(instance), reported("i:0", "RunnerIdle")];
   const state = stateOf([...pair, peer("RunnerIdle", 7), downloaded(A), downloaded(B)]);
   assert.deepEqual(plan(state, view({ "i:0": local("RunnerIdle") }), NOW), {
     type: "ConnectToGroup",
     runnerId: "i:0",
+    instance,
     peers: new Map([["i:1", 7]]),
   });
 });

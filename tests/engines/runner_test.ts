@@ -20,7 +20,13 @@ const [shard] = Object.values(
 );
 assert.ok(shard);
 
-const init: RunnerCommand = { type: "ConnectToGroup", taskId: taskId("init"), ...stamp };
+const hosts = [{ ip: "127.0.0.1", port: 50_000 }, { ip: "127.0.0.1", port: 50_001 }];
+const init: RunnerCommand = {
+  type: "ConnectToGroup",
+  taskId: taskId("init"),
+  ...stamp,
+  group: { groupId: "i/7.7", rank: 0, size: 2, names: ["a", "b"], link: { type: "ring", hosts } },
+};
 const load: RunnerCommand = {
   type: "LoadModel",
   taskId: taskId("load"),

@@ -9,7 +9,6 @@ await ensureSetup();
 /** The engine over a model, as a runner would bring it up, and the progress it saw. */
 function bringUp(model: BoundModel): { engine: Engine; progress: string[] } {
   const builder = new TextBuilder();
-  builder.connect();
   const progress: string[] = [];
   for (const { layersLoaded, totalLayers } of builder.load(model)) {
     progress.push(`${layersLoaded}/${totalLayers}`);

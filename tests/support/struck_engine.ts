@@ -8,6 +8,7 @@ import type {
 import type { Stage } from "../../engines/fake.ts";
 import type { GenerationTask } from "../../engines/engine.ts";
 import type { EngineCounts } from "../../core/engine_stats.ts";
+import type { GroupSpec } from "../../core/group.ts";
 import type { TaskId } from "../../core/ids.ts";
 
 /** Is told of each stage once a part of it has been computed, and may end or hold the process. */
@@ -26,8 +27,8 @@ export class StruckBuilder implements Builder {
     this.#gatherRequests = gatherRequests;
   }
 
-  connect(): void {
-    this.#inner.connect();
+  connect(spec: GroupSpec): Promise<void> {
+    return this.#inner.connect(spec);
   }
 
   *load(model: BoundModel): Iterable<LoadProgress> {

@@ -1,0 +1,73 @@
+import { z } from "zod";
+import type { NodeId, RunnerId } from "./ids.ts";
+import { Host, type Instance, nodesByRank, runnersOf } from "./instance.ts";
+
+/** Most ranks of an instance. */
+export const GROUP_SIZE_MAX = 64;
+
+/** Over what the ranks of an instance talk to each other. */
+export const GroupLink = z.discriminatedUnion("type", [
+  z.object({
+    /** TCP: each rank listens at its own host and connects to the next one's. */
+    type: z.literal("ring"),
+    /** The hosts of all ranks as this one sees them, by rank. */
+    hosts: z.array(Host).min(2).max(GROUP_SIZE_MAX),
+  }),
+  z.object({
+    /** RDMA over Thunderbolt, by MLX. */
+    type: z.literal("jaccl"),
+    /** Row and column are ranks: the device of the row's rank on the cable to the column's. */
+    devices: z.array(z.array(z.string().nullable()).max(GROUP_SIZE_MAX)).max(GROUP_SIZE_MAX),
+    /** `ip:port` at which the first rank listens, as this one reaches it. */
+    coordinator: z.string(),
+  }),
+]);
+export type GroupLink = z.infer<typeof GroupLink>;
+
+/** What a rank must know to meet the others of its instance. */
+export const GroupSpec = z.object({
+  /** Names these very processes: whoever brings another name is not of the group. */
+  groupId: z.string().min(1).max(4_096),
+  rank: z.number().int().min(0),
+  size: z.number().int().min(2).max(GROUP_SIZE_MAX),
+  /** What the nodes are called, by rank: errors name them. */
+  names: z.array(z.string()).min(2).max(GROUP_SIZE_MAX),
+  link: GroupLink,
+});
+export type GroupSpec = z.infer<typeof GroupSpec>;
+
+/**
+ * What the rank of an instance on `nodeId` must know to meet the others; undefined where the
+ * instance has no such rank, or but one. `incarnations` has all of its runners.
+ */
+export function groupSpecOf(
+  instance: Instance,
+  { nodeId, incarnations, names }: {
+    readonly nodeId: NodeId;
+    readonly incarnations: ReadonlyMap<RunnerId, number>;
+    readonly names: ReadonlyMap<NodeId, string>;
+  },
+): GroupSpec | undefined {
+  const nodes = nodesByRank(instance);
+  const rank = nodes.indexOf(nodeId);
+  const link = linkOf(instance, nodeId);
+  if (rank < 0 || nodes.length < 2 || !link) return undefined;
+  const starts = runnersOf(instance).map((runnerId) => incarnations.get(runnerId) ?? "?");
+  return {
+    groupId: `${instance.instanceId}/${starts.join(".")}`,
+    rank,
+    size: nodes.length,
+    names: nodes.map((id) => names.get(id) ?? id),
+    link,
+  };
+}
+
+function linkOf(instance: Instance, nodeId: NodeId): GroupLink | undefined {
+  if (instance.type === "MlxRingInstance") {
+    const hosts = instance.hostsByNode[nodeId];
+    return hosts && { type: "ring", hosts };
+  }
+  const coordinator = instance.jacclCoordinators[nodeId];
+  if (coordinator === undefined) return undefined;
+  return { type: "jaccl", devices: instance.jacclDevices, coordinator };
+}
