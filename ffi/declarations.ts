@@ -3,7 +3,8 @@
  * derive from this table, so a new function is one row here and one body in a `shim_*.cpp`.
  *
  * Every function returns an int32: a handle where it makes an array, a count where it counts, else
- * 0; a negative value is a failure, whose message `shim_last_message` tells. Handle 0 is no array.
+ * 0; a negative value is a failure, whose message `shim_last_message` tells: -2 when a group of ranks
+ * is broken, else -1. Handle 0 is no array.
  *
  * @module
  */
@@ -269,6 +270,37 @@ export const DECLARATIONS = {
     "doublesOut out",
   ],
 
+  // Groups of ranks, by numbers of their own. A failure of the group itself returns -2.
+  shim_group_listen: ["text ip", "i32 port"], // Returns the number of a listener.
+  shim_group_port: ["i32 listener"],
+  shim_group_prepare: [
+    "i32 listener",
+    "text group_id",
+    "i32 rank",
+    "i32 size",
+    "bytes names", // As strings travel.
+    "i32 names_bytes",
+    "text next_ip",
+    "i32 next_port",
+    "i32 timeout_ms",
+  ],
+  shim_group_join: ["i32 listener"], // Waits; how it went shim_group_joined tells.
+  shim_group_joined: ["i32 listener"], // Returns the number of a group.
+  shim_group_cancel: ["i32 listener"], // Ends a join.
+  shim_group_unlisten: ["i32 listener"],
+  shim_group_send: [
+    "i32 group",
+    "bytes header",
+    "i32 header_bytes",
+    "bytes body",
+    "i32 body_bytes",
+  ],
+  shim_group_receive: ["i32 group", "i32 ms"], // Returns 0 for none, else 1 more than its bytes.
+  shim_group_take: ["i32 group", ...BUFFER_OUT], // What was received last.
+  shim_group_arrival: ["i32 group"], // Waits.
+  shim_group_counters: ["i32 group", "doublesOut out"],
+  shim_group_leave: ["i32 group"],
+
   // Randomness, always from an explicit key.
   shim_random_key: ["i32 high", "i32 low"],
   shim_random_split: ["array key", "i32 count"],
@@ -305,7 +337,11 @@ export const DECLARATIONS = {
 } as const satisfies Record<string, readonly `${Kind} ${string}`[]>;
 
 /** Functions that run on a thread of their own and give a promise. They may touch no array. */
-const ASYNC = ["shim_yield"] as const satisfies readonly (keyof typeof DECLARATIONS)[];
+const ASYNC = [
+  "shim_yield",
+  "shim_group_join",
+  "shim_group_arrival",
+] as const satisfies readonly (keyof typeof DECLARATIONS)[];
 
 /** The name of a C function of the shim. */
 export type NativeName = keyof typeof DECLARATIONS;

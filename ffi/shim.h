@@ -227,6 +227,33 @@ int32_t shim_sample(
     const double* adjustments,
     int32_t adjustment_count,
     double* out);
+int32_t shim_group_listen(const char* ip, int32_t port);
+int32_t shim_group_port(int32_t listener);
+int32_t shim_group_prepare(
+    int32_t listener,
+    const char* group_id,
+    int32_t rank,
+    int32_t size,
+    const uint8_t* names,
+    int32_t names_bytes,
+    const char* next_ip,
+    int32_t next_port,
+    int32_t timeout_ms);
+int32_t shim_group_join(int32_t listener);
+int32_t shim_group_joined(int32_t listener);
+int32_t shim_group_cancel(int32_t listener);
+int32_t shim_group_unlisten(int32_t listener);
+int32_t shim_group_send(
+    int32_t group,
+    const uint8_t* header,
+    int32_t header_bytes,
+    const uint8_t* body,
+    int32_t body_bytes);
+int32_t shim_group_receive(int32_t group, int32_t ms);
+int32_t shim_group_take(int32_t group, uint8_t* out, int32_t capacity);
+int32_t shim_group_arrival(int32_t group);
+int32_t shim_group_counters(int32_t group, double* out);
+int32_t shim_group_leave(int32_t group);
 int32_t shim_random_key(int32_t high, int32_t low);
 int32_t shim_random_split(int32_t key, int32_t count);
 int32_t shim_random_categorical(int32_t logits, int32_t axis, int32_t key);
