@@ -23,10 +23,12 @@ export const KINDS = {
   /** Lengths, axes or handles; the argument after it says how many. */
   ints: { c: "const int32_t*", ffi: "buffer" },
   doubles: { c: "const double*", ffi: "buffer" },
+  floats: { c: "const float*", ffi: "buffer" },
   bytes: { c: "const uint8_t*", ffi: "buffer" },
   /** UTF-8 ending in a zero byte. */
   text: { c: "const char*", ffi: "buffer" },
   intsOut: { c: "int32_t*", ffi: "buffer" },
+  floatsOut: { c: "float*", ffi: "buffer" },
   doublesOut: { c: "double*", ffi: "buffer" },
   bytesOut: { c: "uint8_t*", ffi: "buffer" },
 } as const satisfies Record<string, { c: string; ffi: "i32" | "bool" | "f32" | "f64" | "buffer" }>;
@@ -226,7 +228,7 @@ export const DECLARATIONS = {
 
   // The CPU engine: operations on float32 rows [..., width].
   shim_packed_linear: ["array x", "i32 matrix", "option bias"],
-  shim_packed_rows: ["array ids", "i32 matrix"],
+  shim_packed_rows: ["array ids", "i32 matrix", "i32 first_id"], // -1: the matrix has all ids.
   shim_rows_norm: [
     "array x",
     "option weight",
@@ -250,11 +252,23 @@ export const DECLARATIONS = {
     "option sinks",
   ],
   shim_rows_select: ["array x"],
+  shim_rows_input: ["i32 rows", "i32 width"], // Stands for rows that a plan is given.
+  shim_rows_sum: ["array x", "i32 group"],
   shim_set_step: ["i32 pool", "ints data", "i32 count"], // For what is computed without a plan.
 
   // The CPU engine: a step recorded once, and replayed.
-  shim_record: ["array tokens", "array output"], // Returns the number of a plan.
-  shim_replay: ["i32 plan", "i32 pool", "ints data", "i32 count", "intsOut best"],
+  shim_record: ["array input", "array output"], // Returns the number of a plan.
+  shim_plan_width: ["i32 plan"], // Of its output.
+  shim_replay: [
+    "i32 plan",
+    "i32 pool",
+    "ints data",
+    "i32 count",
+    "floats rows", // Of a plan that was recorded with rows, else null.
+    "f64 row_floats",
+    "intsOut best", // May be null.
+  ],
+  shim_replayed_rows: ["i32 plan", "floatsOut out", "f64 capacity"],
   shim_replayed: ["i32 plan", "i32 row"], // The output of a selected row of the last replay.
   shim_profile: ["i32 plan", "doublesOut out"], // Time by kind of operation, in milliseconds.
   shim_free_plan: ["i32 plan"],

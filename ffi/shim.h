@@ -191,7 +191,7 @@ int32_t shim_kv_copy(int32_t pool, int32_t block);
 int32_t shim_kv_give_back(int32_t pool, int32_t block);
 int32_t shim_kv_block_bytes(int32_t pool, double* bytes);
 int32_t shim_packed_linear(int32_t x, int32_t matrix, int32_t bias);
-int32_t shim_packed_rows(int32_t ids, int32_t matrix);
+int32_t shim_packed_rows(int32_t ids, int32_t matrix, int32_t first_id);
 int32_t shim_rows_norm(
     int32_t x,
     int32_t weight,
@@ -213,9 +213,20 @@ int32_t shim_rows_attention(
     int32_t window,
     int32_t sinks);
 int32_t shim_rows_select(int32_t x);
+int32_t shim_rows_input(int32_t rows, int32_t width);
+int32_t shim_rows_sum(int32_t x, int32_t group);
 int32_t shim_set_step(int32_t pool, const int32_t* data, int32_t count);
-int32_t shim_record(int32_t tokens, int32_t output);
-int32_t shim_replay(int32_t plan, int32_t pool, const int32_t* data, int32_t count, int32_t* best);
+int32_t shim_record(int32_t input, int32_t output);
+int32_t shim_plan_width(int32_t plan);
+int32_t shim_replay(
+    int32_t plan,
+    int32_t pool,
+    const int32_t* data,
+    int32_t count,
+    const float* rows,
+    double row_floats,
+    int32_t* best);
+int32_t shim_replayed_rows(int32_t plan, float* out, double capacity);
 int32_t shim_replayed(int32_t plan, int32_t row);
 int32_t shim_profile(int32_t plan, double* out);
 int32_t shim_free_plan(int32_t plan);

@@ -48,6 +48,13 @@ int32_t leave_text(std::string text);
 /** Stores arrays and keeps their handles for shim_take_handles; returns their count. */
 int32_t leave_arrays(std::vector<mx::array> arrays);
 
+/**
+ * Throws what a sum over ranks failed with since this was called last. MLX computes on threads where
+ * nothing may be thrown, so whoever has evaluated something asks here.
+ * @throws GroupError
+ */
+void throw_lost_sum();
+
 /** The element type with this number; throws if there is none. */
 mx::Dtype dtype_of(int32_t code);
 /** A number as a scalar that suits the other operand, so that the result keeps that one's type. */
