@@ -111,9 +111,10 @@ export class Plan implements Disposable {
     return this.#rows = check("shim_replay", status);
   }
 
-  /** A copy of the output `[rows, width]` of the last step. */
+  /** A copy of the output `[rows, width]` of the last step; nothing after one that failed. */
   outputRows(): Float32Array<ArrayBuffer> {
     const out = new Float32Array(this.#rows * this.#width);
+    if (out.length === 0) return out;
     check("shim_replayed_rows", native().shim_replayed_rows(this.#id, out, out.length));
     return out;
   }

@@ -32,7 +32,7 @@ const receive = (peer: Peer, ms = LONG_MS) => peer.ask<SeenFrame | null>({ type:
 
 /** A frame with a header and a body, as the next rank should see it. */
 function frameOf(header: Uint8Array | string, bodyBytes = 0): SeenFrame {
-  return seen(Uint8Array.from([...Buffer.from(header), ...bodyOf(bodyBytes)]));
+  return seen(Buffer.concat([Buffer.from(header), bodyOf(bodyBytes)]));
 }
 
 const send = (peer: Peer, header: Uint8Array | string, bodyBytes?: number) =>

@@ -49,7 +49,9 @@ export function seen(frame: Uint8Array): SeenFrame {
 
 /** The body of a frame, by its length: all byte values, and none of them at a fixed place. */
 export function bodyOf(byteCount: number): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from({ length: byteCount }, (_, i) => (i * 31 + (i >> 8) + byteCount) & 255);
+  const body = new Uint8Array(byteCount);
+  for (let i = 0; i < byteCount; i++) body[i] = i * 31 + (i >> 8) + byteCount;
+  return body;
 }
 
 async function* linesOf(stream: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncGenerator<string> {
@@ -59,6 +61,12 @@ async function* linesOf(stream: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncG
     rest = lines.pop() ?? "";
     yield* lines;
   }
+}
+
+/** Writes a line, all of it, before anything else happens. */
+function say(answer: unknown): void {
+  const bytes = new TextEncoder().encode(`${JSON.stringify(answer)}\n`);
+  for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
 }
 
 /** The life of a rank: does what its stdin says until that ends. */
@@ -93,8 +101,8 @@ export async function runPeer(kind: PeerKind): Promise<void> {
     const { id, command } = JSON.parse(line) as { id: number; command: PeerCommand };
     // Not awaited: the next command may end what this one waits for.
     obey(command).then(
-      (value) => console.log(JSON.stringify({ id, value })),
-      (error: Error) => console.log(JSON.stringify({ id, error: error.message })),
+      (value) => say({ id, value }),
+      (error: Error) => say({ id, error: error.message }),
     );
   }
   Deno.exit(0);
