@@ -254,6 +254,7 @@ export const DECLARATIONS = {
   shim_rows_select: ["array x"],
   shim_rows_input: ["i32 rows", "i32 width"], // Stands for rows that a plan is given.
   shim_rows_sum: ["array x", "i32 group"],
+  shim_rows_gather: ["array x", "i32 group", "i32 width"],
   shim_set_step: ["i32 pool", "ints data", "i32 count"], // For what is computed without a plan.
 
   // The CPU engine: a step recorded once, and replayed.

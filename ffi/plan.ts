@@ -66,6 +66,7 @@ const KINDS = [
   "select",
   "input",
   "sum",
+  "gather",
 ] as const;
 
 /** What a step is given and gives besides its numbers. */

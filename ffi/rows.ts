@@ -144,6 +144,15 @@ export function allSum(x: Tensor, group: NativeGroup): Tensor {
   return wrap("shim_rows_sum", native().shim_rows_sum(x.handle, group.id));
 }
 
+/**
+ * Rows `[..., width]` of which each rank has the features of one segment: rank k those from
+ * `floor(width × k / size)` up to, not including, `floor(width × (k + 1) / size)`.
+ * @throws {NativeError} when x is not of the width of this rank's segment.
+ */
+export function allGather(x: Tensor, group: NativeGroup, width: number): Tensor {
+  return wrap("shim_rows_gather", native().shim_rows_gather(x.handle, group.id, width));
+}
+
 /** The rows that the step selects: `[selected, width]`. */
 export function selectRows(x: Tensor): Tensor {
   return wrap("shim_rows_select", native().shim_rows_select(x.handle));

@@ -215,6 +215,7 @@ int32_t shim_rows_attention(
 int32_t shim_rows_select(int32_t x);
 int32_t shim_rows_input(int32_t rows, int32_t width);
 int32_t shim_rows_sum(int32_t x, int32_t group);
+int32_t shim_rows_gather(int32_t x, int32_t group, int32_t width);
 int32_t shim_set_step(int32_t pool, const int32_t* data, int32_t count);
 int32_t shim_record(int32_t input, int32_t output);
 int32_t shim_plan_width(int32_t plan);

@@ -281,6 +281,24 @@ int32_t shim_rows_sum(int32_t x, int32_t group) {
   });
 }
 
+int32_t shim_rows_gather(int32_t x, int32_t group, int32_t width) {
+  return guarded([=] {
+    Recipe recipe;
+    recipe.op.kind = ek::OpKind::gather;
+    recipe.row_inputs = 1;
+    recipe.group = group_at(group);
+    std::vector<mx::array> inputs{float_rows(x)};
+    const ek::GroupSpec& spec = recipe.group->spec();
+    const size_t own = ek::segment_of(spec.rank, spec.size, std::max(width, 0)).width();
+    if (size_t(inputs[0].shape(-1)) != own) {
+      throw std::invalid_argument(
+          "rows of width " + std::to_string(inputs[0].shape(-1)) + ", this rank's segment of " +
+          std::to_string(width) + " features has " + std::to_string(own));
+    }
+    return add_op(std::move(recipe), std::move(inputs), width);
+  });
+}
+
 int32_t shim_rows_select(int32_t x) {
   return guarded([=] {
     Recipe recipe;

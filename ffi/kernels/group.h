@@ -18,6 +18,18 @@
 
 namespace exo::kernels {
 
+/** Features [begin, end) of each row. */
+struct Segment {
+  size_t begin, end;
+  size_t width() const { return end - begin; }
+};
+
+/** The features that fall to a rank when a row is cut among `size` of them. */
+inline Segment segment_of(int rank, int size, int width) {
+  return {size_t(width) * size_t(rank) / size_t(size),
+          size_t(width) * size_t(rank + 1) / size_t(size)};
+}
+
 /** What has passed through a group. */
 struct GroupCounters {
   double bytes_sent = 0, bytes_received = 0, frames_sent = 0, waited_ms = 0;
@@ -64,6 +76,13 @@ class Group {
    */
   void sum(const float* x, float* out, int rows, int width);
 
+  /**
+   * out = rows of `width` features, of which rank k brings those of segment k: x is [rows, its
+   * width]; see segment_of(). All ranks have all of them then.
+   * @throws GroupError when the group is broken, or a rank is late.
+   */
+  void gather(const float* x, float* out, int rows, int width);
+
   GroupCounters counters() const;
 
   /** Leaves the group and ends all waits, those of other threads too. */
@@ -98,6 +117,7 @@ class Group {
   Frame await_sum(int hop, size_t bytes);
   void sum_whole(const float* x, float* out, int rows, int width);
   void sum_pieces(const float* x, float* out, int rows, int width);
+  void pass_round(int first, const float* piece, int hop, float* out, int rows, int width);
 
   const GroupSpec spec_;
   Neighbours neighbours_;

@@ -12,17 +12,6 @@ namespace {
 /** A part of a sum begins with the number of the sum and of the hop. */
 constexpr size_t TAG_BYTES = sizeof(uint32_t);
 
-/** Features [begin, end) of each row. */
-struct Segment {
-  size_t begin, end;
-  size_t width() const { return end - begin; }
-};
-
-Segment segment_of(int index, int size, int width) {
-  return {size_t(width) * size_t(index) / size_t(size),
-          size_t(width) * size_t(index + 1) / size_t(size)};
-}
-
 void add_to(float* __restrict to, const float* __restrict x, size_t count) {
   for (size_t i = 0; i < count; i++) to[i] += x[i];
 }
@@ -90,45 +79,59 @@ void Group::sum_whole(const float* x, float* out, int rows, int width) {
   }
 }
 
+/** Segment k of each row, one after the other. */
+static void cut(const float* x, const Segment& segment, int rows, int width, float* piece) {
+  for (size_t row = 0; row < size_t(rows); row++) {
+    std::copy_n(x + row * size_t(width) + segment.begin, segment.width(),
+                piece + row * segment.width());
+  }
+}
+
+static void paste(const float* piece, const Segment& segment, int rows, int width, float* out) {
+  for (size_t row = 0; row < size_t(rows); row++) {
+    std::copy_n(piece + row * segment.width(), segment.width(),
+                out + row * size_t(width) + segment.begin);
+  }
+}
+
 /** Each segment collects its additions on its way round, then goes round again, finished. */
 void Group::sum_pieces(const float* x, float* out, int rows, int width) {
   const int size = spec_.size, rank = spec_.rank;
   std::vector<float> piece;
-  const auto bytes_of = [&](int k) {
-    return size_t(rows) * segment_of(k, size, width).width() * sizeof(float);
-  };
-  const auto cut = [&](int k) {
+  const auto take_own = [&](int k) {
     const Segment segment = segment_of(k, size, width);
     piece.resize(size_t(rows) * segment.width());
-    for (size_t row = 0; row < size_t(rows); row++) {
-      std::copy_n(x + row * size_t(width) + segment.begin, segment.width(),
-                  piece.data() + row * segment.width());
-    }
+    cut(x, segment, rows, width, piece.data());
   };
-  const auto paste = [&](int k, const float* from) {
-    const Segment segment = segment_of(k, size, width);
-    for (size_t row = 0; row < size_t(rows); row++) {
-      std::copy_n(from + row * segment.width(), segment.width(),
-                  out + row * size_t(width) + segment.begin);
-    }
-  };
-  cut(rank);
+  take_own(rank);
   for (int hop = 0; hop < size - 1; hop++) {
-    const int k = wrapped(rank - 1 - hop, size);
-    send_sum(hop, {piece.data(), bytes_of(wrapped(rank - hop, size))});
-    const Frame frame = await_sum(hop, bytes_of(k));
-    cut(k);
+    send_sum(hop, {piece.data(), piece.size() * sizeof(float)});
+    take_own(wrapped(rank - 1 - hop, size));
+    const Frame frame = await_sum(hop, piece.size() * sizeof(float));
     add_to(piece.data(), floats_of(frame), piece.size());
   }
-  paste(wrapped(rank + 1, size), piece.data());
+  pass_round(wrapped(rank + 1, size), piece.data(), size, out, rows, width);
+}
+
+void Group::gather(const float* x, float* out, int rows, int width) {
+  const std::lock_guard lock(summing_);
+  sums_++;
+  pass_round(spec_.rank, x, 0, out, rows, width);
+}
+
+/** Every rank has one segment, this one `first`; they go round until all have all. */
+void Group::pass_round(int first, const float* piece, int hop, float* out, int rows, int width) {
+  const int size = spec_.size;
+  const auto bytes_of = [&](const Segment& one) { return size_t(rows) * one.width() * sizeof(float); };
+  Segment segment = segment_of(first, size, width);
+  paste(piece, segment, rows, width, out);
   Frame frame;
-  const float* finished = piece.data();
-  for (int hop = 0; hop < size - 1; hop++) {
-    const int k = wrapped(rank - hop, size);
-    send_sum(size + hop, {finished, bytes_of(wrapped(rank + 1 - hop, size))});
-    frame = await_sum(size + hop, bytes_of(k));
-    finished = floats_of(frame);
-    paste(k, finished);
+  for (int i = 1; i < size; i++, hop++) {
+    send_sum(hop, {piece, bytes_of(segment)});
+    segment = segment_of(wrapped(first - i, size), size, width);
+    frame = await_sum(hop, bytes_of(segment));
+    piece = floats_of(frame);
+    paste(piece, segment, rows, width, out);
   }
 }
 

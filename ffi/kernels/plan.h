@@ -45,6 +45,7 @@ enum class OpKind : uint8_t {
   select,       // The selected rows of inputs[0].
   input,        // The step's own rows, of another part of the model.
   sum,          // Of inputs[0] over the ranks of `group`.
+  gather,       // Each rank of `group` has a segment of the features in inputs[0].
 };
 
 /** Operations of all kinds; a kind uses the fields that are named for it. */
@@ -66,7 +67,7 @@ struct Op {
   const float* sinks = nullptr;         // attention: [heads]
   bool is_slice = false;                // embed: other ranks have the other rows of the table,
   int first_id = 0;                     //   which are zeros here; its first row is of this id.
-  Group* group = nullptr;               // sum
+  Group* group = nullptr;               // sum, gather
 };
 
 /** The number of a KV block that was given back, since all of it has left the window. */
@@ -96,7 +97,7 @@ struct Step {
 
 /** How long the operations of each kind took since the plan was made. */
 struct Profile {
-  static constexpr int KINDS = 10;
+  static constexpr int KINDS = 11;
   std::array<int64_t, KINDS> nanoseconds{};  // By OpKind.
   int64_t steps = 0;
 };

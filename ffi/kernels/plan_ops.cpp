@@ -276,6 +276,7 @@ void run_other(const Workbench& bench, const Op& op, const float* const* inputs,
       memcpy(out, bench.step->input, size_t(rows) * width * sizeof(float));
       return;
     case OpKind::sum: return op.group->sum(inputs[0], out, rows, width);
+    case OpKind::gather: return op.group->gather(inputs[0], out, rows, width);
     case OpKind::linear: throw std::logic_error("linears run by run_products()");
   }
 }

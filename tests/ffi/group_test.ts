@@ -183,6 +183,16 @@ for (const size of [2, 3]) {
   });
 }
 
+Deno.test("Each rank's segment of a row comes to all ranks, in a plan and by MLX", async () => {
+  await using ring = await PeerRing.start(MAIN, NAMES);
+  const options = { shape: [1, 1_001] };
+  const asked = ring.peers.map((peer) => peer.ask({ type: "extra", name: "gather", options }));
+  const expected = [...Float32Array.from(noise(1_001, 9))];
+  for (const found of await Promise.all(asked)) assert.deepEqual(found, [expected, expected]);
+  const refusal = ring.at(0).refusal({ type: "extra", name: "gather", options: { shape: [1, 1] } });
+  assert.match(await refusal, /rows of no width/); // Less than one feature for each rank.
+});
+
 Deno.test("A sum of a rank that is gone fails with its name, in a plan and by MLX", async () => {
   for (const name of ["sumByPlan", "sumByMlx"]) {
     await using ring = await PeerRing.start(MAIN, NAMES.slice(0, 2));

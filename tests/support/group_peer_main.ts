@@ -35,6 +35,20 @@ function sumByMlx(group: mx.NativeGroup, shape: readonly [number, number]): Floa
   return mx.allSum(rows.multiply(2), group).multiply(0.5).toFloat32Array();
 }
 
+/** A row of which each rank has a segment, as a plan puts it together and as MLX does. */
+function gather(group: mx.NativeGroup, width: number): Float32Array[] {
+  using _scope = new mx.Scope();
+  using pool = new mx.KvPool([{ kvHeads: 1, keyDim: 16, valueDim: 16 }]);
+  const at = (rank: number) => Math.floor(width * rank / group.size);
+  const rows = Float32Array.from(noise(width, 9)).slice(at(group.rank), at(group.rank + 1));
+  const input = mx.inputRows(1, rows.length);
+  using plan = mx.Plan.record(input, mx.allGather(input, group, width));
+  const step = mx.encodeStep([{ tokens: [0], position: 0, blocks: [pool.take()], selected: [] }]);
+  plan.replay(pool, step, { rows });
+  const byMlx = mx.allGather(mx.fromArray(rows, [1, rows.length]), group, width);
+  return [plan.outputRows(), byMlx.toFloat32Array()];
+}
+
 /** Milliseconds of each of so many round trips of a frame, or sums. */
 function timesOf(count: number, once: () => void): number[] {
   return Array.from({ length: count }, () => {
@@ -84,6 +98,7 @@ const kind: PeerKind = {
     };
     if (name === "sumByPlan") return [...sumByPlan(native, shape)];
     if (name === "sumByMlx") return [...sumByMlx(native, shape)];
+    if (name === "gather") return gather(native, shape[1]).map((each) => [...each]);
     if (name === "goRound") return goRound(native, bytes, count);
     if (name === "sumOften") return sumOften(native, shape[1], count);
     throw new Error(`no such thing: ${name}`);

@@ -164,6 +164,26 @@ void test_sums(int size, const std::vector<std::pair<int, int>>& shapes) {
   }
 }
 
+void test_gathers(int size, const std::vector<std::pair<int, int>>& shapes) {
+  Ring ring = ring_of(size);
+  for (const auto& [rows, width] : shapes) {
+    const std::vector<float> whole = rows_of(9, rows, width);
+    const auto errors = on_all(size, [&, rows = rows, width = width](int rank) {
+      const Segment own = segment_of(rank, size, width);
+      std::vector<float> x, out(whole.size(), -1);
+      for (int row = 0; row < rows; row++) {
+        const auto begin = whole.begin() + row * width;
+        x.insert(x.end(), begin + std::ptrdiff_t(own.begin), begin + std::ptrdiff_t(own.end));
+      }
+      ring[size_t(rank)]->gather(x.data(), out.data(), rows, width);
+      if (out != whole) throw std::runtime_error("other rows");
+    });
+    for (const std::string& error : errors) {
+      check(error.empty(), "%d ranks gather %d rows of %d: %s", size, rows, width, error.c_str());
+    }
+  }
+}
+
 void test_sums_and_frames_do_not_mix() {
   Ring ring = ring_of(3);
   const auto errors = on_all(3, [&](int rank) {
@@ -296,6 +316,7 @@ int main(int argc, char** argv) {
     test_large_frames_pass_each_other(size, size_t(is_short ? 1 : 16) << 20);
     test_sums(size, {{1, 1}, {1, 2}, {1, 3}, {1, 576}, {7, 5}, {3, 1000}, {33, 577}, {9'000, 1},
                      {10'000, 2}, {50, 1'111}, {is_short ? 30 : 300, 4'096}, {0, 8}});
+    test_gathers(size, {{1, 1}, {1, 1'001}, {7, 5}, {300, 577}, {0, 8}});
     test_one_who_leaves_is_named_by_all(size);
   }
   test_sums_and_frames_do_not_mix();
