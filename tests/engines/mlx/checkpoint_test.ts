@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { AppError } from "../../../core/errors.ts";
 import { openCheckpoint } from "../../../engines/mlx/checkpoint.ts";
 import { loadWeights } from "../../../engines/mlx/loader.ts";
+import { WHOLE_MODEL } from "../../../engines/models/part.ts";
 import { readGgufHeader } from "../../../engines/text/gguf_file.ts";
 import {
   clearCache,
@@ -112,7 +113,7 @@ Deno.test("MLX gives the types that it is asked to load the values of llama.cpp"
 Deno.test("loadWeights() reports each layer and returns all memory", () => {
   const [arrays, { activeBytes }] = [liveArrays(), memoryCounters()];
   const progress: number[] = [];
-  const loading = loadWeights(openCheckpoint(goldenPath("models/tiny-sharded")), 2);
+  const loading = loadWeights(openCheckpoint(goldenPath("models/tiny-sharded")), WHOLE_MODEL);
   let step = loading.next();
   for (; !step.done; step = loading.next()) progress.push(step.value.layersLoaded);
   deepEqual(progress, [1, 2]);
@@ -125,7 +126,12 @@ Deno.test("loadWeights() reports each layer and returns all memory", () => {
 Deno.test("loadWeights() frees what it has when it is stopped half-way", () => {
   const [arrays, { activeBytes }] = [liveArrays(), memoryCounters()];
   for (const name of ["tiny-bf16", "tiny-gguf.gguf"]) {
-    for (const { layersLoaded } of loadWeights(openCheckpoint(goldenPath(`models/${name}`)), 2)) {
+    for (
+      const { layersLoaded } of loadWeights(
+        openCheckpoint(goldenPath(`models/${name}`)),
+        WHOLE_MODEL,
+      )
+    ) {
       if (layersLoaded === 1) break;
     }
   }
