@@ -122,7 +122,8 @@ function rowsWithin({ from, to }: IndexRange, rows: Layer): Layer {
   return (ids) => {
     const at = ids.subtract(scalar(from, "int32"));
     const isOwn = logicalAnd(greaterEqual(at, 0), less(at, to - from));
-    const found = rows(where(isOwn, at, 0).astype("int32")); // [M, D]
+    // Computed first: our kernels look at ids before MLX has computed what they depend on.
+    const found = rows(where(isOwn, at, 0).astype("int32").eval()); // [M, D]
     return where(isOwn.reshape(-1, 1), found, 0).astype(found.dtype);
   };
 }
