@@ -10,6 +10,7 @@ import {
   dequantize,
   ensureSetup,
   fromArray,
+  type GgufMatrix,
   GgufPacker,
   liveArrays,
   loadGguf,
@@ -87,6 +88,35 @@ Deno.test("packGguf() reads the values that llama.cpp gives each GGML type", () 
     });
   }
   equal(tensors.length, Object.keys(values).length);
+});
+
+Deno.test("GgufPacker takes the columns that are asked for, though they begin within a block", () => {
+  const { values } = goldenJson("parity/ggml-types.json");
+  const path = goldenPath("models/ggml-types.gguf");
+  const { tensors, dataOffset } = readGgufHeader(path);
+  for (const { name, type, shape, offset } of tensors) {
+    using _scope = new Scope();
+    const [inputs = 0, outputs = 1] = shape;
+    const columns = { from: 96, to: 192 };
+    const matrix = { offset: dataOffset + offset, type, outputs, inputs, columns };
+    using packer = new GgufPacker(path, [matrix]);
+    using packed = packer.take(0);
+    deepEqual([packed.outputs, packed.inputs], [1, 96]);
+    const expected: number[] = values[name.replace(".weight", "")];
+    const largest = Math.max(...expected.map(Math.abs));
+    packedRows(fromArray(Int32Array.of(0)), packed).toFloat32Array().forEach((value, i) => {
+      ok(Math.abs(value - (expected[96 + i] ?? NaN)) <= largest * 1e-6, `${type}: value ${i}`);
+    });
+  }
+});
+
+Deno.test("GgufPacker refuses columns within a group, and what is not in the matrix", () => {
+  const path = goldenPath("models/ggml-types.gguf");
+  const matrix = { offset: 0, type: "Q4_K", outputs: 1, inputs: 256 };
+  const begin = (cut: Partial<GgufMatrix>) => () => new GgufPacker(path, [{ ...matrix, ...cut }]);
+  throws(begin({ columns: { from: 16, to: 48 } }), /columns must be whole groups of 32/);
+  throws(begin({ columns: { from: 128, to: 288 } }), /columns 128 to 288 of 256/);
+  throws(begin({ rows: { from: 1, to: 2 } }), /rows 1 to 2 of 1/);
 });
 
 Deno.test("MLX gives the types that it is asked to load the values of llama.cpp", () => {
