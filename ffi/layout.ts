@@ -14,6 +14,7 @@ import { chooseVariant, type Variant, type Wheel, WHEELS } from "./wheels.ts";
 export const SOURCES = [
   "shim_memory.cpp",
   "shim_pack.cpp",
+  "shim_pack_gguf.cpp",
   "shim_rows.cpp",
   "shim_record.cpp",
   "shim_plan.cpp",
@@ -34,6 +35,7 @@ export const HEADERS = [
   "shim.h",
   "shim_internal.h",
   "shim_native.h",
+  "shim_pack.h",
   "shim_rows.h",
   "shim_plan.h",
   "shim_group.h",
