@@ -41,9 +41,6 @@ export interface RunnerListener {
 /** The processes of an instance that have found each other. */
 export class Ring {
   readonly members = new Map<number, SimRunner>();
-  /** Which ranks have been given a task. */
-  readonly tasks = new Map<TaskId, Set<number>>();
-
   constructor(readonly size: number) {}
 
   get isComplete(): boolean {
@@ -149,30 +146,18 @@ export class SimRunner implements LocalRunner {
     this.#later(5, 50, () => {
       this.busy = false;
       this.#become({ type: "RunnerWarmingUp" });
-      const members = this.#members();
-      const isLast = members.every(({ status }) => status.type === "RunnerWarmingUp");
-      if (!isLast || members.length < this.place.shard.worldSize) return;
-      this.#whenOpen(() => {
-        for (const member of members) {
-          if (member.status.type === "RunnerWarmingUp") member.#become({ type: "RunnerReady" });
-        }
-      });
+      // The first rank leads: the others have nothing of their own to warm up.
+      if (this.place.shard.deviceRank > 0) return this.#become({ type: "RunnerReady" });
+      this.#whenOpen(() => this.#become({ type: "RunnerReady" }));
     });
   }
 
-  /** A generation; it begins when every rank has it. */
+  /** A generation; the first rank alone is given it, and leads the others. */
   generate(taskId: TaskId, tokens: number): void {
-    const ring = this.#ring;
-    const ranks = ring?.tasks.get(taskId) ?? new Set();
-    ranks.add(this.place.shard.deviceRank);
-    ring?.tasks.set(taskId, ranks);
-    if (ranks.size < (ring?.size ?? 1)) return;
-    const first = this.#members()[0] as SimRunner;
-    const members = this.#members();
-    if (members.some((member) => member.cancelled.has(taskId))) return;
-    for (const member of members) member.#begin(taskId);
-    first.listener.taskChanged(first, taskId, "Running");
-    first.#stepTask(taskId, tokens);
+    if (this.cancelled.has(taskId)) return;
+    this.#begin(taskId);
+    this.listener.taskChanged(this, taskId, "Running");
+    this.#stepTask(taskId, tokens);
   }
 
   cancel(taskId: TaskId): void {
@@ -220,15 +205,14 @@ export class SimRunner implements LocalRunner {
 
   #stepTask(taskId: TaskId, left: number): void {
     this.#later(20, 150, () => {
-      const members = this.#members();
-      if (members.some((member) => member.cancelled.has(taskId))) {
-        for (const member of members) member.#over(taskId);
+      if (this.cancelled.has(taskId)) {
+        this.#over(taskId);
         return this.listener.taskChanged(this, taskId, "Cancelled");
       }
       this.#whenOpen(() => {
         this.listener.token(this, taskId, left <= 1);
         if (left > 1) return this.#stepTask(taskId, left - 1);
-        for (const member of members) member.#over(taskId);
+        this.#over(taskId);
         this.listener.taskChanged(this, taskId, "Complete");
       });
     });
@@ -236,7 +220,6 @@ export class SimRunner implements LocalRunner {
 
   #over(taskId: TaskId): void {
     this.running.delete(taskId);
-    this.#ring?.tasks.delete(taskId);
     if (this.running.size === 0 && this.status.type === "RunnerRunning") {
       this.#become({ type: "RunnerReady" });
     }
