@@ -142,6 +142,12 @@ function failed(
   return [...instanceEnd(state, instanceId, reason), ...parked];
 }
 
+/** Why ranks of an instance have failed; undefined while none has. */
+export function failureOf(state: State, instance: Instance): string | undefined {
+  const ranks = ranksOf(state, instance) ?? [];
+  return ranks.some(isFailed) ? reasonOf(instance, ranks) : undefined;
+}
+
 /** What each failed rank said, with the name of its node; by rank. */
 function reasonOf(instance: Instance, ranks: readonly Rank[]): string {
   const order = runnersOf(instance);
