@@ -207,7 +207,10 @@ async function call(
 ): Promise<LineReader | undefined> {
   while (!limit.aborted) {
     const connection = await Deno.connect({ hostname: ip, port }).catch(() => undefined);
-    if (connection) {
+    // On one machine a call to a port where nobody listens may be given that very port, and answer.
+    if (connection?.localAddr.port === port && connection.localAddr.hostname === ip) {
+      connection.close();
+    } else if (connection) {
       const reader = new LineReader(connection);
       const giveUp = () => reader.close();
       limit.addEventListener("abort", giveUp);
