@@ -1,5 +1,5 @@
 import type { InstanceId, ModelId, RunnerId, TaskId } from "../../core/ids.ts";
-import type { Instance, Shard } from "../../core/instance.ts";
+import { type Instance, nodesByRank, type Shard } from "../../core/instance.ts";
 import type { Incarnations, LocalRunner } from "../../core/plan.ts";
 import type { RunnerStatus } from "../../core/runner_status.ts";
 import type { TaskStatus } from "../../core/task.ts";
@@ -88,8 +88,13 @@ export class SimRunner implements LocalRunner {
     return this.place.incarnation;
   }
 
-  connect(peers: Incarnations): void {
+  connect(peers: Incarnations, instance: Instance): void {
     this.peers = peers;
+    const port = portOf(instance, this.place.shard.deviceRank);
+    if (port !== undefined && isTaken(this.place.machine, port)) {
+      this.world.marks.hit("fault: port taken");
+      return this.#later(10, 200, () => this.fail(`Cannot listen at port ${port}: in use`));
+    }
     const { shard } = this.place;
     this.busy = true;
     this.#later(10, 200, () => {
@@ -279,4 +284,21 @@ export class SimRunner implements LocalRunner {
     const delay = lowMs + this.world.random.below(Math.max(1, Math.floor(highMs - lowMs)));
     this.world.schedule.after(delay, () => this.isAlive && then());
   }
+}
+
+/** Where a rank listens; undefined for one that does not. */
+function portOf(instance: Instance, rank: number): number | undefined {
+  if (instance.type === "MlxRingInstance") {
+    const nodeId = nodesByRank(instance)[rank];
+    return nodeId === undefined ? undefined : instance.hostsByNode[nodeId]?.[rank]?.port;
+  }
+  const [address] = rank === 0 ? Object.values(instance.jacclCoordinators) : [];
+  return Number(/:(\d+)$/.exec(address ?? "")?.[1]) || undefined;
+}
+
+/** Every so many ports of a machine some other program has one. */
+const TAKEN_EVERY = 11;
+
+function isTaken(machine: number, port: number): boolean {
+  return (port + 5 * machine) % TAKEN_EVERY === 0;
 }

@@ -46,7 +46,9 @@ export class StruckBuilder implements Builder {
 
   build(): Engine {
     const onStage = (stage: Stage) => this.#onStage(stage, this.#rank);
-    return new StruckEngine(this.#inner.build(), onStage, this.#gatherRequests);
+    // Requests are given to the first rank alone.
+    const gatherRequests = this.#rank > 0 ? 0 : this.#gatherRequests;
+    return new StruckEngine(this.#inner.build(), onStage, gatherRequests);
   }
 
   close(): void {
