@@ -90,13 +90,13 @@ export class SimRunner implements LocalRunner {
 
   connect(peers: Incarnations, instance: Instance): void {
     this.peers = peers;
+    this.busy = true;
     const port = portOf(instance, this.place.shard.deviceRank);
     if (port !== undefined && isTaken(this.place.machine, port)) {
       this.world.marks.hit("fault: port taken");
       return this.#later(10, 200, () => this.fail(`Cannot listen at port ${port}: in use`));
     }
     const { shard } = this.place;
-    this.busy = true;
     this.#later(10, 200, () => {
       this.busy = false;
       this.#become({ type: "RunnerConnecting" });
