@@ -101,7 +101,7 @@ export class RunnerProcess {
   readonly #rdmaTermMs: number | undefined;
   #code: ErrorCode | undefined;
   #lastResort: ReturnType<typeof setTimeout> | undefined;
-  readonly #onUnload = () => this.#signal("SIGKILL");
+  readonly #onUnload = () => this.#signal(this.#rdmaTermMs === undefined ? "SIGKILL" : "SIGTERM");
 
   constructor(
     launch: RunnerLaunch,
