@@ -29,14 +29,15 @@ export class FakeFollower implements Engine {
     return this.#ring.hasNews;
   }
 
-  *step(): Iterable<TaskResponse> {
+  step(): Iterable<TaskResponse> {
     const frame = this.#ring.take();
-    if (frame === undefined) return;
+    if (frame === undefined) return [];
     this.#steps++;
     if (frame === "prefill" || frame === "decode") {
       strike(this.#script, frame, this.#write, this.#ring.rank);
     }
     this.#ring.send(frame);
+    return [];
   }
 
   arrival(): Promise<void> {

@@ -4,6 +4,7 @@ import type { RunnerCommand, RunnerReport } from "../core/frames.ts";
 import { type ModelId, type NodeId, type RunnerId, TaskId } from "../core/ids.ts";
 import { groupSpecOf } from "../core/group.ts";
 import type { Instance } from "../core/instance.ts";
+import { withoutWhom } from "../core/group_work.ts";
 import { isLoaded } from "../core/runner_status.ts";
 import { nodeNames } from "../core/placement_view.ts";
 import { isInFlight, type Task } from "../core/task.ts";
@@ -210,7 +211,7 @@ export class Worker {
     const rank = new Rank(instance, process, {
       shard,
       loadTimeoutMs: this.#deps.loadTimeoutMs,
-      missing: () => this.#missing(instance),
+      missing: () => withoutWhom(this.#deps.replica.state, instance),
     });
     this.#ranks.set(runnerId, rank);
     log.info("runner {runnerId} started: incarnation {incarnation}, pid {pid}", {
@@ -230,17 +231,6 @@ export class Worker {
     const group = groupSpecOf(instance, { nodeId, incarnations, names: nodeNames(replica.state) });
     if (!group) return rank.process.refuse("the instance does not say where its ranks meet");
     rank.command({ type: "ConnectToGroup", ...this.#stamp(rank), group });
-  }
-
-  /** The ranks that have not come to the meeting, in words. */
-  #missing({ shardAssignments: { nodeToRunner } }: Instance): string {
-    const { runners, nodes } = this.#deps.replica.state;
-    const names = Object.entries(nodeToRunner).flatMap(([nodeId, runnerId]) => {
-      const status = runners.get(runnerId)?.status.type;
-      const isThere = status === "RunnerConnecting" || status === "RunnerConnected";
-      return isThere ? [] : [nodes.get(nodeId as NodeId)?.info.friendlyName ?? nodeId];
-    });
-    return names.length === 0 ? "" : ` without ${names.join(" and ")}`;
   }
 
   #loadModel(instance: Instance, rank: Rank): void {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { hasGroupWork } from "../../core/group_work.ts";
+import { hasGroupWork, withoutWhom } from "../../core/group_work.ts";
 import type { TaskStatus } from "../../core/task.ts";
 import {
   A,
@@ -32,4 +32,14 @@ Deno.test("a group has work while one of its ranks warms up", () => {
   const warms = (type: "RunnerWarmingUp" | "RunnerLoaded") =>
     hasGroupWork(fold([...base, reported("i:0", type), second]), instance);
   assert.deepEqual([warms("RunnerWarmingUp"), warms("RunnerLoaded")], [true, false]);
+});
+
+Deno.test("withoutWhom() names the nodes whose ranks have not come", () => {
+  const at = (...types: ("RunnerIdle" | "RunnerConnecting" | "RunnerConnected")[]) => {
+    const reports = types.map((type, rank) => reported(`i:${rank}`, type));
+    return withoutWhom(fold([nodeStarted(A), created(instance), ...reports]), instance);
+  };
+  assert.equal(at("RunnerConnecting", "RunnerConnected"), "");
+  assert.equal(at("RunnerConnecting", "RunnerIdle"), " without node-b");
+  assert.equal(at(), " without node-a and node-b");
 });

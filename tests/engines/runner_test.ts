@@ -465,8 +465,9 @@ Deno.test("a rank that is led waits for the others once, however many commands c
       return {
         ...super.build(),
         hasWork: () => work > 0,
-        *step() {
+        step: () => {
           work--;
+          return [];
         },
         arrival: () => {
           waits++;
@@ -496,9 +497,10 @@ Deno.test("what another rank sends ends a wait for commands", async () => {
       return {
         ...super.build(),
         hasWork: () => work > 0,
-        *step() {
+        step: () => {
           work--;
           steps++;
+          return [];
         },
         arrival: () => steps < 5 ? Promise.resolve(void work++) : new Promise(() => {}),
       };
