@@ -32,6 +32,11 @@ async function groupOf(cluster: Cluster, size: number): Promise<Group> {
   }
   const [asked] = cluster.nodes;
   assert.ok(asked);
+  // Only who has told its addresses is known to be of the same machine as another.
+  await eventually("all addresses are known", async () => {
+    const { nodeNetwork } = await asked.state();
+    return cluster.nodes.every(({ nodeId }) => (nodeNetwork[nodeId]?.interfaces.length ?? 0) > 0);
+  }, PATIENCE_MS);
   const { instanceId } = await asked.client.placeInstance({ model, minNodes: size });
   await ready(asked, instanceId);
   const { instances } = await asked.state();

@@ -85,6 +85,10 @@ export class SeveralNodes {
     const modelId = await this.addModel(first);
     for (const member of others) await this.addModel(member);
     await untilLinked(...this.#members);
+    // Only who has told its addresses is known to be of the same machine as another.
+    await until(first.node, "all addresses are known", ({ nodes }) => {
+      return this.#members.every(({ node }) => (nodes.get(node.nodeId)?.network.length ?? 0) > 0);
+    });
     return modelId;
   }
 
