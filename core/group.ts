@@ -5,6 +5,9 @@ import { Host, type Instance, nodesByRank, runnersOf } from "./instance.ts";
 /** Most ranks of an instance. */
 export const GROUP_SIZE_MAX = 64;
 
+/** How long the ranks of an instance may take to meet. */
+export const JOIN_TIMEOUT_MS = 60_000;
+
 /** Over what the ranks of an instance talk to each other. */
 export const GroupLink = z.discriminatedUnion("type", [
   z.object({

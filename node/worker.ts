@@ -4,13 +4,16 @@ import type { RunnerCommand, RunnerReport } from "../core/frames.ts";
 import { type ModelId, type NodeId, type RunnerId, TaskId } from "../core/ids.ts";
 import { groupSpecOf } from "../core/group.ts";
 import type { Instance } from "../core/instance.ts";
+import { withoutWhom } from "../core/group_work.ts";
 import { isLoaded } from "../core/runner_status.ts";
 import { nodeNames } from "../core/placement_view.ts";
 import { isInFlight, type Task } from "../core/task.ts";
 import { type Action, type LocalView, nextPlanAt, plan } from "../core/plan.ts";
 import type { Transport } from "../net/transport.ts";
 import type { Clock } from "./clock.ts";
+import { endOfService } from "./generation_errors.ts";
 import { GenerationRelay } from "./generation_relay.ts";
+import { GroupWatch } from "./group_watch.ts";
 import type { ModelStore } from "./model_store.ts";
 import { Rank } from "./rank.ts";
 import type { Replica } from "./replica.ts";
@@ -18,6 +21,8 @@ import type { Reporter } from "./reporter.ts";
 import {
   LADDER_DELETE,
   LADDER_NODE_STOP,
+  RDMA_TERM_MS,
+  type RunnerFailure,
   type RunnerLaunch,
   RunnerProcess,
 } from "./runner_process.ts";
@@ -51,6 +56,7 @@ export class Worker {
   readonly #deps: WorkerDeps;
   readonly #ranks = new Map<RunnerId, Rank>();
   readonly #fetching = new Set<ModelId>();
+  readonly #groups: GroupWatch;
   #scheduled = false;
   #stopped = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -58,10 +64,21 @@ export class Worker {
 
   constructor(deps: WorkerDeps) {
     this.#deps = deps;
+    const { nodeId, replica, transport, clock } = deps;
+    this.#groups = new GroupWatch(this.#ranks, {
+      state: () => replica.state,
+      isThere: (id) => id === nodeId || transport.peers().has(id),
+      newId: () => TaskId.parse(clock.newId()),
+    });
   }
 
   start(): void {
-    this.#unsubscribe = this.#deps.replica.onChange(() => this.#changed());
+    const { replica, transport } = this.#deps;
+    const stops = [
+      replica.onChange(() => this.#changed()),
+      transport.onPeer(() => this.#changed()),
+    ];
+    this.#unsubscribe = () => stops.forEach((stop) => stop());
     this.#changed();
   }
 
@@ -69,6 +86,7 @@ export class Worker {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#unsubscribe();
+    this.#groups.stop();
     clearTimeout(this.#timer);
     const gone = { code: "instance_removed" as const, message: "The node is stopping" };
     for (const rank of this.#ranks.values()) rank.failAll(gone);
@@ -133,6 +151,7 @@ export class Worker {
       this.#perform(action);
       action = plan(replica.state, view, clock.now());
     }
+    this.#groups.look();
     clearTimeout(this.#timer);
     const at = nextPlanAt(replica.state, view, clock.now());
     if (at !== undefined) this.#wake(at - clock.now());
@@ -182,15 +201,18 @@ export class Worker {
     return { taskId: this.#commandId(), incarnation: rank.incarnation };
   }
 
-  #createRunner({ runnerId, instance }: Extract<Action, { type: "CreateRunner" }>): void {
+  #createRunner({ runnerId, instance, shard }: Extract<Action, { type: "CreateRunner" }>): void {
     const incarnation = this.#deps.nextIncarnation();
     const process = new RunnerProcess(this.#deps.launch, incarnation, {
       report: (report) => this.#runnerReport(runnerId, rank, report),
-      failed: (reason, diagnostics) =>
-        this.#inBackground(this.#runnerFailed(runnerId, rank, reason, diagnostics)),
+      failed: (failure) => this.#inBackground(this.#runnerFailed(runnerId, rank, failure)),
       stopped: () => this.#inBackground(this.#runnerStopped(runnerId, rank)),
+    }, instance.type === "MlxJacclInstance" ? { rdmaTermMs: RDMA_TERM_MS } : {});
+    const rank = new Rank(instance, process, {
+      shard,
+      loadTimeoutMs: this.#deps.loadTimeoutMs,
+      missing: () => withoutWhom(this.#deps.replica.state, instance),
     });
-    const rank = new Rank(instance, process, this.#deps.loadTimeoutMs);
     this.#ranks.set(runnerId, rank);
     log.info("runner {runnerId} started: incarnation {incarnation}, pid {pid}", {
       runnerId,
@@ -214,8 +236,8 @@ export class Worker {
   #loadModel(instance: Instance, rank: Rank): void {
     const { modelId } = instance.shardAssignments;
     const modelPath = this.#deps.models.path(modelId);
-    const shard = rank.shard(this.#deps.nodeId);
-    if (modelPath === undefined || shard === undefined) {
+    const { shard } = rank;
+    if (modelPath === undefined) {
       // The state says that the files are here and they are not: let the group fail and say so.
       return rank.process.refuse(`the files of ${modelId} are not on this node`);
     }
@@ -290,11 +312,7 @@ export class Worker {
 
   async #shutdown(runnerId: RunnerId, rank: Rank): Promise<void> {
     rank.stopping = true;
-    const { instances } = this.#deps.replica.state;
-    const message = instances.has(rank.instanceId)
-      ? "The instance is being restarted"
-      : "The instance was removed while generating";
-    rank.failAll({ code: "instance_removed", message });
+    rank.failAll(endOfService(this.#deps.replica.state, rank.instanceId));
     log.info("stopping runner {runnerId}", { runnerId });
     const shutdown: RunnerCommand = { type: "Shutdown", ...this.#stamp(rank) };
     await rank.process.stop(LADDER_DELETE, shutdown);
@@ -302,6 +320,7 @@ export class Worker {
 
   #runnerReport(runnerId: RunnerId, rank: Rank, report: RunnerReport): void {
     const { reporter, clock } = this.#deps;
+    let isProgress = true;
     switch (report.type) {
       case "StatusUpdated": {
         // The end of the process says it better, and comes for certain.
@@ -313,7 +332,7 @@ export class Worker {
         break;
       }
       case "Ack":
-        rank.acknowledged(report.taskId);
+        isProgress = rank.acknowledged(report.taskId);
         break;
       case "TaskUpdated":
         if (!rank.updateTask(report.taskId, report.taskStatus)) break;
@@ -329,7 +348,7 @@ export class Worker {
         }
         break;
       case "StatsUpdated":
-        rank.stats = report.stats;
+        isProgress = rank.note(report.stats);
         break;
       case "TaskTraced":
         this.#deps.traces.save(report.taskId, report.spans);
@@ -339,20 +358,19 @@ export class Worker {
       default:
         report satisfies never;
     }
-    rank.watch();
+    if (isProgress) rank.watch();
     this.#changed();
   }
 
   async #runnerFailed(
     runnerId: RunnerId,
     rank: Rank,
-    reason: string,
-    diagnostics: readonly string[],
+    { reason, diagnostics, code }: RunnerFailure,
   ): Promise<void> {
     log.warn("runner {runnerId} failed: {reason}", { runnerId, reason });
     rank.stopping = true;
     rank.failAll({
-      code: "runner_failed",
+      code: code === "group_broken" ? code : "runner_failed",
       message: `Runner shutdown before completing command: ${reason}`,
       hint: "the instance restarts by itself; try again in a few seconds",
     });
