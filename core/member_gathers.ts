@@ -79,7 +79,7 @@ function take(turn: Turn, from: NodeId, piece: GatherPiece): void {
   const { pending, full, refused } = gather(reign.gathers, turn.member.state, { from, piece });
   update(turn, { reign: { ...reign, gathers: pending } });
   if (refused !== undefined) answer(turn, from, piece, { refused });
-  for (const nodeId of full?.to ?? []) answer(turn, nodeId, piece, { pieces: full?.pieces ?? [] });
+  if (full) { for (const nodeId of full.to) answer(turn, nodeId, piece, { pieces: full.pieces }); }
 }
 
 function answer(turn: Turn, to: NodeId, round: GatherRound, result: Result): void {

@@ -128,6 +128,7 @@ Deno.test("without a master a piece waits, and not for ever", () => {
   const { member } = startMember({ nodeId: B, state: STATE, isAlone: false }, context(0));
   const waiting = after(member, 1, asked);
   deepEqual(sent(waiting.outputs), []);
+  ok((wakeAt(waiting.member) ?? Infinity) > 1, "nothing can be sent yet");
   const late = after(waiting.member, 1 + GATHER_TIMEOUT_MS, { type: "Tick" });
   const [result] = ended(late.outputs);
   match(result && "refused" in result ? result.refused : "", /round 0 within 30 s/);
