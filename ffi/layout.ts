@@ -26,6 +26,7 @@ export const SOURCES = [
   "shim_io.cpp",
   "shim_process.cpp",
   "shim_blas.cpp",
+  "shim_distributed.cpp",
 ] as const;
 
 /** The headers that they include. */
