@@ -195,7 +195,7 @@ class FrameLink : public std::enable_shared_from_this<FrameLink> {
   }
 
   void send_loop() {
-    run(send_error_, [this] {
+    run(send_error_, "send: ", [this] {
       const auto stream = mx::new_stream(mx::Device::cpu);
       for (Bytes frame; take(frame);) {
         const auto length = static_cast<uint32_t>(frame.size());
@@ -219,7 +219,7 @@ class FrameLink : public std::enable_shared_from_this<FrameLink> {
   }
 
   void receive_loop() {
-    run(receive_error_, [this] {
+    run(receive_error_, "receive: ", [this] {
       const auto stream = mx::new_stream(mx::Device::cpu);
       while (await_request()) {
         auto length = dist::recv({1}, mx::uint32, before(), group_, stream);
@@ -246,9 +246,9 @@ class FrameLink : public std::enable_shared_from_this<FrameLink> {
     return !is_closed_;
   }
 
-  /** Runs a thread's body; what it throws is kept for whoever asks next. */
+  /** Runs a thread's body; what it throws is kept, after what it did, for whoever asks next. */
   template <class Body>
-  void run(std::string& error, Body body) {
+  void run(std::string& error, const char* what, Body body) {
     std::string found;
     try {
       body();
@@ -259,7 +259,7 @@ class FrameLink : public std::enable_shared_from_this<FrameLink> {
       found = "an exception that is no std::exception";
     }
     const std::lock_guard lock(mutex_);
-    error = found.empty() ? "it failed without a reason" : found;
+    error = what + found;
     changed_.notify_all();
   }
 

@@ -22,10 +22,9 @@ import {
   nodeStarted,
   reported,
 } from "../support/fixtures.ts";
+import { Peer } from "../support/side_channel_peer.ts";
 import { pieceOf } from "../support/side_channel_piece.ts";
 import { TempDir } from "../support/temp_dir.ts";
-
-const PEER = new URL("../support/side_channel_peer_main.ts", import.meta.url).pathname;
 
 const PATIENCE_MS = 20_000;
 
@@ -117,52 +116,6 @@ class Relays implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.#stack.disposeAsync();
-  }
-}
-
-/** A process that stands for a runner. */
-class Peer implements AsyncDisposable {
-  readonly #child: Deno.ChildProcess;
-  readonly #lines: ReadableStreamDefaultReader<string>;
-  #text = "";
-
-  constructor(args: readonly string[]) {
-    this.#child = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--no-check", PEER, ...args],
-      stdin: "piped",
-      stdout: "piped",
-    }).spawn();
-    this.#lines = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-  }
-
-  /** What it tells of its next round. */
-  async line(): Promise<string> {
-    while (!this.#text.includes("\n")) {
-      const { value, done } = await within("a round", this.#lines.read(), PATIENCE_MS);
-      if (done) throw new Error(`the stand-in ended after "${this.#text}"`);
-      this.#text += value;
-    }
-    const [line = "", ...rest] = this.#text.split("\n");
-    this.#text = rest.join("\n");
-    return line;
-  }
-
-  async lines(count: number): Promise<string[]> {
-    const lines = [];
-    while (lines.length < count) lines.push(await this.line());
-    return lines;
-  }
-
-  /** Ends it by force. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      this.#child.kill("SIGKILL");
-    } catch {
-      // It has ended by itself.
-    }
-    await this.#lines.cancel();
-    await this.#child.stdin.abort().catch(() => {});
-    await this.#child.status;
   }
 }
 
