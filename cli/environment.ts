@@ -16,7 +16,7 @@ export interface NodeEnvironment {
   readonly loadTimeoutMs: number | undefined;
   /** Memory that this machine is said to have. */
   readonly memoryBytes: number | undefined;
-  /** Whether groups over RDMA find each other over named pipes. */
+  /** Whether the ranks of a group over RDMA find each other through the cluster. */
   readonly hasSideChannels: boolean;
 }
 
@@ -28,7 +28,7 @@ export function nodeEnvironment(env: Io["env"]): NodeEnvironment {
   const hasSideChannels = isSwitchedOn(
     env,
     "EXO_JACCL_SIDE_CHANNEL",
-    "form groups over RDMA by named pipes, which takes an MLX that knows them",
+    "form groups over RDMA through the cluster",
   );
   return { loadTimeoutMs: loadTimeoutMs(env), memoryBytes: memoryBytes(env), hasSideChannels };
 }

@@ -22,7 +22,7 @@ export const GroupLink = z.discriminatedUnion("type", [
     coordinator: z.string(),
     /**
      * Named pipes over which a rank finds the others, in place of the coordinator: `input` is read
-     * by it, `output` written. Only for an MLX that knows them; absent: off.
+     * by it, `output` written. Absent: by the coordinator.
      */
     sideChannel: z.object({ input: z.string(), output: z.string() }).optional(),
   }),

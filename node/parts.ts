@@ -44,7 +44,7 @@ export interface NodeOptions {
   readonly sources?: InfoSources | undefined;
   /** Limit on the loading of a layer; absent: by the size of the model, 0: none. */
   readonly loadTimeoutMs?: number | undefined;
-  /** Whether groups over RDMA find each other over named pipes, for an MLX that knows them. */
+  /** Whether the ranks of a group over RDMA find each other through the cluster, by named pipes. */
   readonly hasSideChannels?: boolean | undefined;
   /** Memory that this machine is said to have; absent: what it has. */
   readonly memoryBytes?: number | undefined;

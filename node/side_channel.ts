@@ -113,7 +113,7 @@ export class SideChannel {
       throw new AppError(
         "group_broken",
         `Cannot relay a frame of ${length} bytes, ${GATHER_BYTES_MAX} at most needed`,
-        { hint: "the runner's MLX does not fit this exo: set EXO_JACCL_SIDE_CHANNEL=false" },
+        { hint: "the runner's MLX does not fit this exo: unset EXO_JACCL_SIDE_CHANNEL" },
       );
     }
     return await this.#reader.readExactly(length);

@@ -89,10 +89,10 @@ function broken({ reason }: NativeError, group: Pick<Group, "rank" | "size" | "n
   const [, what, why = reason] = /^(send|receive): (.*)$/s.exec(reason) ?? [];
   const before = (group.rank + group.size - 1) % group.size;
   const peer = what === "send" ? nextRank(group) : before;
-  const who = what === undefined
-    ? `The group of "${group.names[group.rank]}"`
-    : `Rank ${peer} on "${group.names[peer]}"`;
-  return new AppError("group_broken", `${who} cannot be reached any more: ${why}`, hintOf(why));
+  const message = what === undefined
+    ? `Cannot use the group of "${group.names[group.rank]}": ${why}`
+    : `Rank ${peer} on "${group.names[peer]}" cannot be reached any more: ${why}`;
+  return new AppError("group_broken", message, hintOf(why));
 }
 
 /** What to do about it, where that is more than to wait. */
