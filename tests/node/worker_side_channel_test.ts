@@ -24,9 +24,8 @@ import {
   reported,
   runnerId,
 } from "../support/fixtures.ts";
+import { SIDE_CHANNEL_RUNNER } from "../support/side_channel_peer.ts";
 import { TempDir } from "../support/temp_dir.ts";
-
-const RUNNER = new URL("../support/side_channel_runner_main.ts", import.meta.url).pathname;
 
 /** Two ranks over RDMA, on A and B. */
 function overRdma(): Instance {
@@ -70,7 +69,11 @@ async function world(gather: (piece: GatherPiece) => Promise<readonly string[]>)
     reporter,
     models: new ModelStore(log),
     clock: SYSTEM_CLOCK,
-    launch: { command: Deno.execPath(), args: ["run", "-A", "--no-check", RUNNER], env },
+    launch: {
+      command: Deno.execPath(),
+      args: ["run", "-A", "--no-check", SIDE_CHANNEL_RUNNER],
+      env,
+    },
     nextIncarnation: () => ++incarnation,
     traces: { save: () => {} },
     sideChannels: new SideChannels(gather),

@@ -50,3 +50,7 @@ export class Peer implements AsyncDisposable {
     await this.#child.status;
   }
 }
+
+/** A runner that needs a side channel to join its group. */
+export const SIDE_CHANNEL_RUNNER =
+  new URL("./side_channel_runner_main.ts", import.meta.url).pathname;
