@@ -36,6 +36,8 @@ export const HEADERS = [
   "shim_native.h",
   "shim_rows.h",
   "shim_plan.h",
+  "shim_frames.h",
+  "shim_side_channel.h",
 ] as const;
 
 /** The sources of the CPU kernels, headers included; their tests lie in a folder of their own. */
