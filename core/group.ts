@@ -23,6 +23,11 @@ export const GroupLink = z.discriminatedUnion("type", [
     devices: z.array(z.array(z.string().nullable()).max(GROUP_SIZE_MAX)).max(GROUP_SIZE_MAX),
     /** `ip:port` at which the first rank listens, as this one reaches it. */
     coordinator: z.string(),
+    /**
+     * Named pipes over which a rank finds the others, in place of the coordinator: `input` is read
+     * by it, `output` written. Absent: by the coordinator.
+     */
+    sideChannel: z.object({ input: z.string(), output: z.string() }).optional(),
   }),
 ]);
 export type GroupLink = z.infer<typeof GroupLink>;
@@ -55,14 +60,22 @@ export function groupSpecOf(
   const rank = nodes.indexOf(nodeId);
   const link = linkOf(instance, nodeId);
   if (rank < 0 || nodes.length < 2 || !link) return undefined;
-  const starts = runnersOf(instance).map((runnerId) => incarnations.get(runnerId) ?? "?");
   return {
-    groupId: `${instance.instanceId}/${starts.join(".")}`,
+    groupId: groupIdOf(instance, incarnations),
     rank,
     size: nodes.length,
     names: nodes.map((id) => names.get(id) ?? id),
     link,
   };
+}
+
+/** Names these very processes of an instance; `incarnations` has all of its runners. */
+export function groupIdOf(
+  instance: Instance,
+  incarnations: ReadonlyMap<RunnerId, number | undefined>,
+): string {
+  const starts = runnersOf(instance).map((runnerId) => incarnations.get(runnerId) ?? "?");
+  return `${instance.instanceId}/${starts.join(".")}`;
 }
 
 function linkOf(instance: Instance, nodeId: NodeId): GroupLink | undefined {

@@ -339,6 +339,29 @@ export const DECLARATIONS = {
     "i32 metadata_bytes",
   ],
 
+  // MLX distributed. The group is the process's own, and MLX's threads wait where it must.
+  shim_distributed_available: ["text backend"], // 1 if this MLX has it.
+  shim_distributed_init: ["text backend", "text input", "text output"], // Pipes, or "" for none.
+  shim_distributed_failure: [], // Leaves text: why the last one that runs aside failed.
+  shim_distributed_rank: [],
+  shim_distributed_size: [],
+  shim_distributed_leave: [],
+  shim_distributed_send: ["array x", "i32 to"], // Sent once the result is evaluated.
+  shim_distributed_recv: [...SHAPED, "i32 from"],
+  shim_distributed_all_sum: UNARY,
+  shim_distributed_all_gather: UNARY,
+  shim_frame_send: ["bytes header", "i32 header_bytes", "bytes body", "i32 body_bytes"],
+  shim_frame_receive: ["i32 ms", "intsOut byte_count"], // 1 if one came; leaves it as text.
+  shim_frame_arrival: [], // Waits until a frame has come, or none will.
+  shim_pipe_gather: [
+    "text input",
+    "text output",
+    "bytes data",
+    "i32 byte_count",
+    "i32 ranks",
+    "bytesOut out",
+  ],
+
   // Memory, devices and this process.
   shim_memory: ["doublesOut out"], // Active, peak, cached, limit; in bytes.
   shim_set_memory_limit: LIMIT,
@@ -358,6 +381,9 @@ const ASYNC = [
   "shim_yield",
   "shim_group_join",
   "shim_group_arrival",
+  "shim_distributed_init",
+  "shim_frame_arrival",
+  "shim_pipe_gather",
 ] as const satisfies readonly (keyof typeof DECLARATIONS)[];
 
 /** The name of a C function of the shim. */

@@ -28,6 +28,7 @@ export const SOURCES = [
   "shim_io.cpp",
   "shim_process.cpp",
   "shim_blas.cpp",
+  "shim_distributed.cpp",
 ] as const;
 
 /** The headers that they include. */
@@ -39,6 +40,8 @@ export const HEADERS = [
   "shim_rows.h",
   "shim_plan.h",
   "shim_group.h",
+  "shim_frames.h",
+  "shim_side_channel.h",
 ] as const;
 
 /** The sources of the CPU kernels, headers included; their tests lie in a folder of their own. */

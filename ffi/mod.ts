@@ -8,6 +8,7 @@
 export * from "./arithmetic.ts";
 export * from "./create.ts";
 export * from "./device.ts";
+export * from "./distributed.ts";
 export { type Dtype, DTYPES, type TypedArray } from "./dtype.ts";
 export { GroupError, NativeError, SetupError } from "./errors.ts";
 export * from "./fast.ts";

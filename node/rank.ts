@@ -12,6 +12,7 @@ import type { TaskStatus } from "../core/task.ts";
 import { GIB } from "../core/units.ts";
 import type { GenerationRelay } from "./generation_relay.ts";
 import type { RunnerProcess } from "./runner_process.ts";
+import type { SideChannel } from "./side_channel.ts";
 
 /** How long a process may take to report that it is up. */
 export const START_TIMEOUT_MS = 30_000;
@@ -50,6 +51,8 @@ export class Rank implements LocalRunner {
   stats: EngineStats | undefined;
   readonly #instance: Instance;
   readonly #loadTimeoutMs: number | undefined;
+  #sideChannel: SideChannel | undefined;
+  #hasEnded = false;
   readonly #relays = new Map<TaskId, GenerationRelay>();
   /** Before its first report the runner counts as busy: it is not Idle yet. */
   #status: RunnerStatus = { type: "RunnerIdle" };
@@ -102,6 +105,25 @@ export class Rank implements LocalRunner {
     this.#pending = command.taskId;
     this.process.send(command);
     this.#watchFromNow();
+  }
+
+  /** A command is being prepared: the rank is busy until it has been sent and acknowledged. */
+  reserve(taskId: TaskId): void {
+    this.#pending = taskId;
+    this.#watchFromNow();
+  }
+
+  /** From now on it goes with the process; false when that has ended, or is told to. */
+  takeSideChannel(channel: SideChannel): boolean {
+    if (this.stopping || this.#hasEnded) return false;
+    this.#sideChannel = channel;
+    return true;
+  }
+
+  /** The process is gone: what was made for it goes, too. */
+  async ended(): Promise<void> {
+    this.#hasEnded = true;
+    await this.#sideChannel?.close();
   }
 
   /** False where that shows only that it lives, and nothing of how its work goes on. */

@@ -18,6 +18,7 @@ import type { ModelStore } from "./model_store.ts";
 import { Rank } from "./rank.ts";
 import type { Replica } from "./replica.ts";
 import type { Reporter } from "./reporter.ts";
+import type { SideChannels } from "./side_channel.ts";
 import {
   LADDER_DELETE,
   LADDER_NODE_STOP,
@@ -36,6 +37,8 @@ const PLAN_RETRY_MS = 1_000;
 /** Longest sleep of a timer; longer waits look again in between. */
 const TIMER_MS_MAX = 60_000;
 
+type CommandOf<T extends RunnerCommand["type"]> = Extract<RunnerCommand, { type: T }>;
+
 /** What a worker works with. */
 export interface WorkerDeps {
   readonly nodeId: NodeId;
@@ -49,6 +52,8 @@ export interface WorkerDeps {
   readonly traces: Pick<TraceStore, "save">;
   /** Limit on the loading of a layer; absent: by the size of the model, 0: none. */
   readonly loadTimeoutMs?: number | undefined;
+  /** Over which groups over RDMA find each other; absent: by their coordinator. */
+  readonly sideChannels?: SideChannels | undefined;
 }
 
 /** Makes this node's runners what the state wants them to be: asks `plan`, performs, repeats. */
@@ -91,7 +96,10 @@ export class Worker {
     const gone = { code: "instance_removed" as const, message: "The node is stopping" };
     for (const rank of this.#ranks.values()) rank.failAll(gone);
     await Promise.all(
-      [...this.#ranks.values()].map((rank) => rank.process.stop(LADDER_NODE_STOP)),
+      [...this.#ranks.values()].map(async (rank) => {
+        await rank.process.stop(LADDER_NODE_STOP);
+        await rank.ended();
+      }),
     );
   }
 
@@ -230,7 +238,27 @@ export class Worker {
     const incarnations = new Map([...peers, [runnerId, rank.incarnation]]);
     const group = groupSpecOf(instance, { nodeId, incarnations, names: nodeNames(replica.state) });
     if (!group) return rank.process.refuse("the instance does not say where its ranks meet");
-    rank.command({ type: "ConnectToGroup", ...this.#stamp(rank), group });
+    const command = { type: "ConnectToGroup" as const, ...this.#stamp(rank), group };
+    if (group.link.type !== "jaccl" || !this.#deps.sideChannels) return rank.command(command);
+    rank.reserve(command.taskId);
+    this.#inBackground(this.#connectBeside(command, rank));
+  }
+
+  /** With pipes over which the rank finds the others. */
+  async #connectBeside(command: CommandOf<"ConnectToGroup">, rank: Rank): Promise<void> {
+    const { instanceId, process } = rank;
+    const { group } = command;
+    const owner = { instanceId, generation: group.groupId };
+    try {
+      const failed = (reason: string) => process.refuse(reason);
+      const channel = await this.#deps.sideChannels?.open(owner, failed);
+      if (!channel || group.link.type !== "jaccl") return;
+      if (!rank.takeSideChannel(channel)) return await channel.close();
+      const link = { ...group.link, sideChannel: channel.pipes };
+      rank.command({ ...command, group: { ...group, link } });
+    } catch (cause) {
+      process.refuse(cause instanceof Error ? cause.message : String(cause));
+    }
   }
 
   #loadModel(instance: Instance, rank: Rank): void {
@@ -369,6 +397,7 @@ export class Worker {
   ): Promise<void> {
     log.warn("runner {runnerId} failed: {reason}", { runnerId, reason });
     rank.stopping = true;
+    this.#inBackground(rank.ended());
     rank.failAll({
       code: code === "group_broken" ? code : "runner_failed",
       message: `Runner shutdown before completing command: ${reason}`,
@@ -387,6 +416,7 @@ export class Worker {
   }
 
   async #runnerStopped(runnerId: RunnerId, rank: Rank): Promise<void> {
+    this.#inBackground(rank.ended());
     await this.#deps.reporter.report({
       type: "RunnerStatusUpdated",
       runnerId,
