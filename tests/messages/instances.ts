@@ -65,7 +65,11 @@ async function unknownEngine(): Promise<Told> {
       env: { ...Deno.env.toObject(), EXO_ENGINE: "steam" },
     },
     1,
-    { report: () => {}, failed: resolve, stopped: () => resolve("stopped") },
+    {
+      report: () => {},
+      failed: ({ reason }) => resolve(reason),
+      stopped: () => resolve("stopped"),
+    },
   );
   const message = await promise;
   return { name: "EXO_ENGINE that nobody knows", by: "exo runner", outcome: "it ends", message };
