@@ -6,7 +6,7 @@
 import type { GenerationStats } from "../core/chunk.ts";
 import { AppError, toAppError } from "../core/errors.ts";
 import { TaskId } from "../core/ids.ts";
-import { usesCpuKernels } from "../engines/decoder.ts";
+import { GREEDY, usesCpuKernels } from "../engines/decoder.ts";
 import type { BoundModel, Engine, EngineResponse, GenerationTask } from "../engines/engine.ts";
 import { TextBuilder } from "../engines/text_builder.ts";
 import type { EngineFigures, EngineTask, LoadFigures } from "./engine_report.ts";
@@ -156,18 +156,18 @@ async function decodeAtOnce(
   }));
   let last: number[] = [];
   for (const sequence of sequences) {
-    const output = await decoder.run([{ ...sequence, logitsCount: 1 }]);
-    last.push(output.best(0));
+    const output = decoder.run([{ ...sequence, logitsCount: 1, draw: GREEDY }]);
+    last.push(output.drawn(0).id);
   }
   const startedAt = performance.now();
   for (let token = 0; token < tg; token++) {
     const inputs = sequences.map(({ cache }, i) => ({
       cache,
       ids: [last[i] ?? 0],
-      logitsCount: 1,
+      ...{ logitsCount: 1, draw: GREEDY },
     }));
-    const output = await decoder.run(inputs);
-    last = sequences.map((_, i) => output.best(i));
+    const output = decoder.run(inputs);
+    last = sequences.map((_, i) => output.drawn(i).id);
   }
   return count * tg / (performance.now() - startedAt) * 1_000;
 }

@@ -4,6 +4,7 @@
  * {@linkcode RunnerFigures}.
  */
 import { join } from "node:path";
+import { GREEDY } from "../engines/decoder.ts";
 import { anyIds, bindModel, type OpenModel, openModel } from "./open_model.ts";
 import type { RunnerFigures, RunnersTask } from "./runners_report.ts";
 
@@ -25,14 +26,17 @@ async function meet({ folder, count }: RunnersTask): Promise<void> {
   }
 }
 
+/** One token is drawn after the last. */
+const ONE = { logitsCount: 1, draw: GREEDY };
+
 /** Tokens for ever, of one sequence after another. */
 async function* decode({ decoder, vocabSize }: OpenModel): AsyncGenerator<number> {
   for (let serial = 0;; serial++) {
     using cache = decoder.makeCache();
     const ids = anyIds(PROMPT_TOKENS, { serial, vocabSize });
-    let id = (await decoder.run([{ cache, ids, logitsCount: 1 }])).best(0);
+    let id = decoder.run([{ cache, ids, ...ONE }]).drawn(0).id;
     for (let at = PROMPT_TOKENS; at < POSITIONS_MAX; at++) {
-      id = (await decoder.run([{ cache, ids: [id], logitsCount: 1 }])).best(0);
+      id = decoder.run([{ cache, ids: [id], ...ONE }]).drawn(0).id;
       yield id;
     }
   }

@@ -108,8 +108,9 @@ export class TextEngine implements Engine {
       for (let isDone = false; !isDone && !isOver();) {
         const limit = Math.min(generation.pendingTokens, prefillChunkTokens);
         const tokens = Math.min(limit, this.#pace.next(limit));
-        const { results: [chunks], ms } = runBatch([{ generation, tokens }], this.#parts);
-        this.#pace.measured(tokens, ms);
+        const step = runBatch([{ generation, tokens }], this.#parts);
+        this.#pace.measured(tokens, step.endedAt - step.startedAt);
+        const [chunks] = step.results;
         isDone = !chunks || chunks instanceof AppError || isOver() || chunks.some(isFinish);
       }
     }
@@ -299,9 +300,9 @@ export class TextEngine implements Engine {
   #count(
     batch: readonly { run: Run; tokens: number }[],
     wasPrefilling: readonly boolean[],
-    { startedAt, ms }: BatchOutcome,
+    { startedAt, endedAt }: BatchOutcome,
   ): void {
-    const stretch = { from: startedAt, to: startedAt + ms };
+    const stretch = { from: startedAt, to: endedAt };
     let [read, generated] = [0, 0];
     batch.forEach(({ run: { client, trace }, tokens }, i) => {
       if (wasPrefilling[i]) trace?.prefilled(tokens, stretch);
@@ -311,7 +312,7 @@ export class TextEngine implements Engine {
       read += work.read;
       generated += work.generated;
     });
-    if (read > 0) this.#pace.measured(read + generated, ms);
+    if (read > 0) this.#pace.measured(read + generated, endedAt - startedAt);
     this.#counters.stepped(batch.length, read);
   }
 

@@ -20,10 +20,12 @@ import {
   type Decoder,
   type KernelTimes,
   likeliest,
+  type PendingStep,
   type SequenceCache,
   type SequenceInput,
   type StepOutput,
 } from "../decoder.ts";
+import { doneStep, drawAll, type DrawSource } from "../local_step.ts";
 import { type Attend, type TextModel, widestWindow } from "../models/text_model.ts";
 import { BlockStore } from "./block_store.ts";
 import { PagedCache } from "./paged_cache.ts";
@@ -39,6 +41,11 @@ export interface CpuDecoderOptions {
   readonly kvDtype?: KvDtype;
 }
 
+/** The logits of a step, before anything is drawn from them. */
+interface LogitRows extends DrawSource {
+  logits(index: number): Tensor;
+}
+
 /** A model at work on our own CPU kernels. */
 export class CpuDecoder implements Decoder {
   readonly #model: TextModel;
@@ -47,6 +54,7 @@ export class CpuDecoder implements Decoder {
   readonly #plan: Plan | undefined;
   readonly blockPositions = KV_BLOCK_POSITIONS;
   readonly copiesBlocks = false;
+  readonly stepsAtOnce = 1;
   readonly window: number | undefined;
 
   /** @throws {NativeError} when the model's layers or operations are none that the kernels know. */
@@ -77,18 +85,22 @@ export class CpuDecoder implements Decoder {
     return new PagedCache(this.#store, { window: this.window, prefix });
   }
 
+  launch(inputs: readonly SequenceInput[]): PendingStep {
+    return doneStep(this.run(inputs));
+  }
+
   run(inputs: readonly SequenceInput[]): StepOutput {
     const step = encodeStep(inputs.map(sequenceOf));
-    const output = this.#plan ? this.#replay(this.#plan, step, inputs) : this.#compute(step);
+    const rows = this.#plan ? this.#replay(this.#plan, step, inputs) : this.#compute(step);
     for (const { cache, ids } of inputs) pagedCache(cache).advance(ids.length);
-    return output;
+    return { drawn: drawAll(inputs, rows), logits: (index) => rows.logits(index) };
   }
 
   #replay(
     plan: Plan,
     step: Int32Array<ArrayBuffer>,
     inputs: readonly SequenceInput[],
-  ): StepOutput {
+  ): LogitRows {
     const best = new Int32Array(inputs.reduce((sum, { logitsCount }) => sum + logitsCount, 0));
     plan.replay(this.#pool, step, best);
     return {
@@ -98,7 +110,7 @@ export class CpuDecoder implements Decoder {
     };
   }
 
-  #compute(step: Int32Array<ArrayBuffer>): StepOutput {
+  #compute(step: Int32Array<ArrayBuffer>): LogitRows {
     setStep(this.#pool, step);
     try {
       const [rows = 0] = step;

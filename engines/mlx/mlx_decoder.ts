@@ -17,6 +17,7 @@ import {
   type CachePrefix,
   type Decoder,
   likeliest,
+  type PendingStep,
   type SequenceCache,
   type SequenceInput,
   type StepOutput,
@@ -24,6 +25,7 @@ import {
 import { type KvBits, type KvCodec, kvCodec } from "../kv_codec.ts";
 import { KvCache, type KvShared } from "../kv_cache.ts";
 import { KV_BLOCK_TOKENS } from "../layer_cache.ts";
+import { doneStep, drawAll } from "../local_step.ts";
 import {
   type Attend,
   type AttentionOptions,
@@ -56,6 +58,7 @@ export class MlxDecoder implements Decoder {
   #steps = 0;
   readonly blockPositions = KV_BLOCK_TOKENS;
   readonly copiesBlocks = true;
+  readonly stepsAtOnce = 1;
   readonly window: number | undefined;
 
   constructor(model: TextModel, { kvBits }: MlxDecoderOptions = {}) {
@@ -79,6 +82,10 @@ export class MlxDecoder implements Decoder {
     return new KvCache(this.#shared, prefix);
   }
 
+  launch(inputs: readonly SequenceInput[]): PendingStep {
+    return doneStep(this.run(inputs));
+  }
+
   run(inputs: readonly SequenceInput[]): StepOutput {
     const segments = segmentsOf(inputs, this.#shared.codec);
     const logits = this.#compute(segments, inputs); // [R, V]
@@ -88,14 +95,14 @@ export class MlxDecoder implements Decoder {
       assert(logits, "logits are there for those who wanted them");
       return logits.take(index, 0).astype("float32");
     };
-    return {
+    const drawn = drawAll(inputs, {
       best: (index) => likeliest(row(index)),
-      logits: row,
       sample: (draws) => {
         assert(logits, "logits are there for those who wanted them");
         return sampleRows({ logits: logits.astype("float32") }, draws);
       },
-    };
+    });
+    return { drawn, logits: row };
   }
 
   /** The logits that are wanted; the caches have their positions then, or, if it throws, none. */

@@ -1,6 +1,6 @@
 import { equal, ok, rejects, throws } from "node:assert/strict";
 import { CpuDecoder } from "../../../engines/cpu/cpu_decoder.ts";
-import { type Decoder, decoderOf } from "../../../engines/decoder.ts";
+import { type Decoder, decoderOf, GREEDY, likeliest } from "../../../engines/decoder.ts";
 import { ensureSetup, type KvDtype, Scope } from "../../../ffi/mod.ts";
 import { openCheckpoint } from "../../../engines/mlx/checkpoint.ts";
 import { MlxDecoder } from "../../../engines/mlx/mlx_decoder.ts";
@@ -38,7 +38,7 @@ async function logitsAt(decoder: Decoder, ids: readonly number[], n: number) {
   const rows = Array.from({ length: n }, (_, i) => i);
   return {
     values: rows.flatMap((i) => [...output.logits(i).toFloat32Array()]),
-    best: rows.map((i) => output.best(i)),
+    best: rows.map((i) => likeliest(output.logits(i))),
   };
 }
 
@@ -71,8 +71,8 @@ async function continuation(
   const answer: number[] = [];
   for (let input = ids; answer.length < count; input = answer.slice(-1)) {
     using _scope = new Scope();
-    const output = await decoder.run([{ cache, ids: input, logitsCount: 1 }]);
-    answer.push(output.best(0));
+    const output = decoder.run([{ cache, ids: input, logitsCount: 1, draw: GREEDY }]);
+    answer.push(output.drawn(0).id);
   }
   return answer;
 }
