@@ -30,7 +30,7 @@ async function meet({ folder, count }: RunnersTask): Promise<void> {
 const ONE = { logitsCount: 1, draw: GREEDY };
 
 /** Tokens for ever, of one sequence after another. */
-async function* decode({ decoder, vocabSize }: OpenModel): AsyncGenerator<number> {
+function* decode({ decoder, vocabSize }: OpenModel): Generator<number> {
   for (let serial = 0;; serial++) {
     using cache = decoder.makeCache();
     const ids = anyIds(PROMPT_TOKENS, { serial, vocabSize });
@@ -45,12 +45,12 @@ async function* decode({ decoder, vocabSize }: OpenModel): AsyncGenerator<number
 const task: RunnersTask = JSON.parse(Deno.args[0] ?? "");
 using model = openModel(bindModel(task.path, (await Deno.stat(task.path)).size));
 const tokens = decode(model);
-for (let i = 0; i < WARMUP_TOKENS; i++) await tokens.next();
+for (let i = 0; i < WARMUP_TOKENS; i++) tokens.next();
 await meet(task);
 const gapsMs: number[] = [];
 const startedAt = performance.now();
 for (let last = startedAt; last - startedAt < task.seconds * 1_000;) {
-  await tokens.next();
+  tokens.next();
   const now = performance.now();
   gapsMs.push(now - last);
   last = now;

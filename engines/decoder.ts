@@ -76,6 +76,16 @@ export interface StepOutput {
    * another place, its logits stay there.
    */
   logits(index: number): Tensor;
+  /** Hidden states [M, D] of a decoder whose model ends before the logits; absent: it does not. */
+  readonly rows?: Float32Array<ArrayBuffer> | undefined;
+}
+
+/**
+ * A step that was not computed, since what its caches began with was lost in one before it: as good
+ * as new ones once they are computed anew.
+ */
+export class StepLost extends Error {
+  override readonly name = "StepLost";
 }
 
 /** A step that was launched. */
@@ -116,9 +126,15 @@ export interface Decoder extends Disposable {
    * Launches one step and extends the caches. A sequence's outcome does not depend on the others.
    * @throws as {@linkcode PendingStep.collect} does, if it shows that early.
    */
-  launch(sequences: readonly SequenceInput[]): PendingStep;
-  /** A step from launch to output. @throws as {@linkcode PendingStep.collect} does. */
-  run(sequences: readonly SequenceInput[]): StepOutput;
+  launch(sequences: readonly SequenceInput[], rows?: Float32Array<ArrayBuffer>): PendingStep;
+  /**
+   * A step from launch to output. `rows` are the hidden states [M, D] of all tokens, for a decoder
+   * whose model does not begin with the embedding.
+   * @throws as {@linkcode PendingStep.collect} does.
+   */
+  run(sequences: readonly SequenceInput[], rows?: Float32Array<ArrayBuffer>): StepOutput;
+  /** Tells other ranks what they have yet to be told, though there is no step; absent: none are. */
+  flush?(): void;
   /** What the kernels took since the decoder was made; undefined where nobody measures it. */
   kernelTimes(): KernelTimes | undefined;
 }

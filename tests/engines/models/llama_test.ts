@@ -62,11 +62,7 @@ async function compare(
 }
 
 /** The answer to a prompt, token by token. */
-async function continuation(
-  decoder: Decoder,
-  ids: readonly number[],
-  count: number,
-): Promise<number[]> {
+function continuation(decoder: Decoder, ids: readonly number[], count: number): number[] {
   using cache = decoder.makeCache();
   const answer: number[] = [];
   for (let input = ids; answer.length < count; input = answer.slice(-1)) {
@@ -100,7 +96,7 @@ for (const [how, { isPacked, make }] of Object.entries(DECODERS)) {
       using decoder = make(model);
       for (const recorded of parityCases(name)) {
         await compare(decoder, recorded, TINY_TOLERANCE);
-        const answer = await continuation(decoder, recorded.tokenIds, recorded.greedy.length);
+        const answer = continuation(decoder, recorded.tokenIds, recorded.greedy.length);
         const first = answer.findIndex((id, i) => id !== recorded.greedy[i]);
         ok(first < 0 || (recorded.margins[first] ?? 0) <= MARGIN, `${recorded.name}: ${first}`);
       }
@@ -121,7 +117,7 @@ Deno.test({
     // One of them token by token too, as the engine goes.
     const decoded = cases.find((recorded) => recorded.name === "arithmetic");
     ok(decoded);
-    const answer = await continuation(decoder, decoded.tokenIds, 16);
+    const answer = continuation(decoder, decoded.tokenIds, 16);
     equal(answer.join(), decoded.greedy.slice(0, 16).join());
   },
 });
