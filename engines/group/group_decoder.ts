@@ -125,7 +125,12 @@ export class GroupDecoder implements Decoder {
     }));
     const rows = own.length > 0 ? part.run(own).rows : undefined;
     assert(rows || own.length === 0, "the first rank's part of a pipeline ends before the logits");
-    return new GroupStep(this, { serial: this.#send(sequences, rows), inputs, sequences });
+    return this.#sentStep(this.#send(sequences, rows), { inputs, sequences });
+  }
+
+  #sentStep(serial: number, step: Pick<SentStep, "inputs" | "sequences">): PendingStep {
+    const { now } = this.#options;
+    return new GroupStep(this, { ...step, serial, sentAt: now(), now });
   }
 
   /** All ranks at once: the sums within the step keep them together. */
@@ -133,7 +138,7 @@ export class GroupDecoder implements Decoder {
     const { part } = this.#options;
     const sequences = inputs.map((input) => ({ ...frameInput(input), ids: [...input.ids] }));
     const serial = this.#send(sequences);
-    if (inputs.length === 0) return new GroupStep(this, { serial, inputs, sequences });
+    if (inputs.length === 0) return this.#sentStep(serial, { inputs, sequences });
     while (this.#receive(this.#sent - this.#returned > TENSOR_LAG_MAX ? LOOK_MS : 0));
     this.#outcomes.clear();
     try {
@@ -171,15 +176,10 @@ export class GroupDecoder implements Decoder {
     return this.#outcomes.get(serial);
   }
 
-  /** The same, however long it takes; it is not there any more then. */
+  /** What came back; it is not there any more then. */
   take(serial: number): Outcome {
-    const { now } = this.#options;
-    const since = now();
-    while (!this.outcome(serial, LOOK_MS)) {
-      if (now() - since > ROUND_MS_MAX) throw tooLong(now() - since);
-    }
     const outcome = this.#outcomes.get(serial);
-    assert(outcome, "what has come is there");
+    assert(outcome, "a step is collected once, when it has come back");
     this.#outcomes.delete(serial);
     return outcome;
   }
@@ -209,6 +209,8 @@ export class GroupDecoder implements Decoder {
 /** A step as it was sent. */
 interface SentStep {
   readonly serial: number;
+  readonly sentAt: number;
+  readonly now: () => number;
   readonly inputs: readonly SequenceInput[];
   readonly sequences: readonly FrameInput[];
 }
@@ -228,11 +230,15 @@ class GroupStep implements PendingStep {
   }
 
   wait(ms: number): boolean {
-    return this.#decoder.outcome(this.#sent.serial, ms) !== undefined;
+    const { serial, sentAt, now } = this.#sent;
+    if (this.#decoder.outcome(serial, ms)) return true;
+    if (now() - sentAt > ROUND_MS_MAX) throw tooLong(now() - sentAt);
+    return false;
   }
 
   collect(): StepOutput {
     const { serial, inputs, sequences } = this.#sent;
+    while (!this.wait(LOOK_MS));
     const { header: { drawn, failure }, rows } = this.#decoder.take(serial);
     if (!failure) return shown(inputs, { drawn, rows });
     // Nobody knows what is in them on which rank.

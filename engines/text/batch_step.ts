@@ -37,7 +37,7 @@ export interface BatchOutcome {
 }
 
 /** Who runs steps, and by which clock. */
-interface StepRunner {
+export interface StepRunner {
   readonly decoder: Decoder;
   readonly now: () => number;
 }
