@@ -9,7 +9,6 @@ import { memoryCounters, resetPeakMemory } from "../ffi/mod.ts";
 import { type Decoder, StepLost } from "./decoder.ts";
 import type { Engine, GenerationTask, TaskResponse } from "./engine.ts";
 import { KvMemory } from "./kv_memory.ts";
-import type { Weights } from "./mlx/weights.ts";
 import { clientQueueFull, memoryExhausted, queueFull } from "./refusals.ts";
 import { type BatchOutcome, runBatch } from "./text/batch_step.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
@@ -29,7 +28,7 @@ export interface TextEngineParts {
   /** Freed with the engine, before the weights. */
   readonly decoder: Decoder;
   /** Freed with the engine. */
-  readonly weights: Weights;
+  readonly weights: Disposable;
   readonly tokenizer: TextTokenizer;
   readonly template: ChatTemplate | undefined;
   readonly eosIds: ReadonlySet<number>;
