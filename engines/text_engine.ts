@@ -349,7 +349,6 @@ export class TextEngine implements Engine {
     if (this.#steps.size > 0) return undefined;
     const run = this.#suspects.shift();
     assert(run, "there is one");
-    this.#memory.clear();
     try {
       this.#start(run);
     } catch (cause) {

@@ -14,11 +14,11 @@ export class ArithmeticGroup implements Disposable {
   /** `blocksMax`: what each rank says that it has room for. */
   constructor(
     size: number,
-    { layers = 2 * size - 1, mayMove, blocksMax = [], ...part }:
+    { layers = 2 * size - 1, mayPass, blocksMax = [], ...part }:
       & Partial<ArithmeticPart>
-      & { readonly mayMove?: () => boolean; readonly blocksMax?: readonly number[] } = {},
+      & { readonly mayPass?: () => boolean; readonly blocksMax?: readonly number[] } = {},
   ) {
-    this.ring = new LocalRing(size, mayMove);
+    this.ring = new LocalRing(size, mayPass);
     const border = (rank: number) => Math.round(rank * layers / size);
     this.parts = this.ring.groups.map((_, rank) =>
       new ArithmeticDecoder({ ...part, layers, from: border(rank), to: border(rank + 1) })

@@ -17,8 +17,11 @@ export class LocalRing {
   #broken: string | undefined;
   #waits = false;
 
-  /** `mayMove`: asked when a rank looks without waiting, whether another has come further by then. */
-  constructor(size: number, readonly mayMove: () => boolean = () => false) {
+  /**
+   * `mayPass`: asked when a rank looks without waiting, whether another has come further by then, and
+   * when one waits, whether its time is over although nothing has come. Absent: neither.
+   */
+  constructor(size: number, readonly mayPass: () => boolean = () => false) {
     this.#frames = Array.from({ length: size }, () => []);
     const names = Array.from({ length: size }, (_, rank) => `node-${rank}`);
     this.groups = names.map((_, rank) => new LocalGroup(this, rank, names));
@@ -52,9 +55,10 @@ export class LocalRing {
     assert(frames, "a rank of the group");
     // A rank whose turn it is takes what has come: others move when it is over.
     if (this.#waits) return frames.shift();
-    if (ms === 0 && this.mayMove()) this.moveOne();
+    if (ms === 0 && this.mayPass()) this.moveOne();
     while (ms > 0 && frames.length === 0) {
       if (!this.moveOne()) throw new Error(`Deadlock: rank ${rank} waits, and no other can move`);
+      if (this.mayPass()) break;
     }
     return frames.shift();
   }

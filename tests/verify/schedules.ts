@@ -21,7 +21,7 @@ import { answerAlone, Outcomes } from "../support/text_engine.ts";
 import type { Say, Tally } from "./tally.ts";
 
 const LAYERS = 3;
-const CONTEXT_TOKENS = 384;
+const CONTEXT_TOKENS = 256;
 const REQUESTS_MAX = 7;
 const ARRIVAL_STEPS = 12;
 const CANCEL_STEPS = 15;
@@ -30,12 +30,12 @@ const CANCEL_STEPS = 15;
 const END_STEPS = 25;
 const STEPS_MAX = 20_000;
 
-const SHARES = { cancelled: 0.25, ended: 0.2, faulty: 0.4, failing: 0.15 };
+const SHARES = { cancelled: 0.25, ended: 0.2, faulty: 0.5, failing: 0.3 };
 
 /** Blocks that a whole context needs, so that one request always fits. */
 const CONTEXT_BLOCKS = CONTEXT_TOKENS / 32;
 
-const SHAPE = { systemWords: 8, wordsMax: 10, answerTokensMax: 60, longAnswerShare: 0.3 };
+const SHAPE = { systemWords: 8, wordsMax: 10, answerTokensMax: 160, longAnswerShare: 0.7 };
 
 /** Ranks of the pipelines, by turns. */
 const SIZES = [2, 3, 2];
@@ -95,10 +95,10 @@ export class Schedules {
     const random = new Random(seed);
     using group = new ArithmeticGroup(SIZES[seed % SIZES.length] ?? 2, {
       ...{ layers: LAYERS, vocabSize: this.#vocabSize },
-      mayMove: () => random.next() < 0.5,
+      mayPass: () => random.next() < 0.4,
     });
     using empty = group.decoder.makeCache();
-    const blocks = CONTEXT_BLOCKS + random.below(CONTEXT_BLOCKS);
+    const blocks = CONTEXT_BLOCKS + random.below(4);
     const kvBudgetBytes = blocks * empty.bytesFor(group.decoder.blockPositions);
     const engine = this.#engine(this.#watched(group, random), {
       ...{ runningMax: 1 + random.below(REQUESTS_MAX), prefillChunkTokens: 8 << random.below(4) },
