@@ -134,21 +134,21 @@ function notMeasured(found: string): AppError {
 }
 
 /** Several sequences in each step, which the decoder can do and the engine does not yet. */
-async function measureAtOnce({ model, concurrency, tg, shortPp }: EngineTask) {
+function measureAtOnce({ model, concurrency, tg, shortPp }: EngineTask) {
   if (concurrency.length === 0) return [];
   using opened = openModel(model);
   const figures: EngineFigures["atOnce"][number][] = [];
   for (const count of concurrency) {
-    const tokensPerSecond = await decodeAtOnce(opened, { count, tg, shortPp });
+    const tokensPerSecond = decodeAtOnce(opened, { count, tg, shortPp });
     figures.push({ concurrency: count, tokensPerSecond });
   }
   return figures;
 }
 
-async function decodeAtOnce(
+function decodeAtOnce(
   { decoder, vocabSize }: OpenModel,
   { count, tg, shortPp }: Record<"count" | "tg" | "shortPp", number>,
-): Promise<number> {
+): number {
   using caches = new DisposableStack();
   const sequences = Array.from({ length: count }, (_, sequence) => ({
     cache: caches.use(decoder.makeCache()),
@@ -177,7 +177,7 @@ const say = (line: string) => Deno.stdout.writeSync(new TextEncoder().encode(`${
 try {
   const task: EngineTask = JSON.parse(Deno.args[0] ?? "");
   const figures = await measureTurn(task);
-  say(JSON.stringify({ ...figures, atOnce: await measureAtOnce(task) }));
+  say(JSON.stringify({ ...figures, atOnce: measureAtOnce(task) }));
 } catch (thrown) {
   const { message, hint } = toAppError(thrown);
   const text = `error: ${message}${hint === undefined ? "" : `\nhint: ${hint}`}\n`;

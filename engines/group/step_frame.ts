@@ -104,7 +104,11 @@ const Header = z.discriminatedUnion("type", [
   }),
 ]);
 export type Header = z.infer<typeof Header>;
+
+/** Operations on caches, with the step that follows them if there is one. */
 export type StepHeader = Omit<Extract<Header, { type: "step" }>, "type" | "version">;
+
+/** What came of a step. */
 export type OutcomeHeader = Omit<Extract<Header, { type: "outcome" }>, "type" | "version">;
 
 /** A frame as it was read. */

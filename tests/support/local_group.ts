@@ -5,7 +5,7 @@ import type { Group } from "../../engines/group.ts";
 type Turn = () => boolean;
 
 /**
- * The ranks of a group in one thread: whoever waits for a frame lets the others take their turns
+ * The ranks of a group in one thread: while the first waits for a frame, the others take their turns
  * until one comes. When none of them has anything to do, that is a deadlock, and throws.
  */
 export class LocalRing {
@@ -15,7 +15,6 @@ export class LocalRing {
   readonly #frames: Uint8Array<ArrayBuffer>[][];
   readonly #arrivals: (() => void)[] = [];
   #broken: string | undefined;
-  #waits = false;
 
   /**
    * `mayPass`: asked when a rank looks without waiting, whether another has come further by then, and
@@ -53,8 +52,8 @@ export class LocalRing {
     this.#requireWhole();
     const frames = this.#frames[rank];
     assert(frames, "a rank of the group");
-    // A rank whose turn it is takes what has come: others move when it is over.
-    if (this.#waits) return frames.shift();
+    // Those that follow take what has come: others move when their turn is over.
+    if (rank > 0) return frames.shift();
     if (ms === 0 && this.mayPass()) this.moveOne();
     while (ms > 0 && frames.length === 0) {
       if (!this.moveOne()) throw new Error(`Deadlock: rank ${rank} waits, and no other can move`);
@@ -67,12 +66,7 @@ export class LocalRing {
   moveOne(): boolean {
     for (const [rank, turn] of this.#turns) {
       if (this.waiting(rank) === 0) continue;
-      this.#waits = true;
-      try {
-        if (turn()) return true;
-      } finally {
-        this.#waits = false;
-      }
+      if (turn()) return true;
     }
     return false;
   }

@@ -100,12 +100,14 @@ Deno.test("GroupDecoder says what failed on another rank, and loses the step's c
     ok(part);
     part.fault = (inputs) => inputs.some(({ ids }) => ids.length === 2) ? "no luck" : undefined;
     const failing = decoder.launch([input(cache, [1, 2])]);
-    // Launched before anyone knows, one goes on from what is lost; another has nothing to do with it.
+    // Launched before anyone knows: those that go on from what is lost are lost, too.
+    const behind = decoder.launch([input(cache, [5])]);
     using taken = sharesOf(decoder, cache, 42);
     using heir = decoder.makeCache(taken);
     const next = decoder.launch([input(heir, [3])]);
-    const beside = decoder.launch([input(other, [7])]);
     throws(() => failing.collect(), { message: "no luck", code: "internal" });
+    const beside = decoder.launch([input(other, [7])]);
+    throws(() => behind.collect(), StepLost);
     throws(() => next.collect(), StepLost);
     ok(beside.collect().drawn(0).id >= 0);
     deepEqual([cache.offset, heir.offset, other.offset], [0, 0, 6]);
