@@ -207,7 +207,9 @@ export const DECLARATIONS = {
   shim_pack_matrix: ["array w", "option scales", "option biases", "i32 group_size", "i32 bits"],
   shim_pack_start: [
     "text path",
-    "ints shapes", // For each: type (as in `gguf_packer.ts`), outputs, inputs, heads.
+    // For each: type (as in `gguf_packer.ts`), outputs, inputs and heads in the file, then first
+    // row, rows, first column and columns that are taken.
+    "ints shapes",
     "bytes offsets", // In the file, as f64.
     "i32 count",
   ],
