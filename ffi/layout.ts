@@ -18,6 +18,7 @@ export const SOURCES = [
   "shim_record.cpp",
   "shim_plan.cpp",
   "shim_sample.cpp",
+  "shim_group.cpp",
   "shim_core.cpp",
   "shim_array.cpp",
   "shim_ops.cpp",
@@ -35,6 +36,7 @@ export const HEADERS = [
   "shim_native.h",
   "shim_rows.h",
   "shim_plan.h",
+  "shim_group.h",
 ] as const;
 
 /** The sources of the CPU kernels, headers included; their tests lie in a folder of their own. */

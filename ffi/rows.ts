@@ -6,6 +6,7 @@
  * @module
  */
 import { check, native } from "./bind.ts";
+import type { NativeGroup } from "./group.ts";
 import type { KvPool } from "./kv_pool.ts";
 import { type Tensor, wrap } from "./tensor.ts";
 
@@ -125,6 +126,22 @@ export function rowsAttention(
     ...[layer, heads, kvHeads, scale, softcap, window, sinks?.handle ?? 0] as const,
   );
   return wrap("shim_rows_attention", returned);
+}
+
+/**
+ * Stands for the caller's rows `[rows, width]` when a plan is recorded from them: of a part of a
+ * model that does not begin it. It cannot be computed.
+ */
+export function inputRows(rows: number, width: number): Tensor {
+  return wrap("shim_rows_input", native().shim_rows_input(rows, width));
+}
+
+/**
+ * The sum of all ranks' x, f32 `[..., width]`, with the same bits on all ranks: each of them makes
+ * the same sums in the same order. A row's result does not depend on the rows that it comes with.
+ */
+export function allSum(x: Tensor, group: NativeGroup): Tensor {
+  return wrap("shim_rows_sum", native().shim_rows_sum(x.handle, group.id));
 }
 
 /** The rows that the step selects: `[selected, width]`. */

@@ -102,7 +102,7 @@ export class CpuDecoder implements Decoder {
     inputs: readonly SequenceInput[],
   ): LogitRows {
     const best = new Int32Array(inputs.reduce((sum, { logitsCount }) => sum + logitsCount, 0));
-    plan.replay(this.#pool, step, best);
+    plan.replay(this.#pool, step, { best });
     return {
       best: (index) => best[index] ?? -1,
       logits: (index) => plan.output(index),
