@@ -77,9 +77,10 @@ export class Follower implements Engine {
   }
 
   /** Does what has come; waits a little for it, since one step often follows another. */
-  *step(): Generator<TaskResponse> {
+  step(): TaskResponse[] {
     this.#isAwake = this.#look(LOOK_MS);
     for (let i = 0; i < FRAMES_MAX && this.#look(0); i++) this.#take();
+    return [];
   }
 
   #look(ms: number): boolean {
@@ -133,7 +134,7 @@ export class Follower implements Engine {
     if (failed) { for (const { cache } of step.inputs) this.#replica.cache(cache).isLost = true; }
     const result = "error" in output ? undefined : output;
     if (!this.#isLast) {
-      return this.#forward({ ...step, ...(failed ? { failure: failed } : {}) }, result?.rows);
+      return this.#forward({ ...step, ...(failed ? { failure: failed } : {}) }, result?.hidden?.());
     }
     this.#tell(step, { failed, result });
   }
