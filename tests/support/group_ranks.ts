@@ -34,11 +34,16 @@ export async function answersOfRanks(
       ...{ stdin: "piped", stdout: "piped", stderr: "inherit" },
     }).spawn()
   );
-  const kill = () => ranks.forEach((rank) => rank.kill("SIGKILL"));
   try {
     return await within("the ranks to answer", play(ranks, models, requests), LIMIT_MS);
   } catch (error) {
-    kill();
+    for (const rank of ranks) {
+      try {
+        rank.kill("SIGKILL");
+      } catch {
+        // It has ended by itself.
+      }
+    }
     throw error;
   } finally {
     await Promise.all(ranks.map(({ status }) => status));
