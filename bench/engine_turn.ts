@@ -6,7 +6,7 @@
 import type { GenerationStats } from "../core/chunk.ts";
 import { AppError, toAppError } from "../core/errors.ts";
 import { TaskId } from "../core/ids.ts";
-import { usesCpuKernels } from "../engines/decoder.ts";
+import { GREEDY, usesCpuKernels } from "../engines/decoder.ts";
 import type { BoundModel, Engine, EngineResponse, GenerationTask } from "../engines/engine.ts";
 import { TextBuilder } from "../engines/text_builder.ts";
 import type { EngineFigures, EngineTask, LoadFigures } from "./engine_report.ts";
@@ -134,21 +134,21 @@ function notMeasured(found: string): AppError {
 }
 
 /** Several sequences in each step, which the decoder can do and the engine does not yet. */
-async function measureAtOnce({ model, concurrency, tg, shortPp }: EngineTask) {
+function measureAtOnce({ model, concurrency, tg, shortPp }: EngineTask) {
   if (concurrency.length === 0) return [];
   using opened = openModel(model);
   const figures: EngineFigures["atOnce"][number][] = [];
   for (const count of concurrency) {
-    const tokensPerSecond = await decodeAtOnce(opened, { count, tg, shortPp });
+    const tokensPerSecond = decodeAtOnce(opened, { count, tg, shortPp });
     figures.push({ concurrency: count, tokensPerSecond });
   }
   return figures;
 }
 
-async function decodeAtOnce(
+function decodeAtOnce(
   { decoder, vocabSize }: OpenModel,
   { count, tg, shortPp }: Record<"count" | "tg" | "shortPp", number>,
-): Promise<number> {
+): number {
   using caches = new DisposableStack();
   const sequences = Array.from({ length: count }, (_, sequence) => ({
     cache: caches.use(decoder.makeCache()),
@@ -156,18 +156,18 @@ async function decodeAtOnce(
   }));
   let last: number[] = [];
   for (const sequence of sequences) {
-    const output = await decoder.run([{ ...sequence, logitsCount: 1 }]);
-    last.push(output.best(0));
+    const output = decoder.run([{ ...sequence, logitsCount: 1, draw: GREEDY }]);
+    last.push(output.drawn(0).id);
   }
   const startedAt = performance.now();
   for (let token = 0; token < tg; token++) {
     const inputs = sequences.map(({ cache }, i) => ({
       cache,
       ids: [last[i] ?? 0],
-      logitsCount: 1,
+      ...{ logitsCount: 1, draw: GREEDY },
     }));
-    const output = await decoder.run(inputs);
-    last = sequences.map((_, i) => output.best(i));
+    const output = decoder.run(inputs);
+    last = sequences.map((_, i) => output.drawn(i).id);
   }
   return count * tg / (performance.now() - startedAt) * 1_000;
 }
@@ -177,7 +177,7 @@ const say = (line: string) => Deno.stdout.writeSync(new TextEncoder().encode(`${
 try {
   const task: EngineTask = JSON.parse(Deno.args[0] ?? "");
   const figures = await measureTurn(task);
-  say(JSON.stringify({ ...figures, atOnce: await measureAtOnce(task) }));
+  say(JSON.stringify({ ...figures, atOnce: measureAtOnce(task) }));
 } catch (thrown) {
   const { message, hint } = toAppError(thrown);
   const text = `error: ${message}${hint === undefined ? "" : `\nhint: ${hint}`}\n`;

@@ -4,6 +4,7 @@
  * {@linkcode RunnerFigures}.
  */
 import { join } from "node:path";
+import { GREEDY } from "../engines/decoder.ts";
 import { anyIds, bindModel, type OpenModel, openModel } from "./open_model.ts";
 import type { RunnerFigures, RunnersTask } from "./runners_report.ts";
 
@@ -25,14 +26,17 @@ async function meet({ folder, count }: RunnersTask): Promise<void> {
   }
 }
 
+/** One token is drawn after the last. */
+const ONE = { logitsCount: 1, draw: GREEDY };
+
 /** Tokens for ever, of one sequence after another. */
-async function* decode({ decoder, vocabSize }: OpenModel): AsyncGenerator<number> {
+function* decode({ decoder, vocabSize }: OpenModel): Generator<number> {
   for (let serial = 0;; serial++) {
     using cache = decoder.makeCache();
     const ids = anyIds(PROMPT_TOKENS, { serial, vocabSize });
-    let id = (await decoder.run([{ cache, ids, logitsCount: 1 }])).best(0);
+    let id = decoder.run([{ cache, ids, ...ONE }]).drawn(0).id;
     for (let at = PROMPT_TOKENS; at < POSITIONS_MAX; at++) {
-      id = (await decoder.run([{ cache, ids: [id], logitsCount: 1 }])).best(0);
+      id = decoder.run([{ cache, ids: [id], ...ONE }]).drawn(0).id;
       yield id;
     }
   }
@@ -41,12 +45,12 @@ async function* decode({ decoder, vocabSize }: OpenModel): AsyncGenerator<number
 const task: RunnersTask = JSON.parse(Deno.args[0] ?? "");
 using model = openModel(bindModel(task.path, (await Deno.stat(task.path)).size));
 const tokens = decode(model);
-for (let i = 0; i < WARMUP_TOKENS; i++) await tokens.next();
+for (let i = 0; i < WARMUP_TOKENS; i++) tokens.next();
 await meet(task);
 const gapsMs: number[] = [];
 const startedAt = performance.now();
 for (let last = startedAt; last - startedAt < task.seconds * 1_000;) {
-  await tokens.next();
+  tokens.next();
   const now = performance.now();
   gapsMs.push(now - last);
   last = now;

@@ -8,10 +8,15 @@ export interface BatchRequest {
   readonly client: string;
   /** Counts up with each request; kept through a preemption. */
   readonly arrival: number;
-  /** Known tokens whose keys and values are not in its cache; 1 while it decodes. */
+  /**
+   * Known tokens whose keys and values are not in its cache, or in no step under way; 1 while it
+   * decodes, 0 while its next token is drawn.
+   */
   readonly pendingTokens: number;
   /** Whether it has a cache: what it shares with earlier requests has been looked up. */
   readonly isStarted: boolean;
+  /** Number of the last step that it was in; they count up. */
+  readonly lastStep: number;
   /** Equal for prompts that begin alike, which are computed one after the other. */
   readonly prefixKey: string;
 }
@@ -30,6 +35,8 @@ export interface BatchView {
   readonly bytesHeld: (request: BatchRequest) => number;
   /** Most requests that run at once. */
   readonly runningMax: number;
+  /** Steps that are to be under way at a time: those who decode are spread over them. */
+  readonly stepsAtOnce: number;
   /** Most prompt tokens of a step in which nobody decodes. */
   readonly chunkTokens: number;
   /** Most prompt tokens of a step in which others wait for their next token. */
@@ -233,12 +240,12 @@ function compare(a: Rank, b: Rank): number {
 /** The rows of the next step, or what must happen before it. */
 function step(view: BatchView): BatchMove {
   const { running } = view;
-  if (running.length === 0) return { type: "rest" };
-  const decoding = running.filter(isDecoding);
+  if (running.every(isDrawing)) return { type: "rest" };
+  const decoding = nextDecoding(view);
   const bytes = decoding.reduce((sum, request) => sum + view.bytesFor(request, 1), 0);
   if (!view.fits(bytes)) return yieldMemory(view);
   const decodeRows = decoding.map(({ taskId }) => ({ taskId, tokens: 1 }));
-  const prefill = prefillRows(view, decoding.length > 0, bytes);
+  const prefill = prefillRows(view, bytes);
   if ("type" in prefill) return prefill;
   const rows = [...decodeRows, ...prefill];
   return rows.length > 0 ? { type: "run", rows } : yieldMemory(view);
@@ -246,6 +253,23 @@ function step(view: BatchView): BatchMove {
 
 function isDecoding({ isStarted, pendingTokens }: BatchRequest): boolean {
   return isStarted && pendingTokens === 1;
+}
+
+/** Whether its next token is drawn by a step under way: until then there is nothing to run. */
+function isDrawing({ isStarted, pendingTokens }: BatchRequest): boolean {
+  return isStarted && pendingTokens === 0;
+}
+
+/**
+ * Those of the decoding that are in the next step: all, or, where several steps are under way at a
+ * time, no more than an even share, so that each rank of a pipeline always has one to do.
+ */
+function nextDecoding({ running, stepsAtOnce }: BatchView): BatchRequest[] {
+  const ready = running.filter(isDecoding);
+  const all = ready.length + running.filter(isDrawing).length;
+  const share = Math.ceil(all / stepsAtOnce);
+  if (ready.length <= share) return ready;
+  return ready.sort((a, b) => a.lastStep - b.lastStep).slice(0, share);
 }
 
 /** Whoever came last gives up its memory; the oldest always gets on. */
@@ -257,14 +281,14 @@ function yieldMemory({ running }: BatchView): BatchMove {
 /** Chunks of prompts, or who is to start first so that they can be chosen. */
 function prefillRows(
   view: BatchView,
-  isBesideDecode: boolean,
   decodeBytes: number,
 ): BatchRows[] | Extract<BatchMove, { type: "start" }> {
   const rows: BatchRows[] = [];
   const begun = new Set<string>();
+  const isBesideDecode = view.running.some((one) => isDecoding(one) || isDrawing(one));
   let left = isBesideDecode ? view.chunkTokensBesideDecode : view.chunkTokens;
   let bytes = decodeBytes;
-  const reading = view.running.filter((one) => !isDecoding(one));
+  const reading = view.running.filter((one) => !isDecoding(one) && !isDrawing(one));
   for (const request of inFairOrder(reading, { view, overdue: agedAmong(reading) })) {
     if (left <= 0) break;
     // What the one before it computes now, it will find in the prefix cache.

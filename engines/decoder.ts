@@ -47,22 +47,59 @@ export interface SequenceCache extends Disposable {
   share(index: number): KvBlock | undefined;
 }
 
+/** How a token is drawn after the last one of a sequence. */
+export type TokenDraw = Omit<RowDraw, "row">;
+
+/** Takes the likeliest token, and tells nothing of the others: the cheapest of draws. */
+export const GREEDY: TokenDraw = {
+  ...{ temperature: 0, topP: 1, topK: 0, minP: 0, repetitionPenalty: 1 },
+  ...{ seed: 0n, index: 0, adjustments: new Float64Array(0) },
+};
+
 /** The next tokens of a sequence: they come after those in its cache. */
 export interface SequenceInput {
   readonly cache: SequenceCache;
   readonly ids: readonly number[];
-  /** After how many of the last of them logits are wanted. */
+  /** After how many of the last of them logits are wanted; 1 at least if a token is drawn. */
   readonly logitsCount: number;
+  /** How a token is drawn after the last of them; absent: none is. */
+  readonly draw?: TokenDraw | undefined;
 }
 
-/** Logits [V] after the tokens that they were wanted for, in order; they live until the next step. */
+/** What a step gave. */
 export interface StepOutput {
-  /** The likeliest token; 0 where there is none, since all are NaN or -Infinity. */
-  best(index: number): number;
-  /** float32 [V], in the innermost scope. */
+  /** What was drawn for the sequence of this index, one with a `draw`. */
+  drawn(sequence: number): RowDrawn;
+  /**
+   * Logits float32 [V] after the tokens that they were wanted for, in order, in the innermost scope;
+   * only before the next step, and of sequences without a `draw`: where a token was drawn in
+   * another place, its logits stay there.
+   */
   logits(index: number): Tensor;
-  /** Draws from the rows that are named, in one call. */
-  sample(draws: readonly RowDraw[]): RowDrawn[];
+  /** Hidden states [M, D] of a part that ends before the logits; only before the next step. */
+  hidden?(): Float32Array<ArrayBuffer>;
+}
+
+/**
+ * A step that was not computed, since what its caches began with was lost in one before it: as good
+ * as new ones once they are computed anew.
+ */
+export class StepLost extends Error {
+  override readonly name = "StepLost";
+}
+
+/** A step that was launched. */
+export interface PendingStep {
+  /** Whether `collect` would wait for nothing. */
+  readonly isDone: boolean;
+  /** Waits until it is done, `ms` at most; whether it is. */
+  wait(ms: number): boolean;
+  /**
+   * Its output; waits for it. Once, and in the order in which steps were launched.
+   * @throws when it could not be computed. The caches are as they were then, or, where that was
+   * lost, empty: `offset` tells.
+   */
+  collect(): StepOutput;
 }
 
 /** Time that kernels took so far, in milliseconds by kind of operation. */
@@ -83,12 +120,21 @@ export interface Decoder extends Disposable {
    * its own.
    */
   makeCache(prefix?: CachePrefix): SequenceCache;
+  /** Most steps that are launched and not collected: with more, nothing would be done sooner. */
+  readonly stepsAtOnce: number;
   /**
-   * Runs one step and extends the caches. A sequence's outcome does not depend on the others.
-   * @throws when it could not be computed. The caches are as they were then, or, where that was
-   * lost, empty: `offset` tells.
+   * Launches one step and extends the caches. A sequence's outcome does not depend on the others.
+   * @throws as {@linkcode PendingStep.collect} does, if it shows that early.
    */
-  run(sequences: readonly SequenceInput[]): StepOutput;
+  launch(sequences: readonly SequenceInput[], rows?: Float32Array<ArrayBuffer>): PendingStep;
+  /**
+   * A step from launch to output. `rows` are the hidden states [M, D] of all tokens, for a decoder
+   * whose model does not begin with the embedding.
+   * @throws as {@linkcode PendingStep.collect} does.
+   */
+  run(sequences: readonly SequenceInput[], rows?: Float32Array<ArrayBuffer>): StepOutput;
+  /** Tells other ranks what they have yet to be told, though there is no step; absent: none are. */
+  flush?(): void;
   /** What the kernels took since the decoder was made; undefined where nobody measures it. */
   kernelTimes(): KernelTimes | undefined;
 }

@@ -1,4 +1,4 @@
-import { type BatchRows, type BatchView, nextMove } from "../core/batch.ts";
+import { type BatchView, nextMove } from "../core/batch.ts";
 import type { Chunk } from "../core/chunk.ts";
 import type { EngineCounts } from "../core/engine_stats.ts";
 import { AppError, assert, toAppError } from "../core/errors.ts";
@@ -6,12 +6,11 @@ import { FairShare, tenantOf } from "../core/fair_share.ts";
 import type { TaskId } from "../core/ids.ts";
 import { resolveSampling, type SamplingParams } from "../core/sampling.ts";
 import { memoryCounters, resetPeakMemory } from "../ffi/mod.ts";
-import type { Decoder } from "./decoder.ts";
+import { type Decoder, StepLost } from "./decoder.ts";
 import type { Engine, GenerationTask, TaskResponse } from "./engine.ts";
 import { KvMemory } from "./kv_memory.ts";
-import type { Weights } from "./mlx/weights.ts";
 import { clientQueueFull, memoryExhausted, queueFull } from "./refusals.ts";
-import { type BatchOutcome, type BatchPart, runBatch } from "./text/batch_step.ts";
+import { type BatchOutcome, runBatch } from "./text/batch_step.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
 import { EngineCounters } from "./text/engine_counters.ts";
 import { Generation, type GenerationRequest } from "./text/generation.ts";
@@ -19,6 +18,7 @@ import { PrefillPace } from "./text/prefill_pace.ts";
 import { PromptEncoder } from "./text/prompt_encoder.ts";
 import { Run } from "./text/run.ts";
 import { requireKnownBiases, requireKnownTokens, requireRoom } from "./text/prompt_limits.ts";
+import { type EndedStep, type StepPart, StepsUnderWay } from "./text/steps_under_way.ts";
 import { TaskTrace, type Tracing } from "./text/task_trace.ts";
 import type { TextTokenizer } from "./text/tokenizer.ts";
 
@@ -28,7 +28,7 @@ export interface TextEngineParts {
   /** Freed with the engine, before the weights. */
   readonly decoder: Decoder;
   /** Freed with the engine. */
-  readonly weights: Weights;
+  readonly weights: Disposable;
   readonly tokenizer: TextTokenizer;
   readonly template: ChatTemplate | undefined;
   readonly eosIds: ReadonlySet<number>;
@@ -62,6 +62,9 @@ export const QUEUED_PER_USER_MAX = 144;
 /** How long a request that is alone waits for memory before it fails. */
 export const STARVE_MS_MAX = 5_000;
 
+/** How long a step waits for another rank: then commands are looked at. */
+export const LOOK_MS = 20;
+
 /** Tokens that the warm-up reads and generates. */
 const WARMUP_TOKENS = 2;
 
@@ -80,6 +83,9 @@ export class TextEngine implements Engine {
   readonly #runs = new Map<TaskId, Run>();
   readonly #running: Run[] = [];
   readonly #waiting: Run[] = [];
+  readonly #steps: StepsUnderWay;
+  /** Those of a step that broke off, until each was in one alone. */
+  readonly #suspects: Run[] = [];
   readonly #counters = new EngineCounters();
   #arrivals = 0;
 
@@ -87,6 +93,7 @@ export class TextEngine implements Engine {
     this.#parts = parts;
     this.#memory = new KvMemory(parts);
     this.#prompts = new PromptEncoder(parts.tokenizer, parts.contextTokens);
+    this.#steps = new StepsUnderWay(parts);
   }
 
   /** Bytes of all keys and values, those of the prefix cache included. */
@@ -108,8 +115,9 @@ export class TextEngine implements Engine {
       for (let isDone = false; !isDone && !isOver();) {
         const limit = Math.min(generation.pendingTokens, prefillChunkTokens);
         const tokens = Math.min(limit, this.#pace.next(limit));
-        const { results: [chunks], ms } = runBatch([{ generation, tokens }], this.#parts);
-        this.#pace.measured(tokens, ms);
+        const step = runBatch([{ generation, tokens }], this.#parts);
+        this.#pace.measured(tokens, step.endedAt - step.startedAt);
+        const [chunks] = step.results;
         isDone = !chunks || chunks instanceof AppError || isOver() || chunks.some(isFinish);
       }
     }
@@ -176,24 +184,55 @@ export class TextEngine implements Engine {
   }
 
   hasWork(): boolean {
-    return this.#runs.size > 0;
+    return this.#runs.size > 0 || this.#steps.size > 0;
   }
 
   *step(): Generator<TaskResponse> {
     const cancelled = [...this.#runs.values()].filter(({ isCancelled }) => isCancelled);
     for (const run of cancelled) this.#drop(run);
     for (const run of cancelled) yield* this.#over(run, "cancelled");
-    if (cancelled.length > 0) return;
-    yield* this.#advance();
+    if (cancelled.length === 0) yield* this.#advance();
+    this.#rest();
   }
 
-  /** Makes moves up to a step. */
+  /** Where other ranks follow: they hear of what was let go, though there is no step to tell it. */
+  #rest(): void {
+    if (!this.hasWork()) this.#parts.decoder.flush?.();
+  }
+
+  /** Launches steps while there is room for them, and tells what those gave that are over. */
   #advance(): TaskResponse[] {
     this.#memory.makeRoom(0);
+    const responses = this.#fill();
+    if (this.#steps.wait(responses.length > 0 ? 0 : LOOK_MS)) {
+      do responses.push(...this.#ended(this.#steps.collect())); while (this.#steps.wait(0));
+    }
+    // While the runner passes on what these gave, other ranks have the next to do.
+    if (this.#parts.decoder.stepsAtOnce > 1) responses.push(...this.#fill());
+    return responses;
+  }
+
+  #fill(): TaskResponse[] {
+    const responses: TaskResponse[] = [];
+    while (this.#steps.hasRoom) {
+      const told = this.#suspects.length > 0 ? this.#launchAlone() : this.#launchNext();
+      if (!told) break;
+      responses.push(...told);
+      if (told.length > 0) break;
+    }
+    return responses;
+  }
+
+  /** Makes moves up to a step; undefined: there is nothing to launch now. */
+  #launchNext(): TaskResponse[] | undefined {
     while (true) {
       const move = nextMove(this.#view());
-      if (move.type === "rest") return [];
-      if (move.type === "run") return this.#run(move.rows);
+      if (move.type === "rest") return undefined;
+      if (move.type === "run") {
+        return this.#launch(
+          move.rows.map(({ taskId, tokens }) => ({ run: this.#find(taskId), tokens })),
+        );
+      }
       const run = this.#find(move.taskId);
       // A block that is kept for others is copied before it is written: without them it need not be.
       if (move.type === "fail" && this.#memory.clear()) continue;
@@ -211,10 +250,10 @@ export class TextEngine implements Engine {
   }
 
   /** A request that is alone waits a while for memory that others have taken. */
-  #starve(run: Run): TaskResponse[] {
+  #starve(run: Run): TaskResponse[] | undefined {
     const now = this.#parts.now();
     run.starvesSince ??= now;
-    return now - run.starvesSince < STARVE_MS_MAX ? [] : this.#fail(run, memoryExhausted());
+    return now - run.starvesSince < STARVE_MS_MAX ? undefined : this.#fail(run, memoryExhausted());
   }
 
   #view(): BatchView {
@@ -230,6 +269,7 @@ export class TextEngine implements Engine {
       },
       bytesHeld: ({ taskId }) => this.#find(taskId).generation.cache?.bytes ?? 0,
       runningMax,
+      stepsAtOnce: this.#parts.decoder.stepsAtOnce,
       chunkTokens: this.#pace.next(prefillChunkTokens),
       chunkTokensBesideDecode: this.#pace.nextBesideDecode(prefillChunkTokens),
     };
@@ -261,58 +301,76 @@ export class TextEngine implements Engine {
     this.#counters.preempted();
   }
 
-  #run(rows: readonly BatchRows[]): TaskResponse[] {
-    const batch = rows.map(({ taskId, tokens }) => ({ run: this.#find(taskId), tokens }));
-    for (const { run } of batch) run.starvesSince = undefined;
-    const parts = batch.map(({ run, tokens }) => ({ generation: run.generation, tokens }));
-    const bytes = ({ generation, tokens }: BatchPart) => generation.cache?.bytesFor(tokens) ?? 0;
-    this.#memory.makeRoom(parts.reduce((sum, part) => sum + bytes(part), 0));
-    const wasPrefilling = parts.map(({ generation }) => generation.isPrefilling);
-    let outcome: BatchOutcome;
-    try {
-      outcome = runBatch(parts, this.#parts);
-    } catch (cause) {
-      const [only] = batch;
-      if (batch.length === 1 && only) return this.#fail(only.run, toAppError(cause, "internal"));
-      return batch.flatMap(({ run }) => this.#runAlone(run));
+  #launch(batch: readonly { run: Run; tokens: number }[]): TaskResponse[] {
+    let bytes = 0;
+    for (const { run, tokens } of batch) {
+      run.starvesSince = undefined;
+      bytes += run.generation.cache?.bytesFor(tokens) ?? 0;
     }
-    this.#count(batch, wasPrefilling, outcome);
-    return batch.flatMap(({ run }, i) => this.#respond(run, outcome.results[i] ?? []));
+    this.#memory.makeRoom(bytes);
+    try {
+      this.#steps.launch(batch);
+    } catch (cause) {
+      return this.#brokeOff(batch.map(({ run }) => run), { size: batch.length, cause });
+    }
+    for (const { run } of batch) this.#keepProgress(run);
+    return [];
+  }
+
+  #ended({ parts, size, outcome }: EndedStep): TaskResponse[] {
+    if ("cause" in outcome) {
+      return this.#brokeOff(parts.map(({ run }) => run), { size, cause: outcome.cause });
+    }
+    this.#count(parts, outcome);
+    return parts.flatMap(({ run }, i) => this.#respond(run, outcome.results[i] ?? []));
   }
 
   /**
    * After a step that broke off: whose fault it was shows when each is alone. Nobody knows what is in
    * their caches, so that they are computed again.
    */
-  #runAlone(run: Run): TaskResponse[] {
-    run.generation.suspend();
+  #brokeOff(
+    runs: readonly Run[],
+    { size, cause }: { readonly size: number; readonly cause: unknown },
+  ): TaskResponse[] {
+    const error = toAppError(cause, "internal");
+    // Nothing is to be had of the other ranks any more.
+    if (error.code === "group_broken") throw error;
+    const [only] = runs;
+    if (size === 1 && !(cause instanceof StepLost)) return only ? this.#fail(only, error) : [];
+    for (const run of runs) run.generation.suspend();
+    this.#suspects.push(...runs);
     this.#memory.clear();
+    return [];
+  }
+
+  /** The next of those, once nothing else is under way. */
+  #launchAlone(): TaskResponse[] | undefined {
+    if (this.#steps.size > 0) return undefined;
+    const run = this.#suspects.shift();
+    assert(run, "there is one");
     try {
       this.#start(run);
     } catch (cause) {
       return this.#fail(run, toAppError(cause, "internal"));
     }
     const tokens = Math.min(run.pendingTokens, this.#pace.next(this.#parts.prefillChunkTokens));
-    return this.#run([{ taskId: run.taskId, tokens }]);
+    return this.#launch([{ run, tokens }]);
   }
 
-  #count(
-    batch: readonly { run: Run; tokens: number }[],
-    wasPrefilling: readonly boolean[],
-    { startedAt, ms }: BatchOutcome,
-  ): void {
-    const stretch = { from: startedAt, to: startedAt + ms };
+  #count(parts: readonly StepPart[], { startedAt, endedAt }: BatchOutcome): void {
+    const stretch = { from: startedAt, to: endedAt };
     let [read, generated] = [0, 0];
-    batch.forEach(({ run: { client, trace }, tokens }, i) => {
-      if (wasPrefilling[i]) trace?.prefilled(tokens, stretch);
+    for (const { run: { client, trace }, tokens, wasPrefilling } of parts) {
+      if (wasPrefilling) trace?.prefilled(tokens, stretch);
       else trace?.decoded(stretch);
-      const work = wasPrefilling[i] ? { read: tokens, generated: 0 } : { read: 0, generated: 1 };
+      const work = wasPrefilling ? { read: tokens, generated: 0 } : { read: 0, generated: 1 };
       this.#fairShare.charge(client, work);
       read += work.read;
       generated += work.generated;
-    });
-    if (read > 0) this.#pace.measured(read + generated, ms);
-    this.#counters.stepped(batch.length, read);
+    }
+    if (read > 0) this.#pace.measured(read + generated, endedAt - startedAt);
+    this.#counters.stepped(parts.length, read);
   }
 
   #respond(run: Run, result: readonly Chunk[] | AppError): TaskResponse[] {
@@ -321,10 +379,7 @@ export class TextEngine implements Engine {
     this.#counters.generated(generation.ids.length - run.counted);
     run.counted = generation.ids.length;
     const responses = result.map((chunk): TaskResponse => [taskId, { type: "chunk", chunk }]);
-    if (!result.some(isFinish)) {
-      this.#keepProgress(run);
-      return responses;
-    }
+    if (!result.some(isFinish)) return responses;
     this.#drop(run);
     return [...responses, ...this.#over(run, "finished")];
   }
@@ -349,7 +404,7 @@ export class TextEngine implements Engine {
     this.#keep(run);
     run.generation[Symbol.dispose]();
     this.#runs.delete(run.taskId);
-    for (const list of [this.#running, this.#waiting]) {
+    for (const list of [this.#running, this.#waiting, this.#suspects]) {
       if (list.includes(run)) list.splice(list.indexOf(run), 1);
     }
     this.#fairShare.leave(run.client);
@@ -362,10 +417,10 @@ export class TextEngine implements Engine {
 
   /** So that those who come meanwhile find it: each whole block, and all of a prompt. */
   #keepProgress(run: Run): void {
-    const { cache, ids, isPrefilling } = run.generation;
+    const { cache, ids, pendingTokens } = run.generation;
     if (!cache || !run.usesPrefixes) return;
     const { blockPositions } = this.#parts.decoder;
-    const isPromptRead = !isPrefilling && !run.hasKeptPrompt;
+    const isPromptRead = pendingTokens === 0 && !run.hasKeptPrompt;
     const blocks = Math.floor(cache.offset / blockPositions);
     if (blocks <= run.keptBlocks && !isPromptRead) return;
     const positions = isPromptRead ? cache.offset : blocks * blockPositions;
@@ -382,11 +437,13 @@ export class TextEngine implements Engine {
   /** Gives back what is kept for requests to come, as far as the system is short of it. */
   relieve(): void {
     this.#memory.makeRoom(0);
+    this.#rest();
   }
 
   /** Lets go of the keys and values that are kept for requests to come. */
   clearPrefixCache(): void {
     this.#memory.clear();
+    this.#rest();
   }
 
   stats(): EngineCounts {

@@ -14,13 +14,16 @@ export interface PoolBlock {
   writer: object | undefined;
 }
 
+/** What gives out blocks by their numbers. */
+export type BlockPool = Pick<KvPool, "blockBytes" | "take" | "copy" | "giveBack"> & Disposable;
+
 /** The blocks of a pool by their shares. The last one of a block gives its memory back. */
 export class BlockStore implements Disposable {
-  readonly #pool: KvPool;
+  readonly #pool: BlockPool;
   #held = 0;
   #isDisposed = false;
 
-  constructor(pool: KvPool) {
+  constructor(pool: BlockPool) {
     this.#pool = pool;
   }
 

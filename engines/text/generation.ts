@@ -24,6 +24,8 @@ export interface GenerationRequest {
 export interface StepResult {
   /** The next token; undefined: more of the prompt is to come. */
   readonly drawn: Drawn | undefined;
+  /** Positions that the cache had with this step; others may have been launched since. */
+  readonly offset: number;
   /** Milliseconds that the step took, and when it ended. */
   readonly ms: number;
   readonly endedAt: number;
@@ -127,12 +129,11 @@ export class Generation implements Disposable {
   /** What a step means for the client; the last chunk is a `Finish`. */
   ran(step: StepResult): Chunk[] {
     const isPrefill = this.#first === undefined;
-    const offset = this.#cache?.offset ?? 0;
     if (isPrefill) {
       this.#prefillMs += step.ms;
-      this.#prefillTokens += offset - this.#offset;
+      this.#prefillTokens += step.offset - this.#offset;
     }
-    this.#offset = offset;
+    this.#offset = step.offset;
     const chunks: Chunk[] = isPrefill ? [this.#progress()] : [];
     return step.drawn ? [...chunks, ...this.#take(step.drawn, step)] : chunks;
   }

@@ -22,6 +22,8 @@ export class Run implements BatchRequest {
   /** Whole blocks that the prefix cache was given, and whether it has the prompt to its end. */
   keptBlocks = 0;
   hasKeptPrompt = false;
+  /** Number of the last step that it was in. */
+  lastStep = 0;
   /** Tokens that the totals have of it, its prompt's included. */
   counted: number;
 

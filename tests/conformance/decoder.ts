@@ -13,13 +13,21 @@
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import fc from "fast-check";
 import { resolveSampling } from "../../core/sampling.ts";
-import type { Decoder, KvBlock, SequenceCache } from "../../engines/decoder.ts";
+import {
+  type Decoder,
+  GREEDY,
+  type KvBlock,
+  likeliest,
+  type SequenceCache,
+} from "../../engines/decoder.ts";
 import { memoryCounters, sampleRows, Scope, stack } from "../../ffi/mod.ts";
 
 /** A decoder for a test, with a model of few words. */
 export interface DecoderUnderTest extends Disposable {
   readonly decoder: Decoder;
   readonly vocabSize: number;
+  /** Bytes that are in use now; absent: those of native memory. */
+  activeBytes?(): number;
 }
 
 /** What is true of a decoder beyond the interface. */
@@ -200,7 +208,8 @@ export function testDecoder(
     warm[Symbol.dispose]();
     fc.assert(
       fc.property(actions, (todo) => {
-        const before = memoryCounters().activeBytes;
+        const activeBytes = () => under.activeBytes?.() ?? memoryCounters().activeBytes;
+        const before = activeBytes();
         using held = new DisposableStack();
         const caches: SequenceCache[] = [];
         const prefixes: { blocks: (KvBlock | undefined)[]; positions: number }[] = [];
@@ -230,7 +239,7 @@ export function testDecoder(
             cache[Symbol.dispose]();
             caches.splice(caches.indexOf(cache), 1);
           }
-          equal(memoryCounters().activeBytes - before, decoder.cacheBytes, type);
+          equal(activeBytes() - before, decoder.cacheBytes, type);
           const sum = caches.reduce((bytes, one) => bytes + one.bytes, 0);
           ok(sharesMemory || sum <= decoder.cacheBytes);
         }
@@ -242,7 +251,7 @@ export function testDecoder(
         }
         held.dispose();
         equal(decoder.cacheBytes, 0);
-        equal(memoryCounters().activeBytes, before);
+        equal(activeBytes(), before);
       }),
       { numRuns: isExact ? 100 : 12, seed: 2 },
     );
@@ -302,24 +311,35 @@ export function testDecoder(
   test("draws from the rows of its last step what it shows of them", ({ decoder, vocabSize }) => {
     using first = decoder.makeCache();
     using second = decoder.makeCache();
+    using third = decoder.makeCache();
+    using fourth = decoder.makeCache();
     using _scope = new Scope();
-    const output = decoder.run([
-      { cache: first, ids: idsOf(5, 2, vocabSize), logitsCount: 2 },
-      { cache: second, ids: idsOf(3, 4, vocabSize), logitsCount: 1 },
-    ]);
-    const logits = stack([0, 1, 2].map((row) => output.logits(row)));
+    const inputsOf = (...caches: readonly SequenceCache[]) =>
+      caches.map((cache, i) => {
+        return { cache, ids: idsOf(5 + i, 2 + i, vocabSize), logitsCount: 1 };
+      });
+    const shown = decoder.run(inputsOf(first, second));
+    const logits = stack([0, 1].map((row) => shown.logits(row)));
     const sampling = resolveSampling({ topP: 0.9 });
-    const draws = [2, 0, 1, 2].map((row, index) => {
-      const adjustments = Float64Array.of(row, 0, 1);
-      return { ...sampling, row, seed: 5n, index, adjustments, topLogprobs: 3 };
+    const draws = [0, 1].map((row) => {
+      const adjustments = Float64Array.of(row, 0, 1, row + 2, 1, -Infinity);
+      return { ...sampling, row, seed: 5n + 2n ** 60n, index: row, adjustments, topLogprobs: 3 };
     });
-    const drawn = output.sample(draws);
+    const output = decoder.run(
+      inputsOf(third, fourth).map((input, i) => ({ ...input, draw: draws[i] })),
+    );
+    const drawn = [output.drawn(0), output.drawn(1)];
     deepEqual(drawn, sampleRows({ logits }, draws));
-    for (const [i, { row }] of draws.entries()) {
-      equal(drawn[i]?.top?.[0]?.id, output.best(row), `row ${row}`);
-    }
-    const none = new Float64Array(0);
-    throws(() => output.sample([{ ...sampling, row: 3, seed: 5n, index: 0, adjustments: none }]));
+    drawn.forEach(({ top }, row) => equal(top?.[0]?.id, likeliest(logits.take(row, 0))));
+    // Beside one that shows its logits, and one that wants nothing.
+    const beside = decoder.run([
+      { cache: first, ids: [1, 2, 3], logitsCount: 2 },
+      { cache: second, ids: [4], logitsCount: 0 },
+      { cache: third, ids: [5], logitsCount: 1, draw: GREEDY },
+    ]);
+    const alone = decoder.run([{ cache: fourth, ids: [5], logitsCount: 1 }]);
+    ok(beside.drawn(2).id >= 0 && alone.logits(0).size > 0);
+    throws(() => beside.drawn(1), /those that wanted it/);
   });
 }
 

@@ -18,6 +18,7 @@ function request(id: string, changes: Partial<BatchRequest> = {}): BatchRequest 
     arrival: Number(id.replace(/\D/g, "")) || 0,
     pendingTokens: 1,
     isStarted: true,
+    lastStep: 0,
     prefixKey: id,
     ...changes,
   };
@@ -50,6 +51,7 @@ function view(
     bytesFor: (_, tokens) => tokens,
     bytesHeld: () => 0,
     runningMax: 4,
+    stepsAtOnce: 1,
     chunkTokens: 100,
     chunkTokensBesideDecode: 40,
     ...changes,
@@ -303,6 +305,38 @@ Deno.test("nextMove() gives single places away without driving anyone out", () =
   equal(next({ running, waiting, runningMax: 1 }), "run r1:1");
 });
 
+/** One whose next token a step under way draws. */
+const drawing = (id: string, changes: Partial<BatchRequest> = {}) =>
+  request(id, { pendingTokens: 0, ...changes });
+
+Deno.test("nextMove() rests while all wait for the tokens of steps under way", () => {
+  equal(next({ running: [drawing("r1"), drawing("r2")], stepsAtOnce: 3 }), "rest");
+  equal(next({ running: [drawing("r1"), request("r2")], stepsAtOnce: 3 }), "run r2:1");
+});
+
+Deno.test("nextMove() spreads those who decode evenly over the steps under way at a time", () => {
+  const running = ["r1", "r2", "r3", "r4", "r5"].map((id) => request(id));
+  equal(next({ running, stepsAtOnce: 2 }), "run r1:1 r2:1 r3:1");
+  const [r1, r2, r3] = ["r1", "r2", "r3"].map((id) => drawing(id));
+  const rest = running.slice(3);
+  equal(
+    next({ running: [...[r1, r2, r3].flatMap((one) => one ?? []), ...rest], stepsAtOnce: 2 }),
+    "run r4:1 r5:1",
+  );
+  equal(next({ running, stepsAtOnce: 9 }), "run r1:1");
+});
+
+Deno.test("nextMove() takes those first who were longest in no step", () => {
+  const last = [7, 4, 9, 2];
+  const running = last.map((lastStep, i) => request(`r${i}`, { lastStep }));
+  equal(next({ running, stepsAtOnce: 2 }), "run r3:1 r1:1");
+});
+
+Deno.test("nextMove() reads on in a prompt whose chunk is under way, in short chunks beside decoding", () => {
+  equal(next({ running: [begun("r1", 300)], stepsAtOnce: 3 }), "run r1:100");
+  equal(next({ running: [begun("r1", 300), drawing("r2")], stepsAtOnce: 3 }), "run r1:40");
+});
+
 /** A small engine that obeys: its requests, its memory, and what it did. */
 function simulate(
   requests: readonly { client: number; prompt: number; answer: number; at: number }[],
@@ -313,6 +347,7 @@ function simulate(
     client: `c${client}`,
     arrival: i,
     prefixKey: `t${i}`,
+    lastStep: 0,
     known: prompt,
     total: prompt + answer,
     cached: 0,

@@ -1,6 +1,6 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
 import { CpuDecoder } from "../../engines/cpu/cpu_decoder.ts";
-import { type Decoder, decoderOf } from "../../engines/decoder.ts";
+import { type Decoder, decoderOf, GREEDY } from "../../engines/decoder.ts";
 import { MlxDecoder } from "../../engines/mlx/mlx_decoder.ts";
 import { ensureSetup, memoryCounters, Scope } from "../../ffi/mod.ts";
 import { goldenPath, loadModel } from "./golden.ts";
@@ -16,12 +16,14 @@ async function generate(decoder: Decoder, together: boolean): Promise<number[][]
   let inputs: readonly (readonly number[])[] = PROMPTS;
   for (let step = 0; step < 12; step++) {
     using _scope = new Scope();
-    const rows = caches.map((cache, i) => ({ cache, ids: inputs[i] ?? [], logitsCount: 1 }));
+    const rows = caches.map((cache, i) => {
+      return { cache, ids: inputs[i] ?? [], logitsCount: 1, draw: GREEDY };
+    });
     const batches = together ? [rows] : rows.map((row) => [row]);
     const best: number[] = [];
     for (const batch of batches) {
       const output = await decoder.run(batch);
-      batch.forEach((_, i) => best.push(output.best(i)));
+      batch.forEach((_, i) => best.push(output.drawn(i).id));
     }
     inputs = best.map((id) => [id]);
     answers.forEach((answer, i) => answer.push(best[i] ?? -1));

@@ -2,7 +2,8 @@ import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import fc from "fast-check";
 import { AppError } from "../../core/errors.ts";
 import { resolveSampling, type SamplingParams } from "../../core/sampling.ts";
-import { likeliest, type StepOutput } from "../../engines/decoder.ts";
+import { likeliest } from "../../engines/decoder.ts";
+import { drawRows, type DrawSource } from "../../engines/local_step.ts";
 import { type Drawn, Sampler, type SamplerRequest } from "../../engines/sampler.ts";
 import { ensureSetup, fromArray, sampleRows, Scope } from "../../ffi/mod.ts";
 import {
@@ -22,14 +23,31 @@ const TOLERANCE = 2e-6;
 const RUNS = 400;
 
 /** A step's output of rows that are given. */
-function outputOf(...rows: readonly (readonly number[])[]): StepOutput {
+function outputOf(...rows: readonly (readonly number[])[]): DrawSource {
   const width = rows[0]?.length ?? 0;
   const logits = fromArray(Float32Array.from(rows.flat()), [rows.length, width]);
   return {
     best: (index) => likeliest(logits.take(index, 0)),
-    logits: (index) => logits.take(index, 0),
     sample: (draws) => sampleRows({ logits }, draws),
   };
+}
+
+/** The next token of each sampler, from the row of its number. */
+function drawAll(samplers: readonly Sampler[], output: DrawSource): (Drawn | AppError)[] {
+  const drawn = drawRows(samplers.map((sampler, row) => ({ ...sampler.next(), row })), output);
+  return samplers.map((sampler, i) => {
+    try {
+      return sampler.accept(drawn[i] ?? { id: -1 });
+    } catch (error) {
+      if (error instanceof AppError) return error;
+      throw error;
+    }
+  });
+}
+
+function draw(sampler: Sampler, output: DrawSource, row: number): Drawn {
+  const [drawn] = drawRows([{ ...sampler.next(), row }], output);
+  return sampler.accept(drawn ?? { id: -1 });
 }
 
 function samplerOf(
@@ -43,7 +61,7 @@ function samplerOf(
 function drawMany(logits: readonly number[], sampler: Sampler, count: number): Drawn[] {
   using _scope = new Scope();
   const output = outputOf(logits);
-  return Array.from({ length: count }, () => sampler.draw(output, 0));
+  return Array.from({ length: count }, () => draw(sampler, output, 0));
 }
 
 function drawIds(logits: readonly number[], sampler: Sampler, count: number): number[] {
@@ -173,7 +191,7 @@ Deno.test("Draw i depends on seed and i alone, not on what else is in the batch"
   using _scope = new Scope();
   const others = logits.map((x) => -x);
   const batch = [of(1n), of(7n), of(2n)];
-  const together = alone.map(() => Sampler.drawAll(batch, outputOf(others, logits, others))[1]);
+  const together = alone.map(() => drawAll(batch, outputOf(others, logits, others))[1]);
   deepEqual(together, alone.map((id) => ({ id })));
 });
 
@@ -320,12 +338,12 @@ Deno.test("A row of which nothing can be drawn costs its own request an error, n
   throws(() => drawIds([1, 2], all, 1), /Cannot draw token 1/);
   using _scope = new Scope();
   const samplers = [0, 1, 2].map(() => samplerOf({ params: { temperature: 0 } }));
-  const [first, second, third] = Sampler.drawAll(samplers, outputOf([1, 2], [NaN, NaN], [4, 3]));
+  const [first, second, third] = drawAll(samplers, outputOf([1, 2], [NaN, NaN], [4, 3]));
   deepEqual([first, third], [{ id: 1 }, { id: 0 }]);
   ok(second instanceof AppError);
 });
 
-Deno.test("drawAll() gives what each sampler draws by itself", () => {
+Deno.test("drawRows() gives what each sampler draws by itself", () => {
   fc.assert(
     fc.property(fc.array(requestOf, { minLength: 1, maxLength: 6 }), (requests) => {
       using _scope = new Scope();
@@ -335,8 +353,8 @@ Deno.test("drawAll() gives what each sampler draws by itself", () => {
       const output = outputOf(...rows);
       const [together, alone] = [requests.map(samplerOf), requests.map(samplerOf)];
       for (let i = 0; i < 3; i++) {
-        const drawn = Sampler.drawAll(together, output);
-        deepEqual(drawn, alone.map((sampler, row) => sampler.draw(output, row)));
+        const drawn = drawAll(together, output);
+        deepEqual(drawn, alone.map((sampler, row) => draw(sampler, output, row)));
       }
     }),
     { numRuns: 30 },

@@ -4,6 +4,7 @@ import { EngineCounts } from "../../core/engine_stats.ts";
 import { TaskId } from "../../core/ids.ts";
 import { type Decoder, decoderOf } from "../../engines/decoder.ts";
 import type { Engine, EngineResponse, GenerationTask, TaskResponse } from "../../engines/engine.ts";
+import { doneStep } from "../../engines/local_step.ts";
 import { openCheckpoint } from "../../engines/mlx/checkpoint.ts";
 import { buildModel } from "../../engines/models/mod.ts";
 import {
@@ -53,9 +54,10 @@ function tinyEngine(
 
 /** The decoder, but for how it runs. */
 function running(decoder: Decoder, run: Decoder["run"]): Decoder {
+  const launch: Decoder["launch"] = (inputs) => doneStep(run(inputs));
   return new Proxy(decoder, {
     get: (target, name) => {
-      if (name === "run") return run;
+      if (name === "launch") return launch;
       const value = Reflect.get(target, name, target);
       return typeof value === "function" ? value.bind(target) : value;
     },

@@ -1,7 +1,6 @@
 import { join } from "node:path";
 import { AppError } from "../../core/errors.ts";
 import { resolveSampling } from "../../core/sampling.ts";
-import type { StepOutput } from "../../engines/decoder.ts";
 import type { BoundModel, Engine } from "../../engines/engine.ts";
 import { Sampler } from "../../engines/sampler.ts";
 import { QUEUED_MAX, QUEUED_PER_TENANT_MAX } from "../../engines/text_engine.ts";
@@ -207,13 +206,9 @@ export async function refusedPrompts(): Promise<Told[]> {
 function nothingToDraw(): Told {
   const sampler = new Sampler({ sampling: resolveSampling({}), seed: 1n, promptIds: [] });
   const logits = fromArray([NaN, -Infinity], [1, 2]);
-  const output: StepOutput = {
-    best: () => 0,
-    logits: () => logits,
-    sample: (draws) => sampleRows({ logits }, draws),
-  };
   const told = toldBy({ name: "logits that are no numbers", by: "a step of two tokens" }, () => {
-    sampler.draw(output, 0);
+    const [drawn] = sampleRows({ logits }, [{ ...sampler.next(), row: 0 }]);
+    sampler.accept(drawn ?? { id: -1 });
   });
   logits[Symbol.dispose]();
   return told;

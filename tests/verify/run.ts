@@ -9,6 +9,7 @@
  *     deno task verify aborts [--seed S] [--requests N]        answers that are left at random
  *     deno task verify models [--seed S] [--files N]           mutated model files
  *     deno task verify mixes [--seed S] [--mixes N]            requests together, and each alone
+ *     deno task verify schedules [--seed S] [--schedules N]    requests over several ranks
  *     deno task verify memory [--seed S] [--requests N]        what they leave, and too many at once
  *     deno task verify network [--from N] [--to N] [--rounds N]    stories of three nodes
  *     deno task verify partitions [--seed S] [--from N] [--to N]    2|1 and heal, with load
@@ -32,6 +33,7 @@ import { keepRunning } from "./meta.ts";
 import { fuzzModels } from "./model_files.ts";
 import { fuzzNetwork } from "./network/mod.ts";
 import { compareRulers, RULER_LONG } from "./ruler.ts";
+import { verifySchedules } from "./schedules.ts";
 import { verifyMemory, verifyMixes } from "./serving.ts";
 import { NETWORK_PARTS, verifyNetwork } from "./network.ts";
 import { partitionAndHeal } from "./partitions.ts";
@@ -313,6 +315,7 @@ const { positionals: [bar], values } = parseArgs({
     to: { type: "string" },
     seed: { type: "string", default: "1" },
     mixes: { type: "string", default: "200" },
+    schedules: { type: "string", default: "1000" },
     files: { type: "string", default: "5000" },
     kills: { type: "string" },
     engine: { type: "string", default: "mlx" },
@@ -337,6 +340,7 @@ const run: Record<string, () => Promise<Tally>> = {
   kills: () => verifyKills(Number(values.seed), Number(values.kills ?? 50)),
   meta: () => verifyMeta(Number(values.kills ?? 10), values.engine),
   aborts: () => verifyAborts(Number(values.seed), Number(values.requests ?? 500)),
+  schedules: () => verifySchedules(Number(values.seed), Number(values.schedules), say),
   mixes: () => verifyMixes(Number(values.seed), Number(values.mixes), say),
   memory: () => verifyMemory(Number(values.seed), Number(values.requests ?? 1_000), say),
   models: () => verifyModels(Number(values.seed), Number(values.files)),

@@ -1,0 +1,67 @@
+import { equal } from "node:assert/strict";
+import { Follower } from "../../engines/group/follower.ts";
+import { GroupDecoder } from "../../engines/group/group_decoder.ts";
+import { ArithmeticDecoder, type ArithmeticPart, HIDDEN } from "./arithmetic_decoder.ts";
+import { LocalRing } from "./local_group.ts";
+
+/** A model of arithmetic over the ranks of a pipeline, all in one thread. */
+export class ArithmeticGroup implements Disposable {
+  readonly ring: LocalRing;
+  readonly parts: readonly ArithmeticDecoder[];
+  readonly decoder: GroupDecoder;
+  readonly followers: readonly Follower[];
+
+  /** `blocksMax`: what each rank says that it has room for. */
+  constructor(
+    size: number,
+    { layers = 2 * size - 1, mayPass, blocksMax = [], ...part }:
+      & Partial<ArithmeticPart>
+      & { readonly mayPass?: () => boolean; readonly blocksMax?: readonly number[] } = {},
+  ) {
+    this.ring = new LocalRing(size, mayPass);
+    const border = (rank: number) => Math.round(rank * layers / size);
+    this.parts = this.ring.groups.map((_, rank) =>
+      new ArithmeticDecoder({ ...part, layers, from: border(rank), to: border(rank + 1) })
+    );
+    const now = () => 0;
+    const [first, ...others] = this.ring.groups.map((group, rank) => {
+      const part = this.parts[rank];
+      if (!part) throw new Error("each rank has a part");
+      return { group, part };
+    });
+    if (!first) throw new Error("there is a first rank");
+    this.decoder = new GroupDecoder({ ...first, split: "pipeline", now });
+    this.followers = others.map(({ group, part }) => {
+      using empty = part.makeCache();
+      const bytes = (blocksMax[group.rank] ?? Infinity) * empty.bytesFor(part.blockPositions);
+      const follower = new Follower({
+        ...{ group, part, split: "pipeline", hiddenSize: HIDDEN, now },
+        kvBudgetBytes: () => bytes,
+        weights: { [Symbol.dispose]: () => {} },
+      });
+      this.ring.follow(group.rank, () => {
+        if (!follower.hasWork()) return false;
+        for (const _ of follower.step());
+        return true;
+      });
+      return follower;
+    });
+  }
+
+  /** Lets the others do what they were told, and sees that they hold what the first one holds. */
+  settle(): number {
+    this.decoder.flush();
+    while (this.ring.moveOne());
+    const blocks = this.parts.map((part) => {
+      using empty = part.makeCache();
+      return part.cacheBytes / empty.bytesFor(part.blockPositions);
+    });
+    for (const count of blocks) equal(count, blocks[0], "all ranks hold the same blocks");
+    return this.decoder.cacheBytes;
+  }
+
+  [Symbol.dispose](): void {
+    this.decoder[Symbol.dispose]();
+    for (const follower of this.followers) follower.close();
+  }
+}
