@@ -14,6 +14,7 @@ import { chooseVariant, type Variant, type Wheel, WHEELS } from "./wheels.ts";
 export const SOURCES = [
   "shim_memory.cpp",
   "shim_pack.cpp",
+  "shim_kv_blocks.cpp",
   "shim_rows.cpp",
   "shim_record.cpp",
   "shim_plan.cpp",

@@ -15,6 +15,7 @@ export * from "./gguf_packer.ts";
 export * from "./indexing.ts";
 export type { Axes } from "./ints.ts";
 export * from "./io.ts";
+export * from "./kv_blocks.ts";
 export * from "./kv_pool.ts";
 export { findLibrary } from "./library.ts";
 export * from "./linear.ts";
