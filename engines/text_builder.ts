@@ -14,6 +14,7 @@ import { type Checkpoint, openCheckpoint } from "./mlx/checkpoint.ts";
 import { loadWeights } from "./mlx/loader.ts";
 import type { Weights } from "./mlx/weights.ts";
 import { buildModel } from "./models/mod.ts";
+import { weightsFingerprint } from "./prefill/fingerprint.ts";
 import { SpareMemory } from "./spare_memory.ts";
 import { TextEngine, type TextEngineParts } from "./text_engine.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
@@ -85,7 +86,11 @@ export class TextBuilder implements Builder {
         ...{ checkpoint, tokenizer, template, weights, now: this.#now },
         limits: engineLimits(this.#env),
       });
-      this.#parts = { ...parts, tracing: this.#tracing(model) };
+      const prefill = {
+        weights: weightsFingerprint(model.modelPath),
+        mode: engineLimits(this.#env).remotePrefill,
+      };
+      this.#parts = { ...parts, prefill, tracing: this.#tracing(model) };
     } catch (error) {
       if (error instanceof AppError) throw error;
       const found = error instanceof Error ? error.message : String(error);

@@ -108,7 +108,7 @@ export function assemble(
   const gateway = new Gateway({ nodeId, replica, transport, clock, control, reporter });
   const models = new ModelStore(eventLog);
   const traces = new TraceStore(options.tracesDir ?? join(options.dataDir, "traces"));
-  const worker = new Worker({
+  const worker: Worker = new Worker({
     nodeId,
     replica,
     transport,
@@ -119,6 +119,7 @@ export function assemble(
     loadTimeoutMs: options.loadTimeoutMs,
     nextIncarnation: () => eventLog.nextCounter(INCARNATION),
     traces,
+    prefill: { bulk, telemetry: () => control.telemetry() },
   });
   const gatherer = new NodeInfoGatherer({
     nodeId,

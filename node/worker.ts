@@ -8,10 +8,12 @@ import { isLoaded } from "../core/runner_status.ts";
 import { nodeNames } from "../core/placement_view.ts";
 import { isInFlight, type Task } from "../core/task.ts";
 import { type Action, type LocalView, nextPlanAt, plan } from "../core/plan.ts";
+import type { PrefillRates } from "../core/prefill.ts";
 import type { Transport } from "../net/transport.ts";
 import type { Clock } from "./clock.ts";
 import { GenerationRelay } from "./generation_relay.ts";
 import type { ModelStore } from "./model_store.ts";
+import { type PrefillDeps, Prefills } from "./prefills.ts";
 import { Rank } from "./rank.ts";
 import type { Replica } from "./replica.ts";
 import type { Reporter } from "./reporter.ts";
@@ -42,6 +44,8 @@ export interface WorkerDeps {
   readonly launch: RunnerLaunch;
   readonly nextIncarnation: () => number;
   readonly traces: Pick<TraceStore, "save">;
+  /** What prompts are shared with others by; absent: they are not. */
+  readonly prefill?: Pick<PrefillDeps, "bulk" | "telemetry"> | undefined;
   /** Limit on the loading of a layer; absent: by the size of the model, 0: none. */
   readonly loadTimeoutMs?: number | undefined;
 }
@@ -56,8 +60,15 @@ export class Worker {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #unsubscribe: () => void = () => {};
 
+  readonly #prefills: Prefills | undefined;
+
   constructor(deps: WorkerDeps) {
     this.#deps = deps;
+    const { prefill, nodeId, transport, clock } = deps;
+    this.#prefills = prefill && new Prefills(
+      { ...prefill, nodeId, transport, newId: () => clock.newId() },
+      (instanceId) => [...this.#ranks.values()].find((rank) => rank.instanceId === instanceId),
+    );
   }
 
   start(): void {
@@ -72,6 +83,7 @@ export class Worker {
     clearTimeout(this.#timer);
     const gone = { code: "instance_removed" as const, message: "The node is stopping" };
     for (const rank of this.#ranks.values()) rank.failAll(gone);
+    this.#prefills?.close();
     await Promise.all(
       [...this.#ranks.values()].map((rank) => rank.process.stop(LADDER_NODE_STOP)),
     );
@@ -259,6 +271,7 @@ export class Worker {
         taskId,
         incarnation: rank.incarnation,
         payload,
+        ...this.#prefillRates(task),
       };
       rank.generate(command, relay);
       relay.onBroken(() => this.#readerGone(task, rank));
@@ -267,6 +280,24 @@ export class Worker {
       log.warn("cannot fetch the prompt of {taskId}: {reason}", { taskId, reason });
       await this.#failTask(task, `its prompt could not be fetched: ${reason}`);
     }
+  }
+
+  /** What is known of who may read the prompt, if anybody can be reached. */
+  #prefillRates({ prefill: source }: Task): { prefill?: PrefillRates } {
+    const { replica: { state } } = this.#deps;
+    const prefill = source && this.#prefills?.asker.rates(state, source);
+    return prefill ? { prefill } : {};
+  }
+
+  #askForPrefill(rank: Rank, wanted: Extract<RunnerReport, { type: "PrefillWanted" }>): void {
+    const source = this.#deps.replica.state.tasks.get(wanted.taskId)?.prefill;
+    const asked = this.#prefills?.asker.ask(rank, wanted, source);
+    if (asked) this.#inBackground(asked);
+  }
+
+  #prefillFlow({ taskId, bytes, end }: Extract<RunnerReport, { type: "PrefillFlow" }>): void {
+    this.#prefills?.asker.flow(taskId, bytes, end);
+    this.#prefills?.server.flow(taskId, bytes, end);
   }
 
   /** A client that has gone says so itself; a node that cannot be reached cannot. */
@@ -295,6 +326,7 @@ export class Worker {
       ? "The instance is being restarted"
       : "The instance was removed while generating";
     rank.failAll({ code: "instance_removed", message });
+    this.#prefills?.drop(rank);
     log.info("stopping runner {runnerId}", { runnerId });
     const shutdown: RunnerCommand = { type: "Shutdown", ...this.#stamp(rank) };
     await rank.process.stop(LADDER_DELETE, shutdown);
@@ -334,6 +366,12 @@ export class Worker {
       case "TaskTraced":
         this.#deps.traces.save(report.taskId, report.spans);
         break;
+      case "PrefillWanted":
+        this.#askForPrefill(rank, report);
+        break;
+      case "PrefillFlow":
+        this.#prefillFlow(report);
+        break;
       case "RunnerError":
         break;
       default:
@@ -351,6 +389,7 @@ export class Worker {
   ): Promise<void> {
     log.warn("runner {runnerId} failed: {reason}", { runnerId, reason });
     rank.stopping = true;
+    this.#prefills?.drop(rank);
     rank.failAll({
       code: "runner_failed",
       message: `Runner shutdown before completing command: ${reason}`,

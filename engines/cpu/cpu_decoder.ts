@@ -25,6 +25,7 @@ import {
   type StepOutput,
 } from "../decoder.ts";
 import { type Attend, type TextModel, widestWindow } from "../models/text_model.ts";
+import { type KvBytes, PoolKvBytes } from "../prefill/kv_bytes.ts";
 import { BlockStore } from "./block_store.ts";
 import { PagedCache } from "./paged_cache.ts";
 
@@ -48,6 +49,7 @@ export class CpuDecoder implements Decoder {
   readonly blockPositions = KV_BLOCK_POSITIONS;
   readonly copiesBlocks = false;
   readonly window: number | undefined;
+  readonly kvBytes: KvBytes | undefined;
 
   /** @throws {NativeError} when the model's layers or operations are none that the kernels know. */
   constructor(
@@ -62,6 +64,10 @@ export class CpuDecoder implements Decoder {
     this.#pool = new KvPool(model.kvLayers.map((layer) => ({ ...layer, dtype: kvDtype })));
     this.#store = new BlockStore(this.#pool);
     this.window = widestWindow(model);
+    // What a window has left behind is not there to be sent.
+    if (this.window === undefined) {
+      this.kvBytes = new PoolKvBytes(this.#pool, model.kvLayers, kvDtype);
+    }
     made.move();
   }
 
