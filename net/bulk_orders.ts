@@ -8,6 +8,8 @@ import {
   type BulkOrder,
   type BulkReport,
   type BulkTarget,
+  CONNECT_TIMEOUT_MS,
+  GRANT_LIFETIME_MS,
 } from "./bulk_messages.ts";
 import { receiveRing, RingFlow } from "./bulk_stream.ts";
 
@@ -49,8 +51,7 @@ class BulkOrders {
         return void this.#answer(order.id, this.#receiveStream(order));
       case "Flow": {
         this.#flowOf(order.id).note(order.bytes, order.end);
-        // Whoever sends it has it still; if nobody does yet, nobody will.
-        if (order.end === "broken") this.#flows.delete(order.id);
+        if (order.end === "broken") this.#forgetLater(order.id);
         return;
       }
       case "Measure":
@@ -91,6 +92,11 @@ class BulkOrders {
       await this.#listener.catch(() => this.#listener = undefined);
       throw cause;
     }
+  }
+
+  /** Whoever has a token for it may still come, and is to hear that it is broken. */
+  #forgetLater(id: number): void {
+    setTimeout(() => this.#flows.delete(id), GRANT_LIFETIME_MS + CONNECT_TIMEOUT_MS);
   }
 
   #flowOf(id: number): RingFlow {
