@@ -11,6 +11,7 @@ export const REMOTE_BANDWIDTH_SHARE = 0.8;
 
 /** When a prompt is read by another instance: `auto` when it is estimated to be sooner there. */
 export const REMOTE_PREFILL_MODES = ["auto", "always", "never"] as const;
+/** One of them. */
 export type RemotePrefillMode = typeof REMOTE_PREFILL_MODES[number];
 
 /** What the choice is made on. */

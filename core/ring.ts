@@ -1,5 +1,7 @@
-/** Least and most bytes of a ring: one record fits into the least. */
+/** Least bytes of a ring: several records fit into it. */
 export const RING_BYTES_MIN = 8 * 1024 * 1024;
+
+/** Most bytes of a ring. */
 export const RING_BYTES_MAX = 1024 * 1024 * 1024;
 
 /** A file of fixed length, whose byte `i` stands for bytes `i`, `i + bytes`, … of a stream. */

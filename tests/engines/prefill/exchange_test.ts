@@ -9,6 +9,9 @@ import { TextEngine, type TextEngineParts } from "../../../engines/text_engine.t
 import { ChatTemplate } from "../../../engines/text/chat_template.ts";
 import { TextTokenizer } from "../../../engines/text/tokenizer.ts";
 import { goldenPath, readWeights } from "../golden.ts";
+import { TaskId } from "../../../core/ids.ts";
+import { RING_BYTES_MIN } from "../../../core/ring.ts";
+import { SERVED_PREFILLS_MAX } from "../../../engines/prefill/served_prefills.ts";
 import { PrefillPair } from "../../support/prefill_pair.ts";
 import { ask } from "../../support/test_node.ts";
 
@@ -182,6 +185,63 @@ Deno.test("a short prompt, and one that keeps nothing, are read where they are",
   using pair = pairOf();
   assert.equal(pair.answer(ask("hi", { maxTokens: 2 })).request, undefined);
   assert.equal(pair.answer({ ...long("once"), usePrefixCache: false }).request, undefined);
+});
+
+Deno.test("while a prompt is read elsewhere others are answered, and it sleeps when there are none", () => {
+  const decode = engine();
+  const [waits, other] = ["waits", "other"].map((id) => TaskId.parse(id));
+  assert.ok(waits && other);
+  decode.submit({ taskId: waits, payload: long("once"), prefill: {} });
+  const wanted = [...decode.step()].map(([, { type }]) => type);
+  assert.deepEqual(wanted, ["prefillWanted"]);
+  assert.ok(!decode.hasWork(), "it waits for nothing that it could do");
+  decode.submit({ taskId: other, payload: ask("hi", { maxTokens: 4 }) });
+  const ends: TaskId[] = [];
+  while (decode.hasWork()) {
+    for (const [taskId, { type }] of decode.step()) if (type === "finished") ends.push(taskId);
+  }
+  assert.deepEqual(ends, [other]);
+  decode.cancel(waits);
+  assert.ok(decode.hasWork());
+  assert.deepEqual([...decode.step()].map(([, { type }]) => type), ["prefillFlow", "cancelled"]);
+  assert.ok(!decode.hasWork());
+  decode.close();
+});
+
+Deno.test("an engine reads for a few others at once, beside its own, and gives up who is gone", () => {
+  const prefill = engine();
+  const dir = Deno.makeTempDirSync();
+  const { prefills } = prefill;
+  assert.ok(prefills);
+  const decode = engine();
+  const ids = [...Array(SERVED_PREFILLS_MAX).keys()].map((n) => TaskId.parse(`t-${n}`));
+  const request = (() => {
+    decode.submit({ taskId: TaskId.parse("d"), payload: long("once"), prefill: {} });
+    const [first] = [...decode.step()];
+    assert.ok(first?.[1].type === "prefillWanted");
+    return first[1].request;
+  })();
+  const ring = (taskId: TaskId) => ({ path: `${dir}/${taskId}`, bytes: RING_BYTES_MIN });
+  for (const taskId of ids) prefills.serve({ taskId, request, ring: ring(taskId) });
+  const more = TaskId.parse("more");
+  assert.throws(
+    () => prefills.serve({ taskId: more, request, ring: ring(more) }),
+    /8 prompts are under way, at most 8 may be/,
+  );
+  const own = TaskId.parse("own");
+  prefill.submit({ taskId: own, payload: ask("hi", { maxTokens: 2 }) });
+  for (const taskId of ids) prefills.flow(taskId, { bytes: 0, end: {} });
+  const ends: string[] = [];
+  while (prefill.hasWork()) {
+    for (const [taskId, { type }] of prefill.step()) {
+      if (type === "finished" || type === "cancelled") ends.push(`${taskId} ${type}`);
+    }
+  }
+  assert.deepEqual(ends, [...ids.map((id) => `${id} cancelled`), "own finished"]);
+  assert.deepEqual([...Deno.readDirSync(dir)], [], "no file is left");
+  prefill.close();
+  decode.close();
+  Deno.removeSync(dir);
 });
 
 Deno.test("an engine whose keys cannot travel serves nobody and asks nobody", () => {
