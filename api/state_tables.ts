@@ -41,8 +41,8 @@ export function stateTables(gateway: Gateway): Readonly<Record<string, () => Jso
       return fromEntries(instances.map(([id, instance]) => [id, instanceStats(instance, stats)]));
     },
     runners: () => fromEntries([...state.runners].map(([id, runner]) => [id, runnerOf(runner)])),
-    prefillServerPorts: () =>
-      fromEntries([...state.runners].map(([id, runner]) => [id, runner.prefillServerPort])),
+    prefillTokensPerSecond: () =>
+      fromEntries([...state.runners].map(([id, runner]) => [id, runner.prefillTokensPerSecond])),
     metaInstances: () =>
       fromEntries(
         [...state.metaInstances].map(([id, one]) => [id, encodeMetaInstance(state, one)]),

@@ -31,6 +31,7 @@ A node, however it is started, also reads these variables; one that it cannot us
 |---|---|
 | \`EXO_KV_CACHE_BYTES\` | Most bytes of keys and values of one engine (default: 80 % of the memory that is free once its weights are there) |
 | \`EXO_PREFIX_CACHE_BYTES\` | Most of them that are kept for requests to come; 0: none (default: what no request needs) |
+| \`EXO_REMOTE_PREFILL\` | When a long prompt is read by an instance that is linked for it: \`auto\` (default: when it is estimated to be sooner), \`always\` or \`never\` |
 | \`EXO_MAX_CONCURRENT_REQUESTS\` | Requests that an engine computes at once, unless the instance says otherwise (default: 16) |
 | \`EXO_MODEL_LOAD_TIMEOUT\` | Seconds until a model that does not load is ended; 0: never (default: by its size) |
 | \`EXO_JACCL_SIDE_CHANNEL\` | \`true\`: the ranks of an instance over RDMA find each other through the cluster, not by a port of the first one (default: by that port) |

@@ -139,16 +139,16 @@ function runnerStatusUpdated(
   }
   const isSame = before?.incarnation === incarnation;
   const goesOn = isSame && isServing(before.status) && isServing(status);
-  const port = status.type === "RunnerReady"
-    ? status.prefillServerPort
+  const pace = status.type === "RunnerReady"
+    ? status.prefillTokensPerSecond
     : goesOn
-    ? before.prefillServerPort
+    ? before.prefillTokensPerSecond
     : undefined;
   const runner: RunnerState = {
     status,
     incarnation,
     since: goesOn ? before.since : at,
-    ...(port === undefined ? {} : { prefillServerPort: port }),
+    ...(pace === undefined ? {} : { prefillTokensPerSecond: pace }),
   };
   return { ...seen, runners: put(state.runners, runnerId, runner) };
 }

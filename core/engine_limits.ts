@@ -1,4 +1,5 @@
 import { AppError } from "./errors.ts";
+import { REMOTE_PREFILL_MODES, type RemotePrefillMode } from "./prefill_choice.ts";
 
 /** What the environment says of a node's engines; an instance's own config goes before it. */
 export interface EngineLimits {
@@ -8,6 +9,8 @@ export interface EngineLimits {
   readonly prefixCacheBytes: number | undefined;
   /** Generations that an engine computes at once. */
   readonly runningMax: number | undefined;
+  /** When a prompt is read by an instance that is linked for that; absent: when it is sooner. */
+  readonly remotePrefill: RemotePrefillMode | undefined;
 }
 
 /** A pebibyte: more than any machine has, and exact in a number. */
@@ -16,8 +19,8 @@ const BYTES_MAX = 2 ** 50;
 const RUNNING_MAX = 1_024;
 
 /**
- * Reads `EXO_KV_CACHE_BYTES`, `EXO_PREFIX_CACHE_BYTES` and `EXO_MAX_CONCURRENT_REQUESTS`; a variable
- * that is empty says nothing.
+ * Reads `EXO_KV_CACHE_BYTES`, `EXO_PREFIX_CACHE_BYTES`, `EXO_MAX_CONCURRENT_REQUESTS` and
+ * `EXO_REMOTE_PREFILL`; a variable that is empty says nothing.
  * @throws {AppError} `usage` with the one that cannot be used.
  */
 export function engineLimits(env: (name: string) => string | undefined): EngineLimits {
@@ -29,7 +32,18 @@ export function engineLimits(env: (name: string) => string | undefined): EngineL
     runningMax: whole(env, "EXO_MAX_CONCURRENT_REQUESTS", {
       ...{ min: 1, max: RUNNING_MAX, what: "requests" },
     }),
+    remotePrefill: remotePrefill(env("EXO_REMOTE_PREFILL")?.trim()),
   };
+}
+
+function remotePrefill(text: string | undefined): RemotePrefillMode | undefined {
+  if (text === undefined || text === "") return undefined;
+  const mode = REMOTE_PREFILL_MODES.find((one) => one === text);
+  if (mode) return mode;
+  const needed = `${REMOTE_PREFILL_MODES.join(", ")} needed`;
+  throw new AppError("usage", `Cannot use EXO_REMOTE_PREFILL="${text}": ${needed}`, {
+    hint: "set it to one of them, or unset it: unset EXO_REMOTE_PREFILL",
+  });
 }
 
 function whole(

@@ -27,6 +27,22 @@ export function encodeFrame(header: unknown, body: Uint8Array = EMPTY): Uint8Arr
   return frame;
 }
 
+/** Bytes of the frame that begins with these. @throws {RangeError} when none does. */
+export function decodePrefix(prefix: Uint8Array): number {
+  return lengthsOf(prefix).total;
+}
+
+function lengthsOf(prefix: Uint8Array): { headerBytes: number; total: number } {
+  const view = new DataView(prefix.buffer, prefix.byteOffset, FRAME_PREFIX_BYTES);
+  const headerBytes = view.getUint32(0, true);
+  const total = FRAME_PREFIX_BYTES + headerBytes + view.getUint32(4, true);
+  if (headerBytes === 0) throw new RangeError("Cannot read a frame without a header");
+  if (total > FRAME_BYTES_MAX) {
+    throw new RangeError(`Cannot read a frame of ${total} bytes: ${FRAME_BYTES_MAX} at most`);
+  }
+  return { headerBytes, total };
+}
+
 /** Cuts a stream of bytes, in whatever pieces it comes, into frames. */
 export class FrameDecoder {
   /** What has come and is in no frame yet: the first of it, and what came later. */
@@ -45,15 +61,7 @@ export class FrameDecoder {
     this.#length += bytes.length;
     const frames: Frame[] = [];
     while (this.#length >= FRAME_PREFIX_BYTES) {
-      const prefix = this.#atLeast(FRAME_PREFIX_BYTES);
-      const view = new DataView(prefix.buffer, prefix.byteOffset, FRAME_PREFIX_BYTES);
-      const headerBytes = view.getUint32(0, true);
-      const bodyBytes = view.getUint32(4, true);
-      const total = FRAME_PREFIX_BYTES + headerBytes + bodyBytes;
-      if (headerBytes === 0) throw new RangeError("Cannot read a frame without a header");
-      if (total > FRAME_BYTES_MAX) {
-        throw new RangeError(`Cannot read a frame of ${total} bytes: ${FRAME_BYTES_MAX} at most`);
-      }
+      const { headerBytes, total } = lengthsOf(this.#atLeast(FRAME_PREFIX_BYTES));
       if (this.#length < total) break;
       const frame = this.#take(total).subarray(FRAME_PREFIX_BYTES);
       const json = new TextDecoder("utf-8", { fatal: true }).decode(frame.subarray(0, headerBytes));

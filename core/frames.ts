@@ -5,6 +5,7 @@ import { ErrorInfo } from "./errors.ts";
 import { GroupSpec } from "./group.ts";
 import { TaskId } from "./ids.ts";
 import { InstanceConfig, Shard } from "./instance.ts";
+import { PrefillEnd, PrefillRates, PrefillRequest, RingFile } from "./prefill.ts";
 import { RunnerStatus } from "./runner_status.ts";
 import { TaskStatus, TextGenerationPayload } from "./task.ts";
 import { Span, SPANS_MAX } from "./trace.ts";
@@ -16,6 +17,8 @@ export const FRAME_BYTES_MAX = 64 * 1024 * 1024;
 export const FRAME_PREFIX_BYTES = 8;
 
 const incarnation = z.number().int().min(0);
+
+const bytes = z.number().int().min(0);
 
 /** What a node tells its runner. Each is acknowledged by `Ack`. */
 export const RunnerCommand = z.discriminatedUnion("type", [
@@ -40,6 +43,30 @@ export const RunnerCommand = z.discriminatedUnion("type", [
     taskId: TaskId,
     incarnation,
     payload: TextGenerationPayload,
+    /** Another instance may prefill the prompt: what is known of how fast. */
+    prefill: PrefillRates.optional(),
+  }),
+  /** Reads a prompt for another instance, and writes what comes of it into a ring. */
+  z.object({
+    type: z.literal("Prefill"),
+    taskId: TaskId,
+    incarnation,
+    request: PrefillRequest,
+    ring: RingFile,
+  }),
+  /**
+   * How far the other end of a ring is: of bytes that come for a generation, how many are there,
+   * and where; of those that go, how many were taken.
+   */
+  z.object({
+    type: z.literal("PrefillFlow"),
+    taskId: TaskId,
+    incarnation,
+    /** The generation, or the prefill. */
+    transferId: TaskId,
+    bytes,
+    ring: RingFile.optional(),
+    end: PrefillEnd.optional(),
   }),
   z.object({ type: z.literal("CancelTask"), taskId: TaskId, cancelledTaskId: TaskId, incarnation }),
   /** Asks for nothing but the acknowledgement, which a runner that hangs does not give. */
@@ -61,6 +88,21 @@ export const RunnerReport = z.discriminatedUnion("type", [
   z.object({ type: z.literal("ChunkGenerated"), incarnation, taskId: TaskId, chunk: Chunk }),
   /** Once a second while the engine works, and before each Ready. */
   z.object({ type: z.literal("StatsUpdated"), incarnation, stats: EngineStats }),
+  /** The prompt of this generation would better be read elsewhere. */
+  z.object({
+    type: z.literal("PrefillWanted"),
+    incarnation,
+    taskId: TaskId,
+    request: PrefillRequest,
+  }),
+  /** How many bytes of a ring this side has written, or taken, so far. */
+  z.object({
+    type: z.literal("PrefillFlow"),
+    incarnation,
+    taskId: TaskId,
+    bytes,
+    end: PrefillEnd.optional(),
+  }),
   /** Where a task's time went, before the end of the task; only where tracing is on. */
   z.object({
     type: z.literal("TaskTraced"),

@@ -5,7 +5,7 @@ import { type InstanceId, type ModelId, type TaskId, taskIdOf } from "./ids.ts";
 import { type Instance, runnersOf } from "./instance.ts";
 import { nodesOf } from "./instance_health.ts";
 import { isReady } from "./master_instances.ts";
-import { isPrefillOnly, prefillEndpoint } from "./prefill_endpoint.ts";
+import { isPrefillOnly, prefillSource } from "./prefill_source.ts";
 import type { State } from "./state.ts";
 import { isInFlight, type Task, TaskType } from "./task.ts";
 
@@ -39,7 +39,7 @@ export function startGeneration(
     const order = doubt(next) - doubt(best) || load(next.instanceId) - load(best.instanceId);
     return order < 0 ? next : best;
   }, first);
-  const endpoint = isText ? prefillEndpoint(state, best, { telemetry, load }) : undefined;
+  const prefill = isText ? prefillSource(state, best, { telemetry, load }) : undefined;
   const { instanceId } = best;
   const task: Task = {
     type,
@@ -49,7 +49,7 @@ export function startGeneration(
     modelId,
     apiNodeId,
     taskStatus: "Pending",
-    ...(endpoint === undefined ? {} : { prefillEndpoint: endpoint }),
+    ...(prefill === undefined ? {} : { prefill }),
   };
   return { events: [{ type: "TaskCreated", task }], instanceId };
 }

@@ -17,8 +17,8 @@ export const RunnerStatus = z.discriminatedUnion("type", [
   plain("RunnerWarmingUp"),
   z.object({
     type: z.literal("RunnerReady"),
-    /** Where it prefills for others, when it does. */
-    prefillServerPort: z.number().int().min(1).max(65_535).optional(),
+    /** How fast it reads prompts, when it does that for others, too. */
+    prefillTokensPerSecond: z.number().positive().optional(),
   }),
   plain("RunnerRunning"),
   plain("RunnerShuttingDown"),
@@ -40,7 +40,7 @@ export const RunnerState = z.object({
   /** When it entered this status; Ready and Running count as one, since both serve. */
   since: Millis,
   /** As its last Ready said; it holds while it runs, too. */
-  prefillServerPort: z.number().int().min(1).max(65_535).optional(),
+  prefillTokensPerSecond: z.number().positive().optional(),
 });
 export type RunnerState = z.infer<typeof RunnerState>;
 

@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { CommandId, InstanceId, ModelId, NodeId, TaskId } from "./ids.ts";
+import { PrefillSource } from "./prefill.ts";
 import { SamplingParams } from "./sampling.ts";
 
 /** Where a task stands; the first two occupy its instance. */
@@ -26,8 +27,8 @@ export const Task = z.object({
   modelId: ModelId,
   apiNodeId: NodeId,
   taskStatus: TaskStatus,
-  /** Where the prompt is prefilled, when another instance does it: `ip:port`. */
-  prefillEndpoint: z.string().optional(),
+  /** Who may prefill the prompt, when another instance is linked for that. */
+  prefill: PrefillSource.optional(),
   errorType: z.string().optional(),
   errorMessage: z.string().optional(),
 });

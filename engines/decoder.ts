@@ -2,6 +2,7 @@ import { deviceInfo, type RowDraw, type RowDrawn, type Tensor, where } from "../
 import { CpuDecoder } from "./cpu/cpu_decoder.ts";
 import type { KvBits } from "./kv_codec.ts";
 import { MlxDecoder } from "./mlx/mlx_decoder.ts";
+import type { KvBytes } from "./prefill/kv_bytes.ts";
 import type { TextModel } from "./models/text_model.ts";
 
 /**
@@ -135,6 +136,8 @@ export interface Decoder extends Disposable {
   run(sequences: readonly SequenceInput[], rows?: Float32Array<ArrayBuffer>): StepOutput;
   /** Tells other ranks what they have yet to be told, though there is no step; absent: none are. */
   flush?(): void;
+  /** Absent where keys and values cannot be sent to another engine. */
+  readonly kvBytes?: KvBytes | undefined;
   /** What the kernels took since the decoder was made; undefined where nobody measures it. */
   kernelTimes(): KernelTimes | undefined;
 }

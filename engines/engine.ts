@@ -3,8 +3,11 @@ import type { EngineCounts } from "../core/engine_stats.ts";
 import type { GroupSpec } from "../core/group.ts";
 import type { TaskId } from "../core/ids.ts";
 import type { InstanceConfig, Shard } from "../core/instance.ts";
+import type { PrefillEnd, PrefillRates, PrefillRequest } from "../core/prefill.ts";
+import type { Ring } from "../core/ring.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
 import type { Span } from "../core/trace.ts";
+import type { PrefillFlow } from "./prefill/remote_prefills.ts";
 
 /** A shard of a model and where its files lie on this machine. */
 export interface BoundModel {
@@ -24,6 +27,28 @@ export interface LoadProgress {
 export interface GenerationTask {
   readonly taskId: TaskId;
   readonly payload: TextGenerationPayload;
+  /** Another instance may read the prompt: what is known of how fast. */
+  readonly prefill?: PrefillRates | undefined;
+}
+
+/** A prompt to read for another instance, and where its keys and values go. */
+export interface PrefillTask {
+  readonly taskId: TaskId;
+  readonly request: PrefillRequest;
+  readonly ring: Ring;
+}
+
+/** What an engine does that shares the reading of prompts with others. */
+export interface PrefillService {
+  /** How fast it reads; undefined before the warm-up. */
+  readonly tokensPerSecond: number | undefined;
+  /**
+   * Takes a prompt into the queue; its task ends like any other, and its bytes may go on after that.
+   * @throws {AppError} `queue_full`, or `invalid_request` with what is wrong.
+   */
+  serve(task: PrefillTask): void;
+  /** How far the other end of a ring is, of a generation's or a prefill's. Unknown ids: no-op. */
+  flow(taskId: TaskId, flow: PrefillFlow): void;
 }
 
 /**
@@ -33,6 +58,14 @@ export interface GenerationTask {
 export type EngineResponse =
   | { readonly type: "chunk"; readonly chunk: Chunk }
   | { readonly type: "traced"; readonly spans: readonly Span[] }
+  /** The prompt would better be read by the instance that the task was given with. */
+  | { readonly type: "prefillWanted"; readonly request: PrefillRequest }
+  /** Bytes of a ring that were written, or taken, so far; they may come after the end of the task. */
+  | {
+    readonly type: "prefillFlow";
+    readonly bytes: number;
+    readonly end?: PrefillEnd | undefined;
+  }
   | { readonly type: "finished" }
   | { readonly type: "cancelled" };
 
@@ -78,6 +111,8 @@ export interface Engine {
   cancel(taskId: TaskId): void;
   /** Gives back what is kept for requests to come, as far as the system is short of memory. */
   relieve(): void;
+  /** Absent where keys and values cannot travel. */
+  readonly prefills?: PrefillService | undefined;
   /** How it is doing now; cheap enough for once a second. */
   stats(): EngineCounts;
   close(): void;

@@ -132,6 +132,11 @@ export class Runner {
         return this.#cancel(command);
       case "Ping":
         return this.#ack(command);
+      case "Prefill":
+        return this.#prefill(command);
+      case "PrefillFlow":
+        this.#ack(command);
+        return this.#engine?.prefills?.flow(command.transferId, command);
       default:
         return command satisfies never;
     }
@@ -187,11 +192,11 @@ export class Runner {
   }
 
   #generate(command: CommandOf<"TextGeneration">): void {
-    const { taskId, payload } = command;
+    const { taskId, payload, prefill } = command;
     if (!isServing(this.#status) || !this.#engine) return this.#refuse(command);
     if (this.#active.has(taskId)) return this.#ack(command);
     try {
-      const { promptTokens } = this.#engine.submit({ taskId, payload });
+      const { promptTokens } = this.#engine.submit({ taskId, payload, prefill });
       this.#active.add(taskId);
       this.#task(taskId, "Running");
       if (this.#status.type !== "RunnerRunning") this.#setStatus({ type: "RunnerRunning" });
@@ -202,6 +207,22 @@ export class Runner {
       this.#chunk(taskId, { type: "Error", error: toAppError(cause).toInfo() });
       this.#task(taskId, "Failed");
     }
+  }
+
+  /** A prompt of another instance; whoever asked hears of its end by the flow of its bytes. */
+  #prefill(command: CommandOf<"Prefill">): void {
+    const { taskId, request, ring } = command;
+    const service = isServing(this.#status) ? this.#engine?.prefills : undefined;
+    this.#ack(command);
+    try {
+      if (!service) throw cannotPrefill(this.#status);
+      service.serve({ taskId, request, ring });
+    } catch (cause) {
+      const error = toAppError(cause).toInfo();
+      return this.#emit({ type: "PrefillFlow", taskId, bytes: 0, end: { error } });
+    }
+    this.#active.add(taskId);
+    if (this.#status.type !== "RunnerRunning") this.#setStatus({ type: "RunnerRunning" });
   }
 
   /** Also of a task that still waits to be submitted: it is never begun. */
@@ -238,7 +259,9 @@ export class Runner {
     this.#statsPace.rest();
     const counters = this.#engine?.stats();
     if (counters) this.#emit({ type: "StatsUpdated", stats: statsAtRest(counters) });
-    this.#setStatus({ type: "RunnerReady" });
+    const { tokensPerSecond } = this.#engine?.prefills ?? {};
+    const pace = tokensPerSecond && Number(tokensPerSecond.toPrecision(2));
+    this.#setStatus({ type: "RunnerReady", ...(pace ? { prefillTokensPerSecond: pace } : {}) });
   }
 
   #respond(taskId: TaskId, response: EngineResponse): void {
@@ -248,6 +271,13 @@ export class Runner {
     }
     if (response.type === "traced") {
       return this.#emit({ type: "TaskTraced", taskId, spans: [...response.spans] });
+    }
+    if (response.type === "prefillWanted") {
+      return this.#emit({ type: "PrefillWanted", taskId, request: response.request });
+    }
+    if (response.type === "prefillFlow") {
+      const { bytes, end } = response;
+      return this.#emit({ type: "PrefillFlow", taskId, bytes, ...(end ? { end } : {}) });
     }
     this.#active.delete(taskId);
     const failed = this.#failed.delete(taskId);
@@ -288,4 +318,13 @@ export class Runner {
   #emit(report: Unstamped): void {
     this.#options.emit({ ...report, incarnation: this.#options.incarnation });
   }
+}
+
+function cannotPrefill({ type }: RunnerStatus): AppError {
+  const found = isServing({ type } as RunnerStatus)
+    ? "its engine keeps keys and values that cannot travel"
+    : `it is ${type}, a runner that serves needed`;
+  return new AppError("not_ready", `Cannot prefill for another instance: ${found}`, {
+    hint: "exo instance list shows which are ready",
+  });
 }

@@ -19,6 +19,7 @@ import { loadWeights, openWeights } from "./mlx/loader.ts";
 import type { Weights } from "./mlx/weights.ts";
 import { buildModel } from "./models/mod.ts";
 import type { TextModel } from "./models/text_model.ts";
+import { weightsFingerprint } from "./prefill/fingerprint.ts";
 import { SpareMemory } from "./spare_memory.ts";
 import { TextEngine, type TextEngineParts } from "./text_engine.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
@@ -131,7 +132,8 @@ export class TextBuilder implements Builder {
     if (decoder) yield* meetLoaded(decoder, shard.endLayer - shard.startLayer);
     const parts = assemble(bound, { ...made, ...words, checkpoint, decoder: decoder ?? own });
     owned.move();
-    return { type: "first", parts: { ...parts, tracing: this.#tracing(bound) } };
+    const prefill = { weights: weightsFingerprint(modelPath), mode: limits.remotePrefill };
+    return { type: "first", parts: { ...parts, prefill, tracing: this.#tracing(bound) } };
   }
 
   #lead(group: SocketGroup, part: Decoder, shard: BoundModel["shard"]): GroupDecoder {

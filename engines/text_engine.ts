@@ -7,8 +7,16 @@ import type { TaskId } from "../core/ids.ts";
 import { resolveSampling, type SamplingParams } from "../core/sampling.ts";
 import { memoryCounters, resetPeakMemory } from "../ffi/mod.ts";
 import { type Decoder, StepLost } from "./decoder.ts";
-import type { Engine, GenerationTask, TaskResponse } from "./engine.ts";
+import type {
+  Engine,
+  GenerationTask,
+  PrefillService,
+  PrefillTask,
+  TaskResponse,
+} from "./engine.ts";
 import { KvMemory } from "./kv_memory.ts";
+import { type PrefillExchange, prefillExchange, type PrefillSettings } from "./prefill/exchange.ts";
+import { PREFILL_CLIENT, type ServedPrefills } from "./prefill/served_prefills.ts";
 import { clientQueueFull, memoryExhausted, queueFull } from "./refusals.ts";
 import { type BatchOutcome, runBatch } from "./text/batch_step.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
@@ -46,6 +54,8 @@ export interface TextEngineParts {
   /** Bytes that may be taken from the system now; absent: there is no need to look. */
   readonly spareBytes?: () => number;
   readonly now: () => number;
+  /** How prompts are read for others, and by them; absent: not at all. */
+  readonly prefill?: PrefillSettings | undefined;
   /** Whether tasks tell where their time went; absent: no. */
   readonly tracing?: Tracing | undefined;
 }
@@ -88,12 +98,45 @@ export class TextEngine implements Engine {
   readonly #suspects: Run[] = [];
   readonly #counters = new EngineCounters();
   #arrivals = 0;
+  readonly #exchange: PrefillExchange | undefined;
 
   constructor(parts: TextEngineParts) {
     this.#parts = parts;
     this.#memory = new KvMemory(parts);
     this.#prompts = new PromptEncoder(parts.tokenizer, parts.contextTokens);
     this.#steps = new StepsUnderWay(parts);
+    this.#exchange = prefillExchange(parts.prefill, {
+      kv: parts.decoder.kvBytes,
+      memory: this.#memory,
+      tokensPerSecond: () => this.#pace.tokensPerSecond,
+    });
+  }
+
+  get prefills(): PrefillService | undefined {
+    const exchange = this.#exchange;
+    return exchange && {
+      tokensPerSecond: this.#pace.tokensPerSecond,
+      serve: (task) => this.#serve(task, exchange.served),
+      flow: (taskId, flow) => {
+        const isServed = exchange.served.has(taskId);
+        exchange[isServed ? "served" : "remote"].flow(taskId, flow);
+        if (isServed && flow.end) this.cancel(taskId);
+      },
+    };
+  }
+
+  #serve(task: PrefillTask, served: ServedPrefills): void {
+    const { contextTokens, vocabSize } = this.#parts;
+    const { request: { tokenIds, stopPos }, taskId } = task;
+    requireRoom(stopPos, contextTokens);
+    requireKnownTokens(tokenIds, vocabSize);
+    this.#requirePlace(PREFILL_CLIENT);
+    const request = served.open(task);
+    const payload = {
+      ...{ messages: [], sampling: {}, stop: [], seed: "0" },
+      client: PREFILL_CLIENT,
+    };
+    this.#waiting.push(this.#enter({ taskId, payload }, request));
   }
 
   /** Bytes of all keys and values, those of the prefix cache included. */
@@ -125,7 +168,7 @@ export class TextEngine implements Engine {
 
   submit(task: GenerationTask): { promptTokens: number } {
     const { payload } = task;
-    const { tokenizer, contextTokens, samplingDefaults, eosIds, decoder, tracing } = this.#parts;
+    const { contextTokens, samplingDefaults, eosIds } = this.#parts;
     const client = payload.client ?? "";
     this.#requirePlace(client);
     const promptIds = this.#prompts.encode(this.#template.render(payload.messages));
@@ -141,6 +184,17 @@ export class TextEngine implements Engine {
       logitBias: payload.logitBias,
       topLogprobs: payload.topLogprobs,
     };
+    const run = this.#enter(task, request);
+    const isRemote = task.prefill && this.#exchange?.remote.begin(run, task.prefill);
+    if (!isRemote) this.#waiting.push(run);
+    return { promptTokens };
+  }
+
+  /** A request from now on; it waits for nothing yet. */
+  #enter(task: GenerationTask, request: GenerationRequest): Run {
+    const { tokenizer, decoder, tracing } = this.#parts;
+    const { promptIds } = request;
+    const client = task.payload.client ?? "";
     const submittedAt = this.#parts.now();
     const generation = new Generation(request, { tokenizer, submittedAt });
     const prefixKey = this.#memory.keepsPrefixes
@@ -151,10 +205,9 @@ export class TextEngine implements Engine {
     const trace = tracing && new TaskTrace(tracing, submittedAt);
     const run = new Run(task, { arrival, prefixKey, generation, submittedAt, trace });
     this.#runs.set(run.taskId, run);
-    this.#waiting.push(run);
     this.#fairShare.arrive(client);
     this.#counters.submitted();
-    return { promptTokens };
+    return run;
   }
 
   #requirePlace(client: string): void {
@@ -184,14 +237,25 @@ export class TextEngine implements Engine {
   }
 
   hasWork(): boolean {
-    return this.#runs.size > 0 || this.#steps.size > 0;
+    const { remote, served } = this.#exchange ?? {};
+    return this.#runs.size > (remote?.idleCount ?? 0) || this.#steps.size > 0 ||
+      (served?.hasWork ?? false);
   }
 
   *step(): Generator<TaskResponse> {
     const cancelled = [...this.#runs.values()].filter(({ isCancelled }) => isCancelled);
-    for (const run of cancelled) this.#drop(run);
+    for (const run of cancelled) {
+      yield* this.#exchange?.remote.drop(run) ?? [];
+      this.#exchange?.served.drop(run.taskId);
+      this.#drop(run);
+    }
     for (const run of cancelled) yield* this.#over(run, "cancelled");
-    if (cancelled.length === 0) yield* this.#advance();
+    if (cancelled.length === 0) {
+      yield* this.#exchange?.remote.pump((run) => this.#waiting.push(run)) ?? [];
+      yield* this.#advance();
+      // What a step has computed goes while the next one is under way.
+      yield* this.#exchange?.served.pump() ?? [];
+    }
     this.#rest();
   }
 
@@ -236,6 +300,7 @@ export class TextEngine implements Engine {
       const run = this.#find(move.taskId);
       // A block that is kept for others is copied before it is written: without them it need not be.
       if (move.type === "fail" && this.#memory.clear()) continue;
+      if (move.type === "fail" && this.#exchange?.remote.release()) return [];
       if (move.type === "fail") return this.#starve(run);
       if (move.type === "admit") this.#admit(run);
       if (move.type === "start") {
@@ -286,9 +351,13 @@ export class TextEngine implements Engine {
     this.#fairShare.admitted(run.client, this.#waiting.map(({ client }) => client));
   }
 
-  #start({ generation, usesPrefixes }: Run): void {
+  #start(run: Run): void {
+    const { generation, usesPrefixes } = run;
     const cache = this.#memory.begin(generation.ids, usesPrefixes);
-    if (!generation.start(cache, this.#parts.now())) return;
+    const isFirst = generation.start(cache, this.#parts.now());
+    // What was computed for an earlier request goes at once.
+    this.#exchange?.served.note(run);
+    if (!isFirst) return;
     this.#counters.begun(generation.ids.length, generation.cachedTokens);
   }
 
@@ -376,6 +445,7 @@ export class TextEngine implements Engine {
   #respond(run: Run, result: readonly Chunk[] | AppError): TaskResponse[] {
     if (result instanceof AppError) return this.#fail(run, result);
     const { taskId, generation } = run;
+    if (this.#exchange?.served.has(taskId)) return this.#served(run, this.#exchange.served);
     this.#counters.generated(generation.ids.length - run.counted);
     run.counted = generation.ids.length;
     const responses = result.map((chunk): TaskResponse => [taskId, { type: "chunk", chunk }]);
@@ -384,12 +454,23 @@ export class TextEngine implements Engine {
     return [...responses, ...this.#over(run, "finished")];
   }
 
+  /** A prompt that is read for another instance has no client here. */
+  #served(run: Run, served: ServedPrefills): TaskResponse[] {
+    if (!served.note(run)) {
+      this.#keepProgress(run);
+      return [];
+    }
+    this.#drop(run);
+    return this.#over(run, "finished");
+  }
+
   /** A request's failure is its own, and the engine lives on. */
   #fail(run: Run, error: AppError): TaskResponse[] {
     // What it computed may be what is wrong.
     run.usesPrefixes = false;
     if (error.code === "internal") this.#memory.clear();
     this.#drop(run);
+    if (this.#exchange?.served.fail(run.taskId, error)) return this.#over(run, "finished");
     const chunk = { type: "Error" as const, error: error.toInfo() };
     return [[run.taskId, { type: "chunk", chunk }], ...this.#over(run, "finished")];
   }
@@ -462,6 +543,8 @@ export class TextEngine implements Engine {
 
   close(): void {
     for (const run of [...this.#runs.values()]) this.#drop(run);
+    this.#exchange?.remote[Symbol.dispose]();
+    this.#exchange?.served[Symbol.dispose]();
     this.#memory[Symbol.dispose]();
     this.#parts.decoder[Symbol.dispose]();
     this.#parts.weights[Symbol.dispose]();

@@ -227,6 +227,9 @@ export const DECLARATIONS = {
   shim_kv_copy: ["i32 pool", "i32 block"], // Returns the number of a block that holds the same.
   shim_kv_give_back: ["i32 pool", "i32 block"],
   shim_kv_block_bytes: ["i32 pool", "doublesOut bytes"],
+  shim_kv_layer_bytes: ["i32 pool", "i32 layer", "doublesOut bytes"], // Of one block.
+  shim_kv_read: ["i32 pool", "i32 layer", "ints blocks", "i32 count", "bytesOut out", "f64 bytes"],
+  shim_kv_write: ["i32 pool", "i32 layer", "ints blocks", "i32 count", "bytes data", "f64 bytes"],
 
   // The CPU engine: operations on float32 rows [..., width].
   shim_packed_linear: ["array x", "i32 matrix", "option bias"],

@@ -15,6 +15,7 @@ export const SOURCES = [
   "shim_memory.cpp",
   "shim_pack.cpp",
   "shim_pack_gguf.cpp",
+  "shim_kv_blocks.cpp",
   "shim_rows.cpp",
   "shim_record.cpp",
   "shim_plan.cpp",

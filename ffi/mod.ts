@@ -17,6 +17,7 @@ export * from "./group.ts";
 export * from "./indexing.ts";
 export type { Axes } from "./ints.ts";
 export * from "./io.ts";
+export * from "./kv_blocks.ts";
 export * from "./kv_pool.ts";
 export { findLibrary } from "./library.ts";
 export * from "./linear.ts";

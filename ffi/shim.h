@@ -190,6 +190,21 @@ int32_t shim_kv_take(int32_t pool);
 int32_t shim_kv_copy(int32_t pool, int32_t block);
 int32_t shim_kv_give_back(int32_t pool, int32_t block);
 int32_t shim_kv_block_bytes(int32_t pool, double* bytes);
+int32_t shim_kv_layer_bytes(int32_t pool, int32_t layer, double* bytes);
+int32_t shim_kv_read(
+    int32_t pool,
+    int32_t layer,
+    const int32_t* blocks,
+    int32_t count,
+    uint8_t* out,
+    double bytes);
+int32_t shim_kv_write(
+    int32_t pool,
+    int32_t layer,
+    const int32_t* blocks,
+    int32_t count,
+    const uint8_t* data,
+    double bytes);
 int32_t shim_packed_linear(int32_t x, int32_t matrix, int32_t bias);
 int32_t shim_packed_rows(int32_t ids, int32_t matrix, int32_t first_id);
 int32_t shim_rows_norm(

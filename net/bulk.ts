@@ -1,6 +1,7 @@
 import { AppError } from "../core/errors.ts";
 import type { NodeId } from "../core/ids.ts";
 import { parseMultiaddr } from "../core/multiaddr.ts";
+import type { Ring } from "../core/ring.ts";
 import {
   BULK,
   type BulkGrant,
@@ -11,7 +12,7 @@ import {
   GRANT_LIFETIME_MS,
   OFFERS_MAX,
 } from "./bulk_messages.ts";
-import { BulkThread, type TakeBlock } from "./bulk_thread.ts";
+import { BulkThread, type ReceivedStream, type TakeBlock } from "./bulk_thread.ts";
 import { decodeMessage, encodeMessage } from "./topics.ts";
 import type { Link, Transport } from "./transport.ts";
 
@@ -28,6 +29,15 @@ export interface Offer {
   readonly offerId: string;
   readonly bytes: number;
   /** Nobody gets them any more; a transfer that has begun goes on. */
+  withdraw(): void;
+}
+
+/** A stream that waits for a peer; it is told the id by whoever offers. */
+export interface StreamOffer {
+  readonly offerId: string;
+  /** So many bytes are in the ring by now; whether these are all. */
+  written(bytes: number, isAll: boolean): void;
+  /** Nobody gets them any more; a transfer that has begun breaks. */
   withdraw(): void;
 }
 
@@ -72,12 +82,7 @@ export class Bulk {
    */
   async offer(to: NodeId, what: Offered): Promise<Offer> {
     const source = await sourceOf(what);
-    if (this.#offers.size >= OFFERS_MAX) {
-      const found = `${this.#offers.size} offers are open, at most ${OFFERS_MAX} may be`;
-      throw new AppError("queue_full", `Cannot offer bytes to ${to}: ${found}`, {
-        hint: "withdraw offers that were received",
-      });
-    }
+    this.#requireRoom(to);
     const bytes = bytesOf(source);
     const offerId = this.#options.newToken();
     this.#offers.set(offerId, { to, source, bytes });
@@ -102,11 +107,60 @@ export class Bulk {
   }
 
   /**
+   * Lets `to`, and nobody else, receive what another process writes into a ring file from now on;
+   * `sent` hears how much has gone, and that no more goes.
+   * @throws {AppError} `queue_full`.
+   */
+  offerStream(
+    to: NodeId,
+    ring: Ring,
+    sent: (bytes: number, isOver: boolean) => void,
+  ): StreamOffer {
+    this.#requireRoom(to);
+    const offerId = this.#options.newToken();
+    const streamId = this.#thread.addStream((bytes, isOver) => {
+      if (isOver) this.#offers.delete(offerId);
+      sent(bytes, isOver);
+    });
+    this.#offers.set(offerId, { to, source: { type: "Ring", streamId, ring }, bytes: 0 });
+    return {
+      offerId,
+      written: (bytes, isAll) => this.#thread.written(streamId, bytes, isAll ? "done" : undefined),
+      withdraw: () => {
+        this.#offers.delete(offerId);
+        this.#thread.written(streamId, 0, "broken");
+      },
+    };
+  }
+
+  /**
+   * Receives a stream that the peer at the other end of `link` offers into a ring file, which is
+   * made; `arrived` hears how much is there.
+   * @throws {AppError} as `receive`, for what is asked of the peer.
+   */
+  async receiveStream(
+    link: Link,
+    offerId: string,
+    { ring, arrived }: { ring: Ring; arrived: (bytes: number) => void },
+  ): Promise<ReceivedStream> {
+    const target = await this.#target(link, { type: "Receive", offerId });
+    return this.#thread.receiveStream(target, ring, arrived);
+  }
+
+  /**
    * How many bits per second arrive at the peer over this link; sends 64 MiB at most, for 2 s.
    * @throws {AppError} `node_unreachable`, `timed_out`, `queue_full`.
    */
   async measureBandwidth(link: Link): Promise<number> {
     return await this.#thread.measure(await this.#target(link, { type: "Measure" }));
+  }
+
+  #requireRoom(to: NodeId): void {
+    if (this.#offers.size < OFFERS_MAX) return;
+    const found = `${this.#offers.size} offers are open, at most ${OFFERS_MAX} may be`;
+    throw new AppError("queue_full", `Cannot offer bytes to ${to}: ${found}`, {
+      hint: "withdraw offers that were received",
+    });
   }
 
   async #target({ peer, address }: Link, request: unknown): Promise<BulkTarget> {
@@ -158,7 +212,9 @@ function requestOf(body: Uint8Array) {
   }
 }
 
-async function sourceOf(what: Offered): Promise<BulkSource> {
+type StillSource = Exclude<BulkSource, { type: "Ring" }>;
+
+async function sourceOf(what: Offered): Promise<StillSource> {
   if ("bytes" in what) return { type: "Memory", bytes: what.bytes };
   const { path } = what;
   const { size } = await Deno.stat(path);
@@ -173,7 +229,7 @@ async function sourceOf(what: Offered): Promise<BulkSource> {
   });
 }
 
-function bytesOf(source: BulkSource): number {
+function bytesOf(source: StillSource): number {
   if (source.type === "Memory") return source.bytes.length;
   return source.ranges.reduce((sum, { length }) => sum + length, 0);
 }

@@ -18,6 +18,7 @@ import {
   ROUND_BYTES,
 } from "./bulk_preface.ts";
 import { broken, BulkSocket } from "./bulk_socket.ts";
+import { type RingFlow, sendRing } from "./bulk_stream.ts";
 
 /** Wait after a connection that could not be accepted. */
 const ACCEPT_RETRY_MS = 100;
@@ -25,23 +26,36 @@ const ACCEPT_RETRY_MS = 100;
 /** How long a side may take to close after the last byte. */
 const CLOSE_TIMEOUT_MS = 2_000;
 
+type SourceOf<T extends BulkSource["type"]> = Extract<BulkSource, { type: T }>;
+
+/** What does not grow any more. */
+type StillSource = Exclude<BulkSource, SourceOf<"Ring">>;
+
+/** Streams that are sent while others still write them. */
+export interface Streams {
+  flowOf(streamId: number): RingFlow;
+  /** So many bytes have gone; `isOver`: the connection has, too. */
+  sent(streamId: number, bytes: number, isOver: boolean): void;
+}
+
 /** The door of a node: a TLS listener that opens to whoever shows a token, and to nobody else. */
 export class BulkListener {
   readonly door: BulkDoor;
   readonly #listener: Deno.TlsListener;
   readonly #grants = new BulkGrants();
+  readonly #streams: Streams;
   #connections = 0;
 
-  private constructor(door: BulkDoor, listener: Deno.TlsListener) {
-    [this.door, this.#listener] = [door, listener];
+  private constructor(door: BulkDoor, listener: Deno.TlsListener, streams: Streams) {
+    [this.door, this.#listener, this.#streams] = [door, listener, streams];
     void this.#accept();
   }
 
   /** Listens on a free port of every address, with a certificate of its own. */
-  static async open(): Promise<BulkListener> {
+  static async open(streams: Streams): Promise<BulkListener> {
     const { certificatePem, keyPem } = await newCertificate();
     const listener = listen({ port: 0, cert: certificatePem, key: keyPem });
-    return new BulkListener({ port: listener.addr.port, certificatePem }, listener);
+    return new BulkListener({ port: listener.addr.port, certificatePem }, listener, streams);
   }
 
   /**
@@ -82,11 +96,22 @@ export class BulkListener {
       if (!purpose) return;
       socket.anyTime();
       if (purpose.type === "Measure") await receiveRounds(socket);
+      else if (purpose.source.type === "Ring") await this.#sendRing(socket, purpose.source);
       else await send(socket, purpose.source);
     } catch {
       // The other side notices by itself, and asks again if it still wants the bytes.
     } finally {
       this.#connections--;
+    }
+  }
+
+  async #sendRing(socket: BulkSocket, { streamId, ring }: SourceOf<"Ring">): Promise<void> {
+    const flow = this.#streams.flowOf(streamId);
+    try {
+      const tell = (bytes: number) => this.#streams.sent(streamId, bytes, false);
+      await sendRing(socket, ring, { flow, tell });
+    } finally {
+      this.#streams.sent(streamId, 0, true);
     }
   }
 }
@@ -100,7 +125,7 @@ function listen(options: { port: number; cert: string; key: string }) {
   }
 }
 
-async function send(socket: BulkSocket, source: BulkSource): Promise<void> {
+async function send(socket: BulkSocket, source: StillSource): Promise<void> {
   for await (const block of blocksOf(source)) await socket.writeAll(block);
   await socket.end();
   // Until the other side has read all of it: closing earlier could reset what is under way.
@@ -109,7 +134,7 @@ async function send(socket: BulkSocket, source: BulkSource): Promise<void> {
 }
 
 /** Each block is valid until the next is asked for. */
-async function* blocksOf(source: BulkSource): AsyncGenerator<Uint8Array> {
+async function* blocksOf(source: StillSource): AsyncGenerator<Uint8Array> {
   if (source.type === "Memory") {
     for (let at = 0; at < source.bytes.length; at += BLOCK_BYTES) {
       yield source.bytes.subarray(at, at + BLOCK_BYTES);

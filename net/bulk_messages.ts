@@ -1,6 +1,7 @@
 /** What the front of bulk transfers, its worker and its peers say to each other, and the limits. */
 import { z } from "zod";
 import type { ErrorInfo } from "../core/errors.ts";
+import type { Ring } from "../core/ring.ts";
 
 /** The one name on every node's certificate; who is meant is said by the certificate itself. */
 export const BULK_SERVER_NAME = "bulk.exo";
@@ -31,6 +32,9 @@ export const BLOCK_BYTES = 256 * 1024;
 
 /** Blocks that wait for a reader in the main thread before the sender is held back. */
 export const BLOCKS_WAITING_MAX = 8;
+
+/** How often the main thread is told how far a stream is. */
+export const FLOW_MS = 5;
 
 /** Bytes of a measurement's first round. */
 export const MEASURE_BYTES_MIN = 1024 * 1024;
@@ -80,7 +84,9 @@ export interface ByteRange {
 /** Where bytes come from. Those of a `SharedArrayBuffer` are not copied. */
 export type BulkSource =
   | { readonly type: "File"; readonly path: string; readonly ranges: readonly ByteRange[] }
-  | { readonly type: "Memory"; readonly bytes: Uint8Array };
+  | { readonly type: "Memory"; readonly bytes: Uint8Array }
+  /** A ring file that another process fills; `Flow` tells how far it is. */
+  | { readonly type: "Ring"; readonly streamId: number; readonly ring: Ring };
 
 /** What a token is good for, once. */
 export type BulkPurpose =
@@ -110,6 +116,23 @@ export type BulkOrder =
     /** A file to write; absent: blocks for the main thread. */
     readonly path?: string | undefined;
   }
+  /** The same into a ring file that another process empties, until the other side ends. */
+  | {
+    readonly type: "ReceiveStream";
+    readonly id: number;
+    readonly target: BulkTarget;
+    readonly ring: Ring;
+  }
+  /**
+   * How far the other process is: bytes of a stream that it has written, or, of one that is
+   * received, taken. `end`: it writes no more; `broken`: what it wrote is of no use.
+   */
+  | {
+    readonly type: "Flow";
+    readonly id: number;
+    readonly bytes: number;
+    readonly end?: "done" | "broken" | undefined;
+  }
   | { readonly type: "Measure"; readonly id: number; readonly target: BulkTarget }
   /** The main thread has read a block, and gives its memory back for the next. */
   | { readonly type: "Taken"; readonly id: number; readonly buffer: ArrayBuffer }
@@ -124,6 +147,13 @@ export interface BulkDoor {
 /** What the worker answers. */
 export type BulkReport =
   | { readonly type: "Block"; readonly id: number; readonly bytes: Uint8Array<ArrayBuffer> }
+  /** Bytes of a ring that were sent, or that have arrived; `isOver`: no more are sent. */
+  | {
+    readonly type: "Flow";
+    readonly id: number;
+    readonly bytes: number;
+    readonly isOver?: boolean | undefined;
+  }
   /** A door, bytes received, or bits per second. */
   | { readonly type: "Done"; readonly id: number; readonly result: BulkDoor | number }
   | { readonly type: "Failed"; readonly id: number; readonly error: ErrorInfo };

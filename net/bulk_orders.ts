@@ -8,7 +8,10 @@ import {
   type BulkOrder,
   type BulkReport,
   type BulkTarget,
+  CONNECT_TIMEOUT_MS,
+  GRANT_LIFETIME_MS,
 } from "./bulk_messages.ts";
+import { receiveRing, RingFlow } from "./bulk_stream.ts";
 
 type OrderOf<T extends BulkOrder["type"]> = Extract<BulkOrder, { type: T }>;
 
@@ -31,6 +34,8 @@ class BulkOrders {
   readonly #tell: (report: BulkReport, transfer: Transferable[]) => void;
   readonly #running = new Map<number, Running>();
   #listener: Promise<BulkListener> | undefined;
+  /** Of streams that are sent by the node's numbers, of those that are received by their orders'. */
+  readonly #flows = new Map<number, RingFlow>();
 
   constructor(tell: (report: BulkReport, transfer: Transferable[]) => void) {
     this.#tell = tell;
@@ -42,6 +47,13 @@ class BulkOrders {
         return void this.#answer(order.id, this.#grant(order));
       case "Receive":
         return void this.#answer(order.id, this.#receive(order));
+      case "ReceiveStream":
+        return void this.#answer(order.id, this.#receiveStream(order));
+      case "Flow": {
+        this.#flowOf(order.id).note(order.bytes, order.end);
+        if (order.end === "broken") this.#forgetLater(order.id);
+        return;
+      }
       case "Measure":
         return void this.#answer(order.id, this.#measure(order));
       case "Taken": {
@@ -52,6 +64,7 @@ class BulkOrders {
       case "Cancel": {
         const running = this.#running.get(order.id);
         running?.abort.abort();
+        this.#flows.get(order.id)?.note(0, "broken");
         return running?.wake();
       }
       default:
@@ -68,13 +81,42 @@ class BulkOrders {
   }
 
   async #grant(order: OrderOf<"Grant">): Promise<BulkDoor> {
-    this.#listener ??= BulkListener.open();
+    this.#listener ??= BulkListener.open({
+      flowOf: (streamId) => this.#flowOf(streamId),
+      sent: (id, bytes, isOver) => this.#sent(id, bytes, isOver),
+    });
     try {
       return (await this.#listener).grant(order);
     } catch (cause) {
       // A machine that had no port or descriptor left may have one the next time.
       await this.#listener.catch(() => this.#listener = undefined);
       throw cause;
+    }
+  }
+
+  /** Whoever has a token for it may still come, and is to hear that it is broken. */
+  #forgetLater(id: number): void {
+    setTimeout(() => this.#flows.delete(id), GRANT_LIFETIME_MS + CONNECT_TIMEOUT_MS);
+  }
+
+  #flowOf(id: number): RingFlow {
+    const flow = this.#flows.get(id) ?? new RingFlow();
+    this.#flows.set(id, flow);
+    return flow;
+  }
+
+  #sent(id: number, bytes: number, isOver: boolean): void {
+    if (isOver) this.#flows.delete(id);
+    this.#tell({ type: "Flow", id, bytes, isOver }, []);
+  }
+
+  async #receiveStream({ id, target, ring }: OrderOf<"ReceiveStream">): Promise<number> {
+    const flow = this.#flowOf(id);
+    const tell = (bytes: number) => this.#tell({ type: "Flow", id, bytes }, []);
+    try {
+      return await this.#dialled(id, target, (socket) => receiveRing(socket, ring, { flow, tell }));
+    } finally {
+      this.#flows.delete(id);
     }
   }
 

@@ -1,8 +1,18 @@
 import { AppError, toAppError } from "../core/errors.ts";
+import type { Ring } from "../core/ring.ts";
 import type { BulkDoor, BulkOrder, BulkReport, BulkTarget } from "./bulk_messages.ts";
 
 /** What is to be done with a block; its memory goes to another when that is done. */
 export type TakeBlock = (block: Uint8Array) => void | Promise<void>;
+
+/** A stream that is being received. */
+export interface ReceivedStream {
+  /** All its bytes, once the other side has ended. */
+  readonly done: Promise<number>;
+  /** Whoever empties the ring has taken so many bytes. */
+  taken(bytes: number): void;
+  cancel(): void;
+}
 
 /** An order that was given and not answered yet. */
 interface Pending {
@@ -16,6 +26,7 @@ interface Pending {
 /** The worker of bulk transfers as seen from the main thread; it starts when it is first needed. */
 export class BulkThread {
   readonly #pending = new Map<number, Pending>();
+  readonly #flows = new Map<number, (bytes: number, isOver: boolean) => void>();
   #worker: Worker | undefined;
   #port: MessagePort | undefined;
   #ids = 0;
@@ -56,6 +67,36 @@ export class BulkThread {
     }
   }
 
+  /**
+   * Receives a stream into a ring file that another process empties; `arrived` hears how many bytes
+   * are there.
+   */
+  receiveStream(target: BulkTarget, ring: Ring, arrived: (bytes: number) => void): ReceivedStream {
+    let id = 0;
+    const done = this.#ask((next) => {
+      this.#flows.set(id = next, arrived);
+      return { type: "ReceiveStream", id, target, ring };
+    }).finally(() => this.#flows.delete(id));
+    return {
+      done: done as Promise<number>,
+      taken: (bytes) => this.#tell({ type: "Flow", id, bytes }),
+      cancel: () => this.#tell({ type: "Cancel", id }),
+    };
+  }
+
+  /** The number of a stream to be sent, for the purpose of a grant; `sent` hears how far it is. */
+  addStream(sent: (bytes: number, isOver: boolean) => void): number {
+    const id = ++this.#ids;
+    this.#flows.set(id, sent);
+    return id;
+  }
+
+  /** So many bytes of a stream to be sent are in its ring. */
+  written(streamId: number, bytes: number, end?: "done" | "broken"): void {
+    this.#tell({ type: "Flow", id: streamId, bytes, end });
+    if (end === "broken") this.#flows.delete(streamId);
+  }
+
   /** Ends the thread, and with it every socket. */
   close(): void {
     this.#closed = true;
@@ -91,6 +132,7 @@ export class BulkThread {
 
   #hear(report: BulkReport): void {
     const { id } = report;
+    if (report.type === "Flow") return this.#hearFlow(report);
     const pending = this.#pending.get(id);
     if (!pending) return;
     if (report.type === "Block") return this.#takeBlock(id, pending, report.bytes);
@@ -99,6 +141,11 @@ export class BulkThread {
     void pending.taken.then(() => {
       if (this.#pending.delete(id)) pending.settle(report.result);
     });
+  }
+
+  #hearFlow({ id, bytes, isOver = false }: Extract<BulkReport, { type: "Flow" }>): void {
+    this.#flows.get(id)?.(bytes, isOver);
+    if (isOver) this.#flows.delete(id);
   }
 
   #takeBlock(id: number, pending: Pending, block: Uint8Array<ArrayBuffer>): void {
@@ -125,6 +172,9 @@ export class BulkThread {
     this.#port?.close();
     [this.#worker, this.#port] = [undefined, undefined];
     for (const id of this.#pending.keys()) this.#fail(id, error);
+    // With the thread go the connections that streams are sent over.
+    for (const flow of this.#flows.values()) flow(0, true);
+    this.#flows.clear();
   }
 }
 

@@ -112,7 +112,7 @@ export function assemble(
   const models = new ModelStore(eventLog);
   const traces = new TraceStore(options.tracesDir ?? join(options.dataDir, "traces"));
   const sideChannels = options.hasSideChannels ? sideChannelsOf(control) : undefined;
-  const worker = new Worker({
+  const worker: Worker = new Worker({
     nodeId,
     replica,
     transport,
@@ -124,6 +124,7 @@ export function assemble(
     sideChannels,
     nextIncarnation: () => eventLog.nextCounter(INCARNATION),
     traces,
+    prefill: { bulk, telemetry: () => control.telemetry() },
   });
   const gatherer = new NodeInfoGatherer({
     nodeId,

@@ -42,6 +42,8 @@ export class Rank implements LocalRunner {
   readonly process: RunnerProcess;
   readonly dispatched = new Set<TaskId>();
   readonly cancelled = new Set<TaskId>();
+  /** Tasks whose prompt another node reads: meanwhile the runner may sleep. */
+  readonly awaited = new Set<TaskId>();
   /** Tasks of which this node has said by itself how they ended. */
   readonly #settled = new Set<TaskId>();
   stopping = false;
@@ -225,7 +227,7 @@ export class Rank implements LocalRunner {
     if (this.stopping) return;
     const limit = this.#limit();
     // A rank of a group may sleep because it waits for another.
-    const isAlone = !this.isOfGroup && this.#pending !== "start";
+    const isAlone = !this.isOfGroup && this.#pending !== "start" && this.awaited.size === 0;
     if (limit) this.process.arm(limit.ms, limit.what, isAlone);
     else this.process.disarm();
   }

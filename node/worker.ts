@@ -9,12 +9,14 @@ import { isLoaded } from "../core/runner_status.ts";
 import { nodeNames } from "../core/placement_view.ts";
 import { isInFlight, type Task } from "../core/task.ts";
 import { type Action, type LocalView, nextPlanAt, plan } from "../core/plan.ts";
+import type { PrefillRates } from "../core/prefill.ts";
 import type { Transport } from "../net/transport.ts";
 import type { Clock } from "./clock.ts";
 import { endOfService } from "./generation_errors.ts";
 import { GenerationRelay } from "./generation_relay.ts";
 import { GroupWatch } from "./group_watch.ts";
 import type { ModelStore } from "./model_store.ts";
+import { type PrefillDeps, Prefills } from "./prefills.ts";
 import { Rank } from "./rank.ts";
 import type { Replica } from "./replica.ts";
 import type { Reporter } from "./reporter.ts";
@@ -50,6 +52,8 @@ export interface WorkerDeps {
   readonly launch: RunnerLaunch;
   readonly nextIncarnation: () => number;
   readonly traces: Pick<TraceStore, "save">;
+  /** What prompts are shared with others by; absent: they are not. */
+  readonly prefill?: Pick<PrefillDeps, "bulk" | "telemetry"> | undefined;
   /** Limit on the loading of a layer; absent: by the size of the model, 0: none. */
   readonly loadTimeoutMs?: number | undefined;
   /** Over which groups over RDMA find each other; absent: by their coordinator. */
@@ -67,14 +71,20 @@ export class Worker {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #unsubscribe: () => void = () => {};
 
+  readonly #prefills: Prefills | undefined;
+
   constructor(deps: WorkerDeps) {
     this.#deps = deps;
-    const { nodeId, replica, transport, clock } = deps;
+    const { prefill, nodeId, replica, transport, clock } = deps;
     this.#groups = new GroupWatch(this.#ranks, {
       state: () => replica.state,
       isThere: (id) => id === nodeId || transport.peers().has(id),
       newId: () => TaskId.parse(clock.newId()),
     });
+    this.#prefills = prefill && new Prefills(
+      { ...prefill, nodeId, transport, newId: () => clock.newId() },
+      (instanceId) => [...this.#ranks.values()].find((rank) => rank.instanceId === instanceId),
+    );
   }
 
   start(): void {
@@ -95,6 +105,7 @@ export class Worker {
     clearTimeout(this.#timer);
     const gone = { code: "instance_removed" as const, message: "The node is stopping" };
     for (const rank of this.#ranks.values()) rank.failAll(gone);
+    this.#prefills?.close();
     await Promise.all(
       [...this.#ranks.values()].map(async (rank) => {
         await rank.process.stop(LADDER_NODE_STOP);
@@ -309,6 +320,7 @@ export class Worker {
         taskId,
         incarnation: rank.incarnation,
         payload,
+        ...this.#prefillRates(task),
       };
       rank.generate(command, relay);
       relay.onBroken(() => this.#readerGone(task, rank));
@@ -317,6 +329,24 @@ export class Worker {
       log.warn("cannot fetch the prompt of {taskId}: {reason}", { taskId, reason });
       await this.#failTask(task, `its prompt could not be fetched: ${reason}`);
     }
+  }
+
+  /** What is known of who may read the prompt, if anybody can be reached. */
+  #prefillRates({ prefill: source }: Task): { prefill?: PrefillRates } {
+    const { replica: { state } } = this.#deps;
+    const prefill = source && this.#prefills?.asker.rates(state, source);
+    return prefill ? { prefill } : {};
+  }
+
+  #askForPrefill(rank: Rank, wanted: Extract<RunnerReport, { type: "PrefillWanted" }>): void {
+    const source = this.#deps.replica.state.tasks.get(wanted.taskId)?.prefill;
+    const asked = this.#prefills?.asker.ask(rank, wanted, source);
+    if (asked) this.#inBackground(asked);
+  }
+
+  #prefillFlow({ taskId, bytes, end }: Extract<RunnerReport, { type: "PrefillFlow" }>): void {
+    this.#prefills?.asker.flow(taskId, bytes, end);
+    this.#prefills?.server.flow(taskId, bytes, end);
   }
 
   /** A client that has gone says so itself; a node that cannot be reached cannot. */
@@ -341,6 +371,7 @@ export class Worker {
   async #shutdown(runnerId: RunnerId, rank: Rank): Promise<void> {
     rank.stopping = true;
     rank.failAll(endOfService(this.#deps.replica.state, rank.instanceId));
+    this.#prefills?.drop(rank);
     log.info("stopping runner {runnerId}", { runnerId });
     const shutdown: RunnerCommand = { type: "Shutdown", ...this.#stamp(rank) };
     await rank.process.stop(LADDER_DELETE, shutdown);
@@ -381,6 +412,12 @@ export class Worker {
       case "TaskTraced":
         this.#deps.traces.save(report.taskId, report.spans);
         break;
+      case "PrefillWanted":
+        this.#askForPrefill(rank, report);
+        break;
+      case "PrefillFlow":
+        this.#prefillFlow(report);
+        break;
       case "RunnerError":
         break;
       default:
@@ -398,6 +435,7 @@ export class Worker {
     log.warn("runner {runnerId} failed: {reason}", { runnerId, reason });
     rank.stopping = true;
     this.#inBackground(rank.ended());
+    this.#prefills?.drop(rank);
     rank.failAll({
       code: code === "group_broken" ? code : "runner_failed",
       message: `Runner shutdown before completing command: ${reason}`,

@@ -28,6 +28,7 @@ import {
 } from "../decoder.ts";
 import { doneStep, drawAll, type DrawSource } from "../local_step.ts";
 import { type Attend, type TextModel, widestWindow } from "../models/text_model.ts";
+import { type KvBytes, PoolKvBytes } from "../prefill/kv_bytes.ts";
 import { BlockStore } from "./block_store.ts";
 import { PagedCache } from "./paged_cache.ts";
 
@@ -58,6 +59,7 @@ export class CpuDecoder implements Decoder {
   readonly copiesBlocks = false;
   readonly stepsAtOnce = 1;
   readonly window: number | undefined;
+  readonly kvBytes: KvBytes | undefined;
 
   /** @throws {NativeError} when the model's layers or operations are none that the kernels know. */
   constructor(
@@ -72,6 +74,10 @@ export class CpuDecoder implements Decoder {
     this.#pool = new KvPool(model.kvLayers.map((layer) => ({ ...layer, dtype: kvDtype })));
     this.#store = new BlockStore(this.#pool);
     this.window = widestWindow(model);
+    // What a window has left behind is not there to be sent.
+    if (this.window === undefined) {
+      this.kvBytes = new PoolKvBytes(this.#pool, model.kvLayers, kvDtype);
+    }
     made.move();
   }
 

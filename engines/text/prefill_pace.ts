@@ -38,6 +38,11 @@ export class PrefillPace {
     return Math.max(1, Math.min(fitting, this.#tokensMax, limit));
   }
 
+  /** How fast prompts are read; undefined before anything is measured. */
+  get tokensPerSecond(): number | undefined {
+    return this.#msPerToken === undefined ? undefined : 1000 / this.#msPerToken;
+  }
+
   /** Takes note of what a chunk took. */
   measured(tokens: number, ms: number): void {
     const newest = Math.max(ms, Number.MIN_VALUE) / tokens;

@@ -34,7 +34,7 @@ Deno.test("GET /state has external tags, camelCase and the latest values", async
     "instanceRetries",
     "instanceStats",
     "runners",
-    "prefillServerPorts",
+    "prefillTokensPerSecond",
     "metaInstances",
     "instanceLinks",
     "tasks",
@@ -190,13 +190,13 @@ Deno.test("GET /state has what nodes have found out about themselves", async () 
   equal(await at(`nodeIdentities/${NODE}/modelId`), "Unknown");
 });
 
-Deno.test("GET /state has the ports where runners prefill for others", async () => {
+Deno.test("GET /state has how fast runners prefill for others", async () => {
   const { gateway, get } = appOver();
-  const id = gateway.placeModel(TINY, { type: "RunnerReady", prefillServerPort: 50_000 });
+  const id = gateway.placeModel(TINY, { type: "RunnerReady", prefillTokensPerSecond: 500 });
   gateway.setRunners(id, { type: "RunnerRunning" });
   gateway.placeModel("local/other-0123abcd");
-  const ports = await (await get("/state/prefillServerPorts")).json();
-  deepEqual(ports, { [runnerIdOf(id, 0)]: 50_000 });
+  const paces = await (await get("/state/prefillTokensPerSecond")).json();
+  deepEqual(paces, { [runnerIdOf(id, 0)]: 500 });
 });
 
 Deno.test("GET /state/{path} walks keys and indices, with encoded slashes in keys", async () => {

@@ -210,11 +210,11 @@ Deno.test("a node reports of itself alone: its start, its runners, its downloads
 Deno.test("a status that is known already is not indexed again, whenever it was reported", () => {
   const state = fold([...placed, reported("i:0", "RunnerReady", { at: 1 })]);
   assert.deepEqual(admit(state, reported("i:0", "RunnerReady", { at: 2 })), []);
-  const port: Event = {
+  const pace: Event = {
     ...reported("i:0", "RunnerReady"),
-    status: { type: "RunnerReady", prefillServerPort: 7_000 },
+    status: { type: "RunnerReady", prefillTokensPerSecond: 700 },
   };
-  assert.deepEqual(admit(state, port), [port]);
+  assert.deepEqual(admit(state, pace), [pace]);
 });
 
 Deno.test("a process that has failed says nothing new once its instance is tried again", () => {

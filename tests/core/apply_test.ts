@@ -220,19 +220,20 @@ Deno.test("a failed task says why, until it is something else", () => {
   assert.equal(fold([failed]).tasks.size, 0, "an unknown one is not missed");
 });
 
-Deno.test("where a runner prefills for others holds while it serves, and no longer", () => {
-  const port = (...events: Event[]) => fold(events).runners.get(runnerId("i:0"))?.prefillServerPort;
+Deno.test("how fast a runner prefills for others holds while it serves, and no longer", () => {
+  const pace = (...events: Event[]) =>
+    fold(events).runners.get(runnerId("i:0"))?.prefillTokensPerSecond;
   const ready: Event = {
     ...reported("i:0", "RunnerReady"),
-    status: { type: "RunnerReady", prefillServerPort: 7_000 },
+    status: { type: "RunnerReady", prefillTokensPerSecond: 700 },
   };
-  assert.equal(port(ready, reported("i:0", "RunnerRunning")), 7_000);
+  assert.equal(pace(ready, reported("i:0", "RunnerRunning")), 700);
   assert.equal(
-    port(ready, reported("i:0", "RunnerRunning"), reported("i:0", "RunnerReady")),
+    pace(ready, reported("i:0", "RunnerRunning"), reported("i:0", "RunnerReady")),
     undefined,
   );
-  assert.equal(port(ready, reported("i:0", "RunnerFailed")), undefined);
-  assert.equal(port(ready, reported("i:0", "RunnerRunning", { incarnation: 2 })), undefined);
+  assert.equal(pace(ready, reported("i:0", "RunnerFailed")), undefined);
+  assert.equal(pace(ready, reported("i:0", "RunnerRunning", { incarnation: 2 })), undefined);
 });
 
 Deno.test("apply() refuses an event of an epoch that is over", () => {

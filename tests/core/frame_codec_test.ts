@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { encodeFrame, type Frame, FrameDecoder } from "../../core/frame_codec.ts";
+import { decodePrefix, encodeFrame, type Frame, FrameDecoder } from "../../core/frame_codec.ts";
 import { FRAME_BYTES_MAX, FRAME_PREFIX_BYTES } from "../../core/frames.ts";
 
 /** The frames of `bytes`, pushed in pieces that end at `cuts`. */
@@ -28,6 +28,13 @@ Deno.test("a frame is two little-endian lengths, UTF-8 JSON and the body", () =>
   const bytes = encodeFrame({ ä: 1 }, Uint8Array.of(7, 8));
   const json = new TextEncoder().encode('{"ä":1}');
   assert.deepEqual(bytes, join(prefix(json.length, 2), json, Uint8Array.of(7, 8)));
+});
+
+Deno.test("the first bytes of a frame tell its length", () => {
+  const bytes = encodeFrame({ a: 1 }, Uint8Array.of(7, 8));
+  assert.equal(decodePrefix(bytes.subarray(0, FRAME_PREFIX_BYTES)), bytes.length);
+  assert.throws(() => decodePrefix(prefix(0, 5)), /without a header/);
+  assert.throws(() => decodePrefix(prefix(1, FRAME_BYTES_MAX)), /at most/);
 });
 
 const anyFrame = fc.record({

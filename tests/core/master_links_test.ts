@@ -21,7 +21,7 @@ import {
   taskCreated,
   taskOf,
 } from "../support/fixtures.ts";
-import { gathered, linkCreated, linkId, socket } from "../support/control_plane.ts";
+import { linkCreated, linkId, socket } from "../support/control_plane.ts";
 import { rejects } from "../support/rejects.ts";
 
 const on = (state: State, command: Command) => decide(state, command, decideContext(new Map()));
@@ -76,22 +76,23 @@ const taskFor = (state: State, type: TaskType = "TextGeneration") => {
   assert.ok(event?.type === "TaskCreated");
   return event.task;
 };
-const prefills = (id: string, port: number): Event => ({
+const prefills = (id: string): Event => ({
   ...reported(id, "RunnerReady"),
-  status: { type: "RunnerReady", prefillServerPort: port },
+  status: { type: "RunnerReady", prefillTokensPerSecond: 700 },
 });
+const from = (id: string, nodeId: NodeId) => ({ instanceId: instanceId(id), nodeId });
 const linked = [...ready, linkCreated("L", ["a"], ["b"])];
 
-Deno.test("LB3: text goes to the decoding instance, with an endpoint if one is known", () => {
+Deno.test("LB3: text goes to the decoding instance, with who may prefill if that is known", () => {
   assert.deepEqual(taskFor(fold(linked)), taskOf("t", "b"));
-  assert.deepEqual(taskFor(fold([...linked, socket(B, A)])), taskOf("t", "b"), "no port");
-  assert.deepEqual(taskFor(fold([...linked, prefills("a:0", 7_000)])), taskOf("t", "b"), "no way");
-  const both = fold([...linked, prefills("a:0", 7_000), socket(B, A, "10.0.0.1")]);
-  assert.deepEqual(taskFor(both), taskOf("t", "b", { prefillEndpoint: "10.0.0.1:7000" }));
+  assert.deepEqual(taskFor(fold([...linked, socket(B, A)])), taskOf("t", "b"), "it serves none");
+  assert.deepEqual(taskFor(fold([...linked, prefills("a:0")])), taskOf("t", "b"), "no way");
+  const both = fold([...linked, prefills("a:0"), socket(B, A, "10.0.0.1")]);
+  assert.deepEqual(taskFor(both), taskOf("t", "b", { prefill: from("a", A) }));
 });
 
 Deno.test("LB3: images go to either", () => {
-  const state = fold([...linked, prefills("a:0", 7_000), socket(B, A)]);
+  const state = fold([...linked, prefills("a:0"), socket(B, A)]);
   for (const type of ["ImageGeneration", "ImageEdits"] as const) {
     assert.deepEqual(taskFor(state, type), taskOf("t", "a", { type }));
     const busy = fold([taskCreated(taskOf("x", "a"))], state);
@@ -130,18 +131,21 @@ const THREE = [
   created(instanceOf("c", [C])),
   reported("c:0", "RunnerReady"),
 ];
-const endpoint = (...events: readonly Event[]) =>
-  taskFor(fold([...THREE, ...events])).prefillEndpoint;
-const ports = [prefills("a:0", 7_000), prefills("c:0", 8_000)];
+const source = (...events: readonly Event[]) => taskFor(fold([...THREE, ...events])).prefill;
+const serving = [prefills("a:0"), prefills("c:0")];
 const toBoth = [socket(B, A, "10.0.0.1"), socket(B, C, "10.0.0.3")];
 const two = [linkCreated("L", ["a", "b", "c"], ["b"]), linkCreated("M", ["a"], ["b"])];
 
 Deno.test("the least busy of the prefilling instances takes the prompt, the first of equals", () => {
-  assert.equal(endpoint(...two, ...ports, ...toBoth), "10.0.0.1:7000");
+  assert.deepEqual(source(...two, ...serving, ...toBoth), from("a", A));
   const busy = taskCreated(taskOf("x", "a"));
-  assert.equal(endpoint(...two, ...ports, ...toBoth, busy), "10.0.0.3:8000");
-  const [, onlyC = busy] = ports;
-  assert.equal(endpoint(...two, onlyC, ...toBoth), "10.0.0.3:8000", "the other has no port");
+  assert.deepEqual(source(...two, ...serving, ...toBoth, busy), from("c", C));
+  const reading = taskCreated(taskOf("x", "b", { prefill: from("a", A) }));
+  assert.deepEqual(source(...two, ...serving, ...toBoth, reading), from("c", C), "it reads for b");
+  const over = taskCreated(taskOf("x", "b", { prefill: from("a", A), taskStatus: "Failed" }));
+  assert.deepEqual(source(...two, ...serving, ...toBoth, over), from("a", A));
+  const [, onlyC = busy] = serving;
+  assert.deepEqual(source(...two, onlyC, ...toBoth), from("c", C), "the other serves none");
 });
 
 Deno.test("an instance that is linked to itself prefills by itself", () => {
@@ -150,46 +154,33 @@ Deno.test("an instance that is linked to itself prefills by itself", () => {
     nodeStarted(B),
     created(instanceOf("i", [A, B])),
     reported("i:0", "RunnerReady"),
-    prefills("i:1", 7_000),
+    prefills("i:1"),
     socket(A, B),
     linkCreated("L", ["i"], ["i"]),
   ]);
   assert.deepEqual(taskFor(self), taskOf("t", "i"));
 });
 
-const addresses = (nodeId: NodeId, ...types: ["wifi" | "thunderbolt" | "ethernet", string][]) =>
-  gathered(nodeId, {
-    type: "NodeNetworkInterfaces",
-    interfaces: types.map(([interfaceType, ipAddress]) => ({
-      name: "en0",
-      ipAddress,
-      interfaceType,
-    })),
-  });
-
-Deno.test("the way to it is the best that a ring would take, the newest of equals", () => {
-  const link = linkCreated("L", ["a"], ["b"]);
-  const known = addresses(A, ["wifi", "10.0.0.1"], ["thunderbolt", "10.0.0.2"]);
-  const three = ["10.0.0.1", "10.0.0.2", "10.0.0.9"].map((ip) => socket(B, A, ip));
-  assert.equal(endpoint(link, ...ports, ...three, known), "10.0.0.2:7000");
-  assert.equal(endpoint(link, ...ports, ...three), "10.0.0.9:7000");
-  assert.equal(endpoint(link, ...ports, socket(B, A, "fd00::1")), "[fd00::1]:7000");
+Deno.test("an instance of several ranks prefills for nobody: each has a part of the keys", () => {
+  const link = linkCreated("L", ["w"], ["b"]);
+  const wide = [created(instanceOf("w", [A, C])), prefills("w:0"), prefills("w:1")];
+  assert.equal(source(...wide, link, ...toBoth), undefined);
 });
 
 Deno.test("no way leads over a name or a cable", () => {
   const named = socket(B, A);
-  const { source, sink } = named.connection;
+  const { connection } = named;
   const dns = { type: "SocketConnection" as const, sinkMultiaddr: "/dns/mac/tcp/1" };
   const rdma = { type: "RdmaConnection" as const, sourceRdmaIface: "a", sinkRdmaIface: "b" };
   const edges = [dns, rdma].map((edge): Event => ({
     type: "TopologyEdgeCreated",
-    connection: { source, sink, edge },
+    connection: { ...connection, edge },
   }));
-  assert.equal(endpoint(linkCreated("L", ["a"], ["b"]), ...ports, ...edges), undefined);
+  assert.equal(source(linkCreated("L", ["a"], ["b"]), ...serving, ...edges), undefined);
 });
 
 Deno.test("a linked instance of another decoder, and one that is gone, prefill nothing", () => {
-  const gone = fold([...linked, prefills("a:0", 7_000), socket(B, A)]);
+  const gone = fold([...linked, prefills("a:0"), socket(B, A)]);
   const { instances } = fold([{ type: "InstanceDeleted", instanceId: instanceId("a") }], gone);
-  assert.equal(taskFor({ ...gone, instances }).prefillEndpoint, undefined);
+  assert.equal(taskFor({ ...gone, instances }).prefill, undefined);
 });

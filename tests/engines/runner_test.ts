@@ -71,6 +71,9 @@ function line(report: RunnerReport): string {
       return `stats: ${report.stats.running} running`;
     case "TaskTraced":
       return `${report.taskId} traced`;
+    case "PrefillWanted":
+    case "PrefillFlow":
+      return `${report.type} ${report.taskId}`;
     case "RunnerError":
       return report.reason;
   }

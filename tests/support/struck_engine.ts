@@ -6,7 +6,7 @@ import type {
   TaskResponse,
 } from "../../engines/engine.ts";
 import type { Stage } from "../../engines/fake.ts";
-import type { GenerationTask } from "../../engines/engine.ts";
+import type { GenerationTask, PrefillService } from "../../engines/engine.ts";
 import type { EngineCounts } from "../../core/engine_stats.ts";
 import type { GroupSpec } from "../../core/group.ts";
 import type { TaskId } from "../../core/ids.ts";
@@ -73,6 +73,18 @@ class StruckEngine implements Engine {
     this.#onStage("warmup");
   }
 
+  get prefills(): PrefillService | undefined {
+    const { prefills } = this.#inner;
+    return prefills && {
+      tokensPerSecond: prefills.tokensPerSecond,
+      flow: (taskId, flow) => prefills.flow(taskId, flow),
+      serve: (task) => {
+        prefills.serve(task);
+        this.#submitted++;
+      },
+    };
+  }
+
   submit(task: GenerationTask): { promptTokens: number } {
     const taken = this.#inner.submit(task);
     this.#submitted++;
@@ -117,6 +129,7 @@ class StruckEngine implements Engine {
 }
 
 function stageOf([, response]: TaskResponse): Stage | undefined {
+  if (response.type === "prefillFlow") return "prefill";
   if (response.type !== "chunk") return undefined;
   const { type } = response.chunk;
   return type === "PrefillProgress" ? "prefill" : type === "Token" ? "decode" : undefined;

@@ -8,6 +8,7 @@
  *     deno task verify network-fuzz [--seed S] [--messages N] mutated messages between nodes
  *     deno task verify aborts [--seed S] [--requests N]        answers that are left at random
  *     deno task verify models [--seed S] [--files N]           mutated model files
+ *     deno task verify prefill [--requests N]                 prompts that another node reads
  *     deno task verify mixes [--seed S] [--mixes N]            requests together, and each alone
  *     deno task verify schedules [--seed S] [--schedules N]    requests over several ranks
  *     deno task verify memory [--seed S] [--requests N]        what they leave, and too many at once
@@ -36,6 +37,8 @@ import { compareRulers, RULER_LONG } from "./ruler.ts";
 import { verifySchedules } from "./schedules.ts";
 import { verifyMemory, verifyMixes } from "./serving.ts";
 import { NETWORK_PARTS, verifyNetwork } from "./network.ts";
+import { comparePrefills, killPrefillNode, killPrefillRunner } from "./prefill.ts";
+import { goldenPath, SMOLLM2 } from "../engines/golden.ts";
 import { partitionAndHeal } from "./partitions.ts";
 import { soak } from "./soak.ts";
 import type { Tally } from "./tally.ts";
@@ -49,6 +52,9 @@ import {
 } from "./perplexity.ts";
 
 const say = (line: string) => Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
+
+/** Prompts of a comparison with one node. */
+const PREFILL_PROMPTS = 50;
 
 /** Partitions of one run, and rounds of a comparison. */
 const PARTITIONS = 20;
@@ -303,6 +309,24 @@ async function verifyTokenPath(): Promise<Tally> {
   }
 }
 
+/** With the SmolLM2 file that EXO_TEST_SMOLLM2_GGUF names; with a tiny model where it names none. */
+async function verifyPrefill(prompts: number): Promise<Tally> {
+  await ensureSetup({ onProgress: say });
+  const shape = SMOLLM2 === undefined
+    ? { modelPath: goldenPath("models/tiny-tied"), words: 400 }
+    : { modelPath: SMOLLM2, words: 1_250 };
+  const full = { ...shape, prompts, answerTokens: 16 };
+  try {
+    const { passed, failed } = await comparePrefills(full, say);
+    await killPrefillRunner(full);
+    await killPrefillNode(full);
+    return { passed: passed + 2, failed };
+  } catch (cause) {
+    say(`FAILED: ${String(cause)}`);
+    return { passed: 0, failed: 1 };
+  }
+}
+
 const mib = (bytes: number) => (bytes / 1_048_576).toFixed(1);
 const heldIn = (sample: NodeSample) =>
   `${mib(sample.liveBytes)} MiB alive, ${mib(sample.residentBytes)} resident`;
@@ -348,6 +372,7 @@ const run: Record<string, () => Promise<Tally>> = {
   ruler: () => verifyRuler(Number(values.rounds ?? RULER_ROUNDS)),
   "token-path": verifyTokenPath,
   "network-fuzz": () => verifyNetworkFuzz(Number(values.seed), Number(values.messages)),
+  prefill: () => verifyPrefill(Number(values.requests ?? PREFILL_PROMPTS)),
   http: () => verifyHttp(Number(values.seed), Number(values.requests ?? 200_000)),
 };
 const wanted = run[bar ?? ""];

@@ -1,8 +1,9 @@
 import { networkOf, ringHop } from "./addresses.ts";
 import type { InstanceId, NodeId } from "./ids.ts";
 import { type Instance, runnersOf } from "./instance.ts";
-import { hostPort } from "./multiaddr.ts";
+import type { PrefillSource } from "./prefill.ts";
 import type { State } from "./state.ts";
+import { isInFlight } from "./task.ts";
 import type { Telemetry } from "./telemetry.ts";
 
 /** Whether an instance prefills for others and decodes for none: it answers no text itself. */
@@ -13,32 +14,40 @@ export function isPrefillOnly({ instanceLinks }: State, instanceId: InstanceId):
 }
 
 /**
- * Where an instance has its prompts prefilled, as `ip:port`: the least busy of the instances that
- * are linked to it, by the best way to a rank that serves prefills. Undefined: it does it itself.
+ * Who may prefill for an instance: the least busy of those that are linked to it, serve prefills on
+ * a single rank, and can be reached. Undefined: it does it itself.
  */
-export function prefillEndpoint(
+export function prefillSource(
   state: State,
   decode: Instance,
   { telemetry, load }: { telemetry: Telemetry; load: (instanceId: InstanceId) => number },
-): string | undefined {
-  const sources = [...state.instanceLinks.values()]
+): PrefillSource | undefined {
+  const linked = [...state.instanceLinks.values()]
     .filter(({ decodeInstances }) => decodeInstances.includes(decode.instanceId))
     .flatMap(({ prefillInstances }) => prefillInstances)
     .filter((id) => id !== decode.instanceId);
-  if (sources.length === 0) return undefined;
-  const byLoad = [...new Set(sources)].toSorted((a, b) => load(a) - load(b));
+  if (linked.length === 0) return undefined;
+  const busy = (id: InstanceId) => load(id) + prefillsOf(state, id);
+  const byLoad = [...new Set(linked)].toSorted((a, b) => busy(a) - busy(b));
   const [first] = runnersOf(decode);
   const from = nodesOf(decode).find(([, runnerId]) => runnerId === first)?.[0];
   const network = networkOf(state, telemetry);
-  for (const id of byLoad) {
-    const source = state.instances.get(id);
-    for (const [to, runnerId] of source && from ? nodesOf(source) : []) {
-      const port = state.runners.get(runnerId)?.prefillServerPort;
-      const hop = port && from ? ringHop(network, from, to) : undefined;
-      if (port && hop) return hostPort(hop.sinkIp, port);
-    }
+  for (const instanceId of byLoad) {
+    const source = state.instances.get(instanceId);
+    const [rank, ...others] = source ? nodesOf(source) : [];
+    // Each rank of several has a part of the keys and values alone.
+    if (!from || !rank || others.length > 0) continue;
+    const [nodeId, runnerId] = rank;
+    const serves = state.runners.get(runnerId)?.prefillTokensPerSecond !== undefined;
+    if (serves && ringHop(network, from, nodeId)) return { instanceId, nodeId };
   }
   return undefined;
+}
+
+/** Tasks in flight whose prompts an instance may be reading for others. */
+function prefillsOf({ tasks }: State, instanceId: InstanceId): number {
+  return [...tasks.values()]
+    .filter((task) => isInFlight(task) && task.prefill?.instanceId === instanceId).length;
 }
 
 type Rank = [NodeId, ReturnType<typeof runnersOf>[number]];

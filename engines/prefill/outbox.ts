@@ -1,0 +1,159 @@
+import { assert, type ErrorInfo } from "../../core/errors.ts";
+import { encodeFrame } from "../../core/frame_codec.ts";
+import type { KvFingerprint, PrefillEnd, PrefillRecord } from "../../core/prefill.ts";
+import type { Ring } from "../../core/ring.ts";
+import type { KvBlock } from "../decoder.ts";
+import type { KvBytes } from "./kv_bytes.ts";
+import { RingWriter } from "./ring_file.ts";
+
+/** Most bytes of a record's blocks: a few fit into the smallest ring. */
+const BLOCKS_BYTES_MAX = 2 * 1024 * 1024;
+
+/** A frame's header beside its blocks takes less. */
+const HEADER_BYTES_MAX = 256;
+
+/** Blocks of a chunk, of which some layers have been written. */
+interface Chunk {
+  readonly first: number;
+  readonly blocks: readonly KvBlock[];
+  layer: number;
+}
+
+/** What an outbox sends, and where. */
+export interface OutboxOptions {
+  readonly kv: KvBytes;
+  readonly fingerprint: KvFingerprint;
+  readonly ring: Ring;
+  readonly startPos: number;
+  readonly stopPos: number;
+}
+
+/**
+ * Keys and values on their way out, chunk by chunk and layer by layer, as there is room in the ring.
+ * It has shares of the blocks until they are written, whatever becomes of the sequence meanwhile.
+ */
+export class PrefillOutbox implements Disposable {
+  readonly #options: OutboxOptions;
+  readonly #writer: RingWriter;
+  readonly #chunks: Chunk[] = [];
+  /** The last word, as a frame. */
+  #last: Uint8Array | undefined;
+  readonly #blocksAtOnce: number;
+  /** Number of the next block that it is to be given. */
+  #next: number;
+  #isEnded = false;
+  #toldBytes = 0;
+  #hasToldEnd = false;
+
+  constructor(options: OutboxOptions) {
+    const { kv, fingerprint, ring, startPos, stopPos } = options;
+    this.#options = options;
+    this.#next = startPos / kv.shape.blockPositions;
+    const largest = Math.max(...fingerprint.layers.map((_, layer) => kv.layerBytes(layer)));
+    this.#blocksAtOnce = Math.max(1, Math.floor(BLOCKS_BYTES_MAX / largest));
+    this.#writer = new RingWriter(ring);
+    const layers: [number, number] = [0, fingerprint.layers.length];
+    this.#write({ type: "Header", fingerprint, positions: [startPos, stopPos], layers });
+  }
+
+  /** Whether all is written that was to be, and was told. */
+  get isDone(): boolean {
+    return this.#hasToldEnd;
+  }
+
+  /** Takes shares of the blocks that a sequence has filled by now and that were not taken before. */
+  add(offset: number, share: (index: number) => KvBlock | undefined): void {
+    const { kv, stopPos } = this.#options;
+    const end = Math.floor(Math.min(offset, stopPos) / kv.shape.blockPositions);
+    while (this.#next < end) {
+      const count = Math.min(this.#blocksAtOnce, end - this.#next);
+      const blocks = Array.from({ length: count }, (_, i) => {
+        const block = share(this.#next + i);
+        assert(block, "a decoder without a window keeps all blocks");
+        return block;
+      });
+      this.#chunks.push({ first: this.#next, blocks, layer: 0 });
+      this.#next += count;
+    }
+    if (this.#next * kv.shape.blockPositions === stopPos) this.#end({ type: "Done", stopPos });
+  }
+
+  /** Says why there will be no more. */
+  fail(error: ErrorInfo): void {
+    this.#end({ type: "Failed", error });
+  }
+
+  /** The other side has taken so many bytes by now. */
+  taken(bytes: number): void {
+    this.#writer.taken(bytes);
+  }
+
+  /** Whether `pump` would do anything. */
+  get hasWork(): boolean {
+    const { kv } = this.#options;
+    const [chunk] = this.#chunks;
+    if (chunk) return this.#fits(chunk.blocks.length * kv.layerBytes(chunk.layer));
+    return this.#last ? this.#fits(this.#last.length) : this.#isNews;
+  }
+
+  /** Writes what there is room for; what is to be told of it, if anything. */
+  pump(): { bytes: number; end?: PrefillEnd } | undefined {
+    while (this.#writeLayer());
+    if (this.#chunks.length === 0 && this.#last && this.#fits(this.#last.length)) {
+      this.#writer.write(this.#last);
+      this.#last = undefined;
+    }
+    if (!this.#isNews) return undefined;
+    this.#toldBytes = this.#writer.written;
+    this.#hasToldEnd = this.#isWritten;
+    return { bytes: this.#toldBytes, ...(this.#isWritten ? { end: {} } : {}) };
+  }
+
+  /** Gives its shares back. */
+  [Symbol.dispose](): void {
+    for (const { blocks } of this.#chunks) for (const block of blocks) block[Symbol.dispose]();
+    this.#chunks.length = 0;
+    if (!this.isDone) this.#writer.discard();
+    this.#writer[Symbol.dispose]();
+  }
+
+  get #isWritten(): boolean {
+    return this.#isEnded && this.#chunks.length === 0 && !this.#last;
+  }
+
+  get #isNews(): boolean {
+    return this.#writer.written > this.#toldBytes || (this.#isWritten && !this.#hasToldEnd);
+  }
+
+  #end(record: PrefillRecord): void {
+    if (this.#isEnded) return;
+    this.#isEnded = true;
+    this.#last = encodeFrame(record);
+  }
+
+  /** False when there is none, or no room for it. */
+  #writeLayer(): boolean {
+    const { kv, fingerprint } = this.#options;
+    const [chunk] = this.#chunks;
+    if (!chunk) return false;
+    const { first, blocks, layer } = chunk;
+    const bytes = blocks.length * kv.layerBytes(layer);
+    if (!this.#fits(bytes)) return false;
+    const body = new Uint8Array(bytes);
+    kv.read(layer, blocks, body);
+    this.#write({ type: "Blocks", layer, first, count: blocks.length }, body);
+    chunk.layer++;
+    if (chunk.layer < fingerprint.layers.length) return true;
+    for (const block of blocks) block[Symbol.dispose]();
+    this.#chunks.shift();
+    return true;
+  }
+
+  #fits(bytes: number): boolean {
+    return this.#writer.room >= bytes + HEADER_BYTES_MAX;
+  }
+
+  #write(record: PrefillRecord, body?: Uint8Array): void {
+    this.#writer.write(encodeFrame(record, body));
+  }
+}

@@ -1,0 +1,158 @@
+/** What an engine makes of bytes that another sends, whatever they are. */
+import assert from "node:assert/strict";
+import { encodeFrame } from "../../../core/frame_codec.ts";
+import type { KvFingerprint, PrefillRecord } from "../../../core/prefill.ts";
+import { RING_BYTES_MIN } from "../../../core/ring.ts";
+import type { SequenceCache } from "../../../engines/decoder.ts";
+import { PrefillInbox } from "../../../engines/prefill/inbox.ts";
+import type { KvBytes } from "../../../engines/prefill/kv_bytes.ts";
+import { RingWriter } from "../../../engines/prefill/ring_file.ts";
+
+const LAYER = { kvHeads: 1, keyDim: 16, valueDim: 16 };
+const FINGERPRINT: KvFingerprint = {
+  ...{ weights: "w", layout: "l", kvType: "float16", blockPositions: 32 },
+  layers: [LAYER, LAYER],
+};
+
+/** Bytes of a block's layer in these tests. */
+const BLOCK_BYTES = 4;
+
+/** A cache that only counts, and an inbox of blocks 1 and 2 over it. */
+class World implements Disposable {
+  readonly #dir = Deno.makeTempDirSync();
+  readonly ring = { path: `${this.#dir}/ring`, bytes: RING_BYTES_MIN };
+  readonly writer = new RingWriter(this.ring);
+  readonly written: string[] = [];
+  readonly cache = {
+    offset: 32,
+    [Symbol.dispose]() {},
+  };
+  readonly inbox: PrefillInbox;
+
+  constructor(roomBlocks = Infinity) {
+    const kv: KvBytes = {
+      shape: FINGERPRINT,
+      layerBytes: () => BLOCK_BYTES,
+      read: () => assert.fail("an inbox reads no blocks"),
+      reserve: (_, count) => void this.written.push(`reserve ${count}`),
+      write: (layer, _, data) => void this.written.push(`${layer}: ${data.join()}`),
+      advance: (_, count) => void (this.cache.offset += 32 * count),
+    };
+    this.inbox = new PrefillInbox({
+      kv,
+      request: { tokenIds: [], startPos: 32, stopPos: 96, fingerprint: FINGERPRINT },
+      cache: this.cache as unknown as SequenceCache,
+      fits: (blocks) => blocks <= roomBlocks,
+    });
+  }
+
+  send(record: PrefillRecord, body?: Uint8Array): void {
+    this.writer.write(encodeFrame(record, body));
+    this.inbox.arrived(this.writer.written, this.ring, undefined);
+  }
+
+  header(change: object = {}): void {
+    this.send({
+      ...{ type: "Header", fingerprint: FINGERPRINT, positions: [32, 96], layers: [0, 2] },
+      ...change,
+    });
+  }
+
+  blocks(layer: number, first: number, count: number): void {
+    this.send(
+      { type: "Blocks", layer, first, count },
+      new Uint8Array(count * BLOCK_BYTES).fill(layer),
+    );
+  }
+
+  [Symbol.dispose](): void {
+    this.inbox[Symbol.dispose]();
+    this.writer[Symbol.dispose]();
+    Deno.removeSync(this.#dir, { recursive: true });
+  }
+}
+
+Deno.test("blocks are a sequence's once all their layers are there", () => {
+  using world = new World();
+  const { inbox, cache } = world;
+  world.header();
+  world.blocks(0, 1, 1);
+  assert.ok(!inbox.pump(1_000_000));
+  assert.equal(cache.offset, 32);
+  world.blocks(1, 1, 1);
+  assert.ok(!inbox.pump(1_000_000));
+  assert.equal(cache.offset, 64);
+  assert.ok(!inbox.hasWork);
+  world.blocks(0, 2, 1);
+  world.blocks(1, 2, 1);
+  world.send({ type: "Done", stopPos: 96 });
+  assert.ok(inbox.pump(1_000_000));
+  assert.equal(inbox.takeNews(), world.writer.written);
+  assert.equal(inbox.takeNews(), undefined);
+  const once = ["reserve 1", "0: 0,0,0,0", "1: 1,1,1,1"];
+  assert.deepEqual(world.written, [...once, ...once]);
+});
+
+Deno.test("a part of a record waits for the rest, and one record at least is taken at a time", () => {
+  using world = new World();
+  const { inbox, writer, ring } = world;
+  world.header();
+  assert.ok(!inbox.pump(1));
+  const frame = encodeFrame({ type: "Blocks", layer: 0, first: 1, count: 1 }, new Uint8Array(4));
+  const before = writer.written;
+  writer.write(frame);
+  for (const bytes of [1, 8, frame.length - 1]) {
+    inbox.arrived(before + bytes, ring, undefined);
+    assert.ok(!inbox.hasWork, `${bytes} bytes`);
+  }
+  inbox.arrived(before + frame.length, ring, undefined);
+  assert.ok(inbox.hasWork);
+});
+
+const refusals: readonly (readonly [name: string, send: (world: World) => void, RegExp])[] = [
+  [
+    "other weights",
+    (w) => w.header({ fingerprint: { ...FINGERPRINT, weights: "v" } }),
+    /weights is v/,
+  ],
+  ["other positions", (w) => w.header({ positions: [0, 96] }), /positions 0 to 96/],
+  ["a part of the layers", (w) => w.header({ layers: [1, 2] }), /layers 1 to 2 alone, all needed/],
+  ["a part of the heads", (w) => w.header({ heads: [0, 1] }), /heads 0 to 1 alone/],
+  ["blocks before the header", (w) => w.blocks(0, 1, 1), /layer 0 of blocks 1 to 2 is not what/],
+  ["a later layer", (w) => (w.header(), w.blocks(1, 1, 1)), /layer 1 of blocks 1 to 2/],
+  ["later blocks", (w) => (w.header(), w.blocks(0, 2, 1)), /blocks 2 to 3/],
+  ["more blocks than asked for", (w) => (w.header(), w.blocks(0, 1, 3)), /blocks 1 to 4/],
+  ["no blocks", (w) => (w.header(), w.blocks(0, 1, 0)), /blocks 1 to 1/],
+  [
+    "an early end",
+    (w) => (w.header(), w.send({ type: "Done", stopPos: 96 })),
+    /done at position 32/,
+  ],
+  [
+    "a word of failure",
+    (w) => w.send({ type: "Failed", error: { code: "out_of_memory", message: "none left" } }),
+    /none left/,
+  ],
+];
+
+for (const [name, send, message] of refusals) {
+  Deno.test(`an inbox refuses ${name}`, () => {
+    using world = new World();
+    send(world);
+    assert.throws(() => world.inbox.pump(1_000_000), message);
+    assert.equal(world.cache.offset, 32);
+  });
+}
+
+Deno.test("an inbox ends without memory, without a last word, and with the reason it is told", () => {
+  using full = new World(0);
+  full.header();
+  full.blocks(0, 1, 1);
+  assert.throws(() => full.inbox.pump(1_000_000), { code: "out_of_memory" });
+  using cut = new World();
+  cut.inbox.arrived(0, undefined, {});
+  assert.throws(() => cut.inbox.pump(1), /ended before its last word/);
+  using told = new World();
+  told.inbox.arrived(0, undefined, { error: { code: "timed_out", message: "10 s" } });
+  assert.throws(() => told.inbox.pump(1), { code: "timed_out", message: "10 s" });
+});

@@ -1,0 +1,23 @@
+/** The short form of `deno task verify prefill`: a tiny model, and few prompts. */
+import assert from "node:assert/strict";
+import { ensureSetup } from "../ffi/mod.ts";
+import { goldenPath } from "./engines/golden.ts";
+import { comparePrefills, killPrefillNode, killPrefillRunner } from "./verify/prefill.ts";
+
+await ensureSetup();
+
+const SHAPE = {
+  modelPath: goldenPath("models/tiny-tied"),
+  ...{ prompts: 10, words: 400, answerTokens: 8 },
+};
+
+Deno.test("prompts that another node reads get the tokens of one node", async () => {
+  const said: string[] = [];
+  const { passed, failed } = await comparePrefills(SHAPE, (line) => said.push(line));
+  assert.deepEqual([passed, failed], [11, 0], said.join("\n"));
+});
+
+Deno.test("a prompt whose reader dies midway is read on where it was asked", async (t) => {
+  await t.step("the runner", () => killPrefillRunner(SHAPE));
+  await t.step("the node", () => killPrefillNode(SHAPE));
+});
