@@ -98,3 +98,6 @@ export class MlxRanks implements AsyncDisposable {
     await Promise.all(this.ranks.map((rank) => rank[Symbol.asyncDispose]()));
   }
 }
+
+/** A rank over MLX's ring, for the suite that every group runs. */
+export const MLX_PEER = new URL("./mlx_peer_main.ts", import.meta.url).pathname;
