@@ -77,9 +77,10 @@ export class Follower implements Engine {
   }
 
   /** Does what has come; waits a little for it, since one step often follows another. */
-  *step(): Generator<TaskResponse> {
+  step(): TaskResponse[] {
     this.#isAwake = this.#look(LOOK_MS);
     for (let i = 0; i < FRAMES_MAX && this.#look(0); i++) this.#take();
+    return [];
   }
 
   #look(ms: number): boolean {
