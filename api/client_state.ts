@@ -5,12 +5,23 @@ import type { MetaInstanceView } from "./client_placement.ts";
 /** An instance with its tag: `{MlxRingInstance: {…}}`. */
 export type TaggedInstance = Readonly<Record<string, InstanceView>>;
 
+/** What of a model a rank has. */
+export interface ShardView {
+  readonly deviceRank: number;
+  readonly worldSize: number;
+  readonly startLayer: number;
+  readonly endLayer: number;
+  readonly nLayers: number;
+}
+
 /** What commands read of an instance. */
 export interface InstanceView {
   readonly instanceId: string;
   readonly shardAssignments: {
     readonly modelId: string;
     readonly nodeToRunner: Readonly<Record<string, string>>;
+    /** Each with its tag: `{PipelineShardMetadata: {…}}`. */
+    readonly runnerToShard: Readonly<Record<string, Readonly<Record<string, ShardView>>>>;
   };
   readonly config?: InstanceConfig;
   readonly metaInstanceId?: string;

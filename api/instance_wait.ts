@@ -1,6 +1,6 @@
 import { toAppError } from "../core/errors.ts";
 import type { InstanceId, ModelId, NodeId, RunnerId } from "../core/ids.ts";
-import { type Instance, runnersOf } from "../core/instance.ts";
+import { type Instance, nodesByRank, runnersOf } from "../core/instance.ts";
 import { hasAllNodes } from "../core/instance_health.ts";
 import { isReady } from "../core/master.ts";
 import type { State } from "../core/state.ts";
@@ -34,6 +34,8 @@ export type WaitPhase =
 /** Where one runner stands. */
 export interface RunnerProgress {
   readonly status: string;
+  /** What its node is called; of an instance with several ranks. */
+  readonly node?: string;
   readonly layersLoaded?: number;
   readonly totalLayers?: number;
 }
@@ -192,11 +194,14 @@ export function progressOf(
 ): Extract<WaitMessage, { type: "progress" }> {
   const { instanceId } = instance;
   const runners: Record<RunnerId, RunnerProgress> = {};
-  for (const runnerId of runnersOf(instance)) {
+  const nodes = nodesByRank(instance);
+  for (const [rank, runnerId] of runnersOf(instance).entries()) {
     const status = state.runners.get(runnerId)?.status;
-    if (!status) continue;
+    const nodeId = nodes[rank];
+    if (!status || nodeId === undefined) continue;
     const { type, ...rest } = status;
-    runners[runnerId] = { status: type, ...rest };
+    const node = state.nodes.get(nodeId)?.info.friendlyName || nodeId;
+    runners[runnerId] = { status: type, ...(nodes.length > 1 ? { node } : {}), ...rest };
   }
   const retry = state.instanceRetries.get(instanceId);
   const message = retry ? { message: retry.lastError } : {};

@@ -7,6 +7,7 @@ import type { BoundModel } from "../engines/engine.ts";
 import { openCheckpoint } from "../engines/mlx/checkpoint.ts";
 import { loadWeights } from "../engines/mlx/loader.ts";
 import { buildModel } from "../engines/models/mod.ts";
+import { partOf } from "../engines/models/part.ts";
 import { readGgufHeader } from "../engines/text/gguf_file.ts";
 
 /** The whole model of a GGUF file, as a node binds it to a runner. */
@@ -32,7 +33,7 @@ export interface OpenModel extends Disposable {
 /** Loads a model and makes its decoder. */
 export function openModel({ modelPath, shard }: BoundModel): OpenModel {
   const checkpoint = openCheckpoint(modelPath);
-  const loading = loadWeights(checkpoint, shard.nLayers);
+  const loading = loadWeights(checkpoint, partOf(shard));
   let part = loading.next();
   while (!part.done) part = loading.next();
   const weights = part.value;

@@ -33,6 +33,7 @@ A node, however it is started, also reads these variables; one that it cannot us
 | \`EXO_PREFIX_CACHE_BYTES\` | Most of them that are kept for requests to come; 0: none (default: what no request needs) |
 | \`EXO_MAX_CONCURRENT_REQUESTS\` | Requests that an engine computes at once, unless the instance says otherwise (default: 16) |
 | \`EXO_MODEL_LOAD_TIMEOUT\` | Seconds until a model that does not load is ended; 0: never (default: by its size) |
+| \`EXO_JACCL_SIDE_CHANNEL\` | \`true\`: the ranks of an instance over RDMA find each other through the cluster, not by a port of the first one (default: by that port) |
 | \`ENABLE_DISAGGREGATION\` | \`true\`: instances may be linked, \`/v1/instance-links\` (default: not) |
 | \`EXO_ENABLE_IMAGE_MODELS\` | \`true\`: models that make pictures are listed too (default: false) |
 | \`EXO_RESOURCES_DIR\` | Folder whose \`cards/\` are read in place of exo's own; relative to the home folder |

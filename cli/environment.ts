@@ -16,6 +16,8 @@ export interface NodeEnvironment {
   readonly loadTimeoutMs: number | undefined;
   /** Memory that this machine is said to have. */
   readonly memoryBytes: number | undefined;
+  /** Whether the ranks of a group over RDMA find each other through the cluster. */
+  readonly hasSideChannels: boolean;
 }
 
 /** Reads the variables of a node. @throws {AppError} `usage` with the one that cannot be used. */
@@ -23,7 +25,12 @@ export function nodeEnvironment(env: Io["env"]): NodeEnvironment {
   // Read by its runners; what they could not use is said before there are any.
   engineLimits((name) => env[name]);
   requireTracing(env);
-  return { loadTimeoutMs: loadTimeoutMs(env), memoryBytes: memoryBytes(env) };
+  const hasSideChannels = isSwitchedOn(
+    env,
+    "EXO_JACCL_SIDE_CHANNEL",
+    "form groups over RDMA through the cluster",
+  );
+  return { loadTimeoutMs: loadTimeoutMs(env), memoryBytes: memoryBytes(env), hasSideChannels };
 }
 
 /** `EXO_MODEL_LOAD_TIMEOUT`, in seconds. */

@@ -4,13 +4,15 @@ import { ConfigJson, configWords, samplingWords } from "./instance_config.ts";
 import {
   follow,
   InstanceSummary,
+  placeWords,
+  rankLines,
   statusWords,
   summaries,
   summarize,
   untagged,
 } from "./instance_view.ts";
 import { statsLines } from "./instance_stats.ts";
-import { nodeWords } from "./node_names.ts";
+import { namesOf, nodeWords } from "./node_names.ts";
 import { table } from "./output.ts";
 import { PLACEMENT_FLAGS, placementInput } from "./placement_flags.ts";
 import { suggesting } from "./suggest.ts";
@@ -69,7 +71,7 @@ const list = defineCommand({
       instance.instanceId,
       instance.modelId,
       statusWords(instance),
-      nodeWords(instance.nodeIds, state),
+      placeWords(instance, namesOf(state)),
     ]);
     const words = rows.length > 0 ? table(["INSTANCE", "MODEL", "STATUS", "NODES"], rows) : "";
     if (rows.length === 0) out.note("No instances; exo instance create MODEL makes one");
@@ -101,6 +103,7 @@ const show = defineCommand({
       `model     ${summary.modelId}`,
       `status    ${statusWords(summary)}`,
       `nodes     ${nodeWords(summary.nodeIds, state)}`,
+      ...rankLines(summary, namesOf(state)),
       ...(told === "" ? [] : [`config    ${told}`]),
       ...(sampling === "" ? [] : [`sampling  ${sampling}`]),
       ...(summary.lastError === undefined ? [] : [`error     ${summary.lastError}`]),

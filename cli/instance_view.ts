@@ -27,7 +27,12 @@ const Status = z.enum([...new Set(Object.values(STAGES)), "retrying", "absent"])
 const Layers = z.object({ layersLoaded: z.number(), totalLayers: z.number() });
 
 const RankView = z.strictObject({
+  rank: z.number().int().describe("Its number; the first leads"),
   nodeId: z.string().describe("Node of the rank"),
+  startLayer: z.number().int().describe("Its first layer"),
+  endLayer: z.number().int().describe("Layer after its last"),
+  sharding: z.enum(["Pipeline", "Tensor"])
+    .describe("Whether it has those layers whole, or a part of each"),
   status: Status.describe("How far its runner is"),
   layersLoaded: z.number().int().optional().describe("Layers in memory, while it loads"),
   totalLayers: z.number().int().optional().describe("Layers in all, while it loads"),
@@ -49,6 +54,8 @@ export const InstanceSummary = z.strictObject({
 });
 export type InstanceSummary = z.infer<typeof InstanceSummary>;
 
+type RankView = z.infer<typeof RankView>;
+
 /** The inside of `{Tag: {…}}`. */
 export function untagged(tagged: TaggedInstance): InstanceView | undefined {
   return Object.values(tagged)[0];
@@ -59,6 +66,7 @@ export function summarize(instance: InstanceView, state: StateView): InstanceSum
   const { modelId, nodeToRunner } = instance.shardAssignments;
   const retry = state.instanceRetries[instance.instanceId];
   const isRetried = retry !== undefined;
+  const places = placesOf(instance);
   const standing = standingOf(Object.entries(nodeToRunner), state, isRetried);
   const { status } = standing;
   // Once it serves again, why it failed is history.
@@ -68,8 +76,8 @@ export function summarize(instance: InstanceView, state: StateView): InstanceSum
     instanceId: instance.instanceId,
     modelId,
     ...standing,
-    nodeIds: Object.keys(nodeToRunner),
-    ...ranksOf(nodeToRunner, state, isRetried),
+    nodeIds: places.map(({ nodeId }) => nodeId),
+    ...ranksOf(places, state, isRetried),
     ...(instance.metaInstanceId ? { metaInstanceId: instance.metaInstanceId } : {}),
     ...(retry && !isServing ? { lastError: retry.lastError } : {}),
     ...(stats && isServing ? { stats: statsView(stats) } : {}),
@@ -115,14 +123,60 @@ function standingOf(
   return { status, ...layers.data };
 }
 
+/** A rank with its node and its part of the model. */
+interface Place extends Pick<RankView, "rank" | "nodeId" | "startLayer" | "endLayer" | "sharding"> {
+  readonly runnerId: string;
+}
+
+/** Where the ranks of an instance are, by rank. */
+function placesOf({ shardAssignments: { nodeToRunner, runnerToShard } }: InstanceView): Place[] {
+  const places = Object.entries(nodeToRunner).map(([nodeId, runnerId]): Place => {
+    const [[tag, shard] = []] = Object.entries(runnerToShard[runnerId] ?? {});
+    const { deviceRank: rank = 0, startLayer = 0, endLayer = 0 } = shard ?? {};
+    const sharding = tag === "TensorShardMetadata" ? "Tensor" : "Pipeline";
+    return { rank, nodeId, runnerId, startLayer, endLayer, sharding };
+  });
+  return places.toSorted((a, b) => a.rank - b.rank);
+}
+
 function ranksOf(
-  nodeToRunner: InstanceView["shardAssignments"]["nodeToRunner"],
+  places: readonly Place[],
   state: StateView,
   isRetried: boolean,
 ): Pick<InstanceSummary, "ranks"> {
-  const ranks = Object.entries(nodeToRunner)
-    .map((rank) => ({ nodeId: rank[0], ...standingOf([rank], state, isRetried) }));
+  const ranks = places.map(({ runnerId, ...place }) => ({
+    ...place,
+    ...standingOf([[place.nodeId, runnerId]], state, isRetried),
+  }));
   return ranks.length > 1 ? { ranks } : {};
+}
+
+/** `mini 0-14, studio 15-29`: the nodes of an instance, and which layers each has of several. */
+export function placeWords(
+  { nodeIds, ranks = [] }: Pick<InstanceSummary, "nodeIds" | "ranks">,
+  names: ReadonlyMap<string, string>,
+): string {
+  const nameOf = (nodeId: string) => names.get(nodeId) ?? nodeId;
+  if (ranks.length === 0) return nodeIds.map(nameOf).join(", ");
+  return ranks.map((rank) => `${nameOf(rank.nodeId)} ${layerWords(rank, ranks.length)}`).join(", ");
+}
+
+/** One line for each of several ranks. */
+export function rankLines(
+  { ranks = [] }: Pick<InstanceSummary, "ranks">,
+  names: ReadonlyMap<string, string>,
+): string[] {
+  return ranks.map((rank) => {
+    const where = `${names.get(rank.nodeId) ?? rank.nodeId}, layers`;
+    const words = `${where} ${layerWords(rank, ranks.length)}, ${standingWords(rank)}`;
+    return `rank ${rank.rank}    ${words}`;
+  });
+}
+
+/** Of a tensor-parallel rank: its part of all layers. */
+function layerWords({ startLayer, endLayer, sharding }: RankView, count: number): string {
+  const layers = `${startLayer}-${endLayer - 1}`;
+  return sharding === "Tensor" ? `${layers} (1/${count} of each)` : layers;
 }
 
 function isStage(tag: string): tag is keyof typeof STAGES {
@@ -153,7 +207,7 @@ export async function follow(messages: AsyncIterable<WaitMessage>, out: Output):
         counted.reduce((total, runner) => total + (runner[key] ?? 0), 0);
       const isLoading = message.phase === "loading" && counted.length > 0;
       out.progress({
-        label: PHASES[message.phase],
+        label: `${PHASES[message.phase]}${rankProgress(message)}`,
         ...(isLoading ? { done: sum("layersLoaded"), total: sum("totalLayers") } : {}),
       });
     }
@@ -161,4 +215,13 @@ export async function follow(messages: AsyncIterable<WaitMessage>, out: Output):
     out.endProgress();
   }
   return instanceId;
+}
+
+/** How far each of several ranks is: `: mini loading 3/15, studio connected`. */
+function rankProgress({ runners }: Extract<WaitMessage, { type: "progress" }>): string {
+  const ranks = Object.values(runners).flatMap(({ node, status, ...layers }) => {
+    const stage = isStage(status) ? STAGES[status] : "starting";
+    return node === undefined ? [] : [`${node} ${standingWords({ status: stage, ...layers })}`];
+  });
+  return ranks.length === 0 ? "" : `: ${ranks.join(", ")}`;
 }

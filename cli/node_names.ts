@@ -12,13 +12,20 @@ export function distinctNames(
   }));
 }
 
+/** What people call the nodes that are there. */
+export function namesOf(
+  { nodeIdentities }: Pick<StateView, "nodeIdentities">,
+): ReadonlyMap<string, string> {
+  return distinctNames(
+    Object.entries(nodeIdentities).map(([nodeId, { friendlyName }]) => [nodeId, friendlyName]),
+  );
+}
+
 /** Nodes as people call them; by id those that are away. */
 export function nodeWords(
   nodeIds: readonly string[],
-  { nodeIdentities }: Pick<StateView, "nodeIdentities">,
+  state: Pick<StateView, "nodeIdentities">,
 ): string {
-  const names = distinctNames(
-    Object.entries(nodeIdentities).map(([nodeId, { friendlyName }]) => [nodeId, friendlyName]),
-  );
+  const names = namesOf(state);
   return nodeIds.map((nodeId) => names.get(nodeId) ?? nodeId).join(", ");
 }

@@ -2,7 +2,7 @@ import { z } from "zod";
 import type { StateView } from "../api/client.ts";
 import { formatBytes } from "../core/units.ts";
 import { STATS_HEAD, statsCells } from "./instance_stats.ts";
-import { InstanceSummary, statusWords, summaries } from "./instance_view.ts";
+import { InstanceSummary, placeWords, statusWords, summaries } from "./instance_view.ts";
 import { LINK_HEAD, linkCells, linkRemarks, linksOf, LinkView } from "./link_view.ts";
 import { MetaInstanceSummary, metaTable, summarizeMeta } from "./meta_instance_view.ts";
 import { distinctNames } from "./node_names.ts";
@@ -155,8 +155,8 @@ function instancesText(
   names: ReadonlyMap<string, string> | undefined,
 ): string {
   const rows = instances.map((instance) => {
-    const { instanceId, modelId, nodeIds, lastError, stats } = instance;
-    const where = names ? [nodeIds.map((id) => names.get(id) ?? id).join(", ")] : [];
+    const { instanceId, modelId, lastError, stats } = instance;
+    const where = names ? [placeWords(instance, names)] : [];
     const cells = [instanceId, modelId, ...where, statusWords(instance)];
     return [...cells, ...statsCells(stats), lastError ?? ""];
   });

@@ -4,6 +4,7 @@ import type { Event } from "./events.ts";
 import type { InstanceId } from "./ids.ts";
 import { type Instance, runnersOf } from "./instance.ts";
 import type { Stamp } from "./lineage.ts";
+import { withPorts } from "./ports.ts";
 import { drop, type InstanceRetry, put, type State } from "./state.ts";
 
 /** A new instance; the wish that it is for has a place again, and keeps what went wrong before. */
@@ -48,7 +49,7 @@ export function instanceDeleted(
 /** All runners of the instance are forgotten; their nodes make new ones from `notBefore` on. */
 export function instanceRetrying(
   state: State,
-  { instanceId, failureError, notBefore }: Extract<Event, { type: "InstanceRetrying" }>,
+  { instanceId, failureError, notBefore, ports = [] }: Extract<Event, { type: "InstanceRetrying" }>,
 ): State {
   const instance = state.instances.get(instanceId);
   if (!instance) return state;
@@ -66,6 +67,7 @@ export function instanceRetrying(
   };
   const retrying = {
     ...state,
+    instances: put(state.instances, instanceId, withPorts(instance, ports)),
     instanceRetries: put(state.instanceRetries, instanceId, retry),
     runners: drop(state.runners, ...runners),
   };

@@ -1,8 +1,8 @@
-import { coordinatorIps, type Network, ringHop } from "./addresses.ts";
+import { coordinatorIps, type Hop, type Network, ringHop } from "./addresses.ts";
 import { type InstanceId, type MetaInstanceId, type NodeId, runnerIdOf } from "./ids.ts";
 import type { Host, Instance, InstanceConfig, Shard } from "./instance.ts";
 import { hostPort } from "./multiaddr.ts";
-import { freePort, type PortRange } from "./ports.ts";
+import { freePort, type PortRange, rankPorts } from "./ports.ts";
 import { deviceMatrix } from "./rdma_links.ts";
 
 /** Stands for ranks that a rank of a ring never talks to (TEST-NET-2, RFC 5737). */
@@ -26,11 +26,11 @@ export interface Assignment {
 /** An instance whose ranks talk over sockets; undefined where neighbours have no link. */
 export function ringInstance(assignment: Assignment): Instance | undefined {
   const common = commonFields(assignment);
-  const { instanceId, nodeIds, usedPorts, ports } = assignment;
+  const { nodeIds } = assignment;
   if (nodeIds.length === 1) return { type: "MlxRingInstance", ...common, hostsByNode: {} };
-  const ephemeralPort = freePort(instanceId, usedPorts, ports);
-  const hosts = ringHosts(assignment, ephemeralPort);
-  if (!hosts) return undefined;
+  const ring = ringHosts(assignment);
+  if (!ring) return undefined;
+  const { hosts, ephemeralPort } = ring;
   const hostsByNode = Object.fromEntries(nodeIds.map((nodeId, rank) => [nodeId, hosts[rank]]));
   return { type: "MlxRingInstance", ...common, hostsByNode, ephemeralPort } as Instance;
 }
@@ -53,7 +53,8 @@ export function jacclInstance(assignment: Assignment): Instance | undefined {
   };
 }
 
-function commonFields({ instanceId, metaInstanceId, config, nodeIds, shards }: Assignment) {
+function commonFields(assignment: Assignment) {
+  const { instanceId, metaInstanceId, config, nodeIds, shards, ports } = assignment;
   const [first] = shards as readonly [Shard];
   const runnerIds = nodeIds.map((_, rank) => runnerIdOf(instanceId, rank));
   return {
@@ -65,6 +66,7 @@ function commonFields({ instanceId, metaInstanceId, config, nodeIds, shards }: A
     } as Instance["shardAssignments"],
     ...(metaInstanceId ? { metaInstanceId } : {}),
     ...(config ? { config } : {}),
+    ...(ports && nodeIds.length > 1 ? { portRange: ports } : {}),
   };
 }
 
@@ -75,23 +77,19 @@ function commonFields({ instanceId, metaInstanceId, config, nodeIds, shards }: A
  */
 function ringHosts(
   { nodeIds, network, usedPorts, ports, instanceId }: Assignment,
-  firstPort: number,
-): Host[][] | undefined {
+): { readonly hosts: Host[][]; readonly ephemeralPort: number | undefined } | undefined {
   const count = nodeIds.length;
   const left = (rank: number) => (rank + count - 1) % count;
-  const hops = nodeIds.map((nodeId, rank) =>
-    ringHop(network, nodeIds[left(rank)] as NodeId, nodeId)
-  );
-  const used = new Set([...usedPorts, firstPort]);
-  const own: Host[] = [];
-  for (const hop of hops) {
+  const hops: Hop[] = [];
+  for (const [rank, nodeId] of nodeIds.entries()) {
+    const hop = ringHop(network, nodeIds[left(rank)] as NodeId, nodeId);
     if (!hop) return undefined;
-    const isTaken = own.some(({ ip }) => ip === hop.sinkIp);
-    const port = isTaken ? freePort(instanceId, used, ports) : firstPort;
-    used.add(port);
-    own.push({ ip: hop.sinkIp, port });
+    hops.push(hop);
   }
-  return nodeIds.map((_, rank) =>
+  const ips = hops.map(({ sinkIp }) => sinkIp);
+  const own = rankPorts(ips, { seed: instanceId, used: usedPorts, range: ports })
+    .map((port, rank): Host => ({ ip: ips[rank] as string, port }));
+  const hosts = nodeIds.map((_, rank) =>
     own.map((host, other) => {
       if (other === rank || other === (rank + 1) % count) return host;
       if (other !== left(rank)) return PLACEHOLDER_HOST;
@@ -99,4 +97,5 @@ function ringHosts(
       return ip === undefined ? PLACEHOLDER_HOST : { ip, port: host.port };
     })
   );
+  return { hosts, ephemeralPort: own[0]?.port };
 }

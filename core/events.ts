@@ -10,6 +10,7 @@ import {
   RunnerId,
   TaskId,
 } from "./ids.ts";
+import { GROUP_SIZE_MAX } from "./group.ts";
 import { Instance } from "./instance.ts";
 import { InstanceLink } from "./instance_link.ts";
 import { IntentKey } from "./intent_key.ts";
@@ -17,6 +18,7 @@ import { ClosedSegment, Epoch, Stamp } from "./lineage.ts";
 import { MetaInstance } from "./meta_instance.ts";
 import { ModelCard } from "./model_card.ts";
 import { GatheredInfo, NodeInfo } from "./node_info.ts";
+import { PORT_MAX } from "./port_range.ts";
 import { RunnerStatus } from "./runner_status.ts";
 import { Task, TaskStatus } from "./task.ts";
 import { Millis } from "./units.ts";
@@ -54,6 +56,8 @@ export const Event = z.discriminatedUnion("type", [
     instanceId: InstanceId,
     failureError: z.string(),
     notBefore: Millis,
+    /** Where its ranks listen from now on, as `portsOfRetry` has it; absent: where they did. */
+    ports: z.array(z.number().int().min(1).max(PORT_MAX)).max(GROUP_SIZE_MAX).optional(),
   }),
   z.object({ type: z.literal("InstanceRetriesReset"), instanceId: InstanceId }),
   z.object({

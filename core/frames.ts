@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { Chunk } from "./chunk.ts";
 import { EngineStats } from "./engine_stats.ts";
+import { ErrorInfo } from "./errors.ts";
 import { GroupSpec } from "./group.ts";
 import { TaskId } from "./ids.ts";
 import { InstanceConfig, Shard } from "./instance.ts";
@@ -41,6 +42,8 @@ export const RunnerCommand = z.discriminatedUnion("type", [
     payload: TextGenerationPayload,
   }),
   z.object({ type: z.literal("CancelTask"), taskId: TaskId, cancelledTaskId: TaskId, incarnation }),
+  /** Asks for nothing but the acknowledgement, which a runner that hangs does not give. */
+  z.object({ type: z.literal("Ping"), taskId: TaskId, incarnation }),
   z.object({ type: z.literal("Shutdown"), taskId: TaskId, incarnation }),
 ]);
 export type RunnerCommand = z.infer<typeof RunnerCommand>;
@@ -66,6 +69,11 @@ export const RunnerReport = z.discriminatedUnion("type", [
     spans: z.array(Span).max(SPANS_MAX),
   }),
   /** The last words of a runner that cannot go on. */
-  z.object({ type: z.literal("RunnerError"), incarnation, reason: z.string() }),
+  z.object({
+    type: z.literal("RunnerError"),
+    incarnation,
+    reason: z.string(),
+    code: ErrorInfo.shape.code.optional(),
+  }),
 ]);
 export type RunnerReport = z.infer<typeof RunnerReport>;

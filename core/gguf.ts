@@ -274,7 +274,7 @@ export function modelCardFromGguf(
     storageSize: { inBytes: fileBytes },
     nLayers: layers,
     hiddenSize: metadata.count(`${architecture}.embedding_length`),
-    supportsTensor: false,
+    supportsTensor: true,
     numKeyValueHeads: kvHeads,
     tasks: ["TextGeneration"],
     backends: ["MlxMetal", "MlxCpu", "MlxCuda"],

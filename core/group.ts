@@ -5,6 +5,9 @@ import { Host, type Instance, nodesByRank, runnersOf } from "./instance.ts";
 /** Most ranks of an instance. */
 export const GROUP_SIZE_MAX = 64;
 
+/** How long the ranks of an instance may take to meet. */
+export const JOIN_TIMEOUT_MS = 60_000;
+
 /** Over what the ranks of an instance talk to each other. */
 export const GroupLink = z.discriminatedUnion("type", [
   z.object({
@@ -20,6 +23,11 @@ export const GroupLink = z.discriminatedUnion("type", [
     devices: z.array(z.array(z.string().nullable()).max(GROUP_SIZE_MAX)).max(GROUP_SIZE_MAX),
     /** `ip:port` at which the first rank listens, as this one reaches it. */
     coordinator: z.string(),
+    /**
+     * Named pipes over which a rank finds the others, in place of the coordinator: `input` is read
+     * by it, `output` written. Absent: by the coordinator.
+     */
+    sideChannel: z.object({ input: z.string(), output: z.string() }).optional(),
   }),
 ]);
 export type GroupLink = z.infer<typeof GroupLink>;
@@ -52,14 +60,22 @@ export function groupSpecOf(
   const rank = nodes.indexOf(nodeId);
   const link = linkOf(instance, nodeId);
   if (rank < 0 || nodes.length < 2 || !link) return undefined;
-  const starts = runnersOf(instance).map((runnerId) => incarnations.get(runnerId) ?? "?");
   return {
-    groupId: `${instance.instanceId}/${starts.join(".")}`,
+    groupId: groupIdOf(instance, incarnations),
     rank,
     size: nodes.length,
     names: nodes.map((id) => names.get(id) ?? id),
     link,
   };
+}
+
+/** Names these very processes of an instance; `incarnations` has all of its runners. */
+export function groupIdOf(
+  instance: Instance,
+  incarnations: ReadonlyMap<RunnerId, number | undefined>,
+): string {
+  const starts = runnersOf(instance).map((runnerId) => incarnations.get(runnerId) ?? "?");
+  return `${instance.instanceId}/${starts.join(".")}`;
 }
 
 function linkOf(instance: Instance, nodeId: NodeId): GroupLink | undefined {

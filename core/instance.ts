@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { InstanceId, MetaInstanceId, ModelId, NodeId, RunnerId } from "./ids.ts";
 import { ModelCard } from "./model_card.ts";
+import { PortRange } from "./port_range.ts";
 import { SamplingParams } from "./sampling.ts";
 
 /** How layers are divided over nodes. */
@@ -70,6 +71,8 @@ const placed = {
   /** The wish that it was made for; only this binds them. */
   metaInstanceId: MetaInstanceId.optional(),
   config: InstanceConfig.optional(),
+  /** What the ports of its ranks are taken from, where that was said (`--ring-ports`). */
+  portRange: PortRange.optional(),
 };
 
 /** A model placed on the cluster. */

@@ -24,6 +24,13 @@ import {
   peerDisconnected,
   settleElection,
 } from "./member_election.ts";
+import {
+  gatherAsked,
+  gathersWakeAt,
+  pieceHeard,
+  roundEnded,
+  settleGathers,
+} from "./member_gathers.ts";
 import { eventsHeard, followerWakeAt, settleFollower, snapshotHeard } from "./member_follower.ts";
 import { factsTold, leave, settleLeaving } from "./member_leaving.ts";
 import {
@@ -99,6 +106,7 @@ export function startMember(options: MemberOptions, context: StepContext): Stepp
     telemetry: NO_TELEMETRY,
     telemetryDue: { ...NOTHING_DUE, at: uptime, refreshAt: uptime },
     cards: new Map(),
+    gathering: new Map(),
     dropped: 0,
   };
   return turned(member, context, (turn) => {
@@ -120,6 +128,7 @@ export function wakeAt(member: Member): Millis | undefined {
     ...(reign ? [reign.heartbeatAt, reign.reconcileAt] : []),
     ...(following ? [following.heardAt + LEASE_MS, ...followerWakeAt(member)] : []),
     ...commandsWakeAt(member),
+    ...gathersWakeAt(member),
     ...telemetryWakeAt(member),
   ];
   return times.length === 0 ? undefined : Math.min(...times);
@@ -145,6 +154,7 @@ function turned(before: Member, context: StepContext, act: (turn: Turn) => void)
   settleLeaving(turn);
   settleFollower(turn, before);
   settleCommands(turn);
+  settleGathers(turn);
   settleTelemetry(turn);
   const persist: Output[] = turn.fresh.length > 0 ? [{ type: "Persist", events: turn.fresh }] : [];
   const published = eventsToPublish(turn)
@@ -175,6 +185,8 @@ function take(turn: Turn, input: Input): void {
       return telemetryMeasured(turn, input);
     case "CardLookup":
       return cardLookedUp(turn, input);
+    case "Gather":
+      return gatherAsked(turn, input.piece);
     // deno-coverage-ignore-start
     default:
       return input satisfies never;
@@ -214,6 +226,11 @@ function messageHeard(turn: Turn, from: NodeId, message: Message): void {
       return reportHeard(turn, from, message);
     case "Telemetry":
       return telemetryHeard(turn, from, message);
+    case "GatherPiece":
+      return pieceHeard(turn, from, message);
+    case "Gathered":
+    case "GatherRefused":
+      return roundEnded(turn, from, message);
     // deno-coverage-ignore-start
     default:
       return message satisfies never;

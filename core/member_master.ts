@@ -24,6 +24,7 @@ import {
 } from "./member_state.ts";
 import { tellFollower } from "./member_telemetry.ts";
 import { ACKNOWLEDGERS_MAX, EVENTS_PAGE_MAX, type MessageOf, NODES_MAX } from "./protocol.ts";
+import { NO_GATHERS } from "./pending_gathers.ts";
 import { NO_TRIES } from "./placement_turns.ts";
 import { reconcileAll } from "./reconcile.ts";
 import { drop, put, stateToJson } from "./state.ts";
@@ -100,6 +101,7 @@ export function beginReign(turn: Turn, voters: number): void {
     reconciledAt: uptime - RECONCILE_GAP_MS,
     tries: NO_TRIES,
     reconcileAt: uptime,
+    gathers: NO_GATHERS,
   };
   // Nobody is late with a new master.
   const known = new Set([...state.nodes.keys(), ...member.telemetry.lastSeen.keys(), nodeId]);

@@ -4,10 +4,11 @@ import { assert } from "./errors.ts";
 import type { EventBuffer } from "./event_buffer.ts";
 import type { IndexedEvent } from "./events.ts";
 import type { LocalFacts } from "./facts.ts";
-import type { CommandId, ModelId, NodeId } from "./ids.ts";
+import type { CommandId, InstanceId, ModelId, NodeId } from "./ids.ts";
 import type { Epoch, Head, Stamp } from "./lineage.ts";
 import type { LogTail } from "./log_tail.ts";
 import type { Message } from "./protocol.ts";
+import type { GatherPiece, GatherRound, PendingGathers } from "./pending_gathers.ts";
 import type { PlacementTries } from "./placement_turns.ts";
 import type { CardLookup } from "./reconcile.ts";
 import type { State } from "./state.ts";
@@ -34,7 +35,9 @@ export type Input =
     readonly system?: NodeSystem | undefined;
     readonly links?: ReadonlyMap<string, LinkQuality> | undefined;
   }
-  | { readonly type: "CardLookup"; readonly modelId: ModelId; readonly lookup: CardLookup };
+  | { readonly type: "CardLookup"; readonly modelId: ModelId; readonly lookup: CardLookup }
+  /** A rank of this node has a piece for its group; answered by one `GatherEnded`. */
+  | { readonly type: "Gather"; readonly piece: GatherPiece };
 
 /** What a member wants done, in this order. */
 export type Output =
@@ -51,7 +54,13 @@ export type Output =
   /** The shell answers by a `CardLookup` within 10 s. */
   | { readonly type: "LookUpCard"; readonly modelId: ModelId }
   /** Who leads from here on: this node, or another whose epoch it follows. */
-  | { readonly type: "Elected"; readonly epoch: Epoch; readonly isMaster: boolean };
+  | { readonly type: "Elected"; readonly epoch: Epoch; readonly isMaster: boolean }
+  /** All pieces of a round, by rank, or why there will be none. */
+  | {
+    readonly type: "GatherEnded";
+    readonly round: GatherRound;
+    readonly result: { readonly pieces: readonly string[] } | { readonly refused: string };
+  };
 
 /** What a step needs that no pure function can know. */
 export interface StepContext {
@@ -103,6 +112,8 @@ export interface Reign {
   /** Wishes that were searched a place for in vain. */
   readonly tries: PlacementTries;
   readonly reconcileAt: Millis;
+  /** Rounds of side channels; another master begins without. */
+  readonly gathers: PendingGathers;
 }
 
 /** A voter's newer state that an elected node waits for. */
@@ -129,6 +140,13 @@ export interface PendingCommand {
     readonly epoch: Epoch;
     readonly at: Millis;
   };
+}
+
+/** A piece of a rank of this node that waits for those of the others. */
+export interface Gathering {
+  readonly piece: GatherPiece;
+  readonly askedAt: Millis;
+  readonly sendAt: Millis;
 }
 
 /** What is known of a model that wishes name, or when the question for it was asked. */
@@ -177,6 +195,8 @@ export interface Member {
   readonly telemetry: Telemetry;
   readonly telemetryDue: TelemetryDue;
   readonly cards: ReadonlyMap<ModelId, CardQuestion>;
+  /** One for each instance at most, since each has one rank here. */
+  readonly gathering: ReadonlyMap<InstanceId, Gathering>;
   /** Messages that were stale, foreign or too many. */
   readonly dropped: number;
 }

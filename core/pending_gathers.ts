@@ -2,31 +2,39 @@
  * The side channel over which the ranks of a JACCL instance find each other: each sends a piece,
  * and once all have, each gets all pieces. Transient: no event, no part of the state (spec §2.9).
  */
-import type { InstanceId, RunnerId } from "./ids.ts";
-import { type Instance, runnersOf } from "./instance.ts";
+import { groupIdOf } from "./group.ts";
+import type { InstanceId, NodeId, RunnerId } from "./ids.ts";
+import { type Instance, nodesByRank, rankOn, runnersOf } from "./instance.ts";
 import { drop, put, type State } from "./state.ts";
 
 /** Longest piece of a rank. */
 export const GATHER_BYTES_MAX = 65_536;
 
-/** Most rounds of one instance that wait for a rank. */
-export const GATHER_ROUNDS_MAX = 8;
+/** Longest piece as base64. */
+export const GATHER_CHARS_MAX = 4 * Math.ceil(GATHER_BYTES_MAX / 3);
 
-/** What a rank sends: the same sequence and generation as all others of its round. */
-export interface GatherPiece {
+/** Names one round: all ranks give the same. */
+export interface GatherRound {
   readonly instanceId: InstanceId;
-  /** Counts the attempts of the instance, so that rounds of two attempts never mix. */
-  readonly generation: number;
-  /** Counts the rounds of an attempt, from 0. */
+  /** `groupIdOf` these very processes, so that rounds of two attempts never mix. */
+  readonly generation: string;
+  /** Counts the rounds of a generation, from 0. */
   readonly sequence: number;
-  readonly runnerId: RunnerId;
-  readonly data: Uint8Array;
 }
 
-/** The rounds of one instance that wait. */
+/** What a rank sends in a round; which rank it is, the node says that sends it. */
+export interface GatherPiece extends GatherRound {
+  /** Base64: nobody on the way looks into it. */
+  readonly data: string;
+}
+
+/** An instance's round that waits. There is but one: no rank begins another before it has this. */
 interface Waiting {
-  readonly generation: number;
-  readonly rounds: ReadonlyMap<number, ReadonlyMap<RunnerId, Uint8Array>>;
+  readonly generation: string;
+  readonly sequence: number;
+  readonly pieces: ReadonlyMap<RunnerId, string>;
+  /** All pieces of the round before, for a rank that has not heard of them. */
+  readonly last: readonly string[];
 }
 
 /** What waits, by instance. */
@@ -35,65 +43,57 @@ export type PendingGathers = ReadonlyMap<InstanceId, Waiting>;
 /** Nothing waits. */
 export const NO_GATHERS: PendingGathers = new Map();
 
-/** What a piece leads to: a full round for all ranks, or a reason why it counts for nothing. */
+/** What a piece leads to. */
 export interface Gathered {
   readonly pending: PendingGathers;
-  /** The pieces of all ranks, in their order. */
-  readonly full?: readonly Uint8Array[];
+  /** All pieces, by rank, and the nodes that are to have them; absent while a rank is missing. */
+  readonly full?: { readonly pieces: readonly string[]; readonly to: readonly NodeId[] };
+  /** Why the piece counts for nothing. */
   readonly refused?: string;
 }
 
-/** Takes a piece. A rank that sends its piece again replaces it. */
-export function gather(pending: PendingGathers, state: State, piece: GatherPiece): Gathered {
-  const { instanceId, generation, sequence, runnerId, data } = piece;
+/** Takes a piece of the rank on node `from`. One that comes again replaces the first. */
+export function gather(
+  pending: PendingGathers,
+  state: State,
+  { from, piece }: { readonly from: NodeId; readonly piece: GatherPiece },
+): Gathered {
+  const { instanceId, generation, sequence, data } = piece;
   const instance = state.instances.get(instanceId);
-  const before = pending.get(instanceId);
   if (!instance) return { pending, refused: "the instance is not known" };
-  const refused = whyRefused(instance, before, piece);
-  if (refused !== undefined) return { pending, refused };
-  const rounds: Waiting["rounds"] = before?.generation === generation ? before.rounds : new Map();
-  const round = put(rounds.get(sequence) ?? new Map<RunnerId, Uint8Array>(), runnerId, data);
-  const pieces = runnersOf(instance).flatMap((id) => round.get(id) ?? []);
-  if (pieces.length === runnersOf(instance).length) {
-    return { pending: withRounds(pending, piece, drop(rounds, sequence)), full: pieces };
+  const runnerId = rankOn(instance, from)?.runnerId;
+  if (runnerId === undefined) return { pending, refused: "it has no rank on this node" };
+  if (generation !== generationOf(state, instance)) {
+    return { pending, refused: "its processes are others by now" };
   }
-  if (!rounds.has(sequence) && rounds.size >= GATHER_ROUNDS_MAX) {
-    return { pending, refused: `${rounds.size} rounds wait, ${GATHER_ROUNDS_MAX} at most needed` };
+  const before = pending.get(instanceId);
+  const known = before?.generation === generation ? before : undefined;
+  const next = known?.sequence ?? 0;
+  if (known && sequence === next - 1) return { pending, full: { pieces: known.last, to: [from] } };
+  if (sequence !== next) {
+    return { pending, refused: `found round ${sequence}, round ${next} needed by this master` };
   }
-  return { pending: withRounds(pending, piece, put(rounds, sequence, round)) };
-}
-
-function whyRefused(
-  instance: Instance,
-  before: Waiting | undefined,
-  { generation, runnerId, data }: GatherPiece,
-): string | undefined {
-  if (!runnersOf(instance).includes(runnerId)) return `runner ${runnerId} is not one of its ranks`;
-  if (data.length > GATHER_BYTES_MAX) {
-    return `found ${data.length} bytes, ${GATHER_BYTES_MAX} at most needed`;
+  const pieces = put(known?.pieces ?? new Map<RunnerId, string>(), runnerId, data);
+  const all = runnersOf(instance).flatMap((id) => pieces.get(id) ?? []);
+  const last = known?.last ?? [];
+  if (all.length < runnersOf(instance).length) {
+    return { pending: put(pending, instanceId, { generation, sequence, pieces, last }) };
   }
-  const isOld = before !== undefined && generation < before.generation;
-  return isOld ? `found generation ${generation}, ${before.generation} needed` : undefined;
+  const after = { generation, sequence: sequence + 1, pieces: new Map(), last: all };
+  const full = { pieces: all, to: nodesByRank(instance) };
+  return { pending: put(pending, instanceId, after), full };
 }
 
-/** The generation stays known once its rounds are over, so that none of an older one begins. */
-function withRounds(
-  pending: PendingGathers,
-  { instanceId, generation }: GatherPiece,
-  rounds: Waiting["rounds"],
-): PendingGathers {
-  return put(pending, instanceId, { generation, rounds });
+/** What waits for processes that are there: not for those of an instance that is tried anew. */
+export function liveGathers(pending: PendingGathers, state: State): PendingGathers {
+  const over = [...pending].filter(([instanceId, { generation }]) => {
+    const instance = state.instances.get(instanceId);
+    return !instance || generationOf(state, instance) !== generation;
+  });
+  return drop(pending, ...over.map(([instanceId]) => instanceId));
 }
 
-/** What still waits once these instances have been tried anew or are gone. */
-export function withoutGathers(
-  pending: PendingGathers,
-  ...instanceIds: readonly InstanceId[]
-): PendingGathers {
-  return drop(pending, ...instanceIds);
-}
-
-/** What waits for instances that are there. */
-export function liveGathers(pending: PendingGathers, { instances }: State): PendingGathers {
-  return drop(pending, ...[...pending.keys()].filter((id) => !instances.has(id)));
+function generationOf({ runners }: State, instance: Instance): string {
+  const starts = runnersOf(instance).map((id) => [id, runners.get(id)?.incarnation] as const);
+  return groupIdOf(instance, new Map(starts));
 }

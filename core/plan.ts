@@ -208,37 +208,41 @@ const load: Rule = (state, { runners }) => {
   return undefined;
 };
 
-/** Rank 0 warms up last, so that no collective waits longer than it must. */
+/**
+ * Rank 0 warms up last, so that no collective waits longer than it must. The others are led by it:
+ * they may be Ready by the time that anybody looks.
+ */
 const warmUp: Rule = (state, { runners }) => {
   for (const { runnerId, runner, instance } of bound(state, runners)) {
     if (runner.busy || runner.status.type !== "RunnerLoaded") continue;
     const ranks = runnersOf(instance);
     const others = ranks.filter((id) => id !== runnerId)
-      .map((id) => state.runners.get(id)?.status.type);
-    const isFirst = ranks[0] === runnerId;
-    const go = isFirst
-      ? others.every((type) => type === "RunnerWarmingUp")
-      : others.every((type) => type === "RunnerLoaded" || type === "RunnerWarmingUp");
+      .map((id) => state.runners.get(id)?.status);
+    const warms = (status: RunnerStatus | undefined) =>
+      status?.type === "RunnerWarmingUp" || isServing(status);
+    const go = ranks[0] === runnerId
+      ? others.every(warms)
+      : others.every((status) => status?.type === "RunnerLoaded" || warms(status));
     if (go) return { type: "StartWarmup", runnerId };
   }
   return undefined;
 };
 
+/** The first rank is given the tasks; it leads the others, and no prompt reaches their machines. */
 const serve: Rule = (state, { runners }) => {
   for (const task of state.tasks.values()) {
     // No engine makes images yet.
     if (!isInFlight(task) || task.type !== "TextGeneration") continue;
     const instance = state.instances.get(task.instanceId);
-    if (!instance) continue;
-    for (const runnerId of runnersOf(instance)) {
-      const runner = runners.get(runnerId);
-      if (!runner || runner.stopping || runner.dispatched.has(task.taskId)) continue;
-      if (!isServing(runner.status)) continue;
-      // A log from before this process says nothing about it: what it wants is served already.
-      if (state.runners.get(runnerId)?.incarnation !== runner.incarnation) continue;
-      const ready = runnersOf(instance).every((id) => isServing(state.runners.get(id)?.status));
-      if (ready) return { type: "TextGeneration", runnerId, taskId: task.taskId };
-    }
+    const ranks = instance ? runnersOf(instance) : [];
+    const [runnerId] = ranks;
+    const runner = runnerId === undefined ? undefined : runners.get(runnerId);
+    if (!runnerId || !runner || runner.stopping || runner.dispatched.has(task.taskId)) continue;
+    if (!isServing(runner.status)) continue;
+    // A log from before this process says nothing about it: what it wants is served already.
+    if (state.runners.get(runnerId)?.incarnation !== runner.incarnation) continue;
+    const ready = ranks.every((id) => isServing(state.runners.get(id)?.status));
+    if (ready) return { type: "TextGeneration", runnerId, taskId: task.taskId };
   }
   return undefined;
 };

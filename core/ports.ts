@@ -1,22 +1,11 @@
-import { z } from "zod";
-import type { Instance } from "./instance.ts";
+import { type Instance, nodesByRank } from "./instance.ts";
+import { PORT_MAX, type PortRange } from "./port_range.ts";
 import type { State } from "./state.ts";
+
+export { PORT_MAX, PortRange, RANGE_PORT_MIN } from "./port_range.ts";
 
 /** The port that a node listens on for other nodes, unless its user says otherwise. */
 export const LIBP2P_PORT = 52_414;
-
-/** The highest port that there is. */
-export const PORT_MAX = 65_535;
-
-/** Lower ports need rights that a rank has not. */
-export const RANGE_PORT_MIN = 1_024;
-
-const port = z.number().int().min(RANGE_PORT_MIN).max(PORT_MAX);
-
-/** Ports from one to another, both with it. */
-export const PortRange = z.object({ from: port, to: port })
-  .refine(({ from, to }) => from <= to, "the lower port first");
-export type PortRange = z.infer<typeof PortRange>;
 
 /** What instances take their ports from unless it is said: the dynamic ports of RFC 6335. */
 export const INSTANCE_PORTS: PortRange = { from: 49_152, to: PORT_MAX };
@@ -68,4 +57,75 @@ export function freePort(
     if (!used.has(port)) return port;
   }
   return from + first;
+}
+
+/**
+ * Where the ranks of an instance listen, by rank: all at one port, but those that share an address,
+ * as on one host, each at one of its own.
+ */
+export function rankPorts(
+  ips: readonly string[],
+  { seed, used, range }: {
+    /** The same ports each time for the same seed. */
+    readonly seed: string;
+    readonly used: ReadonlySet<number>;
+    readonly range: PortRange | undefined;
+  },
+): number[] {
+  const first = freePort(seed, used, range);
+  const taken = new Set([...used, first]);
+  return ips.map((ip, rank) => {
+    if (ips.indexOf(ip) === rank) return first;
+    const port = freePort(seed, taken, range);
+    taken.add(port);
+    return port;
+  });
+}
+
+/**
+ * Ports for the next attempt of an instance, by rank, its coordinator's alone where it has one:
+ * others than it has, as far as there are, since some program may have taken those. Undefined for
+ * an instance without ports.
+ */
+export function portsOfRetry(
+  state: Pick<State, "instances">,
+  instance: Instance,
+  attempts: number,
+): number[] | undefined {
+  const { portRange: range = INSTANCE_PORTS, instanceId } = instance;
+  const ips = listeningIps(instance);
+  if (ips.length === 0) return undefined;
+  const all = portsInUse(state);
+  const others = new Map(state.instances);
+  others.delete(instanceId);
+  // Where there are no more, its own are better than those of another instance.
+  const used = hasFreePort(range, all) ? all : portsInUse({ instances: others });
+  return rankPorts(ips, { seed: `${instanceId}/${attempts}`, used, range });
+}
+
+/** The addresses at which an instance listens, by rank. */
+function listeningIps(instance: Instance): string[] {
+  if (instance.type === "MlxJacclInstance") return [COORDINATOR];
+  const hosts = nodesByRank(instance).map((id, rank) => instance.hostsByNode[id]?.[rank]?.ip);
+  return hosts.filter((ip) => ip !== undefined);
+}
+
+/** Stands for the address of the one rank that listens. */
+const COORDINATOR = "coordinator";
+
+/** The instance with other ports, as `portsOfRetry` has found them. */
+export function withPorts(instance: Instance, ports: readonly number[]): Instance {
+  const [first] = ports;
+  if (first === undefined) return instance;
+  if (instance.type === "MlxJacclInstance") {
+    const moved = Object.entries(instance.jacclCoordinators)
+      .map(([nodeId, address]) => [nodeId, address.replace(/:\d+$/, `:${first}`)]);
+    return { ...instance, jacclCoordinators: Object.fromEntries(moved) };
+  }
+  const hosts = Object.entries(instance.hostsByNode).map(([nodeId, seen]) => [
+    nodeId,
+    // A rank that another never talks to has no port there.
+    seen.map((host, rank) => host.port === 0 ? host : { ...host, port: ports[rank] ?? host.port }),
+  ]);
+  return { ...instance, hostsByNode: Object.fromEntries(hosts), ephemeralPort: first };
 }

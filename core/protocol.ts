@@ -1,8 +1,10 @@
 import { z } from "zod";
 import { Command, CommandReply } from "./commands.ts";
 import { Event, IndexedEvent } from "./events.ts";
-import { NodeId, RunnerId } from "./ids.ts";
+import { GROUP_SIZE_MAX } from "./group.ts";
+import { InstanceId, NodeId, RunnerId } from "./ids.ts";
 import { Epoch, Head, openSegment } from "./lineage.ts";
+import { GATHER_CHARS_MAX } from "./pending_gathers.ts";
 import { StateJson } from "./state.ts";
 
 /** Most bytes of a message's JSON text; whoever would send more keeps it. */
@@ -47,6 +49,15 @@ const reign = {
   /** Nodes that follow, with the master itself; the forced master says more. */
   seniority: z.number().int(),
 };
+
+const gatherRound = {
+  instanceId: InstanceId,
+  /** As long as the id of a group may be. */
+  generation: z.string().max(4_096),
+  sequence: z.number().int().min(0),
+};
+
+const gatherData = z.base64().max(GATHER_CHARS_MAX);
 
 const NodeMemory = z.object({
   ramTotalBytes: bytes,
@@ -142,6 +153,17 @@ export const Message = z.discriminatedUnion("type", [
     links: z.array(z.tuple([z.string().max(LINK_KEY_CHARS_MAX), LinkQuality]))
       .max(TELEMETRY_ENTRIES_MAX),
   }),
+  /** What the rank on the sender has for a round of its group's side channel; to the master. */
+  z.object({ type: z.literal("GatherPiece"), epoch, ...gatherRound, data: gatherData }),
+  /** The pieces of all ranks, by rank; to each of their nodes. */
+  z.object({
+    type: z.literal("Gathered"),
+    epoch,
+    ...gatherRound,
+    pieces: z.array(gatherData).max(GROUP_SIZE_MAX),
+  }),
+  /** Why a piece counts for nothing. */
+  z.object({ type: z.literal("GatherRefused"), epoch, ...gatherRound, reason: z.string() }),
 ]);
 export type Message = z.infer<typeof Message>;
 

@@ -4,6 +4,7 @@ import { type Instance, runnersOf } from "./instance.ts";
 import { nodesOf } from "./instance_health.ts";
 import { instanceEnd } from "./master.ts";
 import type { MetaInstance } from "./meta_instance.ts";
+import { portsOfRetry } from "./ports.ts";
 import { NODE_TIMEOUT_MS, type NodesContext } from "./reconcile_nodes.ts";
 import { isServing, type RunnerState } from "./runner_status.ts";
 import type { InstanceRetry, State } from "./state.ts";
@@ -68,7 +69,9 @@ function reconcileInstance(state: State, instance: Instance, context: NodesConte
     const isLost = meta && isWithoutNode(state, instance, context);
     return isLost ? instanceEnd(state, instanceId, CONNECTION_LOST) : [];
   }
-  if (ranks.some(isFailed) && !ranks.some(isAlive)) {
+  if (ranks.some(isFailed)) {
+    // Nobody is to wait for an answer until the last rank has been stopped.
+    if (ranks.some(isAlive)) return tasksFailed(state, instance, reasonOf(instance, ranks));
     return failed(state, { instance, meta, ranks, now });
   }
   const since = hasFailed(state, instance) ? servingSince(ranks) : undefined;
@@ -122,11 +125,13 @@ function failed(
     };
   if (attempts < attemptsMax) {
     const notBefore = now + retryDelayMs(attempts);
+    const ports = portsOfRetry(state, instance, attempts + 1);
     const retrying: Event = {
       type: "InstanceRetrying",
       instanceId,
       failureError: reason,
       notBefore,
+      ...(ports ? { ports } : {}),
     };
     return [...tasksFailed(state, instance, reason), retrying];
   }
@@ -135,6 +140,12 @@ function failed(
     ? [{ type: "MetaInstanceParked", metaInstanceId: meta.metaInstanceId, reason }]
     : [];
   return [...instanceEnd(state, instanceId, reason), ...parked];
+}
+
+/** Why ranks of an instance have failed; undefined while none has. */
+export function failureOf(state: State, instance: Instance): string | undefined {
+  const ranks = ranksOf(state, instance) ?? [];
+  return ranks.some(isFailed) ? reasonOf(instance, ranks) : undefined;
 }
 
 /** What each failed rank said, with the name of its node; by rank. */
@@ -150,13 +161,15 @@ function reasonOf(instance: Instance, ranks: readonly Rank[]): string {
   return reasons.join("; ") || "Runner failed";
 }
 
-function tasksFailed(state: State, { instanceId }: Instance, errorMessage: string): Event[] {
+function tasksFailed(state: State, instance: Instance, errorMessage: string): Event[] {
+  const { instanceId } = instance;
+  const errorType = runnersOf(instance).length > 1 ? "group_broken" : "runner_failed";
   return [...state.tasks.values()]
     .filter((task) => task.instanceId === instanceId && isInFlight(task))
     .map(({ taskId }): Event => ({
       type: "TaskFailed",
       taskId,
-      errorType: "runner_failed",
+      errorType,
       errorMessage,
     }));
 }

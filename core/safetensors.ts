@@ -306,7 +306,7 @@ export function modelCardFromConfig(facts: CheckpointFacts): ModelCard {
     storageSize: { inBytes: facts.storageBytes },
     nLayers: c.num_hidden_layers,
     hiddenSize: c.hidden_size,
-    supportsTensor: false,
+    supportsTensor: true,
     numKeyValueHeads: kvHeads,
     tasks: ["TextGeneration"],
     backends: ["MlxMetal", "MlxCpu", "MlxCuda"],

@@ -11,17 +11,32 @@ export type EndingCommand = CommandOf<"CancelTask" | "Shutdown">;
 export class CommandQueue {
   readonly #waiting: RunnerCommand[] = [];
   #closed = false;
+  #isNudged = false;
   #wake: (() => void) | undefined;
+  readonly #ending = Promise.withResolvers<void>();
 
   push(command: RunnerCommand): void {
     this.#waiting.push(command);
+    if (command.type === "Shutdown") this.#ending.resolve();
+    this.#wake?.();
+  }
+
+  /** Ends the present `arrival`, or the next: something else has come up. */
+  nudge(): void {
+    this.#isNudged = true;
     this.#wake?.();
   }
 
   /** No more commands will come: the node is gone. */
   close(): void {
     this.#closed = true;
+    this.#ending.resolve();
     this.#wake?.();
+  }
+
+  /** Resolves once `isEnding`: for who waits for something else. */
+  get ending(): Promise<void> {
+    return this.#ending.promise;
   }
 
   /** Whether a Shutdown waits, or nobody is left to give one. */
@@ -43,12 +58,13 @@ export class CommandQueue {
     }
   }
 
-  /** Waits until there is a command, or nobody is left to give one. */
+  /** Waits until there is a command, nobody is left to give one, or somebody nudges. */
   async arrival(): Promise<void> {
-    while (this.#waiting.length === 0 && !this.#closed) {
+    while (this.#waiting.length === 0 && !this.#closed && !this.#isNudged) {
       await new Promise<void>((resolve) => this.#wake = resolve);
       this.#wake = undefined;
     }
+    this.#isNudged = false;
   }
 
   /** Commands that wait. */

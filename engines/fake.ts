@@ -1,4 +1,4 @@
-import { z } from "zod";
+import type { z } from "zod";
 import type { EngineCounts } from "../core/engine_stats.ts";
 import type { TokenLogprobs } from "../core/chunk.ts";
 import { AppError } from "../core/errors.ts";
@@ -12,55 +12,32 @@ import type {
   GenerationTask,
   LoadProgress,
 } from "./engine.ts";
+import { FakeFollower } from "./fake_follower.ts";
+import { FakeRing } from "./fake_ring.ts";
+import { block, FakeScript, strike, type Write } from "./fake_script.ts";
 import { promptTooLong, queueFull } from "./refusals.ts";
 
-/**
- * How a fake engine behaves, from the file that `EXO_ENGINE_SCRIPT` names. Faults name the stage
- * in which they strike.
- */
-export const FakeScript = z.object({
-  /** The tokens of every answer; absent: the words of the last message, in order. */
-  tokens: z.array(z.string()).optional(),
-  contextTokens: z.number().int().min(1).default(4_096),
-  queueMax: z.number().int().min(1).default(8),
-  /** Ends the process with code 1 in this stage. */
-  exitIn: z.enum(["load", "warmup", "prefill", "decode"]).optional(),
-  /** Throws in this stage: `request` hits one generation, the others end the process. */
-  failIn: z.enum(["load", "warmup", "request"]).optional(),
-  /** Holds the thread in this stage for ever, as hanging native code would. */
-  hangIn: z.enum(["load", "warmup", "prefill", "decode"]).optional(),
-  /** Writes bytes that are no frames on the channel of reports in this stage. */
-  garbageIn: z.enum(["load", "warmup", "prefill", "decode"]).optional(),
-  /** Takes memory in this stage until there is none: the system ends the process. */
-  exhaustIn: z.enum(["load", "warmup", "prefill", "decode"]).optional(),
-  /** Takes no step before it has been given so many requests. */
-  gatherRequests: z.number().int().min(1).default(1),
-  /** Every token is the time at which it was made, in milliseconds since 1970, and a space. */
-  isDated: z.boolean().default(false),
-  /** Decodes for ever, never finishing. */
-  endless: z.boolean().default(false),
-  /** Blocks the thread for this long in every decode step. */
-  stepMs: z.number().min(0).default(0),
-});
-export type FakeScript = z.infer<typeof FakeScript>;
-
-type Write = (bytes: Uint8Array) => void;
+export { FakeScript, strike } from "./fake_script.ts";
+export type { Stage } from "./fake_script.ts";
 
 /** An engine without weights: deterministic, instant, and faulty on demand. */
 export class FakeBuilder implements Builder {
   readonly #script: FakeScript;
   readonly #write: Write;
+  readonly #closed = new AbortController();
+  #ring: FakeRing | undefined;
 
-  /** `write` puts bytes on the channel of reports as they are. */
   constructor(script: z.input<typeof FakeScript> = {}, write: Write = () => {}) {
     this.#script = FakeScript.parse(script);
     this.#write = write;
   }
 
-  async connect(_spec: GroupSpec): Promise<void> {}
+  async connect(spec: GroupSpec): Promise<void> {
+    this.#ring = await FakeRing.join(spec, this.#script.joinMs, this.#closed.signal);
+  }
 
   *load(_model: BoundModel): Iterable<LoadProgress> {
-    strike(this.#script, "load", this.#write);
+    strike(this.#script, "load", this.#write, this.#ring?.rank);
     yield { layersLoaded: 1, totalLayers: 1 };
   }
 
@@ -70,10 +47,16 @@ export class FakeBuilder implements Builder {
   }
 
   build(): Engine {
-    return new FakeEngine(this.#script, this.#write);
+    const [script, write, ring] = [this.#script, this.#write, this.#ring];
+    return ring && ring.rank > 0
+      ? new FakeFollower(script, write, ring)
+      : new FakeEngine(script, write, ring);
   }
 
-  close(): void {}
+  close(): void {
+    this.#closed.abort();
+    this.#ring?.close();
+  }
 }
 
 interface FakeRun {
@@ -92,13 +75,21 @@ class FakeEngine implements Engine {
   readonly #script: FakeScript;
   readonly #write: Write;
   readonly #queue: FakeRun[] = [];
+  readonly #ring: FakeRing | undefined;
+  /** What the other ranks have been told to compute, and the last has not confirmed. */
+  #inFlight: FakeRun | undefined;
   readonly #totals = {
     ...{ requests: 0, promptTokens: 0, prefillTokens: 0, generatedTokens: 0, steps: 0 },
   };
 
-  constructor(script: FakeScript, write: Write) {
+  constructor(script: FakeScript, write: Write, ring?: FakeRing) {
     this.#script = script;
     this.#write = write;
+    this.#ring = ring;
+  }
+
+  arrival(): Promise<void> {
+    return this.#ring?.arrival() ?? new Promise(() => {});
   }
 
   warmup(): void {
@@ -130,7 +121,8 @@ class FakeEngine implements Engine {
   }
 
   hasWork(): boolean {
-    return this.#queue.length > 0;
+    if (this.#ring?.hasNews || this.#queue.some(({ cancelled }) => cancelled)) return true;
+    return this.#queue.length > 0 && this.#inFlight === undefined;
   }
 
   *step(): Iterable<readonly [TaskId, EngineResponse]> {
@@ -138,28 +130,48 @@ class FakeEngine implements Engine {
       this.#queue.splice(this.#queue.indexOf(run), 1);
       yield [run.task.taskId, { type: "cancelled" }];
     }
-    const [run] = this.#queue;
-    if (!run || this.#totals.requests < this.#script.gatherRequests) return;
-    this.#totals.steps++;
-    const { taskId } = run.task;
-    if (!run.prefilled) {
-      strike(this.#script, "prefill", this.#write);
-      if (this.#script.failIn === "request") {
-        this.#queue.shift();
-        const error = new AppError("invalid_request", "The fake engine was told to fail").toInfo();
-        yield [taskId, { type: "chunk", chunk: { type: "Error", error } }];
-        yield [taskId, { type: "finished" }];
-        return;
-      }
-      run.prefilled = true;
-      this.#totals.promptTokens += run.promptTokens;
-      this.#totals.prefillTokens += run.promptTokens;
-      const { promptTokens } = run;
-      const counts = { processedTokens: promptTokens, totalTokens: promptTokens };
-      yield [taskId, { type: "chunk", chunk: { type: "PrefillProgress", ...counts } }];
+    const frame = this.#ring?.take();
+    const waited = this.#inFlight;
+    if (waited) {
+      if (frame === undefined) return;
+      this.#inFlight = undefined;
+      if (this.#queue.includes(waited)) yield* this.#end(waited);
       return;
     }
-    yield* this.#decode(run);
+    const [run] = this.#queue;
+    if (!run || this.#totals.requests < this.#script.gatherRequests) return;
+    this.#begin(run);
+    if (!this.#inFlight) yield* this.#end(run);
+  }
+
+  /** Computes the own part of a step; the other ranks of a group are told to do theirs. */
+  #begin(run: FakeRun): void {
+    this.#totals.steps++;
+    const stage = !run.prefilled ? "prefill" : run.emitted > 0 ? "decode" : undefined;
+    if (stage) strike(this.#script, stage, this.#write);
+    if (run.prefilled) block(this.#script.stepMs);
+    if (!this.#ring) return;
+    this.#ring.send(stage ?? "first");
+    this.#inFlight = run;
+  }
+
+  /** What a step has brought once all ranks have done their part. */
+  *#end(run: FakeRun): Iterable<readonly [TaskId, EngineResponse]> {
+    const { taskId } = run.task;
+    if (run.prefilled) return yield* this.#decode(run);
+    if (this.#script.failIn === "request") {
+      this.#queue.shift();
+      const error = new AppError("invalid_request", "The fake engine was told to fail").toInfo();
+      yield [taskId, { type: "chunk", chunk: { type: "Error", error } }];
+      yield [taskId, { type: "finished" }];
+      return;
+    }
+    run.prefilled = true;
+    this.#totals.promptTokens += run.promptTokens;
+    this.#totals.prefillTokens += run.promptTokens;
+    const { promptTokens } = run;
+    const counts = { processedTokens: promptTokens, totalTokens: promptTokens };
+    yield [taskId, { type: "chunk", chunk: { type: "PrefillProgress", ...counts } }];
   }
 
   cancel(taskId: TaskId): void {
@@ -191,11 +203,10 @@ class FakeEngine implements Engine {
 
   close(): void {
     this.#queue.length = 0;
+    this.#ring?.close();
   }
 
   *#decode(run: FakeRun): Iterable<readonly [TaskId, EngineResponse]> {
-    if (run.emitted > 0) strike(this.#script, "decode", this.#write);
-    block(this.#script.stepMs);
     const { taskId, payload } = run.task;
     const { endless, contextTokens } = this.#script;
     const ends = endless ? Infinity : run.tokens.length;
@@ -228,33 +239,4 @@ function certain({ tokens, emitted }: FakeRun, topLogprobs: number): TokenLogpro
   const bytes = [...new TextEncoder().encode(tokens[emitted % tokens.length])];
   const chosen = { tokenId: emitted, bytes, logprob: 0 };
   return { ...chosen, top: topLogprobs > 0 ? [chosen] : [] };
-}
-
-/** Where in its life an engine is struck. */
-export type Stage = "load" | "warmup" | "prefill" | "decode";
-
-/** Does what the script asks for in this stage; `write` goes to the channel of reports. */
-export function strike(script: FakeScript, stage: Stage, write: Write): void {
-  if (script.exitIn === stage) Deno.exit(1);
-  if (script.hangIn === stage) block(Infinity);
-  if (script.garbageIn === stage) write(GARBAGE);
-  if (script.exhaustIn === stage) exhaust();
-  if (script.failIn === stage) {
-    throw new AppError("load_failed", `The fake engine was told to fail in ${stage}`);
-  }
-}
-
-/** Lengths that no frame has, and text that is no JSON. */
-const GARBAGE = new TextEncoder().encode("\xff\xff\xff\xffgarbage, not a frame".repeat(8));
-
-/** Fills the heap, which ends the process with V8's own last words. */
-function exhaust(): never {
-  const held: number[][] = [];
-  while (true) held.push(new Array(1_000_000).fill(held.length));
-}
-
-/** Holds the thread as native code would. */
-function block(milliseconds: number): void {
-  if (milliseconds <= 0) return;
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds);
 }

@@ -31,7 +31,7 @@ export async function runRunnerProcess(
   } catch (cause) {
     const error = toAppError(cause, "load_failed");
     const reason = error.hint === undefined ? error.message : `${error.message}; ${error.hint}`;
-    emit({ type: "RunnerError", incarnation, reason });
+    emit({ type: "RunnerError", incarnation, reason, code: error.code });
     await flush();
     return 1;
   }

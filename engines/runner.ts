@@ -46,6 +46,7 @@ export class Runner {
   /** Tasks whose last chunk was an error. */
   readonly #failed = new Set<TaskId>();
   readonly #statsPace = new StatsPace();
+  #isListening = false;
 
   constructor(options: RunnerOptions) {
     this.#options = options;
@@ -61,7 +62,8 @@ export class Runner {
     try {
       while (true) {
         if (!this.#engine?.hasWork()) {
-          await Promise.race([commands.arrival(), this.#engine?.arrival?.() ?? never()]);
+          this.#listen();
+          await commands.arrival();
         }
         const end = await this.#obeyWaiting();
         if (end === "closed") return;
@@ -73,6 +75,21 @@ export class Runner {
       this.#engine?.close();
       this.#options.builder.close();
     }
+  }
+
+  /**
+   * Has the other ranks of the group end a wait for commands. One wait for them at a time: what is
+   * not over yet goes on, so that nothing piles up however often commands come first.
+   */
+  #listen(): void {
+    const arrival = this.#isListening ? undefined : this.#engine?.arrival?.();
+    if (!arrival) return;
+    this.#isListening = true;
+    // What broke it is thrown by the step that follows.
+    void arrival.catch(() => {}).then(() => {
+      this.#isListening = false;
+      this.#options.commands.nudge();
+    });
   }
 
   /** Gives memory back that the system is short of; to be called now and then, between two steps. */
@@ -113,6 +130,8 @@ export class Runner {
         return this.#generate(command);
       case "CancelTask":
         return this.#cancel(command);
+      case "Ping":
+        return this.#ack(command);
       default:
         return command satisfies never;
     }
@@ -123,7 +142,12 @@ export class Runner {
     this.#task(command.taskId, "Running");
     this.#setStatus({ type: "RunnerConnecting" });
     this.#ack(command);
-    await this.#options.builder.connect(command.group);
+    const { builder, commands } = this.#options;
+    const joined = builder.connect(command.group);
+    // Whoever is told to end does not wait for others; `close` ends what goes on here.
+    joined.catch(() => {});
+    await Promise.race([joined, commands.ending]);
+    if (commands.isEnding) return;
     this.#task(command.taskId, "Complete");
     this.#setStatus({ type: "RunnerConnected" });
   }
@@ -264,9 +288,4 @@ export class Runner {
   #emit(report: Unstamped): void {
     this.#options.emit({ ...report, incarnation: this.#options.incarnation });
   }
-}
-
-/** For who waits for another alone. */
-function never(): Promise<void> {
-  return new Promise(() => {});
 }

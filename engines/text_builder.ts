@@ -11,9 +11,10 @@ import { type Decoder, decoderOf, usesCpuKernels } from "./decoder.ts";
 import type { BoundModel, Builder, Engine, LoadProgress } from "./engine.ts";
 import { KvMemory } from "./kv_memory.ts";
 import { type Checkpoint, openCheckpoint } from "./mlx/checkpoint.ts";
-import { loadWeights } from "./mlx/loader.ts";
+import { loadWeights, openWeights } from "./mlx/loader.ts";
 import type { Weights } from "./mlx/weights.ts";
 import { buildModel } from "./models/mod.ts";
+import { WHOLE_MODEL } from "./models/part.ts";
 import { SpareMemory } from "./spare_memory.ts";
 import { TextEngine, type TextEngineParts } from "./text_engine.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
@@ -74,13 +75,13 @@ export class TextBuilder implements Builder {
     const file = fileName(model.modelPath);
     try {
       const checkpoint = openCheckpoint(model.modelPath);
-      const layers = requireWholeModel(model, checkpoint);
+      requireWholeModel(model, checkpoint);
       const isPacked = usesCpuKernels();
-      using opened = checkpoint.openWeights(isPacked);
+      using opened = openWeights(checkpoint, WHOLE_MODEL, isPacked);
       // While weights are read in the background; one that we cannot build makes them pointless.
       const tokenizer = new TextTokenizer(checkpoint.tokenizer);
       const template = templateOf(tokenizer);
-      const weights = yield* loadWeights(checkpoint, layers, { isPacked, opened });
+      const weights = yield* loadWeights(checkpoint, WHOLE_MODEL, { isPacked, opened });
       const parts = assemble(model, {
         ...{ checkpoint, tokenizer, template, weights, now: this.#now },
         limits: engineLimits(this.#env),
@@ -115,10 +116,10 @@ export class TextBuilder implements Builder {
   }
 }
 
-/** Number of layers, all of which this rank must hold. */
-function requireWholeModel({ shard }: BoundModel, checkpoint: Checkpoint): number {
+/** All layers are what this rank must hold. */
+function requireWholeModel({ shard }: BoundModel, checkpoint: Checkpoint): void {
   const layers = Number(checkpoint.config["num_hidden_layers"]);
-  if (shard.startLayer === 0 && shard.endLayer === layers) return layers;
+  if (shard.startLayer === 0 && shard.endLayer === layers) return;
   throw new AppError(
     "load_failed",
     `Cannot load layers ${shard.startLayer} to ${shard.endLayer} of ${layers}: ` +

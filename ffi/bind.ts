@@ -1,6 +1,6 @@
 /** Opens the library once per process and turns a failed call into an error. */
 import { type NativeCalls, type NativeName, symbolTable } from "./declarations.ts";
-import { NativeError, SetupError } from "./errors.ts";
+import { GroupError, NativeError, SetupError } from "./errors.ts";
 import { findLibrary } from "./library.ts";
 
 const MESSAGE_BYTES_MAX = 4096;
@@ -43,11 +43,16 @@ function unloadable(path: string, cause: unknown): string {
   return reason.replace(/^(Could not open library: )+/, "").replace(`${path}: `, "");
 }
 
+/** What a C function returns when a group of ranks is broken. */
+const GROUP_BROKEN = -2;
+
 /**
  * Passes on what a C function returned.
  * @throws {NativeError} if that is a failure.
+ * @throws {GroupError} if it is one of a group.
  */
 export function check(name: NativeName, returned: number): number {
+  if (returned === GROUP_BROKEN) throw new GroupError(lastMessage());
   if (returned < 0) throw new NativeError(name, lastMessage());
   return returned;
 }

@@ -3,7 +3,8 @@
  * derive from this table, so a new function is one row here and one body in a `shim_*.cpp`.
  *
  * Every function returns an int32: a handle where it makes an array, a count where it counts, else
- * 0; a negative value is a failure, whose message `shim_last_message` tells. Handle 0 is no array.
+ * 0; a negative value is a failure, whose message `shim_last_message` tells: -2 when a group of ranks
+ * is broken, else -1. Handle 0 is no array.
  *
  * @module
  */
@@ -22,10 +23,12 @@ export const KINDS = {
   /** Lengths, axes or handles; the argument after it says how many. */
   ints: { c: "const int32_t*", ffi: "buffer" },
   doubles: { c: "const double*", ffi: "buffer" },
+  floats: { c: "const float*", ffi: "buffer" },
   bytes: { c: "const uint8_t*", ffi: "buffer" },
   /** UTF-8 ending in a zero byte. */
   text: { c: "const char*", ffi: "buffer" },
   intsOut: { c: "int32_t*", ffi: "buffer" },
+  floatsOut: { c: "float*", ffi: "buffer" },
   doublesOut: { c: "double*", ffi: "buffer" },
   bytesOut: { c: "uint8_t*", ffi: "buffer" },
 } as const satisfies Record<string, { c: string; ffi: "i32" | "bool" | "f32" | "f64" | "buffer" }>;
@@ -207,7 +210,9 @@ export const DECLARATIONS = {
   shim_pack_matrix: ["array w", "option scales", "option biases", "i32 group_size", "i32 bits"],
   shim_pack_start: [
     "text path",
-    "ints shapes", // For each: type (as in `gguf_packer.ts`), outputs, inputs, heads.
+    // For each: type (as in `gguf_packer.ts`), outputs, inputs and heads in the file, then first
+    // row, rows, first column and columns that are taken.
+    "ints shapes",
     "bytes offsets", // In the file, as f64.
     "i32 count",
   ],
@@ -225,7 +230,7 @@ export const DECLARATIONS = {
 
   // The CPU engine: operations on float32 rows [..., width].
   shim_packed_linear: ["array x", "i32 matrix", "option bias"],
-  shim_packed_rows: ["array ids", "i32 matrix"],
+  shim_packed_rows: ["array ids", "i32 matrix", "i32 first_id"], // -1: the matrix has all ids.
   shim_rows_norm: [
     "array x",
     "option weight",
@@ -249,11 +254,24 @@ export const DECLARATIONS = {
     "option sinks",
   ],
   shim_rows_select: ["array x"],
+  shim_rows_input: ["i32 rows", "i32 width"], // Stands for rows that a plan is given.
+  shim_rows_sum: ["array x", "i32 group"],
+  shim_rows_gather: ["array x", "i32 group", "i32 width"],
   shim_set_step: ["i32 pool", "ints data", "i32 count"], // For what is computed without a plan.
 
   // The CPU engine: a step recorded once, and replayed.
-  shim_record: ["array tokens", "array output"], // Returns the number of a plan.
-  shim_replay: ["i32 plan", "i32 pool", "ints data", "i32 count", "intsOut best"],
+  shim_record: ["array input", "array output"], // Returns the number of a plan.
+  shim_plan_width: ["i32 plan"], // Of its output.
+  shim_replay: [
+    "i32 plan",
+    "i32 pool",
+    "ints data",
+    "i32 count",
+    "floats rows", // Of a plan that was recorded with rows, else null.
+    "f64 row_floats",
+    "intsOut best", // May be null.
+  ],
+  shim_replayed_rows: ["i32 plan", "floatsOut out", "f64 capacity"],
   shim_replayed: ["i32 plan", "i32 row"], // The output of a selected row of the last replay.
   shim_profile: ["i32 plan", "doublesOut out"], // Time by kind of operation, in milliseconds.
   shim_free_plan: ["i32 plan"],
@@ -268,6 +286,37 @@ export const DECLARATIONS = {
     "i32 adjustment_count",
     "doublesOut out",
   ],
+
+  // Groups of ranks, by numbers of their own. A failure of the group itself returns -2.
+  shim_group_listen: ["text ip", "i32 port"], // Returns the number of a listener.
+  shim_group_port: ["i32 listener"],
+  shim_group_prepare: [
+    "i32 listener",
+    "text group_id",
+    "i32 rank",
+    "i32 size",
+    "bytes names", // As strings travel.
+    "i32 names_bytes",
+    "text next_ip",
+    "i32 next_port",
+    "i32 timeout_ms",
+  ],
+  shim_group_join: ["i32 listener"], // Waits; how it went shim_group_joined tells.
+  shim_group_joined: ["i32 listener"], // Returns the number of a group.
+  shim_group_cancel: ["i32 listener"], // Ends a join.
+  shim_group_unlisten: ["i32 listener"],
+  shim_group_send: [
+    "i32 group",
+    "bytes header",
+    "i32 header_bytes",
+    "bytes body",
+    "i32 body_bytes",
+  ],
+  shim_group_receive: ["i32 group", "i32 ms"], // Returns 0 for none, else 1 more than its bytes.
+  shim_group_take: ["i32 group", ...BUFFER_OUT], // What was received last.
+  shim_group_arrival: ["i32 group"], // Waits.
+  shim_group_counters: ["i32 group", "doublesOut out"],
+  shim_group_leave: ["i32 group"],
 
   // Randomness, always from an explicit key.
   shim_random_key: ["i32 high", "i32 low"],
@@ -290,6 +339,29 @@ export const DECLARATIONS = {
     "i32 metadata_bytes",
   ],
 
+  // MLX distributed. The group is the process's own, and MLX's threads wait where it must.
+  shim_distributed_available: ["text backend"], // 1 if this MLX has it.
+  shim_distributed_init: ["text backend", "text input", "text output"], // Pipes, or "" for none.
+  shim_distributed_failure: [], // Leaves text: why the last one that runs aside failed.
+  shim_distributed_rank: [],
+  shim_distributed_size: [],
+  shim_distributed_leave: [],
+  shim_distributed_send: ["array x", "i32 to"], // Sent once the result is evaluated.
+  shim_distributed_recv: [...SHAPED, "i32 from"],
+  shim_distributed_all_sum: UNARY,
+  shim_distributed_all_gather: UNARY,
+  shim_frame_send: ["bytes header", "i32 header_bytes", "bytes body", "i32 body_bytes"],
+  shim_frame_receive: ["i32 ms", "intsOut byte_count"], // 1 if one came; leaves it as text.
+  shim_frame_arrival: [], // Waits until a frame has come, or none will.
+  shim_pipe_gather: [
+    "text input",
+    "text output",
+    "bytes data",
+    "i32 byte_count",
+    "i32 ranks",
+    "bytesOut out",
+  ],
+
   // Memory, devices and this process.
   shim_memory: ["doublesOut out"], // Active, peak, cached, limit; in bytes.
   shim_set_memory_limit: LIMIT,
@@ -305,7 +377,14 @@ export const DECLARATIONS = {
 } as const satisfies Record<string, readonly `${Kind} ${string}`[]>;
 
 /** Functions that run on a thread of their own and give a promise. They may touch no array. */
-const ASYNC = ["shim_yield"] as const satisfies readonly (keyof typeof DECLARATIONS)[];
+const ASYNC = [
+  "shim_yield",
+  "shim_group_join",
+  "shim_group_arrival",
+  "shim_distributed_init",
+  "shim_frame_arrival",
+  "shim_pipe_gather",
+] as const satisfies readonly (keyof typeof DECLARATIONS)[];
 
 /** The name of a C function of the shim. */
 export type NativeName = keyof typeof DECLARATIONS;

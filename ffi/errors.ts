@@ -1,5 +1,6 @@
 /**
- * The two kinds of failure this room knows: a native call that failed, a setup that cannot go on.
+ * The kinds of failure this room knows: a native call that failed, a group of ranks that is broken,
+ * a setup that cannot go on.
  */
 
 /** A failed call of the shim; the message is MLX's own, after the name of the C function. */
@@ -16,6 +17,12 @@ export class NativeError extends Error {
   ) {
     super(`Cannot run ${functionName}: ${reason}`);
   }
+}
+
+/** A group of ranks is broken, or did not come about; the message names the rank that is gone. */
+export class GroupError extends Error {
+  /** As JavaScript shows it. */
+  override readonly name = "GroupError";
 }
 
 /** A missing prerequisite, or a step of the setup that failed. */

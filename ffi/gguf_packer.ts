@@ -19,6 +19,16 @@ export interface GgufMatrix {
   readonly inputs: number;
   /** Heads whose rows are put in the order of rotary embedding by halves; none if left out. */
   readonly heads?: number | undefined;
+  /** Rows that are taken, counted after `heads` has put them in order; all if left out. */
+  readonly rows?: GgufRange | undefined;
+  /** Columns that are taken, in whole groups of its type (16 or 32); all if left out. */
+  readonly columns?: GgufRange | undefined;
+}
+
+/** Indices from `from` up to, not including, `to`. */
+export interface GgufRange {
+  readonly from: number;
+  readonly to: number;
 }
 
 /**
@@ -35,9 +45,12 @@ export class GgufPacker implements Disposable {
    * @throws {NativeError} when the file does not open, or the kernels do not serve a matrix.
    */
   constructor(path: string, matrices: readonly GgufMatrix[]) {
-    const shapes = matrices.flatMap(({ type, outputs, inputs, heads = 0 }) => [
-      ...[GGML_TYPES.indexOf(type), outputs, inputs, heads],
-    ]);
+    const shapes = matrices.flatMap(({ type, outputs, inputs, heads = 0, ...cut }) => {
+      const { rows = { from: 0, to: outputs }, columns = { from: 0, to: inputs } } = cut;
+      const [height, width] = [rows.to - rows.from, columns.to - columns.from];
+      const file = [GGML_TYPES.indexOf(type), outputs, inputs, heads];
+      return [...file, rows.from, height, columns.from, width];
+    });
     const offsets = new Uint8Array(Float64Array.from(matrices, ({ offset }) => offset).buffer);
     const call = native().shim_pack_start;
     const job = call(cString(path), Int32Array.from(shapes), offsets, matrices.length);
@@ -51,8 +64,9 @@ export class GgufPacker implements Disposable {
    */
   take(index: number): PackedMatrix {
     const id = check("shim_pack_take", native().shim_pack_take(this.#job, index));
-    const { outputs = 0, inputs = 0 } = this.#matrices[index] ?? {};
-    return new PackedMatrix(id, [outputs, inputs]);
+    const { outputs = 0, inputs = 0, rows, columns } = this.#matrices[index] ?? {};
+    const height = rows ? rows.to - rows.from : outputs;
+    return new PackedMatrix(id, [height, columns ? columns.to - columns.from : inputs]);
   }
 
   /** Ends the work, and frees what was not taken; a second time does nothing. */

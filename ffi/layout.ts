@@ -14,10 +14,12 @@ import { chooseVariant, type Variant, type Wheel, WHEELS } from "./wheels.ts";
 export const SOURCES = [
   "shim_memory.cpp",
   "shim_pack.cpp",
+  "shim_pack_gguf.cpp",
   "shim_rows.cpp",
   "shim_record.cpp",
   "shim_plan.cpp",
   "shim_sample.cpp",
+  "shim_group.cpp",
   "shim_core.cpp",
   "shim_array.cpp",
   "shim_ops.cpp",
@@ -26,6 +28,7 @@ export const SOURCES = [
   "shim_io.cpp",
   "shim_process.cpp",
   "shim_blas.cpp",
+  "shim_distributed.cpp",
 ] as const;
 
 /** The headers that they include. */
@@ -33,8 +36,12 @@ export const HEADERS = [
   "shim.h",
   "shim_internal.h",
   "shim_native.h",
+  "shim_pack.h",
   "shim_rows.h",
   "shim_plan.h",
+  "shim_group.h",
+  "shim_frames.h",
+  "shim_side_channel.h",
 ] as const;
 
 /** The sources of the CPU kernels, headers included; their tests lie in a folder of their own. */

@@ -8,10 +8,12 @@
 export * from "./arithmetic.ts";
 export * from "./create.ts";
 export * from "./device.ts";
+export * from "./distributed.ts";
 export { type Dtype, DTYPES, type TypedArray } from "./dtype.ts";
-export { NativeError, SetupError } from "./errors.ts";
+export { GroupError, NativeError, SetupError } from "./errors.ts";
 export * from "./fast.ts";
 export * from "./gguf_packer.ts";
+export * from "./group.ts";
 export * from "./indexing.ts";
 export type { Axes } from "./ints.ts";
 export * from "./io.ts";

@@ -60,7 +60,18 @@ export function packedLinear(x: Tensor, matrix: PackedMatrix, bias?: Tensor): Te
   return wrap("shim_packed_linear", returned);
 }
 
-/** Rows of the matrix by int32 ids `[...]`, each less than its outputs: f32 `[..., inputs]`. */
-export function packedRows(ids: Tensor, matrix: PackedMatrix): Tensor {
-  return wrap("shim_packed_rows", native().shim_packed_rows(ids.handle, matrix.id));
+/**
+ * Rows of the matrix by int32 ids `[...]`, each less than its outputs: f32 `[..., inputs]`. One that
+ * holds the rows from `firstId` on only gives zeros for all other ids.
+ */
+export function packedRows(
+  ids: Tensor,
+  matrix: PackedMatrix,
+  options: { readonly firstId?: number | undefined } = {},
+): Tensor {
+  const { firstId = WHOLE_TABLE } = options;
+  return wrap("shim_packed_rows", native().shim_packed_rows(ids.handle, matrix.id, firstId));
 }
+
+/** In place of a first id: all rows are there, and an id beyond them is refused. */
+const WHOLE_TABLE = -1;

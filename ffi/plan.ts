@@ -64,36 +64,60 @@ const KINDS = [
   "rope",
   "attention",
   "select",
+  "input",
+  "sum",
+  "gather",
 ] as const;
 
-/** What a model does with a step, for any number of rows. */
+/** What a step is given and gives besides its numbers. */
+export interface ReplayOptions {
+  /** `[rows, width]`, one for each token, where the plan was recorded from {@linkcode inputRows}. */
+  readonly rows?: Float32Array<ArrayBuffer> | undefined;
+  /** Room for the index of the largest output of each selected row. */
+  readonly best?: Int32Array<ArrayBuffer> | undefined;
+}
+
+/** What a model, or a part of it, does with a step, for any number of rows. */
 export class Plan implements Disposable {
   readonly #id: number;
+  readonly #width: number;
+  #rows = 0;
 
   private constructor(id: number) {
     this.#id = id;
+    this.#width = check("shim_plan_width", native().shim_plan_width(id));
   }
 
   /**
-   * Writes down how `output` `[selected, width]` comes of `tokens`, without computing anything.
+   * Writes down how `output` comes of `input`, without computing anything. The input is token ids or
+   * {@linkcode inputRows}; the output is `[selected, width]`, or `[rows, width]` of a part that does
+   * not end the model.
    * @throws {NativeError} when the graph has operations that are not the CPU engine's.
    */
-  static record(tokens: Tensor, output: Tensor): Plan {
-    return new Plan(check("shim_record", native().shim_record(tokens.handle, output.handle)));
+  static record(input: Tensor, output: Tensor): Plan {
+    return new Plan(check("shim_record", native().shim_record(input.handle, output.handle)));
   }
 
   /**
-   * Runs a step. Writes the index of the largest output of each selected row to `best`, and gives
-   * their number.
+   * Runs a step, and gives the number of rows of its output.
    * @throws {NativeError} when the step names tokens or blocks that are not there.
+   * @throws {GroupError} when a sum over the ranks fails.
    */
-  replay(
-    pool: KvPool,
-    step: Int32Array<ArrayBuffer>,
-    best: Int32Array<ArrayBuffer>,
-  ): number {
-    const status = native().shim_replay(this.#id, pool.id, step, step.length, best);
-    return check("shim_replay", status);
+  replay(pool: KvPool, step: Int32Array<ArrayBuffer>, options: ReplayOptions = {}): number {
+    const { rows = null, best = null } = options;
+    this.#rows = 0; // Those of the step before are gone, whatever comes of this one.
+    const status = native().shim_replay(
+      ...[this.#id, pool.id, step, step.length, rows, rows?.length ?? 0, best] as const,
+    );
+    return this.#rows = check("shim_replay", status);
+  }
+
+  /** A copy of the output `[rows, width]` of the last step; nothing after one that failed. */
+  outputRows(): Float32Array<ArrayBuffer> {
+    const out = new Float32Array(this.#rows * this.#width);
+    if (out.length === 0) return out;
+    check("shim_replayed_rows", native().shim_replayed_rows(this.#id, out, out.length));
+    return out;
   }
 
   /** The output `[width]` of a selected row of the last step. */

@@ -6,6 +6,7 @@
  * @module
  */
 import { check, native } from "./bind.ts";
+import type { NativeGroup } from "./group.ts";
 import type { KvPool } from "./kv_pool.ts";
 import { type Tensor, wrap } from "./tensor.ts";
 
@@ -125,6 +126,31 @@ export function rowsAttention(
     ...[layer, heads, kvHeads, scale, softcap, window, sinks?.handle ?? 0] as const,
   );
   return wrap("shim_rows_attention", returned);
+}
+
+/**
+ * Stands for the caller's rows `[rows, width]` when a plan is recorded from them: of a part of a
+ * model that does not begin it. It cannot be computed.
+ */
+export function inputRows(rows: number, width: number): Tensor {
+  return wrap("shim_rows_input", native().shim_rows_input(rows, width));
+}
+
+/**
+ * The sum of all ranks' x, f32 `[..., width]`, with the same bits on all ranks: each of them makes
+ * the same sums in the same order. A row's result does not depend on the rows that it comes with.
+ */
+export function allSum(x: Tensor, group: NativeGroup): Tensor {
+  return wrap("shim_rows_sum", native().shim_rows_sum(x.handle, group.id));
+}
+
+/**
+ * Rows `[..., width]` of which each rank has the features of one segment: rank k those from
+ * `floor(width × k / size)` up to, not including, `floor(width × (k + 1) / size)`.
+ * @throws {NativeError} when x is not of the width of this rank's segment.
+ */
+export function allGather(x: Tensor, group: NativeGroup, width: number): Tensor {
+  return wrap("shim_rows_gather", native().shim_rows_gather(x.handle, group.id, width));
 }
 
 /** The rows that the step selects: `[selected, width]`. */

@@ -191,7 +191,7 @@ int32_t shim_kv_copy(int32_t pool, int32_t block);
 int32_t shim_kv_give_back(int32_t pool, int32_t block);
 int32_t shim_kv_block_bytes(int32_t pool, double* bytes);
 int32_t shim_packed_linear(int32_t x, int32_t matrix, int32_t bias);
-int32_t shim_packed_rows(int32_t ids, int32_t matrix);
+int32_t shim_packed_rows(int32_t ids, int32_t matrix, int32_t first_id);
 int32_t shim_rows_norm(
     int32_t x,
     int32_t weight,
@@ -213,9 +213,21 @@ int32_t shim_rows_attention(
     int32_t window,
     int32_t sinks);
 int32_t shim_rows_select(int32_t x);
+int32_t shim_rows_input(int32_t rows, int32_t width);
+int32_t shim_rows_sum(int32_t x, int32_t group);
+int32_t shim_rows_gather(int32_t x, int32_t group, int32_t width);
 int32_t shim_set_step(int32_t pool, const int32_t* data, int32_t count);
-int32_t shim_record(int32_t tokens, int32_t output);
-int32_t shim_replay(int32_t plan, int32_t pool, const int32_t* data, int32_t count, int32_t* best);
+int32_t shim_record(int32_t input, int32_t output);
+int32_t shim_plan_width(int32_t plan);
+int32_t shim_replay(
+    int32_t plan,
+    int32_t pool,
+    const int32_t* data,
+    int32_t count,
+    const float* rows,
+    double row_floats,
+    int32_t* best);
+int32_t shim_replayed_rows(int32_t plan, float* out, double capacity);
 int32_t shim_replayed(int32_t plan, int32_t row);
 int32_t shim_profile(int32_t plan, double* out);
 int32_t shim_free_plan(int32_t plan);
@@ -227,6 +239,33 @@ int32_t shim_sample(
     const double* adjustments,
     int32_t adjustment_count,
     double* out);
+int32_t shim_group_listen(const char* ip, int32_t port);
+int32_t shim_group_port(int32_t listener);
+int32_t shim_group_prepare(
+    int32_t listener,
+    const char* group_id,
+    int32_t rank,
+    int32_t size,
+    const uint8_t* names,
+    int32_t names_bytes,
+    const char* next_ip,
+    int32_t next_port,
+    int32_t timeout_ms);
+int32_t shim_group_join(int32_t listener);
+int32_t shim_group_joined(int32_t listener);
+int32_t shim_group_cancel(int32_t listener);
+int32_t shim_group_unlisten(int32_t listener);
+int32_t shim_group_send(
+    int32_t group,
+    const uint8_t* header,
+    int32_t header_bytes,
+    const uint8_t* body,
+    int32_t body_bytes);
+int32_t shim_group_receive(int32_t group, int32_t ms);
+int32_t shim_group_take(int32_t group, uint8_t* out, int32_t capacity);
+int32_t shim_group_arrival(int32_t group);
+int32_t shim_group_counters(int32_t group, double* out);
+int32_t shim_group_leave(int32_t group);
 int32_t shim_random_key(int32_t high, int32_t low);
 int32_t shim_random_split(int32_t key, int32_t count);
 int32_t shim_random_categorical(int32_t logits, int32_t axis, int32_t key);
@@ -260,6 +299,30 @@ int32_t shim_save_safetensors(
     int32_t names_bytes,
     const uint8_t* metadata,
     int32_t metadata_bytes);
+int32_t shim_distributed_available(const char* backend);
+int32_t shim_distributed_init(const char* backend, const char* input, const char* output);
+int32_t shim_distributed_failure();
+int32_t shim_distributed_rank();
+int32_t shim_distributed_size();
+int32_t shim_distributed_leave();
+int32_t shim_distributed_send(int32_t x, int32_t to);
+int32_t shim_distributed_recv(const int32_t* shape, int32_t ndim, int32_t type, int32_t from);
+int32_t shim_distributed_all_sum(int32_t x);
+int32_t shim_distributed_all_gather(int32_t x);
+int32_t shim_frame_send(
+    const uint8_t* header,
+    int32_t header_bytes,
+    const uint8_t* body,
+    int32_t body_bytes);
+int32_t shim_frame_receive(int32_t ms, int32_t* byte_count);
+int32_t shim_frame_arrival();
+int32_t shim_pipe_gather(
+    const char* input,
+    const char* output,
+    const uint8_t* data,
+    int32_t byte_count,
+    int32_t ranks,
+    uint8_t* out);
 int32_t shim_memory(double* out);
 int32_t shim_set_memory_limit(double bytes, double* previous);
 int32_t shim_set_cache_limit(double bytes, double* previous);

@@ -85,7 +85,7 @@ int32_t copy_text(const std::string& text, uint8_t* out, int32_t capacity) noexc
 
 }  // namespace
 
-int32_t fail(const char* message) noexcept {
+int32_t fail(const char* message, int32_t status) noexcept {
   try {
     std::string& kept = state().message;
     kept = message;
@@ -93,7 +93,7 @@ int32_t fail(const char* message) noexcept {
   } catch (...) {
     state().message.clear();  // Out of memory: a failure without words is still a failure.
   }
-  return -1;
+  return status;
 }
 
 const mx::array& at(int32_t handle) {

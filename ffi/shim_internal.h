@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/group_spec.h"
 #include "mlx/array.h"
 #include "mlx/utils.h"
 #include "shim.h"
@@ -16,14 +17,19 @@ namespace shim {
 
 namespace mx = mlx::core;
 
-/** Keeps the message of a failure for shim_last_message; returns the status -1. */
-int32_t fail(const char* message) noexcept;
+/** What C functions return when a group of ranks is broken, and for all other failures. */
+constexpr int32_t GROUP_BROKEN = -2, FAILED = -1;
+
+/** Keeps the message of a failure for shim_last_message; returns the status. */
+int32_t fail(const char* message, int32_t status = FAILED) noexcept;
 
 /** Runs the body of a C function: nothing that it throws crosses the border. */
 template <class Body>
 int32_t guarded(Body&& body) noexcept {
   try {
     return body();
+  } catch (const exo::kernels::GroupError& e) {
+    return fail(e.what(), GROUP_BROKEN);
   } catch (const std::exception& e) {
     return fail(e.what());
   } catch (...) {
@@ -41,6 +47,13 @@ int32_t add_all(std::vector<mx::array> arrays, int32_t* out, int32_t capacity);
 int32_t leave_text(std::string text);
 /** Stores arrays and keeps their handles for shim_take_handles; returns their count. */
 int32_t leave_arrays(std::vector<mx::array> arrays);
+
+/**
+ * Throws what a sum over ranks failed with since this was called last. MLX computes on threads where
+ * nothing may be thrown, so whoever has evaluated something asks here.
+ * @throws GroupError
+ */
+void throw_lost_sum();
 
 /** The element type with this number; throws if there is none. */
 mx::Dtype dtype_of(int32_t code);

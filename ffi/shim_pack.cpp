@@ -1,26 +1,11 @@
 // Weights of the CPU engine: packed matrices, rotary tables, and the memory that they take.
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <atomic>
-#include <cerrno>
-#include <condition_variable>
-#include <cstring>
-#include <exception>
-#include <thread>
-
-#include "mlx/dtype_utils.h"
 #include "mlx/ops.h"
 #include "mlx/transforms.h"
-#include "kernels/pack_gguf.h"
-#include "shim_native.h"
+#include "shim_pack.h"
 
 namespace shim {
 
 namespace {
-
-/** Rows that are packed at a time by one thread. */
-constexpr int ROWS_PER_CHUNK = 8 * ek::PANEL;
 
 ek::Dtype dtype_of_float(const mx::array& array) {
   if (array.dtype() == mx::float32) return ek::Dtype::f32;
@@ -41,14 +26,6 @@ void require_matrix(const mx::array& array, const char* name, int rows, int colu
   throw std::invalid_argument(
       std::string(name) + " of a matrix must be [" + std::to_string(rows) + ", " +
       std::to_string(columns) + "]");
-}
-
-template <class F>
-void pack_rows(int rows, F&& pack) {
-  const int chunks = (rows + ROWS_PER_CHUNK - 1) / ROWS_PER_CHUNK;
-  ek::shared_pool().run(chunks, [&](int chunk) {
-    pack(chunk * ROWS_PER_CHUNK, std::min(rows, (chunk + 1) * ROWS_PER_CHUNK));
-  });
 }
 
 int32_t pack_quantized(
@@ -90,161 +67,6 @@ int32_t pack_plain(const mx::array& w) {
   return matrices().add(std::move(packed));
 }
 
-/** A file that several threads read at places of their own. */
-class File {
- public:
-  explicit File(const char* path) : fd_(open(path, O_RDONLY | O_CLOEXEC)) {
-    if (fd_ < 0) throw std::runtime_error(std::string("cannot open the file: ") + strerror(errno));
-  }
-  ~File() { close(fd_); }
-  File(const File&) = delete;
-  File& operator=(const File&) = delete;
-
-  void read(void* into, size_t bytes, int64_t offset) const {
-    uint8_t* at = static_cast<uint8_t*>(into);
-    while (bytes > 0) {
-      const ssize_t count = pread(fd_, at, bytes, offset);
-      if (count < 0 && errno == EINTR) continue;
-      if (count <= 0) {
-        const char* why = count == 0 ? "it ends too early" : strerror(errno);
-        throw std::runtime_error(std::string("cannot read the file: ") + why);
-      }
-      at += count;
-      bytes -= count;
-      offset += count;
-    }
-  }
-
- private:
-  int fd_;
-};
-
-/** GGML's types in the order of TypeScript's list: three plain ones, then those with blocks. */
-constexpr int PLAIN_TYPES = 3;
-
-struct GgufMatrix {
-  ek::Matrix matrix;
-  size_t row_bytes;
-  int type;
-
-  GgufMatrix(int type, int outputs, int inputs) : type(type) {
-    if (type < PLAIN_TYPES) {
-      const ek::Dtype dtype = ek::Dtype(type);
-      matrix.dense = {outputs, inputs, dtype};
-      row_bytes = size_t(inputs) * ek::dtype_bytes(dtype);
-    } else {
-      matrix.is_quantized = true;
-      matrix.spec = ek::gguf_spec(ek::GgmlType(type - PLAIN_TYPES), outputs, inputs);
-      row_bytes = ek::gguf_row_bytes(ek::GgmlType(type - PLAIN_TYPES), inputs);
-    }
-  }
-
-  size_t bytes() const {
-    return matrix.is_quantized ? ek::packed_bytes(matrix.spec) : ek::packed_bytes(matrix.dense);
-  }
-
-  void pack(const void* rows, int begin, int end, uint8_t* dst) const {
-    if (matrix.is_quantized) {
-      ek::pack_gguf(ek::GgmlType(type - PLAIN_TYPES), matrix.spec, rows, begin, end, dst);
-    } else {
-      ek::pack_dense(matrix.dense, rows, begin, end, dst);
-    }
-  }
-};
-
-/**
- * The row of the file that becomes row `row`. With heads, llama.cpp's order (pair, half) of a
- * head's rows becomes (half, pair), which rotary embedding by halves needs.
- */
-int source_row(int row, int rows, int heads) {
-  if (heads == 0) return row;
-  const int size = rows / heads, half = size / 2;
-  const int head = row / size, inside = row % size;
-  return head * size + inside % half * 2 + inside / half;
-}
-
-std::shared_ptr<PackedMatrix> pack_gguf_matrix(
-    const File& file, int64_t offset, const GgufMatrix& source, int heads) {
-  const int rows = source.matrix.outputs();
-  auto packed = std::make_shared<PackedMatrix>(source.bytes());
-  pack_rows(rows, [&](int begin, int end) {
-    const size_t bytes = (end - begin) * source.row_bytes;
-    const auto read = std::make_unique_for_overwrite<uint8_t[]>(bytes);
-    if (heads == 0) {
-      file.read(read.get(), bytes, offset + begin * int64_t(source.row_bytes));
-    } else {
-      for (int row = begin; row < end; row++) {
-        const int64_t at = offset + source_row(row, rows, heads) * int64_t(source.row_bytes);
-        file.read(read.get() + (row - begin) * source.row_bytes, source.row_bytes, at);
-      }
-    }
-    source.pack(read.get(), begin, end, packed->data);
-  });
-  packed->matrix = source.matrix;
-  packed->matrix.data = packed->data;
-  return packed;
-}
-
-/** A matrix to read, as TypeScript gives it. */
-struct GgufItem {
-  GgufMatrix source;
-  int64_t offset;
-  int heads;
-};
-
-/** Packs matrices one after the other on a thread of its own, while the caller goes on. */
-class PackJob {
- public:
-  PackJob(const char* path, std::vector<GgufItem> items)
-      : file_(path), items_(std::move(items)), thread_([this] { run(); }) {}
-
-  ~PackJob() {
-    is_cancelled_ = true;
-    thread_.join();
-  }
-
-  /** Waits for a matrix, and hands it over. @throws what its packing failed with. */
-  std::shared_ptr<PackedMatrix> take(size_t index) {
-    std::unique_lock lock(mutex_);
-    if (index >= items_.size()) throw std::invalid_argument("no such matrix is being packed");
-    changed_.wait(lock, [&] { return packed_.size() > index || failure_; });
-    if (packed_.size() <= index) std::rethrow_exception(failure_);
-    if (!packed_[index]) throw std::invalid_argument("the matrix was taken already");
-    return std::move(packed_[index]);
-  }
-
- private:
-  void run() {
-    try {
-      for (const GgufItem& item : items_) {
-        if (is_cancelled_) return;
-        auto one = pack_gguf_matrix(file_, item.offset, item.source, item.heads);
-        const std::lock_guard lock(mutex_);
-        packed_.push_back(std::move(one));
-        changed_.notify_all();
-      }
-    } catch (...) {
-      const std::lock_guard lock(mutex_);
-      failure_ = std::current_exception();
-      changed_.notify_all();
-    }
-  }
-
-  const File file_;
-  const std::vector<GgufItem> items_;
-  std::atomic<bool> is_cancelled_{false};
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::vector<std::shared_ptr<PackedMatrix>> packed_;  // As far as they are done.
-  std::exception_ptr failure_;
-  std::thread thread_;  // Last: it uses all the others.
-};
-
-Registry<PackJob>& pack_jobs() {
-  static auto* all = new Registry<PackJob>("packing job");
-  return *all;
-}
-
 }  // namespace
 
 Registry<PackedMatrix>& matrices() {
@@ -271,36 +93,6 @@ int32_t shim_pack_matrix(
   return guarded([=] {
     if (scales == 0) return pack_plain(at(w));
     return pack_quantized(at(w), at(scales), at(biases), group_size, bits);
-  });
-}
-
-int32_t shim_pack_start(
-    const char* path, const int32_t* shapes, const uint8_t* offsets, int32_t count) {
-  return guarded([=] {
-    std::vector<GgufItem> items;
-    items.reserve(count);
-    for (int32_t i = 0; i < count; i++) {
-      const int32_t* shape = shapes + 4 * i;  // Type, outputs, inputs, heads.
-      const int32_t outputs = shape[1], heads = shape[3];
-      if (heads < 0 || (heads > 0 && outputs % (2 * heads) != 0)) {
-        throw std::invalid_argument("heads must divide the rows into pairs");
-      }
-      double offset;
-      std::memcpy(&offset, offsets + 8 * i, sizeof offset);
-      items.push_back({GgufMatrix(shape[0], outputs, shape[2]), int64_t(offset), heads});
-    }
-    return pack_jobs().add(std::make_shared<PackJob>(path, std::move(items)));
-  });
-}
-
-int32_t shim_pack_take(int32_t job, int32_t index) {
-  return guarded([=] { return matrices().add(pack_jobs().at(job)->take(index)); });
-}
-
-int32_t shim_pack_end(int32_t job) {
-  return guarded([=] {
-    pack_jobs().remove(job);
-    return 0;
   });
 }
 

@@ -86,29 +86,76 @@ int32_t shim_set_step(int32_t pool, const int32_t* data, int32_t count) {
   });
 }
 
-static int32_t replay(
-    int32_t plan, int32_t pool, const int32_t* data, int32_t count, int32_t* best) {
-  const std::shared_ptr<Recorded> recorded = plans().at(plan);
+namespace {
+
+/** What a step is besides its numbers. */
+struct Rows {
+  const float* data;
+  int64_t count;  // In floats.
+};
+
+/** Its number of floats must be that of the step's rows. */
+void give_rows(ek::Step& step, const Rows& rows) {
+  step.input = rows.data;
+  step.input_width = 0;
+  if (!rows.data) return;
+  const int64_t of_step = step.rows();
+  if (of_step > 0 && rows.count % of_step == 0) step.input_width = int(rows.count / of_step);
+  if (of_step > 0 && step.input_width > 0) return;
+  throw std::invalid_argument(std::to_string(rows.count) + " floats are no " +
+                              std::to_string(of_step) + " rows");
+}
+
+int32_t replay(
+    const std::shared_ptr<Recorded>& recorded, int32_t pool, const int32_t* data, int32_t count,
+    const Rows& given, int32_t* best) {
   const std::shared_ptr<ek::KvPool> kv = kv_pools().at(pool);
   ek::Step& step = recorded->step;
   read_step(step, data, count);
   step.kv = kv.get();
+  give_rows(step, given);
   for (const auto& table : recorded->tables) table->reserve(end_of(step));
   recorded->plan.run(step, ek::shared_pool());
+  step.input = nullptr;  // The caller's, until now.
   const int width = recorded->plan.width(recorded->output);
   const int rows = recorded->plan.rows(recorded->output);
+  if (!best) return rows;
   const ek::ReduceArgs args{{recorded->plan.value(recorded->output), size_t(width)}, width};
   ek::row_kernels().argmax(args, best, 0, rows);
   return rows;
 }
+
+}  // namespace
 
 int32_t shim_replay(
     int32_t plan,
     int32_t pool,
     const int32_t* data,
     int32_t count,
+    const float* rows,
+    double row_floats,
     int32_t* best) {
-  return guarded([=] { return replay(plan, pool, data, count, best); });
+  return guarded([=] {
+    const Rows given{rows, int64_t(row_floats)};
+    return replay(plans().at(plan), pool, data, count, given, best);
+  });
+}
+
+int32_t shim_plan_width(int32_t plan) {
+  return guarded([=] {
+    const std::shared_ptr<Recorded> recorded = plans().at(plan);
+    return int32_t(recorded->plan.width(recorded->output));
+  });
+}
+
+int32_t shim_replayed_rows(int32_t plan, float* out, double capacity) {
+  return guarded([=] {
+    const OwnedRows rows = output_of(plan);
+    const size_t count = size_t(rows.rows) * size_t(rows.width);
+    if (double(count) > capacity) throw std::length_error("there is no room for the rows");
+    std::copy_n(rows.data, count, out);
+    return int32_t(rows.rows);
+  });
 }
 
 int32_t shim_replayed(int32_t plan, int32_t row) {

@@ -10,6 +10,7 @@ struct Recorded {
   std::vector<mx::array> weights;
   std::vector<std::shared_ptr<PackedMatrix>> matrices;
   std::vector<std::shared_ptr<ek::RopeTable>> tables;
+  std::vector<std::shared_ptr<ek::Group>> groups;
   int output = -1;
   ek::Step step;  // Reused from run to run.
 };

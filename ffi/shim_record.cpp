@@ -12,7 +12,8 @@ namespace {
 /** Follows a graph from its end to its beginning and writes it down in order. */
 class Recorder {
  public:
-  Recorder(Recorded& into, const mx::array& tokens) : into_(into), tokens_(tokens.id()) {}
+  /** `input` is what the caller gives a step: token ids, or rows. */
+  Recorder(Recorded& into, const mx::array& input) : into_(into), input_(input.id()) {}
 
   int record(const mx::array& x) {
     const auto found = values_.find(x.id());
@@ -59,8 +60,12 @@ class Recorder {
     const std::vector<mx::array>& inputs = x.inputs();
     std::vector<int> rows;
     if (recipe.op.kind == ek::OpKind::embed) {
-      if (source_of(inputs[0]) != tokens_) {
+      if (source_of(inputs[0]) != input_) {
         throw std::invalid_argument("cannot record a step: it embeds other ids than its tokens");
+      }
+    } else if (recipe.op.kind == ek::OpKind::input) {
+      if (x.id() != input_) {
+        throw std::invalid_argument("cannot record a step: it reads other rows than its own");
       }
     } else {
       for (int i = 0; i < recipe.row_inputs; i++) rows.push_back(record(inputs[i]));
@@ -72,6 +77,7 @@ class Recorder {
     }
     if (recipe.matrix) into_.matrices.push_back(recipe.matrix);
     if (recipe.table) into_.tables.push_back(recipe.table);
+    if (recipe.group) into_.groups.push_back(recipe.group);
     return into_.plan.add(recipe.with_weights(inputs), rows, x.shape(-1));
   }
 
@@ -83,7 +89,7 @@ class Recorder {
   }
 
   Recorded& into_;
-  std::uintptr_t tokens_;
+  std::uintptr_t input_;
   std::unordered_map<std::uintptr_t, int> values_;
 };
 
@@ -93,10 +99,10 @@ class Recorder {
 
 using namespace shim;
 
-int32_t shim_record(int32_t tokens, int32_t output) {
+int32_t shim_record(int32_t input, int32_t output) {
   return guarded([=] {
     auto recorded = std::make_shared<Recorded>();
-    Recorder recorder(*recorded, at(tokens));
+    Recorder recorder(*recorded, at(input));
     recorded->output = recorder.record(at(output));
     recorded->plan.finish({recorded->output});
     return plans().add(std::move(recorded));

@@ -3,9 +3,12 @@
 #include "shim_rows.h"
 
 #include <algorithm>
+#include <atomic>
+#include <limits>
 
 #include "mlx/backend/cpu/encoder.h"
 #include "mlx/ops.h"
+#include "shim_group.h"
 
 namespace shim {
 
@@ -58,6 +61,32 @@ int32_t add_op(Recipe recipe, std::vector<mx::array> inputs, int width) {
   return add(mx::array(std::move(shape), mx::float32, std::move(primitive), std::move(inputs)));
 }
 
+/** The message of a sum that failed where nothing could be thrown. */
+struct LostSum {
+  std::mutex mutex;
+  std::atomic<bool> is_there{false};
+  std::string message;
+};
+
+LostSum& lost_sum() {
+  static auto* lost = new LostSum;
+  return *lost;
+}
+
+/** Runs an operation for MLX. A sum that fails leaves NaN, which nobody reads: see throw_lost_sum. */
+template <class F>
+void run_for_mlx(float* y, size_t count, F&& run) noexcept {
+  try {
+    run();
+  } catch (const std::exception& error) {
+    std::fill_n(y, count, std::numeric_limits<float>::quiet_NaN());
+    LostSum& lost = lost_sum();
+    const std::lock_guard lock(lost.mutex);
+    lost.message = error.what();
+    lost.is_there = true;
+  }
+}
+
 mx::array weight_vector(int32_t handle, int length) {
   const mx::array& weight = at(handle);
   if (weight.dtype() != mx::float32 || int64_t(weight.size()) != length) {
@@ -68,12 +97,23 @@ mx::array weight_vector(int32_t handle, int length) {
 
 }  // namespace
 
+void throw_lost_sum() {
+  LostSum& lost = lost_sum();
+  if (!lost.is_there) return;
+  const std::lock_guard lock(lost.mutex);
+  lost.is_there = false;
+  throw ek::GroupError(lost.message);
+}
+
 std::shared_ptr<const ek::Step>& current_step() {
   static thread_local std::shared_ptr<const ek::Step> step;
   return step;
 }
 
 void RowPrimitive::eval_cpu(const std::vector<mx::array>& inputs, mx::array& out) {
+  if (recipe_.op.kind == ek::OpKind::input) {
+    throw std::runtime_error("rows that a plan is recorded with cannot be computed");
+  }
   out.set_data(mx::allocator::malloc(out.nbytes()));
   for (const mx::array& input : inputs) {
     if (!input.flags().row_contiguous) throw std::runtime_error("rows must be contiguous");
@@ -90,8 +130,12 @@ void RowPrimitive::eval_cpu(const std::vector<mx::array>& inputs, mx::array& out
   if (recipe_.table) recipe_.table->reserve(end_of(*step));
   mx::cpu::get_command_encoder(stream()).dispatch(
       [op = recipe_.with_weights(inputs), at, widths, rows = rows_of(out), step,
-       y = out.data<float>(), width = out.shape(-1), kept = recipe_.matrix]() {
-        ek::run_op(op, at, widths, rows, y, width, step.get(), ek::shared_pool());
+       y = out.data<float>(), width = out.shape(-1), kept = recipe_.matrix,
+       group = recipe_.group]() {
+        const auto run = [&] {
+          ek::run_op(op, at, widths, rows, y, width, step.get(), ek::shared_pool());
+        };
+        group ? run_for_mlx(y, size_t(rows) * width, run) : run();
       });
 }
 
@@ -118,12 +162,14 @@ int32_t shim_packed_linear(int32_t x, int32_t matrix, int32_t bias) {
   });
 }
 
-int32_t shim_packed_rows(int32_t ids, int32_t matrix) {
+int32_t shim_packed_rows(int32_t ids, int32_t matrix, int32_t first_id) {
   return guarded([=] {
     Recipe recipe;
     recipe.op.kind = ek::OpKind::embed;
     recipe.row_inputs = 1;
     recipe.matrix = matrices().at(matrix);
+    recipe.op.is_slice = first_id >= 0;
+    recipe.op.first_id = std::max(first_id, 0);
     const int width = recipe.matrix->matrix.inputs();
     if (at(ids).dtype() != mx::int32) throw std::invalid_argument("token ids must be int32");
     return add_op(std::move(recipe), {mx::contiguous(at(ids))}, width);
@@ -209,6 +255,46 @@ int32_t shim_rows_attention(
     if (!fits) throw std::invalid_argument("queries, keys and values do not fit together");
     const int width = inputs[2].shape(-1) / kv_heads * heads;
     if (sinks) inputs.push_back(weight_vector(sinks, heads));
+    return add_op(std::move(recipe), std::move(inputs), width);
+  });
+}
+
+int32_t shim_rows_input(int32_t rows, int32_t width) {
+  return guarded([=] {
+    if (rows < 0 || width < 1) throw std::invalid_argument("rows of no width");
+    Recipe recipe;
+    recipe.op.kind = ek::OpKind::input;
+    auto primitive = std::make_shared<RowPrimitive>(std::move(recipe));
+    return add(mx::array(mx::Shape{rows, width}, mx::float32, std::move(primitive), {}));
+  });
+}
+
+int32_t shim_rows_sum(int32_t x, int32_t group) {
+  return guarded([=] {
+    Recipe recipe;
+    recipe.op.kind = ek::OpKind::sum;
+    recipe.row_inputs = 1;
+    recipe.group = group_at(group);
+    std::vector<mx::array> inputs{float_rows(x)};
+    const int width = inputs[0].shape(-1);
+    return add_op(std::move(recipe), std::move(inputs), width);
+  });
+}
+
+int32_t shim_rows_gather(int32_t x, int32_t group, int32_t width) {
+  return guarded([=] {
+    Recipe recipe;
+    recipe.op.kind = ek::OpKind::gather;
+    recipe.row_inputs = 1;
+    recipe.group = group_at(group);
+    std::vector<mx::array> inputs{float_rows(x)};
+    const ek::GroupSpec& spec = recipe.group->spec();
+    const size_t own = ek::segment_of(spec.rank, spec.size, std::max(width, 0)).width();
+    if (size_t(inputs[0].shape(-1)) != own) {
+      throw std::invalid_argument(
+          "rows of width " + std::to_string(inputs[0].shape(-1)) + ", this rank's segment of " +
+          std::to_string(width) + " features has " + std::to_string(own));
+    }
     return add_op(std::move(recipe), std::move(inputs), width);
   });
 }

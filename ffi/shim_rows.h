@@ -15,12 +15,14 @@ struct Recipe {
   int row_inputs = 0;  // The first so many inputs are rows; the others are weights.
   std::shared_ptr<PackedMatrix> matrix;
   std::shared_ptr<ek::RopeTable> table;
+  std::shared_ptr<ek::Group> group;
 
   /** The operation, with the weights among the inputs where it looks for them. */
   ek::Op with_weights(const std::vector<mx::array>& inputs) const {
     ek::Op filled = op;
     if (matrix) filled.matrix = matrix->matrix;
     if (table) filled.table = table.get();
+    filled.group = group.get();
     size_t next = row_inputs;
     const auto weight = [&] {
       return next < inputs.size() ? inputs[next++].data<float>() : nullptr;

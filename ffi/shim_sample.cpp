@@ -29,6 +29,7 @@ OwnedRows rows_of(int32_t plan, int32_t logits) {
     throw std::invalid_argument("logits must be float32 [rows, width]");
   }
   array->eval();
+  throw_lost_sum();
   return {array, array->data<float>(), array->shape(0), array->shape(1)};
 }
 

@@ -26,8 +26,10 @@ export class MemoryNetwork {
   readonly #wires = new Map<string, Wire>();
   readonly #cuts = new Set<string>();
   #groups: readonly ReadonlySet<NodeId>[] = [];
+  readonly #addressOf: (peer: NodeId) => string;
 
   constructor(options: MemoryNetworkOptions = {}) {
+    this.#addressOf = options.addressOf ?? ((peer) => `/memory/${peer}`);
     this.#weather = new Weather(options);
   }
 
@@ -39,6 +41,7 @@ export class MemoryNetwork {
       wireTo: (peer) => this.#wires.get(pairKey(self, peer)),
       peers: () => this.#peersOf(self),
       leave: () => this.#leave(self),
+      addressOf: this.#addressOf,
     });
     this.#nodes.set(self, transport);
     this.#wires.set(pairKey(self, self), new Wire(new Weather({ timer: this.#weather.timer })));
@@ -124,6 +127,7 @@ interface Surroundings {
   wireTo(peer: NodeId): Wire | undefined;
   peers(): readonly NodeId[];
   leave(): void;
+  addressOf(peer: NodeId): string;
 }
 
 class MemoryTransport implements Transport {
@@ -141,7 +145,7 @@ class MemoryTransport implements Transport {
   }
 
   addresses(): readonly string[] {
-    return [`/memory/${this.self}`];
+    return [this.#around.addressOf(this.self)];
   }
 
   peers(): ReadonlySet<NodeId> {
@@ -156,7 +160,8 @@ class MemoryTransport implements Transport {
   links(): readonly Link[] {
     return [...this.peers()].map((peer) => {
       const rttMs = this.#around.wireTo(peer)?.rttMs;
-      return { peer, address: `/memory/${peer}`, ...(rttMs === undefined ? {} : { rttMs }) };
+      const address = this.#around.addressOf(peer);
+      return { peer, address, ...(rttMs === undefined ? {} : { rttMs }) };
     });
   }
 

@@ -1,3 +1,4 @@
+import type { NodeId } from "../core/ids.ts";
 import { LINK_SILENCE_MS } from "./transport.ts";
 
 /** Calls things later; tests put virtual time in its place. */
@@ -25,6 +26,8 @@ export interface MemoryNetworkOptions {
   /** How long it takes until a cut is noticed; 0: both ends know at once. */
   readonly silenceMs?: number | undefined;
   readonly timer?: Timer | undefined;
+  /** What a node's address is called; one with an IP address is a place for ranks to meet. */
+  readonly addressOf?: ((peer: NodeId) => string) | undefined;
 }
 
 /** What all wires of a network have in common. */

@@ -15,6 +15,7 @@ import {
   step,
   wakeAt,
 } from "../core/member.ts";
+import type { GatherPiece } from "../core/pending_gathers.ts";
 import { decodeMessage, encodeMessage, type Message } from "../core/protocol.ts";
 import type { CardLookup } from "../core/reconcile.ts";
 import { NO_TELEMETRY, type NodeMemory, type Telemetry } from "../core/telemetry.ts";
@@ -23,6 +24,7 @@ import { CONTROL } from "../net/topics.ts";
 import type { Transport } from "../net/transport.ts";
 import type { Clock } from "./clock.ts";
 import type { EventLog } from "./event_log.ts";
+import { Gathers } from "./gathers.ts";
 import type { Replica } from "./replica.ts";
 
 const log = getLogger(["exo", "control"]);
@@ -65,6 +67,7 @@ export class ControlPlane {
   /** Inputs that came while a step was being performed. */
   readonly #inputs: Input[] = [];
   readonly #waiting = new Map<CommandId, (reply: CommandReply) => void>();
+  readonly #gathers = new Gathers((piece) => this.#take({ type: "Gather", piece }));
   /** Facts that the member has not been told, since they could not be stored. */
   #facts: LocalFacts | undefined;
   #member: Member | undefined;
@@ -123,6 +126,7 @@ export class ControlPlane {
       answer({ type: "CommandRejected", commandId, error: stopping().toInfo() });
     }
     this.#waiting.clear();
+    this.#gathers.stop();
   }
 
   /** The epoch that this node leads or follows, once it does. */
@@ -168,6 +172,15 @@ export class ControlPlane {
   /** Latest values that this node has measured, by `linkKey` those of its links. */
   measured(values: Omit<Extract<Input, { type: "Telemetry" }>, "type" | "memory">): void {
     this.#take({ type: "Telemetry", ...values });
+  }
+
+  /**
+   * What all ranks of a group have for a round of its side channel, by rank.
+   * @throws {AppError} `group_broken` with the reason why there is nothing.
+   */
+  async gather(piece: GatherPiece): Promise<readonly string[]> {
+    if (this.#stopped) throw stopping();
+    return await this.#gathers.ask(piece);
   }
 
   /** All that this node has to report now. */
@@ -285,6 +298,9 @@ export class ControlPlane {
             who: output.isMaster ? "this node" : output.epoch.nodeId,
             clock: output.epoch.clock,
           });
+          break;
+        case "GatherEnded":
+          this.#gathers.ended(output);
           break;
         default:
           output satisfies never;

@@ -181,17 +181,16 @@ export class Gateway {
       const { taskId } = decodeMessage(GENERATION.hello, hello.value);
       const pending = this.#pending.get(taskId);
       if (!pending) return stream.abort(`task ${taskId} is not known here`);
-      // A prompt reaches only the machines that serve it.
-      const rank = this.#nodesOf(await pending.assigned()).indexOf(stream.peer);
-      if (rank < 0) return stream.abort(`task ${taskId} is not for that node`);
-      // The first rank speaks for all.
-      if (rank === 0 && !pending.claim()) return stream.abort(`task ${taskId} is being answered`);
-      if (rank === 0) answered = pending;
+      // A prompt reaches one machine: that of the first rank, which leads and speaks for all.
+      const [speaker] = this.#nodesOf(await pending.assigned());
+      if (speaker !== stream.peer) return stream.abort(`task ${taskId} is not for that node`);
+      if (!pending.claim()) return stream.abort(`task ${taskId} is being answered`);
+      answered = pending;
       pending.onAbandon(() => stream.abort("the client is gone"));
       await stream.send(encodeMessage(pending.payload));
       for (let next = await messages.next(); !next.done; next = await messages.next()) {
         const chunk = decodeMessage(GENERATION.chunk, next.value);
-        await answered?.push(chunk);
+        await answered.push(chunk);
         if (isTerminal(chunk)) break;
       }
       stream.end();

@@ -23,6 +23,7 @@ export interface Attempt extends AcceptedGeneration {
 /** Failures that are none of the request itself: another instance may serve it. */
 const MOVABLE: ReadonlySet<ErrorCode> = new Set([
   "runner_failed",
+  "group_broken",
   "node_unreachable",
   "instance_removed",
 ]);

@@ -1,6 +1,7 @@
 /** What a client is told when its answer ends without a last word of the runner. */
 import type { ErrorInfo } from "../core/errors.ts";
 import type { InstanceId, TaskId } from "../core/ids.ts";
+import { failureOf } from "../core/reconcile_instances.ts";
 import type { State } from "../core/state.ts";
 
 const AGAIN = "ask again: another ready instance of the model serves it, if there is one";
@@ -36,6 +37,19 @@ export function lostNode(name: string): ErrorInfo {
   return { code: "runner_failed", message, hint: AGAIN };
 }
 
+/** What the answers under way are told when their runner is stopped. */
+export function endOfService(state: State, instanceId: InstanceId): ErrorInfo {
+  const instance = state.instances.get(instanceId);
+  if (!instance) {
+    return { code: "instance_removed", message: "The instance was removed while generating" };
+  }
+  const failure = failureOf(state, instance);
+  if (failure === undefined) {
+    return { code: "instance_removed", message: "The instance is being restarted" };
+  }
+  return { code: "group_broken", message: `A rank failed: ${failure}`, hint: RESTARTS };
+}
+
 /** Why nobody will say the last word of a task any more; undefined while somebody may. */
 export function orphaned(
   { tasks, instances }: State,
@@ -46,7 +60,8 @@ export function orphaned(
   const status = task?.taskStatus;
   if (status === "Pending" || status === "Running" || status === "Complete") return undefined;
   if (task?.errorMessage !== undefined) {
-    return { code: "runner_failed", message: task.errorMessage, hint: AGAIN };
+    const code = task.errorType === "group_broken" ? task.errorType : "runner_failed";
+    return { code, message: task.errorMessage, hint: AGAIN };
   }
   if (!instances.has(instanceId)) return REMOVED;
   if (!task) return FORGOTTEN;

@@ -12,19 +12,23 @@ export class Liveness {
   readonly #pid: () => number | undefined;
   readonly #onDead: (reason: string) => void;
   readonly #everyMs: number;
+  readonly #owes: () => boolean;
   #timer: ReturnType<typeof setInterval> | undefined;
   #before: ProcessState | undefined;
   #hasSpoken = false;
   #mustCompute = false;
 
+  /** `owes`: whether it has kept an answer back for so long that it must be computing one. */
   constructor(
     pid: () => number | undefined,
     onDead: (reason: string) => void,
     everyMs: number = LIVENESS_MS,
+    owes: () => boolean = () => false,
   ) {
     this.#pid = pid;
     this.#onDead = onDead;
     this.#everyMs = everyMs;
+    this.#owes = owes;
   }
 
   /**
@@ -56,9 +60,10 @@ export class Liveness {
     this.#before = this.#hasSpoken ? undefined : now;
     this.#hasSpoken = false;
     const seconds = this.#everyMs / 1000;
+    const mustCompute = this.#mustCompute || this.#owes();
     if (now.isStopped) this.#onDead("it is stopped (SIGSTOP)");
     else if (
-      this.#mustCompute && now.isAsleep && before?.isAsleep && before.cpuTicks === now.cpuTicks
+      mustCompute && now.isAsleep && before?.isAsleep && before.cpuTicks === now.cpuTicks
     ) {
       this.#onDead(`it has work and did nothing for ${seconds} s`);
     }

@@ -17,6 +17,7 @@ import { ModelStore } from "./model_store.ts";
 import { probeMemory } from "./probe.ts";
 import { Replica } from "./replica.ts";
 import { Reporter } from "./reporter.ts";
+import { SideChannels } from "./side_channel.ts";
 import type { RunnerLaunch } from "./runner_process.ts";
 import type { Storage } from "./storage.ts";
 import { TraceStore } from "./trace_store.ts";
@@ -43,6 +44,8 @@ export interface NodeOptions {
   readonly sources?: InfoSources | undefined;
   /** Limit on the loading of a layer; absent: by the size of the model, 0: none. */
   readonly loadTimeoutMs?: number | undefined;
+  /** Whether the ranks of a group over RDMA find each other through the cluster, by named pipes. */
+  readonly hasSideChannels?: boolean | undefined;
   /** Memory that this machine is said to have; absent: what it has. */
   readonly memoryBytes?: number | undefined;
   /** Where the traces of tasks are kept; absent: in the data directory. */
@@ -92,7 +95,7 @@ export function assemble(
     if (modelCard) return { ok: true, modelCard };
     return { ok: false, reason: "this node has none, and there is no hub to ask" };
   };
-  const control = new ControlPlane({
+  const control: ControlPlane = new ControlPlane({
     nodeId,
     eventLog,
     replica,
@@ -108,6 +111,7 @@ export function assemble(
   const gateway = new Gateway({ nodeId, replica, transport, clock, control, reporter });
   const models = new ModelStore(eventLog);
   const traces = new TraceStore(options.tracesDir ?? join(options.dataDir, "traces"));
+  const sideChannels = options.hasSideChannels ? sideChannelsOf(control) : undefined;
   const worker = new Worker({
     nodeId,
     replica,
@@ -117,6 +121,7 @@ export function assemble(
     clock,
     launch: options.launch,
     loadTimeoutMs: options.loadTimeoutMs,
+    sideChannels,
     nextIncarnation: () => eventLog.nextCounter(INCARNATION),
     traces,
   });
@@ -145,4 +150,8 @@ export function assemble(
     worker,
     gatherer,
   };
+}
+
+function sideChannelsOf(control: ControlPlane): SideChannels {
+  return new SideChannels((piece) => control.gather(piece));
 }

@@ -2,14 +2,17 @@ import type { Chunk } from "../core/chunk.ts";
 import type { EngineStats } from "../core/engine_stats.ts";
 import type { ErrorInfo } from "../core/errors.ts";
 import type { RunnerCommand } from "../core/frames.ts";
-import type { InstanceId, ModelId, NodeId, TaskId } from "../core/ids.ts";
-import { type Instance, rankOn, runnersOf, type Shard } from "../core/instance.ts";
+import type { InstanceId, ModelId, TaskId } from "../core/ids.ts";
+import { JOIN_TIMEOUT_MS } from "../core/group.ts";
+import { type Instance, runnersOf, type Shard } from "../core/instance.ts";
+import { shareOf } from "../core/memory_fit.ts";
 import type { Incarnations, LocalRunner } from "../core/plan.ts";
 import { isServing, type RunnerStatus } from "../core/runner_status.ts";
 import type { TaskStatus } from "../core/task.ts";
 import { GIB } from "../core/units.ts";
 import type { GenerationRelay } from "./generation_relay.ts";
 import type { RunnerProcess } from "./runner_process.ts";
+import type { SideChannel } from "./side_channel.ts";
 
 /** How long a process may take to report that it is up. */
 export const START_TIMEOUT_MS = 30_000;
@@ -18,8 +21,8 @@ export const START_TIMEOUT_MS = 30_000;
 export const LOAD_TIMEOUT_MS = 300_000;
 const LOAD_TIMEOUT_MS_PER_GIB = 1_000;
 
-/** How long joining a group may take. */
-export const CONNECT_TIMEOUT_MS = 60_000;
+/** How long joining a group may take: a runner that gives up in time says more. */
+export const CONNECT_TIMEOUT_MS = JOIN_TIMEOUT_MS + 5_000;
 
 /** How long the warm-up may take. */
 export const WARMUP_TIMEOUT_MS = 180_000;
@@ -27,10 +30,15 @@ export const WARMUP_TIMEOUT_MS = 180_000;
 /** Longest silence of a runner that has work: many times the longest step. */
 export const STEP_TIMEOUT_MS = 60_000;
 
+/** The same where a node of the group is out of reach: a suspicion, which a step disproves. */
+export const SUSPECT_STEP_TIMEOUT_MS = 5_000;
+
 /** One runner of this node with all that the worker knows of it. */
 export class Rank implements LocalRunner {
   readonly instanceId: InstanceId;
   readonly modelId: ModelId;
+  /** Its slice of the model. */
+  readonly shard: Shard;
   readonly process: RunnerProcess;
   readonly dispatched = new Set<TaskId>();
   readonly cancelled = new Set<TaskId>();
@@ -43,14 +51,30 @@ export class Rank implements LocalRunner {
   stats: EngineStats | undefined;
   readonly #instance: Instance;
   readonly #loadTimeoutMs: number | undefined;
+  #sideChannel: SideChannel | undefined;
+  #hasEnded = false;
   readonly #relays = new Map<TaskId, GenerationRelay>();
   /** Before its first report the runner counts as busy: it is not Idle yet. */
   #status: RunnerStatus = { type: "RunnerIdle" };
   #pending: TaskId | "start" | undefined = "start";
+  #isSuspect = false;
+  #ping: TaskId | undefined;
+  readonly #missing: () => string;
 
-  /** `loadTimeoutMs` in place of the usual limit on loading; 0 sets none. */
-  constructor(instance: Instance, process: RunnerProcess, loadTimeoutMs?: number) {
+  constructor(
+    instance: Instance,
+    process: RunnerProcess,
+    { shard, loadTimeoutMs, missing = () => "" }: {
+      readonly shard: Shard;
+      /** In place of the usual limit on loading; 0 sets none. */
+      readonly loadTimeoutMs?: number | undefined;
+      /** Which ranks of the group have not come, in words. */
+      readonly missing?: () => string;
+    },
+  ) {
+    this.shard = shard;
     this.#loadTimeoutMs = loadTimeoutMs;
+    this.#missing = missing;
     this.instanceId = instance.instanceId;
     this.modelId = instance.shardAssignments.modelId;
     this.process = process;
@@ -71,11 +95,6 @@ export class Rank implements LocalRunner {
     return this.#pending !== undefined;
   }
 
-  /** This node's slice of the model. */
-  shard(nodeId: NodeId): Shard | undefined {
-    return rankOn(this.#instance, nodeId)?.shard;
-  }
-
   setStatus(status: RunnerStatus): void {
     this.#status = status;
     if (this.#pending === "start") this.#pending = undefined;
@@ -88,8 +107,29 @@ export class Rank implements LocalRunner {
     this.#watchFromNow();
   }
 
-  acknowledged(taskId: TaskId): void {
+  /** A command is being prepared: the rank is busy until it has been sent and acknowledged. */
+  reserve(taskId: TaskId): void {
+    this.#pending = taskId;
+    this.#watchFromNow();
+  }
+
+  /** From now on it goes with the process; false when that has ended, or is told to. */
+  takeSideChannel(channel: SideChannel): boolean {
+    if (this.stopping || this.#hasEnded) return false;
+    this.#sideChannel = channel;
+    return true;
+  }
+
+  /** The process is gone: what was made for it goes, too. */
+  async ended(): Promise<void> {
+    this.#hasEnded = true;
+    await this.#sideChannel?.close();
+  }
+
+  /** False where that shows only that it lives, and nothing of how its work goes on. */
+  acknowledged(taskId: TaskId): boolean {
     if (this.#pending === taskId) this.#pending = undefined;
+    return this.#ping !== taskId;
   }
 
   generate(command: RunnerCommand, relay: GenerationRelay): void {
@@ -122,6 +162,32 @@ export class Rank implements LocalRunner {
   /** Passes a chunk on; false when its reader is too slow. */
   chunk(taskId: TaskId, chunk: Chunk): boolean {
     return this.#relays.get(taskId)?.push(chunk) ?? true;
+  }
+
+  /** Whether others take part in each of its steps. */
+  get isOfGroup(): boolean {
+    return runnersOf(this.#instance).length > 1;
+  }
+
+  /** Asks for a sign of life: a rank that waits for others gives none by itself. */
+  ping(taskId: TaskId): void {
+    if (!this.process.isAnswering) return;
+    this.#ping = taskId;
+    this.process.send({ type: "Ping", taskId, incarnation: this.incarnation });
+  }
+
+  /** Whether a node of its group is out of reach: less patience, and no more than that. */
+  suspect(isSuspect: boolean): void {
+    if (this.#isSuspect === isSuspect) return;
+    this.#isSuspect = isSuspect;
+    this.watch();
+  }
+
+  /** Takes its engine's stats; false where they show no progress of a group that should step. */
+  note(stats: EngineStats): boolean {
+    const isStalled = this.isOfGroup && this.stats?.steps === stats.steps;
+    this.stats = stats;
+    return !isStalled;
   }
 
   /** Notes a task's status; false when nobody is to be told: of lifecycle commands, for one. */
@@ -159,21 +225,24 @@ export class Rank implements LocalRunner {
     if (this.stopping) return;
     const limit = this.#limit();
     // A rank of a group may sleep because it waits for another.
-    const isAlone = runnersOf(this.#instance).length === 1 && this.#pending !== "start";
+    const isAlone = !this.isOfGroup && this.#pending !== "start";
     if (limit) this.process.arm(limit.ms, limit.what, isAlone);
     else this.process.disarm();
   }
 
-  #limit(): { ms: number; what: string } | undefined {
+  #limit(): { ms: number; what: string | (() => string) } | undefined {
     const { type } = this.#status;
     if (this.#pending === "start") {
       return { ms: START_TIMEOUT_MS, what: "starting the runner" };
     }
     if (isServing(this.#status)) {
       const works = this.#relays.size > 0 || type === "RunnerRunning";
-      return works ? { ms: STEP_TIMEOUT_MS, what: "a step" } : undefined;
+      const ms = this.#isSuspect ? SUSPECT_STEP_TIMEOUT_MS : STEP_TIMEOUT_MS;
+      return works ? { ms, what: "a step" } : undefined;
     }
-    if (type === "RunnerConnecting") return { ms: CONNECT_TIMEOUT_MS, what: "joining the group" };
+    if (type === "RunnerConnecting") {
+      return { ms: CONNECT_TIMEOUT_MS, what: () => `joining the group${this.#missing()}` };
+    }
     const warming = type === "RunnerWarmingUp" || (type === "RunnerLoaded" && this.busy);
     if (warming) return { ms: WARMUP_TIMEOUT_MS, what: "the warm-up" };
     if (type !== "RunnerLoading" && !this.busy) return undefined;
@@ -183,8 +252,7 @@ export class Rank implements LocalRunner {
 
   #loadMs(): number {
     if (this.#loadTimeoutMs !== undefined) return this.#loadTimeoutMs;
-    const bytes = Object.values(this.#instance.shardAssignments.runnerToShard)
-      .reduce((sum, { modelCard }) => sum + modelCard.storageSize.inBytes, 0);
+    const bytes = shareOf(this.shard, this.shard.modelCard.storageSize.inBytes);
     return LOAD_TIMEOUT_MS + Math.ceil(bytes / GIB) * LOAD_TIMEOUT_MS_PER_GIB;
   }
 }

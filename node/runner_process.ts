@@ -1,6 +1,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
 import { getLogger } from "@logtape/logtape";
+import { diagnosis } from "../core/runner_diagnosis.ts";
+import type { ErrorCode } from "../core/errors.ts";
 import { encodeFrame, FrameDecoder } from "../core/frame_codec.ts";
 import { FRAME_BYTES_MAX, type RunnerCommand, RunnerReport } from "../core/frames.ts";
 import type { TaskId } from "../core/ids.ts";
@@ -9,8 +11,8 @@ import { TailBuffer } from "./tail_buffer.ts";
 
 const log = getLogger(["exo", "runner"]);
 
-/** Lines of a runner's stderr kept for diagnostics. */
-const STDERR_LINES = 20;
+/** Lines of a runner's stderr kept for diagnostics: what led to an error stands before it. */
+const STDERR_LINES = 40;
 
 /**
  * How long a command may wait for its acknowledgement: many steps of a slow model. No later command
@@ -35,10 +37,22 @@ export const LADDER_DELETE: StopLadder = { askMs: 3_000, termMs: 5_000 };
 /** For the node's own end (design, Stopping). */
 export const LADDER_NODE_STOP: StopLadder = { askMs: 0, termMs: 1_500 };
 
-/** Limits that tests shorten. */
+/**
+ * How long a runner that uses RDMA may take to end before it gets SIGKILL, which may leave the
+ * device unusable (spec worker S8).
+ */
+export const RDMA_TERM_MS = 30_000;
+
+/** A runner that answers nothing for so long, and computes nothing either, hangs. */
+export const HANG_MS = 5_000;
+
+/** What tests shorten, and what kind of process it is. */
 export interface RunnerLimits {
   readonly ackTimeoutMs?: number;
   readonly livenessMs?: number;
+  readonly hangMs?: number;
+  /** Whether it uses RDMA; then it gets so long after SIGTERM. */
+  readonly rdmaTermMs?: number | undefined;
 }
 
 /** How to start a runner; `node/` itself knows no engine. */
@@ -48,11 +62,20 @@ export interface RunnerLaunch {
   readonly env: Readonly<Record<string, string>>;
 }
 
+/** Why a process has ended without being asked. */
+export interface RunnerFailure {
+  readonly reason: string;
+  /** The last lines that it wrote to stderr. */
+  readonly diagnostics: readonly string[];
+  /** What its own last words were, if it had any. */
+  readonly code: ErrorCode | undefined;
+}
+
 /** Who hears what a runner process does. */
 export interface RunnerListener {
   report(report: RunnerReport): void;
   /** The process has ended without being asked; called once, after its last report. */
-  failed(reason: string, diagnostics: readonly string[]): void;
+  failed(failure: RunnerFailure): void;
   /** The process has ended as it was told to. */
   stopped(): void;
 }
@@ -66,23 +89,31 @@ export class RunnerProcess {
   readonly #stdout = new TailBuffer(0);
   readonly #exited: Promise<void>;
   #lastWords: string | undefined;
+  #wedged: string | undefined;
   /** Why it was ended, where that says nothing of the process itself. */
   #refusal: string | undefined;
   #stopping = false;
   #watchdog: ReturnType<typeof setTimeout> | undefined;
   readonly #liveness: Liveness;
   readonly #ackTimeoutMs: number;
-  readonly #acks = new Map<TaskId, ReturnType<typeof setTimeout>>();
-  readonly #onUnload = () => this.#signal("SIGKILL");
+  readonly #acks = new Map<TaskId, { timer: ReturnType<typeof setTimeout>; sentAt: number }>();
+  readonly #hangMs: number;
+  readonly #rdmaTermMs: number | undefined;
+  #code: ErrorCode | undefined;
+  #lastResort: ReturnType<typeof setTimeout> | undefined;
+  readonly #onUnload = () => this.#signal(this.#rdmaTermMs === undefined ? "SIGKILL" : "SIGTERM");
 
   constructor(
     launch: RunnerLaunch,
     incarnation: number,
     listener: RunnerListener,
-    { ackTimeoutMs = ACK_TIMEOUT_MS, livenessMs }: RunnerLimits = {},
+    { ackTimeoutMs = ACK_TIMEOUT_MS, livenessMs, hangMs = HANG_MS, rdmaTermMs }: RunnerLimits = {},
   ) {
     this.incarnation = incarnation;
-    this.#liveness = new Liveness(() => this.pid, (reason) => this.kill(reason), livenessMs);
+    this.#hangMs = hangMs;
+    this.#rdmaTermMs = rdmaTermMs;
+    const onDead = (reason: string) => this.kill(reason);
+    this.#liveness = new Liveness(() => this.pid, onDead, livenessMs, () => this.#isOverdue());
     this.#ackTimeoutMs = ackTimeoutMs;
     this.#listener = listener;
     const args = [...launch.args, "--incarnation", String(incarnation)];
@@ -116,18 +147,30 @@ export class RunnerProcess {
     }
     const { taskId, type } = command;
     const limit = `${type} was not acknowledged within ${this.#ackTimeoutMs / 1000} s`;
-    this.#acks.set(taskId, setTimeout(() => this.kill(limit), this.#ackTimeoutMs));
+    const timer = setTimeout(() => this.kill(limit), this.#ackTimeoutMs);
+    this.#acks.set(taskId, { timer, sentAt: performance.now() });
     this.#liveness.watch();
+  }
+
+  /** Whether it has acknowledged all that it was told. */
+  get isAnswering(): boolean {
+    return this.#acks.size === 0;
+  }
+
+  #isOverdue(): boolean {
+    const [oldest] = this.#acks.values();
+    return oldest !== undefined && performance.now() - oldest.sentAt >= this.#hangMs;
   }
 
   /**
    * Kills the process unless `disarm` is called, or this again, within `timeoutMs`; sooner when it
    * is seen not to live, as `Liveness` has it.
    */
-  arm(timeoutMs: number, what: string, mustCompute = false): void {
+  arm(timeoutMs: number, what: string | (() => string), mustCompute = false): void {
     this.disarm();
-    const limit = `${what} took longer than ${timeoutMs / 1000} s`;
-    this.#watchdog = setTimeout(() => this.kill(limit), timeoutMs);
+    const limit = () =>
+      `${typeof what === "string" ? what : what()} took longer than ${timeoutMs / 1000} s`;
+    this.#watchdog = setTimeout(() => this.kill(limit()), timeoutMs);
     this.#liveness.watch(mustCompute);
   }
 
@@ -140,6 +183,19 @@ export class RunnerProcess {
   /** Ends the process by force; that counts as a failure with this reason. */
   kill(reason: string): void {
     this.#lastWords ??= reason;
+    if (this.#rdmaTermMs === undefined) return this.#signal("SIGKILL");
+    this.#signal("SIGTERM");
+    this.#lastResort ??= setTimeout(() => this.#force(), this.#rdmaTermMs);
+  }
+
+  /** The last step, which a device that is used by RDMA may not survive. */
+  #force(): void {
+    if (this.#rdmaTermMs !== undefined) {
+      const seconds = this.#rdmaTermMs / 1000;
+      this.#wedged = `it was killed ${seconds} s after SIGTERM: if RDMA fails from now on, ` +
+        "restart the machine";
+      log.warn("runner {pid}: {what}", { pid: this.pid, what: this.#wedged });
+    }
     this.#signal("SIGKILL");
   }
 
@@ -160,7 +216,7 @@ export class RunnerProcess {
   }
 
   #acknowledged(taskId: TaskId): void {
-    clearTimeout(this.#acks.get(taskId));
+    clearTimeout(this.#acks.get(taskId)?.timer);
     this.#acks.delete(taskId);
     this.#restIfDone();
   }
@@ -173,11 +229,9 @@ export class RunnerProcess {
     this.#stopping = true;
     this.disarm();
     if (shutdown && ladder.askMs > 0) this.send(shutdown);
-    const term = setTimeout(() => this.#signal("SIGTERM"), shutdown ? ladder.askMs : 0);
-    const kill = setTimeout(
-      () => this.#signal("SIGKILL"),
-      (shutdown ? ladder.askMs : 0) + ladder.termMs,
-    );
+    const askMs = shutdown ? ladder.askMs : 0;
+    const term = setTimeout(() => this.#signal("SIGTERM"), askMs);
+    const kill = setTimeout(() => this.#force(), askMs + (this.#rdmaTermMs ?? ladder.termMs));
     await this.#exited;
     clearTimeout(term);
     clearTimeout(kill);
@@ -218,8 +272,9 @@ export class RunnerProcess {
     if (report.incarnation !== this.incarnation) return;
     this.#liveness.sign();
     if (report.type === "Ack") this.#acknowledged(report.taskId);
-    if (report.type === "RunnerError") this.#lastWords ??= report.reason;
-    else this.#listener.report(report);
+    if (report.type !== "RunnerError") return this.#listener.report(report);
+    this.#lastWords ??= report.reason;
+    this.#code ??= report.code;
   }
 
   #watchExit(): Promise<void> {
@@ -230,9 +285,10 @@ export class RunnerProcess {
         isOver = true;
         globalThis.removeEventListener("unload", this.#onUnload);
         this.disarm();
+        clearTimeout(this.#lastResort);
         for (const taskId of this.#acks.keys()) this.#acknowledged(taskId);
         if (this.#stopping) this.#listener.stopped();
-        else this.#listener.failed(this.#reason(how), this.#stderr.lines());
+        else this.#listener.failed(this.#failure(how));
         resolve();
       };
       this.#child.once("error", (cause) => ended(`it cannot be started: ${cause.message}`));
@@ -244,11 +300,16 @@ export class RunnerProcess {
     });
   }
 
-  #reason(how: string): string {
+  #failure(how: string): RunnerFailure {
+    const diagnostics = this.#stderr.lines();
+    return { reason: this.#reason(how, diagnostics), diagnostics, code: this.#code };
+  }
+
+  #reason(how: string, diagnostics: readonly string[]): string {
     if (this.#refusal !== undefined) return this.#refusal;
-    return this.#lastWords === undefined
-      ? `Runner terminated (${how})`
-      : `Runner terminated (${how}): ${this.#lastWords}`;
+    const words = [this.#lastWords, diagnosis(diagnostics), this.#wedged]
+      .filter((one) => one !== undefined).join("; ");
+    return `Runner terminated (${how})${words === "" ? "" : `: ${words}`}`;
   }
 
   #note(stream: "stdout" | "stderr", bytes: Uint8Array): void {

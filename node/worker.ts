@@ -4,20 +4,26 @@ import type { RunnerCommand, RunnerReport } from "../core/frames.ts";
 import { type ModelId, type NodeId, type RunnerId, TaskId } from "../core/ids.ts";
 import { groupSpecOf } from "../core/group.ts";
 import type { Instance } from "../core/instance.ts";
+import { withoutWhom } from "../core/group_work.ts";
 import { isLoaded } from "../core/runner_status.ts";
 import { nodeNames } from "../core/placement_view.ts";
 import { isInFlight, type Task } from "../core/task.ts";
 import { type Action, type LocalView, nextPlanAt, plan } from "../core/plan.ts";
 import type { Transport } from "../net/transport.ts";
 import type { Clock } from "./clock.ts";
+import { endOfService } from "./generation_errors.ts";
 import { GenerationRelay } from "./generation_relay.ts";
+import { GroupWatch } from "./group_watch.ts";
 import type { ModelStore } from "./model_store.ts";
 import { Rank } from "./rank.ts";
 import type { Replica } from "./replica.ts";
 import type { Reporter } from "./reporter.ts";
+import type { SideChannels } from "./side_channel.ts";
 import {
   LADDER_DELETE,
   LADDER_NODE_STOP,
+  RDMA_TERM_MS,
+  type RunnerFailure,
   type RunnerLaunch,
   RunnerProcess,
 } from "./runner_process.ts";
@@ -30,6 +36,8 @@ const PLAN_RETRY_MS = 1_000;
 
 /** Longest sleep of a timer; longer waits look again in between. */
 const TIMER_MS_MAX = 60_000;
+
+type CommandOf<T extends RunnerCommand["type"]> = Extract<RunnerCommand, { type: T }>;
 
 /** What a worker works with. */
 export interface WorkerDeps {
@@ -44,6 +52,8 @@ export interface WorkerDeps {
   readonly traces: Pick<TraceStore, "save">;
   /** Limit on the loading of a layer; absent: by the size of the model, 0: none. */
   readonly loadTimeoutMs?: number | undefined;
+  /** Over which groups over RDMA find each other; absent: by their coordinator. */
+  readonly sideChannels?: SideChannels | undefined;
 }
 
 /** Makes this node's runners what the state wants them to be: asks `plan`, performs, repeats. */
@@ -51,6 +61,7 @@ export class Worker {
   readonly #deps: WorkerDeps;
   readonly #ranks = new Map<RunnerId, Rank>();
   readonly #fetching = new Set<ModelId>();
+  readonly #groups: GroupWatch;
   #scheduled = false;
   #stopped = false;
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -58,10 +69,21 @@ export class Worker {
 
   constructor(deps: WorkerDeps) {
     this.#deps = deps;
+    const { nodeId, replica, transport, clock } = deps;
+    this.#groups = new GroupWatch(this.#ranks, {
+      state: () => replica.state,
+      isThere: (id) => id === nodeId || transport.peers().has(id),
+      newId: () => TaskId.parse(clock.newId()),
+    });
   }
 
   start(): void {
-    this.#unsubscribe = this.#deps.replica.onChange(() => this.#changed());
+    const { replica, transport } = this.#deps;
+    const stops = [
+      replica.onChange(() => this.#changed()),
+      transport.onPeer(() => this.#changed()),
+    ];
+    this.#unsubscribe = () => stops.forEach((stop) => stop());
     this.#changed();
   }
 
@@ -69,11 +91,15 @@ export class Worker {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#unsubscribe();
+    this.#groups.stop();
     clearTimeout(this.#timer);
     const gone = { code: "instance_removed" as const, message: "The node is stopping" };
     for (const rank of this.#ranks.values()) rank.failAll(gone);
     await Promise.all(
-      [...this.#ranks.values()].map((rank) => rank.process.stop(LADDER_NODE_STOP)),
+      [...this.#ranks.values()].map(async (rank) => {
+        await rank.process.stop(LADDER_NODE_STOP);
+        await rank.ended();
+      }),
     );
   }
 
@@ -133,6 +159,7 @@ export class Worker {
       this.#perform(action);
       action = plan(replica.state, view, clock.now());
     }
+    this.#groups.look();
     clearTimeout(this.#timer);
     const at = nextPlanAt(replica.state, view, clock.now());
     if (at !== undefined) this.#wake(at - clock.now());
@@ -182,15 +209,18 @@ export class Worker {
     return { taskId: this.#commandId(), incarnation: rank.incarnation };
   }
 
-  #createRunner({ runnerId, instance }: Extract<Action, { type: "CreateRunner" }>): void {
+  #createRunner({ runnerId, instance, shard }: Extract<Action, { type: "CreateRunner" }>): void {
     const incarnation = this.#deps.nextIncarnation();
     const process = new RunnerProcess(this.#deps.launch, incarnation, {
       report: (report) => this.#runnerReport(runnerId, rank, report),
-      failed: (reason, diagnostics) =>
-        this.#inBackground(this.#runnerFailed(runnerId, rank, reason, diagnostics)),
+      failed: (failure) => this.#inBackground(this.#runnerFailed(runnerId, rank, failure)),
       stopped: () => this.#inBackground(this.#runnerStopped(runnerId, rank)),
+    }, instance.type === "MlxJacclInstance" ? { rdmaTermMs: RDMA_TERM_MS } : {});
+    const rank = new Rank(instance, process, {
+      shard,
+      loadTimeoutMs: this.#deps.loadTimeoutMs,
+      missing: () => withoutWhom(this.#deps.replica.state, instance),
     });
-    const rank = new Rank(instance, process, this.#deps.loadTimeoutMs);
     this.#ranks.set(runnerId, rank);
     log.info("runner {runnerId} started: incarnation {incarnation}, pid {pid}", {
       runnerId,
@@ -208,14 +238,34 @@ export class Worker {
     const incarnations = new Map([...peers, [runnerId, rank.incarnation]]);
     const group = groupSpecOf(instance, { nodeId, incarnations, names: nodeNames(replica.state) });
     if (!group) return rank.process.refuse("the instance does not say where its ranks meet");
-    rank.command({ type: "ConnectToGroup", ...this.#stamp(rank), group });
+    const command = { type: "ConnectToGroup" as const, ...this.#stamp(rank), group };
+    if (group.link.type !== "jaccl" || !this.#deps.sideChannels) return rank.command(command);
+    rank.reserve(command.taskId);
+    this.#inBackground(this.#connectBeside(command, rank));
+  }
+
+  /** With pipes over which the rank finds the others. */
+  async #connectBeside(command: CommandOf<"ConnectToGroup">, rank: Rank): Promise<void> {
+    const { instanceId, process } = rank;
+    const { group } = command;
+    const owner = { instanceId, generation: group.groupId };
+    try {
+      const failed = (reason: string) => process.refuse(reason);
+      const channel = await this.#deps.sideChannels?.open(owner, failed);
+      if (!channel || group.link.type !== "jaccl") return;
+      if (!rank.takeSideChannel(channel)) return await channel.close();
+      const link = { ...group.link, sideChannel: channel.pipes };
+      rank.command({ ...command, group: { ...group, link } });
+    } catch (cause) {
+      process.refuse(cause instanceof Error ? cause.message : String(cause));
+    }
   }
 
   #loadModel(instance: Instance, rank: Rank): void {
     const { modelId } = instance.shardAssignments;
     const modelPath = this.#deps.models.path(modelId);
-    const shard = rank.shard(this.#deps.nodeId);
-    if (modelPath === undefined || shard === undefined) {
+    const { shard } = rank;
+    if (modelPath === undefined) {
       // The state says that the files are here and they are not: let the group fail and say so.
       return rank.process.refuse(`the files of ${modelId} are not on this node`);
     }
@@ -290,11 +340,7 @@ export class Worker {
 
   async #shutdown(runnerId: RunnerId, rank: Rank): Promise<void> {
     rank.stopping = true;
-    const { instances } = this.#deps.replica.state;
-    const message = instances.has(rank.instanceId)
-      ? "The instance is being restarted"
-      : "The instance was removed while generating";
-    rank.failAll({ code: "instance_removed", message });
+    rank.failAll(endOfService(this.#deps.replica.state, rank.instanceId));
     log.info("stopping runner {runnerId}", { runnerId });
     const shutdown: RunnerCommand = { type: "Shutdown", ...this.#stamp(rank) };
     await rank.process.stop(LADDER_DELETE, shutdown);
@@ -302,6 +348,7 @@ export class Worker {
 
   #runnerReport(runnerId: RunnerId, rank: Rank, report: RunnerReport): void {
     const { reporter, clock } = this.#deps;
+    let isProgress = true;
     switch (report.type) {
       case "StatusUpdated": {
         // The end of the process says it better, and comes for certain.
@@ -313,7 +360,7 @@ export class Worker {
         break;
       }
       case "Ack":
-        rank.acknowledged(report.taskId);
+        isProgress = rank.acknowledged(report.taskId);
         break;
       case "TaskUpdated":
         if (!rank.updateTask(report.taskId, report.taskStatus)) break;
@@ -329,7 +376,7 @@ export class Worker {
         }
         break;
       case "StatsUpdated":
-        rank.stats = report.stats;
+        isProgress = rank.note(report.stats);
         break;
       case "TaskTraced":
         this.#deps.traces.save(report.taskId, report.spans);
@@ -339,20 +386,20 @@ export class Worker {
       default:
         report satisfies never;
     }
-    rank.watch();
+    if (isProgress) rank.watch();
     this.#changed();
   }
 
   async #runnerFailed(
     runnerId: RunnerId,
     rank: Rank,
-    reason: string,
-    diagnostics: readonly string[],
+    { reason, diagnostics, code }: RunnerFailure,
   ): Promise<void> {
     log.warn("runner {runnerId} failed: {reason}", { runnerId, reason });
     rank.stopping = true;
+    this.#inBackground(rank.ended());
     rank.failAll({
-      code: "runner_failed",
+      code: code === "group_broken" ? code : "runner_failed",
       message: `Runner shutdown before completing command: ${reason}`,
       hint: "the instance restarts by itself; try again in a few seconds",
     });
@@ -369,6 +416,7 @@ export class Worker {
   }
 
   async #runnerStopped(runnerId: RunnerId, rank: Rank): Promise<void> {
+    this.#inBackground(rank.ended());
     await this.#deps.reporter.report({
       type: "RunnerStatusUpdated",
       runnerId,

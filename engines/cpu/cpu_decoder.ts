@@ -102,7 +102,7 @@ export class CpuDecoder implements Decoder {
     inputs: readonly SequenceInput[],
   ): LogitRows {
     const best = new Int32Array(inputs.reduce((sum, { logitsCount }) => sum + logitsCount, 0));
-    plan.replay(this.#pool, step, best);
+    plan.replay(this.#pool, step, { best });
     return {
       best: (index) => best[index] ?? -1,
       logits: (index) => plan.output(index),
@@ -135,7 +135,8 @@ export class CpuDecoder implements Decoder {
 
 /** The whole step: ids [M] to the logits [R, V] of the rows that are selected. */
 function stepGraph(model: TextModel, ids: Tensor): Tensor {
-  return model.logits(selectRows(model.hidden(ids, attend)));
+  assert(model.embed && model.logits, "a model alone has its embedding and its head");
+  return model.logits(selectRows(model.layers(model.embed(ids), attend)));
 }
 
 const attend: Attend = ({ queries, keys, values }, { rotary, ...options }) => {

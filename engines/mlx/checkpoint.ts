@@ -2,6 +2,7 @@ import { isFolder } from "../text/files.ts";
 import type { TokenizerSource } from "../text/tokenizer.ts";
 import { openFolder } from "./folder_checkpoint.ts";
 import { openGguf } from "./gguf_checkpoint.ts";
+import type { WeightCuts } from "./weight_cuts.ts";
 import type { WeightSource } from "./weight_source.ts";
 import type { Quantization } from "./weights.ts";
 import type { Wording } from "./wording.ts";
@@ -20,10 +21,15 @@ export interface Checkpoint {
   /** What messages call its parts. */
   readonly wording: Wording;
   /**
-   * The weights, packed for the CPU kernels or as MLX reads them. As many as the headers name, or it
-   * throws. Work on them may begin at once, in the background.
+   * Consecutive inputs of the matrix `path.weight` that share a scale, as it is read for the CPU
+   * kernels or for MLX; 1 where none do. A cut of its inputs must fall between them.
    */
-  openWeights(isPacked: boolean): WeightSource;
+  groupOf(path: string, isPacked: boolean): number;
+  /**
+   * The weights that `cuts` have a part of, packed for the CPU kernels or as MLX reads them. As many
+   * as the headers name, or it throws. Work on them may begin at once, in the background.
+   */
+  openWeights(isPacked: boolean, cuts: WeightCuts): WeightSource;
 }
 
 /**

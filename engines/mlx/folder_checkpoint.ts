@@ -10,6 +10,7 @@ import { loadSafetensors, type Tensor } from "../../ffi/mod.ts";
 import { fileNames, readStart, readTextIfAny } from "../text/files.ts";
 import type { TokenizerSource } from "../text/tokenizer.ts";
 import type { Checkpoint } from "./checkpoint.ts";
+import { readPart, type StoredTensor } from "./stored_tensor.ts";
 import { tensorSource } from "./weight_source.ts";
 import type { Quantization } from "./weights.ts";
 import { FOLDER_WORDING } from "./wording.ts";
@@ -33,6 +34,7 @@ export function openFolder(folder: string): Checkpoint {
   const generationConfig = jsonIfAny(folder, "generation_config.json");
   const files = weightFiles(folder);
   const quantizationOf = quantizations(config);
+  const parts = new Map([...files.values()].flatMap((tensors) => [...tensors]));
   return {
     config,
     generationConfig,
@@ -40,8 +42,12 @@ export function openFolder(folder: string): Checkpoint {
     eosIds: eosIds(generationConfig, config),
     quantizationOf,
     wording: FOLDER_WORDING,
-    openWeights: (isPacked) =>
-      tensorSource(openTensors(folder, files), { isPacked, quantizationOf }),
+    groupOf: (path) => parts.has(`${path}.scales`) ? quantizationOf(path)?.groupSize ?? 1 : 1,
+    openWeights: (isPacked, cuts) =>
+      tensorSource(openTensors(folder, files), {
+        ...{ isPacked, quantizationOf, cuts },
+        readPart: (name, cut) => readPart(parts.get(name), cut),
+      }),
   };
 }
 
@@ -112,16 +118,16 @@ function quantizations(config: Readonly<Record<string, unknown>>): Checkpoint["q
   return (path) => QuantizationJson.safeParse(own[path]).data ?? all.data;
 }
 
-/** Each weight file with the names of its tensors, headers checked. */
-function weightFiles(folder: string): ReadonlyMap<string, ReadonlySet<string>> {
+/** Each weight file with its tensors by name, headers checked. */
+function weightFiles(folder: string): ReadonlyMap<string, ReadonlyMap<string, StoredTensor>> {
   const indexFile = "model.safetensors.index.json";
   const index = readTextIfAny(`${folder}/${indexFile}`);
   const parts = index === undefined
     ? new Map(unindexedFiles(folder).map((file) => [file, undefined]))
     : parseSafetensorsIndex(index, indexFile);
-  const files = new Map<string, ReadonlySet<string>>();
+  const files = new Map<string, ReadonlyMap<string, StoredTensor>>();
   for (const [file, promised] of parts) {
-    const names = tensorNames(`${folder}/${file}`, file);
+    const names = storedTensors(`${folder}/${file}`, file);
     const missing = promised?.find((name) => !names.has(name));
     if (missing !== undefined) {
       throw new AppError(
@@ -146,16 +152,19 @@ function unindexedFiles(folder: string): string[] {
   });
 }
 
-function tensorNames(path: string, file: string): ReadonlySet<string> {
+function storedTensors(path: string, file: string): ReadonlyMap<string, StoredTensor> {
   const { bytes: start, fileBytes } = readStart(path, 8);
   const { bytes } = readStart(path, safetensorsHeaderBytes(start, file, fileBytes));
   const header = parseSafetensorsHeader(bytes, file, fileBytes);
-  return new Set(header.tensors.map(({ name }) => name));
+  return new Map(header.tensors.map(({ name, dtype, shape, start }) => [
+    name,
+    { path, name, dtype, shape, offset: header.dataOffset + start },
+  ]));
 }
 
 function openTensors(
   folder: string,
-  files: ReadonlyMap<string, ReadonlySet<string>>,
+  files: ReadonlyMap<string, ReadonlyMap<string, StoredTensor>>,
 ): Map<string, Tensor> {
   const weights = new Map<string, Tensor>();
   try {

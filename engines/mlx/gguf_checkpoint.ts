@@ -1,18 +1,27 @@
 import { AppError } from "../../core/errors.ts";
 import type { GgufHeader, GgufTensor } from "../../core/gguf.ts";
 import { GgufMetadata } from "../../core/gguf_metadata.ts";
-import { GgufPacker, loadGguf, Scope, type Tensor } from "../../ffi/mod.ts";
+import { type GgufMatrix, GgufPacker, loadGguf, Scope, type Tensor } from "../../ffi/mod.ts";
 import { fileName } from "../text/files.ts";
 import { configFromGguf, readGgufHeader } from "../text/gguf_file.ts";
 import { eosIdsFromGguf, tokenizerFromGguf } from "../text/gguf_tokenizer.ts";
 import type { Checkpoint } from "./checkpoint.ts";
 import { ggufWording, huggingFaceName } from "./gguf_names.ts";
 import { readVector } from "./gguf_vector.ts";
+import type { MatrixShape } from "./layers.ts";
+import type { Cut, WeightCuts } from "./weight_cuts.ts";
 import { tensorSource, type WeightEntry, type WeightSource } from "./weight_source.ts";
 import type { Quantization } from "./weights.ts";
 
 /** Weights that share a scale in Q4_0, Q4_1 and Q8_0. */
 const GGUF_GROUP = 32;
+
+/** Weights that share a scale, in the types of which MLX keeps that, and in all as we pack them. */
+const GROUPS_OF_MLX = { Q4_0: GGUF_GROUP, Q4_1: GGUF_GROUP, Q8_0: GGUF_GROUP };
+const GROUPS_PACKED = {
+  ...{ ...GROUPS_OF_MLX, Q5_0: 32, Q5_1: 32 },
+  ...{ Q2_K: 16, Q3_K: 16, Q4_K: 32, Q5_K: 32, Q6_K: 16 },
+};
 
 /** Opens a GGUF file. @throws {AppError} as {@linkcode openCheckpoint} does. */
 export function openGguf(path: string): Checkpoint {
@@ -21,13 +30,13 @@ export function openGguf(path: string): Checkpoint {
   const metadata = new GgufMetadata(header, file);
   const config = configFromGguf(header, file);
   // MLX gives a quantised matrix as a triplet; which of the widths it has, its type tells.
-  const bits = new Map(header.tensors.map(({ name, type }) => [
+  const types = new Map(header.tensors.map(({ name, type }) => [
     huggingFaceName(name).replace(/\.weight$/, ""),
-    type === "Q8_0" ? 8 : 4,
+    type,
   ]));
   const quantizationOf = (part: string): Quantization => ({
     groupSize: GGUF_GROUP,
-    bits: bits.get(part) ?? 4,
+    bits: types.get(part) === "Q8_0" ? 8 : 4,
     mode: "affine",
   });
   return {
@@ -39,10 +48,14 @@ export function openGguf(path: string): Checkpoint {
     eosIds: eosIdsFromGguf(metadata),
     quantizationOf,
     wording: ggufWording(metadata.architecture),
-    openWeights: (isPacked) =>
+    groupOf: (part, isPacked) => {
+      const groups: Record<string, number> = isPacked ? GROUPS_PACKED : GROUPS_OF_MLX;
+      return groups[types.get(part) ?? ""] ?? 1;
+    },
+    openWeights: (isPacked, cuts) =>
       isPacked
-        ? packedSource(path, header, config)
-        : tensorSource(openTensors(path, header, config), { isPacked, quantizationOf }),
+        ? packedSource(path, header, { config, cuts })
+        : tensorSource(openTensors(path, header, config), { isPacked, quantizationOf, cuts }),
   };
 }
 
@@ -50,41 +63,74 @@ export function openGguf(path: string): Checkpoint {
 function packedSource(
   path: string,
   header: GgufHeader,
-  config: Readonly<Record<string, unknown>>,
+  { config, cuts }: { config: Readonly<Record<string, unknown>>; cuts: WeightCuts },
 ): WeightSource {
-  const at = ({ offset }: GgufTensor) => header.dataOffset + offset;
-  const isMatrix = ({ shape }: GgufTensor) => shape.length > 1;
-  const matrices = header.tensors.filter(isMatrix).map((tensor) => {
-    const [inputs = 0, outputs = 0, ...others] = tensor.shape; // Innermost length first.
-    if (others.some((length) => length !== 1)) {
-      throw new AppError(
-        "unsupported_model",
-        `Cannot load "${
-          fileName(path)
-        }": tensor "${tensor.name}" has the shape [${tensor.shape}], ` +
-          "two lengths needed",
-        { hint: "choose a dense text model: convolutions and experts have such tensors" },
-      );
-    }
-    const heads = headsTurned(tensor.name, config);
-    requireHeads(outputs, heads);
-    return { offset: at(tensor), type: tensor.type, outputs, inputs, heads };
+  const file = fileName(path);
+  const own = header.tensors.flatMap((tensor) => {
+    const [name, heads] = [huggingFaceName(tensor.name), headsTurned(tensor.name, config)];
+    const cut = cuts.of(name);
+    const placed = { ...tensor, offset: header.dataOffset + tensor.offset };
+    return cut ? [{ name, tensor: placed, cut, heads }] : [];
   });
-  const packer = new GgufPacker(path, matrices);
+  const isMatrix = ({ tensor }: OwnTensor) => tensor.shape.length > 1;
+  const packer = new GgufPacker(path, own.filter(isMatrix).map((one) => matrixOf(one, file)));
   let next = 0;
-  const entries = header.tensors.map((tensor): WeightEntry => {
-    const index = isMatrix(tensor) ? next++ : -1;
-    const [length = 0] = tensor.shape;
-    const vector = { offset: at(tensor), type: tensor.type, length };
-    const load = () => {
-      if (index >= 0) return packer.take(index);
-      const heads = headsTurned(tensor.name, config);
-      const read = readVector(path, vector);
-      return heads > 0 ? unpermute(read, heads).eval() : read;
-    };
-    return { name: huggingFaceName(tensor.name), load };
+  const entries = own.map((one): WeightEntry => {
+    const index = isMatrix(one) ? next++ : -1;
+    const load = () => index >= 0 ? packer.take(index) : vectorOf(one, path);
+    return { name: one.name, load };
   });
-  return { entries, [Symbol.dispose]: () => packer[Symbol.dispose]() };
+  return { cuts, entries, [Symbol.dispose]: () => packer[Symbol.dispose]() };
+}
+
+/** A tensor of which a part is wanted. */
+interface OwnTensor {
+  /** Its Hugging Face name. */
+  readonly name: string;
+  /** Its offset counts from the start of the file. */
+  readonly tensor: GgufTensor;
+  readonly cut: Cut;
+  /** As of {@linkcode headsTurned}. */
+  readonly heads: number;
+}
+
+function matrixOf({ tensor, cut, heads }: OwnTensor, file: string): GgufMatrix {
+  const { name, offset, type, shape } = tensor;
+  const [inputs = 0, outputs = 0, ...others] = shape; // Innermost length first.
+  if (others.some((length) => length !== 1)) {
+    throw new AppError(
+      "unsupported_model",
+      `Cannot load "${file}": tensor "${name}" has the shape [${shape}], two lengths needed`,
+      { hint: "choose a dense text model: convolutions and experts have such tensors" },
+    );
+  }
+  requireHeads(outputs, heads);
+  requireInside(tensor, cut, { outputs, inputs });
+  return { offset, type, outputs, inputs, heads, rows: cut.outputs, columns: cut.inputs };
+}
+
+/** Refuses a matrix that is smaller than the settings say by which it is divided. */
+function requireInside({ name, shape }: GgufTensor, cut: Cut, whole: MatrixShape): void {
+  const [outputs, inputs] = [cut.outputs?.to ?? 0, cut.inputs?.to ?? 0];
+  if (outputs <= whole.outputs && inputs <= whole.inputs) return;
+  throw new AppError(
+    "corrupt_model",
+    `Cannot load the model: tensor "${name}" has the shape [${shape}], ` +
+      `${Math.max(outputs, inputs)} rows or columns needed`,
+    { hint: "fetch the file again, or one by another publisher: its parts do not fit together" },
+  );
+}
+
+/** A vector, whose heads are put in order before it is cut. */
+function vectorOf(
+  { tensor: { offset, type, shape }, cut, heads }: OwnTensor,
+  path: string,
+): Tensor {
+  const read = readVector(path, { offset, type, length: shape[0] ?? 0 });
+  const turned = heads > 0 ? unpermute(read, heads).eval() : read;
+  if (!cut.outputs) return turned;
+  using _whole = turned;
+  return turned.slice([cut.outputs.from], [cut.outputs.to]).contiguous().eval().keep();
 }
 
 /** Heads of queries or keys, whose rows llama.cpp has in an order of its own; 0 for all else. */

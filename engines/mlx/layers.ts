@@ -1,5 +1,8 @@
 import {
   dequantize,
+  greaterEqual,
+  less,
+  logicalAnd,
   packedLinear,
   packedRows,
   type Quantized,
@@ -7,8 +10,11 @@ import {
   rmsNorm as fastRmsNorm,
   rowsFunction,
   rowsNorm,
+  scalar,
   type Tensor,
+  where,
 } from "../../ffi/mod.ts";
+import { cutShape, type IndexRange } from "./weight_cuts.ts";
 import type { Quantization, Weights } from "./weights.ts";
 
 /** A function of a tensor that has weights. */
@@ -24,13 +30,15 @@ export interface MatrixShape {
 const WORD_BITS = 32;
 
 /**
- * x @ Wᵀ, quantised or not, plus a bias where the checkpoint has one.
+ * x @ Wᵀ, quantised or not, plus a bias where the checkpoint has one. Of a matrix that is cut, which
+ * `shape` does not tell, it is the product of the part that is there.
  * @throws {AppError} `corrupt_model` when the weights are missing or of another shape.
  */
 export function linear(weights: Weights, path: string, shape: MatrixShape): Layer {
-  const { product } = matrix(weights, path, shape);
+  const own = cutShape(shape, weights.cutOf(`${path}.weight`));
+  const { product } = matrix(weights, path, own);
   if (!weights.has(`${path}.bias`)) return product;
-  const bias = weights.take(`${path}.bias`, [shape.outputs]);
+  const bias = weights.take(`${path}.bias`, [own.outputs]);
   return (x) => product(x, bias);
 }
 
@@ -87,14 +95,14 @@ function quantizedParts(
 
 /** Token ids to vectors, and vectors to logits where the head is tied. */
 export interface Embedding {
-  /** ids [M], each less than V, to [M, D]. */
+  /** ids [M], each less than V, to [M, D]; zeros for those whose vectors other ranks have. */
   readonly embed: Layer;
-  /** x [M, D] to logits [M, V]. */
+  /** x [M, D] to the logits [M, V] of the tokens whose vectors are there. */
   readonly asHead: Layer;
 }
 
 /**
- * A table of vectors, one for each token.
+ * A table of vectors, one for each token, or for a range of them.
  * @throws {AppError} `corrupt_model` when the weights are missing or of another shape.
  */
 export function embedding(
@@ -102,8 +110,22 @@ export function embedding(
   path: string,
   { vocabSize, dims }: { readonly vocabSize: number; readonly dims: number },
 ): Embedding {
-  const { rows, product } = matrix(weights, path, { outputs: vocabSize, inputs: dims });
-  return { embed: rows, asHead: (x) => product(x) };
+  const cut = weights.cutOf(`${path}.weight`);
+  const own = cutShape({ outputs: vocabSize, inputs: dims }, cut);
+  const { rows, product } = matrix(weights, path, own);
+  const embed = cut.outputs ? rowsWithin(cut.outputs, rows) : rows;
+  return { embed, asHead: (x) => product(x) };
+}
+
+/** Rows of the ids in a range, the first of which is the first row there; zeros for other ids. */
+function rowsWithin({ from, to }: IndexRange, rows: Layer): Layer {
+  return (ids) => {
+    const at = ids.subtract(scalar(from, "int32"));
+    const isOwn = logicalAnd(greaterEqual(at, 0), less(at, to - from));
+    // Computed first: our kernels look at ids before MLX has computed what they depend on.
+    const found = rows(where(isOwn, at, 0).astype("int32").eval()); // [M, D]
+    return where(isOwn.reshape(-1, 1), found, 0).astype(found.dtype);
+  };
 }
 
 /**

@@ -11,6 +11,7 @@ import {
   scaledDotProductAttention,
   Scope,
   type Tensor,
+  zeros,
 } from "../../ffi/mod.ts";
 import { assert } from "../../core/errors.ts";
 import {
@@ -109,13 +110,15 @@ export class MlxDecoder implements Decoder {
   #compute(segments: readonly Segment[], inputs: readonly SequenceInput[]): Tensor | undefined {
     try {
       const ids = fromArray(Int32Array.from(inputs.flatMap(({ ids }) => ids)));
-      const hidden = this.#model.hidden(ids, attendWithin(segments)); // [M, D]
+      const { embed, logits: head } = this.#model;
+      assert(embed && head, "a model alone has its embedding and its head");
+      const hidden = this.#model.layers(embed(ids), attendWithin(segments)); // [M, D]
       const wanted = segments.flatMap(({ to }, i) => {
         const count = inputs[i]?.logitsCount ?? 0;
         return Array.from({ length: count }, (_, row) => to - count + row);
       });
       const rows = hidden.take(fromArray(Int32Array.from(wanted)), 0);
-      const logits = wanted.length > 0 ? this.#model.logits(rows) : undefined;
+      const logits = wanted.length > 0 ? head(rows) : undefined;
       evalAll([...segments.flatMap(({ cache }) => cache.release()), ...(logits ? [logits] : [])]);
       for (const { cache } of segments) cache.commit();
       return logits;
@@ -166,7 +169,8 @@ function turning(codec: KvCodec): (x: Tensor) => Tensor {
 function positionBytesOf(model: TextModel, codec: KvCodec): number {
   using _scope = new Scope();
   let bytes = 0;
-  model.hidden(fromArray(Int32Array.of(0)), ({ queries, keys, values }, options) => {
+  const row = model.embed?.(fromArray(Int32Array.of(0))) ?? zeros([1, model.hiddenSize]);
+  model.layers(row, ({ queries, keys, values }, options) => {
     const { kvHeads, headDim, rotary } = options;
     const split = (x: Tensor) => x.reshape(1, kvHeads, 1, headDim);
     const parts = [...codec.encode(rotary.turn(split(keys), 0)), ...codec.encode(split(values))];

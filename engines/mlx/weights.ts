@@ -1,5 +1,6 @@
 import { PackedMatrix, type QuantizeMode, type Tensor } from "../../ffi/mod.ts";
 import { AppError } from "../../core/errors.ts";
+import { type Cut, type WeightCuts, WHOLE } from "./weight_cuts.ts";
 import { FOLDER_WORDING, type Wording } from "./wording.ts";
 
 /** How the weight of one linear is quantised. */
@@ -14,6 +15,8 @@ export interface WeightsOptions {
   /** Whether matrices are packed for the CPU kernels. */
   readonly isPacked?: boolean;
   readonly quantizationOf?: (path: string) => Quantization | undefined;
+  /** What part of a model they are; by default they are those of a whole one. */
+  readonly cuts?: WeightCuts;
   /** What messages call them and their settings; by default as in a folder. */
   readonly wording?: Wording;
 }
@@ -26,6 +29,7 @@ export class Weights implements Disposable {
   readonly isPacked: boolean;
   readonly wording: Wording;
   readonly #all = new Map<string, Tensor | PackedMatrix>();
+  readonly #cuts: WeightCuts | undefined;
   readonly #quantizationOf: (path: string) => Quantization | undefined;
   readonly #unused = new Set<string>();
   readonly #derived: Disposable[] = [];
@@ -35,6 +39,7 @@ export class Weights implements Disposable {
       options;
     this.isPacked = isPacked;
     this.wording = wording;
+    this.#cuts = options.cuts;
     this.#quantizationOf = quantizationOf;
   }
 
@@ -42,6 +47,11 @@ export class Weights implements Disposable {
   add(name: string, weight: Tensor | PackedMatrix): void {
     this.#all.set(name, weight);
     this.#unused.add(name);
+  }
+
+  /** What of the tensor of that name these are. */
+  cutOf(name: string): Cut {
+    return this.#cuts?.of(name) ?? WHOLE;
   }
 
   has(name: string): boolean {

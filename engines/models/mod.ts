@@ -9,25 +9,39 @@ import { AppError, assert } from "../../core/errors.ts";
 import { firstIssue } from "../../core/issues.ts";
 import { requireKnownArchitecture } from "../../core/safetensors.ts";
 import { Scope } from "../../ffi/mod.ts";
+import type { WeightCuts } from "../mlx/weight_cuts.ts";
 import type { Weights } from "../mlx/weights.ts";
 import type { Wording } from "../mlx/wording.ts";
-import { llama, LlamaArgs } from "./llama.ts";
+import type { CutOptions } from "./cuts.ts";
+import { llama, LlamaArgs, llamaCuts } from "./llama.ts";
+import { type ModelPart, WHOLE_MODEL } from "./part.ts";
 import type { TextModel } from "./text_model.ts";
 
-/** Builds a model of one architecture from its config and weights. */
-type ModelBuilder = (config: unknown, weights: Weights) => TextModel;
+/** What is known of an architecture. */
+interface Architecture {
+  /** Builds a model, or a part of one, from its config and weights. */
+  readonly build: (config: unknown, weights: Weights, part: ModelPart) => TextModel;
+  /** What a part of it has of its weights. */
+  readonly cuts: (config: unknown, options: CutOptions) => WeightCuts;
+}
 
 function of<S extends z.ZodType>(
   schema: S,
-  build: (args: z.output<S>, weights: Weights) => TextModel,
-): ModelBuilder {
-  return (config, weights) => build(parseArgs(schema, config, weights.wording), weights);
+  { build, cuts }: {
+    build: (args: z.output<S>, weights: Weights, part: ModelPart) => TextModel;
+    cuts: (args: z.output<S>, options: CutOptions) => WeightCuts;
+  },
+): Architecture {
+  return {
+    build: (config, weights, part) =>
+      build(parseArgs(schema, config, weights.wording), weights, part),
+    cuts: (config, options) => cuts(parseArgs(schema, config, options.wording), options),
+  };
 }
 
-const MODELS: Readonly<Record<string, ModelBuilder>> = {
-  llama: of(LlamaArgs, llama),
-  mistral: of(LlamaArgs, llama),
-};
+const LLAMA = of(LlamaArgs, { build: llama, cuts: llamaCuts });
+
+const MODELS: Readonly<Record<string, Architecture>> = { llama: LLAMA, mistral: LLAMA };
 
 /** The `model_type`s that {@linkcode buildModel} knows. */
 export const MODEL_TYPES: readonly string[] = Object.keys(MODELS);
@@ -48,18 +62,38 @@ function parseArgs<S extends z.ZodType>(
   );
 }
 
+function architectureOf(config: Readonly<Record<string, unknown>>): Architecture {
+  const type = String(config["model_type"]);
+  requireKnownArchitecture(type);
+  const known = MODELS[type];
+  assert(known, `every known architecture has a builder, ${type} has none`);
+  return known;
+}
+
 /**
- * The model that `config.json` describes, over these weights.
+ * The model that `config.json` describes, or a part of it, over the weights of that part.
  * @throws {AppError} `unsupported_model` for an architecture or a setting that we do not know or
  * tensors that have no place, `corrupt_model` for tensors that are missing.
  */
-export function buildModel(config: Readonly<Record<string, unknown>>, weights: Weights): TextModel {
-  const type = String(config["model_type"]);
-  requireKnownArchitecture(type);
-  const build = MODELS[type];
-  assert(build, `every known architecture has a builder, ${type} has none`);
+export function buildModel(
+  config: Readonly<Record<string, unknown>>,
+  weights: Weights,
+  part: ModelPart = WHOLE_MODEL,
+): TextModel {
+  const { build } = architectureOf(config);
   using _scope = new Scope(); // What is made on the way goes; what is owned by the weights stays.
-  const model = build(config, weights);
+  const model = build(config, weights, part);
   weights.requireAllUsed();
   return model;
+}
+
+/**
+ * What a part of the model that `config.json` describes has of its weights.
+ * @throws {AppError} `unsupported_model` when it cannot be divided so, or is none that we know.
+ */
+export function weightCuts(
+  config: Readonly<Record<string, unknown>>,
+  options: CutOptions,
+): WeightCuts {
+  return architectureOf(config).cuts(config, options);
 }

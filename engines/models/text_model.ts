@@ -1,4 +1,5 @@
 import type { KvLayer, Tensor } from "../../ffi/mod.ts";
+import type { IndexRange } from "../mlx/weight_cuts.ts";
 import type { Rotary } from "./rope.ts";
 
 /** What a layer caches, and how far back its rows see. */
@@ -7,17 +8,27 @@ export interface CachedLayer extends KvLayer {
   readonly window?: number | undefined;
 }
 
-/** A language model over its weights: what a decoder asks of each architecture. */
+/**
+ * A language model over its weights, or the part of one that a rank has: what a decoder asks of each
+ * architecture.
+ */
 export interface TextModel {
-  /** What each layer caches. */
+  /** What each of its own layers caches; their indices count from the first of them. */
   readonly kvLayers: readonly CachedLayer[];
+  /** Of the whole model. */
   readonly vocabSize: number;
+  /** Ids whose logits it gives: all, or its share where a slice splits the vocabulary. */
+  readonly vocabulary: IndexRange;
+  /** Features of a hidden state, D. */
+  readonly hiddenSize: number;
   /** Most positions that the model was made for. */
   readonly contextTokens: number;
-  /** Token ids [M] of one or more sequences to hidden states [M, D]. */
-  hidden(ids: Tensor, attend: Attend): Tensor;
-  /** Hidden states [R, D] to logits [R, V]. */
-  logits(hidden: Tensor): Tensor;
+  /** Token ids [M] of one or more sequences to hidden states [M, D]; only where layers begin. */
+  readonly embed?: (ids: Tensor) => Tensor;
+  /** Hidden states [M, D] before its own layers to those after them. */
+  layers(x: Tensor, attend: Attend): Tensor;
+  /** Hidden states [R, D] after all layers to logits [R, vocabulary]; only where there is a head. */
+  readonly logits?: (hidden: Tensor) => Tensor;
 }
 
 /** What attention of a layer is. */

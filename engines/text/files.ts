@@ -41,15 +41,45 @@ export function readStart(path: string, wanted: number): { bytes: Uint8Array; fi
 export function readRange(path: string, offset: number, count: number): Uint8Array<ArrayBuffer> {
   return attempt(path, () => {
     using file = Deno.openSync(path);
-    file.seekSync(offset, Deno.SeekMode.Start);
     const bytes = new Uint8Array(count);
-    for (let at = 0; at < count;) {
-      const read = file.readSync(bytes.subarray(at));
-      if (read === null) throw new Error(`it ends after ${offset + at} bytes`);
-      at += read;
-    }
+    fill(file, offset, bytes);
     return bytes;
   });
+}
+
+/** Equally long stretches of a file, one every `stride` bytes. */
+export interface FileRows {
+  readonly offset: number;
+  readonly count: number;
+  /** Of each. */
+  readonly bytes: number;
+  readonly stride: number;
+}
+
+/**
+ * Stretches of a file, joined; what lies between them is not read.
+ * @throws {AppError} `load_failed` when they cannot be read.
+ */
+export function readRows(path: string, rows: FileRows): Uint8Array<ArrayBuffer> {
+  const { offset, count, bytes, stride } = rows;
+  if (bytes === stride) return readRange(path, offset, count * bytes);
+  return attempt(path, () => {
+    using file = Deno.openSync(path);
+    const all = new Uint8Array(count * bytes);
+    for (let row = 0; row < count; row++) {
+      fill(file, offset + row * stride, all.subarray(row * bytes, (row + 1) * bytes));
+    }
+    return all;
+  });
+}
+
+function fill(file: Deno.FsFile, offset: number, bytes: Uint8Array): void {
+  file.seekSync(offset, Deno.SeekMode.Start);
+  for (let at = 0; at < bytes.length;) {
+    const read = file.readSync(bytes.subarray(at));
+    if (read === null) throw new Error(`it ends after ${offset + at} bytes`);
+    at += read;
+  }
 }
 
 /** The text of a file; undefined when there is none. */

@@ -211,17 +211,20 @@ size_t gguf_row_bytes(GgmlType type, int inputs) {
   return size_t(inputs / format.block_values) * size_t(format.block_bytes);
 }
 
-void pack_gguf(GgmlType type, const MatrixSpec& spec, const void* blocks, int row_begin,
+int gguf_block_values(GgmlType type) { return format_of(type).block_values; }
+
+void pack_gguf(GgmlType type, const MatrixSpec& spec, const GgufRows& source, int row_begin,
                int row_end, uint8_t* dst) {
   const Format& format = format_of(type);
-  const size_t row_bytes = gguf_row_bytes(type, spec.inputs), record = group_bytes(spec);
+  const auto* rows = static_cast<const uint8_t*>(source.blocks);
+  const size_t record = group_bytes(spec);
   const int per_block = format.block_values / format.group;
   Group decoded;
   for (int row = row_begin; row < row_end; row++) {
-    const uint8_t* block =
-        static_cast<const uint8_t*>(blocks) + row_bytes * size_t(row - row_begin);
+    const uint8_t* block = rows + source.row_bytes * size_t(row - row_begin);
     uint8_t* group_at = dst + panel_bytes(spec) * size_t(row / PANEL);
-    for (int group = 0; group < spec.inputs / spec.group; group++, group_at += record) {
+    for (int i = 0; i < spec.inputs / spec.group; i++, group_at += record) {
+      const int group = source.first_group + i;
       format.decode(block + size_t(group / per_block) * size_t(format.block_bytes),
                     group % per_block, decoded);
       store_group(spec, decoded, group_at, row % PANEL);

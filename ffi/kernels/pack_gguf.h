@@ -17,12 +17,22 @@ MatrixSpec gguf_spec(GgmlType type, int outputs, int inputs);
 /** Bytes of one row of blocks. */
 size_t gguf_row_bytes(GgmlType type, int inputs);
 
+/** Values of one block, which groups share. */
+int gguf_block_values(GgmlType type);
+
+/** Rows of whole blocks, the first of them row row_begin. */
+struct GgufRows {
+  const void* blocks;
+  size_t row_bytes;     // From one row to the next.
+  int first_group = 0;  // Groups of each row that come before those to pack.
+};
+
 /**
- * pack_affine() for rows of blocks; `blocks` is at row row_begin, spec is gguf_spec()'s. A Q8_0
- * scale beyond 511 becomes infinite, as 128 times it has no f16.
+ * pack_affine() for rows of blocks. spec is gguf_spec()'s, but may have fewer inputs: as many groups
+ * are packed. A Q8_0 scale beyond 511 becomes infinite, as 128 times it has no f16.
  * Source: llama.cpp, ggml/src/ggml-common.h and ggml-quants.c (dequantize_row_*), 2025.
  */
-void pack_gguf(GgmlType type, const MatrixSpec& spec, const void* blocks, int row_begin,
+void pack_gguf(GgmlType type, const MatrixSpec& spec, const GgufRows& source, int row_begin,
                int row_end, uint8_t* dst);
 
 }  // namespace exo::kernels

@@ -236,12 +236,8 @@ void Plan::Impl::check(const Step& step) const {
       check_layer(step, one.op);
       widest = one.op.window <= 0 || widest == 0 ? 0 : std::max(widest, one.op.window);
     }
-    if (one.op.kind != OpKind::embed) continue;
-    for (int token : step.tokens) {
-      if (token >= 0 && token < one.op.matrix.outputs()) continue;
-      refuse("token " + std::to_string(token) + " is beyond the vocabulary of " +
-             std::to_string(one.op.matrix.outputs()));
-    }
+    if (one.op.kind == OpKind::input) check_input(step, values[one.out].width);
+    if (one.op.kind == OpKind::embed) check_tokens(step, one.op);
   }
   check_window(step, widest);
 }

@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "group.h"
 #include "kv_pool.h"
 #include "linear.h"
 #include "pool.h"
@@ -42,6 +43,9 @@ enum class OpKind : uint8_t {
   rope,         // Turns the `heads` pieces of inputs[0] by the positions of their rows.
   attention,    // Queries, keys, values are inputs[0..2]; keys and values go into the cache.
   select,       // The selected rows of inputs[0].
+  input,        // The step's own rows, of another part of the model.
+  sum,          // Of inputs[0] over the ranks of `group`.
+  gather,       // Each rank of `group` has a segment of the features in inputs[0].
 };
 
 /** Operations of all kinds; a kind uses the fields that are named for it. */
@@ -61,6 +65,9 @@ struct Op {
   float softcap = 0;                    // attention
   int window = 0;                       // attention
   const float* sinks = nullptr;         // attention: [heads]
+  bool is_slice = false;                // embed: other ranks have the other rows of the table,
+  int first_id = 0;                     //   which are zeros here; its first row is of this id.
+  Group* group = nullptr;               // sum, gather
 };
 
 /** The number of a KV block that was given back, since all of it has left the window. */
@@ -82,13 +89,15 @@ struct Step {
   std::vector<StepSequence> sequences;  // Cover all rows, in order.
   std::vector<int32_t> selected;        // Rows, ascending.
   KvPool* kv = nullptr;
+  const float* input = nullptr;         // [rows, input_width] for the operation of that name.
+  int input_width = 0;
 
   int rows() const { return int(tokens.size()); }
 };
 
 /** How long the operations of each kind took since the plan was made. */
 struct Profile {
-  static constexpr int KINDS = 8;
+  static constexpr int KINDS = 11;
   std::array<int64_t, KINDS> nanoseconds{};  // By OpKind.
   int64_t steps = 0;
 };
@@ -113,6 +122,7 @@ class Plan {
   /**
    * Runs all operations for one step. On the calling thread and those of the pool.
    * @throws std::invalid_argument when the step names what is not there; nothing has run then.
+   * @throws GroupError when a sum fails since the group is broken; the step is lost then.
    */
   void run(const Step& step, Pool& pool);
 

@@ -35,6 +35,21 @@ void check_layer(const Step& step, const Op& attention) {
   if (!has_layer) refuse("the KV pool lacks layer " + std::to_string(attention.layer));
 }
 
+void check_input(const Step& step, int width) {
+  if (step.input && step.input_width == width) return;
+  refuse("the step needs rows of width " + std::to_string(width) +
+         (step.input ? ", its own have " + std::to_string(step.input_width) : ", it has none"));
+}
+
+void check_tokens(const Step& step, const Op& embed) {
+  for (int token : step.tokens) {
+    // Of a slice, nobody here knows how many ids there are.
+    if (token >= 0 && (embed.is_slice || token < embed.matrix.outputs())) continue;
+    refuse("token " + std::to_string(token) + " is beyond the vocabulary of " +
+           std::to_string(embed.matrix.outputs()));
+  }
+}
+
 void check_window(const Step& step, int window) {
   for (const StepSequence& sequence : step.sequences) {
     const int visible = window > 0 ? std::max(0, sequence.position + 1 - window) : 0;

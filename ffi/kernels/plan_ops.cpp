@@ -225,17 +225,30 @@ void run_attention(const Workbench& bench, const Op& op, const float* const* inp
   kernels.attention_combine(args, partials, 0, items);
 }
 
-void run_embed(const Workbench& bench, const Op& op, int rows, float* out, int width) {
+void embed_rows(const Op& op, const int32_t* ids, int count, float* y, int width) {
   const LinearKernels& kernels = linear_kernels();
+  if (op.matrix.is_quantized) {
+    kernels.embed(op.matrix.spec, op.matrix.data, ids, count, y, width);
+  } else {
+    kernels.dense_embed(op.matrix.dense, op.matrix.data, ids, count, y, width);
+  }
+}
+
+/** Rows of other ranks' slices are zeros: a sum over the ranks puts them together. */
+void embed_slice(const Op& op, const int32_t* ids, int count, float* y, int width) {
+  for (int i = 0; i < count; i++, y += width) {
+    const int64_t id = int64_t(ids[i]) - op.first_id;
+    const int32_t own = int32_t(id);
+    if (id >= 0 && id < op.matrix.outputs()) embed_rows(op, &own, 1, y, width);
+    else std::fill_n(y, width, 0.0f);
+  }
+}
+
+void run_embed(const Workbench& bench, const Op& op, int rows, float* out, int width) {
   const int32_t* ids = bench.step->tokens.data();
   split(bench.pool, rows, size_t(rows) * width, [&](int begin, int end) {
     float* y = out + size_t(begin) * width;
-    const int count = end - begin;
-    if (op.matrix.is_quantized) {
-      kernels.embed(op.matrix.spec, op.matrix.data, ids + begin, count, y, width);
-    } else {
-      kernels.dense_embed(op.matrix.dense, op.matrix.data, ids + begin, count, y, width);
-    }
+    (op.is_slice ? embed_slice : embed_rows)(op, ids + begin, end - begin, y, width);
   });
 }
 
@@ -259,6 +272,11 @@ void run_other(const Workbench& bench, const Op& op, const float* const* inputs,
     case OpKind::rope: return run_rope(bench, op, inputs[0], rows, out, width);
     case OpKind::attention: return run_attention(bench, op, inputs, widths, out, width);
     case OpKind::select: return run_select(bench, inputs[0], out, width);
+    case OpKind::input:
+      memcpy(out, bench.step->input, size_t(rows) * width * sizeof(float));
+      return;
+    case OpKind::sum: return op.group->sum(inputs[0], out, rows, width);
+    case OpKind::gather: return op.group->gather(inputs[0], out, rows, width);
     case OpKind::linear: throw std::logic_error("linears run by run_products()");
   }
 }

@@ -58,6 +58,12 @@ void check_sequences(const Step& step);
 /** @throws std::invalid_argument when the pool lacks the layer of an attention. */
 void check_layer(const Step& step, const Op& attention);
 
+/** @throws std::invalid_argument when the step brings no rows of this width. */
+void check_input(const Step& step, int width);
+
+/** @throws std::invalid_argument when the step has tokens that an embed has no row for. */
+void check_tokens(const Step& step, const Op& embed);
+
 /**
  * Blocks may be gone that lie before the window of their sequence's first row.
  * @throws std::invalid_argument when one is that the row sees, or that is written.

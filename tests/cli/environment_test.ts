@@ -4,14 +4,24 @@ import { AppError } from "../../core/errors.ts";
 import { MIB } from "../../core/units.ts";
 
 Deno.test("variables that are not set or empty say nothing", () => {
-  const nothing = { loadTimeoutMs: undefined, memoryBytes: undefined };
+  const nothing = { loadTimeoutMs: undefined, memoryBytes: undefined, hasSideChannels: false };
   deepEqual(nodeEnvironment({}), nothing);
   deepEqual(nodeEnvironment({ EXO_MODEL_LOAD_TIMEOUT: "", OVERRIDE_MEMORY_MB: "" }), nothing);
 });
 
 Deno.test("variables are read in their units", () => {
   const env = { EXO_MODEL_LOAD_TIMEOUT: "1.5", OVERRIDE_MEMORY_MB: "512" };
-  deepEqual(nodeEnvironment(env), { loadTimeoutMs: 1_500, memoryBytes: 512 * MIB });
+  const read = { loadTimeoutMs: 1_500, memoryBytes: 512 * MIB, hasSideChannels: false };
+  deepEqual(nodeEnvironment(env), read);
+});
+
+Deno.test("EXO_JACCL_SIDE_CHANNEL is off unless it is switched on", () => {
+  equal(nodeEnvironment({ EXO_JACCL_SIDE_CHANNEL: "true" }).hasSideChannels, true);
+  equal(nodeEnvironment({ EXO_JACCL_SIDE_CHANNEL: "0" }).hasSideChannels, false);
+  throws(() => nodeEnvironment({ EXO_JACCL_SIDE_CHANNEL: "pipes" }), {
+    code: "usage",
+    message: 'Cannot use EXO_JACCL_SIDE_CHANNEL="pipes": true or false needed',
+  });
 });
 
 Deno.test("OVERRIDE_MEMORY_MB that is no whole number of MiB is told, with what is needed", () => {

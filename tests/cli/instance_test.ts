@@ -164,8 +164,9 @@ Deno.test("instance list shows each rank where they differ, and for what it was 
   gateway.emit({ type: "InstanceCreated", instance });
   gateway.emit(reported("i:0", "RunnerReady"), reported("i:1", "RunnerLoading"));
   const words = async () => (await node.run(["instance", "list"])).stdout;
-  match(await words(), /ready, loading 1\/16 +test machine, node-a\n/);
+  match(await words(), /ready, loading 1\/16 +test machine 0-29, node-a 0-29\n/);
   const [summary] = await node.json(["instance", "list"]) as { ranks: object[] }[];
+  const part = { startLayer: 0, endLayer: 30, sharding: "Pipeline" };
   deepEqual(summary, {
     instanceId: "i",
     modelId: TINY,
@@ -174,11 +175,43 @@ Deno.test("instance list shows each rank where they differ, and for what it was 
     totalLayers: 16,
     nodeIds: [NODE, A],
     ranks: [
-      { nodeId: NODE, status: "ready" },
-      { nodeId: A, status: "loading", layersLoaded: 1, totalLayers: 16 },
+      { ...part, rank: 0, nodeId: NODE, status: "ready" },
+      { ...part, rank: 1, nodeId: A, status: "loading", layersLoaded: 1, totalLayers: 16 },
     ],
     metaInstanceId,
   });
   gateway.emit(reported("i:1", "RunnerReady"));
   match(await words(), / ready +test machine/);
+  const shown = (await node.run(["instance", "show", "i"])).stdout;
+  match(
+    shown,
+    /rank 0 {4}test machine, layers 0-29, ready\nrank 1 {4}node-a, layers 0-29, ready\n/,
+  );
+});
+
+Deno.test("instance await shows how far each rank is", async () => {
+  await using node = await FakeNode.start();
+  const { gateway } = node;
+  gateway.emit(nodeStarted(A));
+  const instance = instanceOf("i", [NODE, A], { card: cardOf() });
+  gateway.emit({ type: "InstanceCreated", instance });
+  gateway.emit(reported("i:0", "RunnerLoaded"), reported("i:1", "RunnerLoading"));
+  gateway.onWatched = () => {
+    gateway.emit(reported("i:0", "RunnerReady"), reported("i:1", "RunnerReady"));
+  };
+  const { stderr } = await node.run(["instance", "await", "i"]);
+  match(stderr, /Loading layers: test machine loaded, node-a loading 1\/16/);
+});
+
+Deno.test("instance show tells which part of each layer a tensor-parallel rank has", async () => {
+  await using node = await FakeNode.start();
+  const { gateway } = node;
+  gateway.emit(nodeStarted(A));
+  const instance = instanceOf("i", [NODE, A], { card: cardOf() });
+  for (const shard of Object.values(instance.shardAssignments.runnerToShard)) {
+    Object.assign(shard, { type: "TensorShardMetadata" });
+  }
+  gateway.emit({ type: "InstanceCreated", instance });
+  const shown = (await node.run(["instance", "show", "i"])).stdout;
+  match(shown, /rank 1 {4}node-a, layers 0-29 \(1\/2 of each\), starting/);
 });

@@ -401,12 +401,12 @@ Deno.test("plan: a node of the group is away → null, back → CreateRunner", (
   assert.equal(plan(fold([nodeStarted(B, 2)], away), view(), NOW)?.type, "CreateRunner");
 });
 
-Deno.test("plan: a task of an unknown kind → null, each rank of a group serves the known ones", () => {
+Deno.test("plan: a task of an unknown kind → null, the first rank alone is given the known ones", () => {
   const both: Type[] = ["RunnerReady", "RunnerReady"];
   assert.equal(ofRank(0, both, chat("t", { type: "ImageGeneration" })), undefined);
   const served = (rank: number) => ofRank(rank, both, chat());
   assert.deepEqual(served(0), { type: "TextGeneration", runnerId: "i:0", taskId: "t" });
-  assert.deepEqual(served(1), { type: "TextGeneration", runnerId: "i:1", taskId: "t" });
+  assert.equal(served(1), undefined, "it is led by the first, and sees no prompt");
 });
 
 const LOADED = "RunnerLoaded";
@@ -435,6 +435,11 @@ Deno.test("plan: rank 0 with rank 1 Loaded → then WarmingUp: null → StartWar
 
 Deno.test("plan: rank 1 with rank 0 WarmingUp → StartWarmup", () => {
   assert.equal(ofRank(1, [WARMING, LOADED])?.type, "StartWarmup");
+});
+
+Deno.test("plan: rank 0, all others WarmingUp, or Ready already → StartWarmup", () => {
+  assert.equal(ofRank(0, [LOADED, WARMING, "RunnerReady"])?.type, "StartWarmup");
+  assert.equal(ofRank(1, [LOADED, LOADED, "RunnerReady"])?.type, "StartWarmup");
 });
 
 Deno.test("plan: rank 0, some other Loading → null", () => {

@@ -1,4 +1,6 @@
 import { deepEqual, equal } from "node:assert/strict";
+import { GROUP_SIZE_MAX } from "../../core/group.ts";
+import { GATHER_CHARS_MAX } from "../../core/pending_gathers.ts";
 import {
   ACKNOWLEDGERS_MAX,
   decodeMessage,
@@ -18,6 +20,7 @@ import {
   commandId,
   created,
   fold,
+  instanceId,
   instanceOf,
   nodeStarted,
 } from "../support/fixtures.ts";
@@ -26,6 +29,8 @@ const epoch = { clock: 3, nodeId: A };
 const head = { epoch, idx: 7 };
 const state = stateToJson(fold([nodeStarted(A), created(instanceOf("i"))]));
 const indexed = { idx: 8, epoch, event: nodeStarted(B) };
+
+const round = { instanceId: instanceId("i"), generation: "i/1.2", sequence: 0 };
 
 const MESSAGES: readonly Message[] = [
   { type: "Heartbeat", epoch, head, seniority: 3 },
@@ -57,6 +62,10 @@ const MESSAGES: readonly Message[] = [
     system: [[A, { cpuUsage: 0.5, gpuTemperatureCelsius: 40, powerWatts: 9 }], [B, {}]],
     links: [["a>b>c", { latencyMs: 0.5 }], ["b>a>c", {}]],
   },
+  { type: "GatherPiece", epoch, ...round, data: "AAEC" },
+  { type: "GatherPiece", epoch, ...round, data: "" },
+  { type: "Gathered", epoch, ...round, pieces: ["AAEC", ""] },
+  { type: "GatherRefused", epoch, ...round, reason: "no" },
 ];
 
 Deno.test("every message survives its text", () => {
@@ -98,6 +107,9 @@ Deno.test("a message over a limit is none", () => {
     { ...telemetry, system: [[A, { cpuUsage: 1.01 }]] },
     { ...telemetry, system: [[A, { powerWatts: -1 }]] },
     { ...telemetry, disk: [[A, { ...disk, availableBytes: -1 }]] },
+    { type: "GatherPiece", epoch, ...round, data: "A".repeat(GATHER_CHARS_MAX + 4) },
+    { type: "GatherPiece", epoch, ...round, data: "?" },
+    { type: "Gathered", epoch, ...round, pieces: many("", GROUP_SIZE_MAX) },
     { type: "Following", epoch: { clock: EPOCH_CLOCK_MAX + 1, nodeId: A }, idx: 0 },
     { type: "Candidacy", clock: EPOCH_CLOCK_MAX + 1, seniority: 0, head },
   ];

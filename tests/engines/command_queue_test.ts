@@ -93,3 +93,26 @@ Deno.test("arrival() waits for a command, takes none, and ends with the queue", 
   queue.close();
   await last;
 });
+
+Deno.test("arrival() ends when it is nudged, before or while it waits, and once for each", async () => {
+  const queue = new CommandQueue();
+  queue.nudge();
+  await queue.arrival();
+  let isOver = false;
+  const waiting = queue.arrival().then(() => isOver = true);
+  await Promise.resolve();
+  await Promise.resolve();
+  assert.equal(isOver, false);
+  queue.nudge();
+  await waiting;
+  assert.equal(queue.poll(), undefined);
+});
+
+Deno.test("ending resolves with a Shutdown, or with the end of the queue", async () => {
+  const told = new CommandQueue();
+  told.push({ type: "Shutdown", taskId: taskId("end"), incarnation: 1 });
+  await told.ending;
+  const left = new CommandQueue();
+  left.close();
+  await left.ending;
+});

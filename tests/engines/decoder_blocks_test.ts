@@ -85,12 +85,9 @@ function uncomputable(): Tensor {
 /** The model, but where its second layer attends, `fault` changes what comes of it, or throws. */
 function faulty(model: TextModel, fault: { now?: (x: Tensor) => Tensor }): TextModel {
   return {
-    kvLayers: model.kvLayers,
-    vocabSize: model.vocabSize,
-    contextTokens: model.contextTokens,
-    logits: (hidden) => model.logits(hidden),
-    hidden: (ids, attend) =>
-      model.hidden(ids, (rows, options) => {
+    ...model,
+    layers: (x, attend) =>
+      model.layers(x, (rows, options) => {
         const out = attend(rows, options);
         return options.layer === 1 && fault.now ? fault.now(out) : out;
       }),

@@ -13,6 +13,7 @@ import { type Checkpoint, openCheckpoint } from "../../engines/mlx/checkpoint.ts
 import { loadWeights } from "../../engines/mlx/loader.ts";
 import type { Weights } from "../../engines/mlx/weights.ts";
 import { buildModel } from "../../engines/models/mod.ts";
+import { type ModelPart, WHOLE_MODEL } from "../../engines/models/part.ts";
 import type { TextModel } from "../../engines/models/text_model.ts";
 import { readGgufHeader } from "../../engines/text/gguf_file.ts";
 import { tokenizerFromGguf } from "../../engines/text/gguf_tokenizer.ts";
@@ -95,9 +96,12 @@ export function ggufTokenizer(path: string): TextTokenizer {
 }
 
 /** The weights of a checkpoint in memory, which the test frees. */
-export function readWeights(checkpoint: Checkpoint, isPacked = usesCpuKernels()): Weights {
-  const layerCount = Number(checkpoint.config["num_hidden_layers"]);
-  const loading = loadWeights(checkpoint, layerCount, { isPacked });
+export function readWeights(
+  checkpoint: Checkpoint,
+  isPacked = usesCpuKernels(),
+  part: ModelPart = WHOLE_MODEL,
+): Weights {
+  const loading = loadWeights(checkpoint, part, { isPacked });
   let step = loading.next();
   while (!step.done) step = loading.next();
   return step.value;
@@ -106,14 +110,15 @@ export function readWeights(checkpoint: Checkpoint, isPacked = usesCpuKernels())
 /** A model in memory with its weights, which the test frees; `changes` are made to its config. */
 export function loadModel(
   path: string,
-  { isPacked, changes = {} }: {
+  { isPacked, part, changes = {} }: {
     readonly isPacked?: boolean;
+    readonly part?: ModelPart;
     readonly changes?: Readonly<Record<string, unknown>>;
   } = {},
 ): { model: TextModel; weights: Weights } {
   const checkpoint = openCheckpoint(path);
-  const weights = readWeights(checkpoint, isPacked);
-  return { model: buildModel({ ...checkpoint.config, ...changes }, weights), weights };
+  const weights = readWeights(checkpoint, isPacked, part);
+  return { model: buildModel({ ...checkpoint.config, ...changes }, weights, part), weights };
 }
 
 /** A folder or file bound to a runner, whole. */

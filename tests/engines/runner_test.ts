@@ -82,13 +82,20 @@ interface Run {
   readonly error: unknown;
 }
 
+/** A builder whose group stands at once. */
+class Grouped extends FakeBuilder {
+  override connect(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
 /**
  * All reports of a runner that is given `commands` at its start; `then` gives more at the moment
  * of a report. Ends when the runner has, or when it has nothing left to do.
  */
 async function run(
   commands: readonly RunnerCommand[],
-  { script = HI, builder = new FakeBuilder(script), turnMs = 1_000, then = {} }: {
+  { script = HI, builder = new Grouped(script), turnMs = 1_000, then = {} }: {
     script?: z.input<typeof FakeScript>;
     builder?: Builder;
     /** What the clock gains at each look. */
@@ -425,6 +432,82 @@ Deno.test("Shutdown in any status ends the runner, and closes all once", async (
       moment,
     );
   }
+});
+
+Deno.test("Shutdown, or the end of the node, ends a runner that waits for its group", async () => {
+  class Lonely extends CountingBuilder {
+    readonly #joined = Promise.withResolvers<void>();
+
+    override connect(): Promise<void> {
+      return this.#joined.promise;
+    }
+
+    override close(): void {
+      super.close();
+      this.#joined.reject(new Error("given up"));
+    }
+  }
+  const builder = new Lonely();
+  const told = await run([init], { builder, then: { "ack init": shutdown } });
+  assert.deepEqual(told.lines, ["Idle", "init Running", "Connecting", "ack init", ...END]);
+  assert.deepEqual([told.error, builder.closed], [undefined, ["builder"]]);
+  const left = await run([init], { builder: new Lonely() });
+  assert.deepEqual(left.lines, ["Idle", "init Running", "Connecting", "ack init"]);
+  assert.equal(left.error, undefined);
+});
+
+Deno.test("a rank that is led waits for the others once, however many commands come", async () => {
+  let waits = 0;
+  let work = 0;
+  const arrivals: (() => void)[] = [];
+  class Led extends CountingBuilder {
+    override build(): Engine {
+      return {
+        ...super.build(),
+        hasWork: () => work > 0,
+        step: () => {
+          work--;
+          return [];
+        },
+        arrival: () => {
+          waits++;
+          return new Promise<void>((resolve) => arrivals.push(resolve));
+        },
+      };
+    }
+  }
+  const ping = (id: string): RunnerCommand => ({ type: "Ping", taskId: taskId(id), ...stamp });
+  const then: Record<string, RunnerCommand> = { Ready: ping("p0") };
+  for (let n = 0; n < 20; n++) then[`ack p${n}`] = ping(`p${n + 1}`);
+  const { lines, error } = await run([load, warmUp], { builder: new Led(), then });
+  assert.equal(error, undefined);
+  assert.ok(lines.includes("ack p20"), "each is answered between two steps");
+  assert.equal(waits, 1);
+  work = 2;
+  waits = 0;
+  const again = await run([load, warmUp], { builder: new Led(), then: { Ready: shutdown } });
+  assert.deepEqual(again.lines.slice(-END.length), END, "work does not keep Shutdown waiting");
+});
+
+Deno.test("what another rank sends ends a wait for commands", async () => {
+  let work = 0;
+  let steps = 0;
+  class Led extends CountingBuilder {
+    override build(): Engine {
+      return {
+        ...super.build(),
+        hasWork: () => work > 0,
+        step: () => {
+          work--;
+          steps++;
+          return [];
+        },
+        arrival: () => steps < 5 ? Promise.resolve(void work++) : new Promise(() => {}),
+      };
+    }
+  }
+  assert.equal((await run([load, warmUp], { builder: new Led() })).error, undefined);
+  assert.equal(steps, 5);
 });
 
 Deno.test("an error of a step is one of the device: it ends the runner", async () => {

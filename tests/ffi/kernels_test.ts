@@ -25,6 +25,7 @@ const PROGRAMS: readonly Program[] = [
   { name: "rows_golden_test", args: [join(GOLDEN, "rows.bin")] },
   { name: "attention_test", args: [], threads: true },
   { name: "kv_quantized_test", args: [], threads: true },
+  { name: "group_test", args: [], threads: true },
   { name: "linear_gguf_test", args: [join(GOLDEN, "linear_gguf.bin")] },
 ];
 

@@ -48,7 +48,7 @@ scoped(
       const selected = tokens.map((_, i) => i).filter((i) => i % 2 === 0);
       const step = mx.encodeStep([sequence(tokens, selected, block)]);
       const best = new Int32Array(selected.length);
-      assert.equal(plan.replay(pool, step, best), selected.length);
+      assert.equal(plan.replay(pool, step, { best }), selected.length);
       mx.setStep(pool, step);
       const one = graph(mx.fromArray(Int32Array.from(tokens))).toFloat32Array();
       selected.forEach((_, row) => {
@@ -75,7 +75,7 @@ scoped("A plan refuses steps that name what is not there", () => {
   using plan = mx.Plan.record(ids, graph(ids));
   mx.setStep();
   const replay = (one: mx.StepSequence) => () =>
-    plan.replay(pool, mx.encodeStep([one]), new Int32Array(8));
+    plan.replay(pool, mx.encodeStep([one]), { best: new Int32Array(8) });
   assert.throws(
     replay(sequence([20], [], block)),
     /token 20 is beyond the vocabulary of 20/,
@@ -89,7 +89,7 @@ scoped("A plan refuses steps that name what is not there", () => {
   );
   const one = replay(sequence([1], [], block));
   assert.equal(one(), 0); // No refusal spoils it.
-  const cut = () => plan.replay(pool, Int32Array.of(5, 1, 0), new Int32Array(1));
+  const cut = () => plan.replay(pool, Int32Array.of(5, 1, 0));
   assert.throws(cut, /cut short/);
   dispose();
 });
@@ -118,7 +118,7 @@ scoped(
     const run = (plan: mx.Plan, own: readonly number[], position = 64, count = 9) => {
       const tokens = Array.from({ length: count }, (_, i) => (position + i) % 20);
       const one = { tokens, position, blocks: own, selected: [count - 1] };
-      plan.replay(pool, mx.encodeStep([one]), new Int32Array(1));
+      plan.replay(pool, mx.encodeStep([one]), { best: new Int32Array(1) });
       return plan.output(0).toNumbers();
     };
     const gone = [mx.KV_BLOCK_GONE, ...blocks.slice(1)];

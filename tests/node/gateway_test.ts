@@ -20,6 +20,7 @@ import {
   created,
   decideContext,
   fold,
+  instanceId,
   instanceOf,
   MODEL,
   reported,
@@ -194,14 +195,16 @@ Deno.test("a request that no runner accepted in time is forgotten everywhere", a
   assert.equal(replica.state.tasks.size, 0);
 });
 
-Deno.test("a failure before the first word is passed over: another instance answers", async () => {
-  const { gateway, served } = world((relay, nth) =>
-    say(ACCEPTED, ...(nth === 1 ? [errorOf("runner_failed")] : [token, FINISH]))(relay)
-  );
-  const { chunks } = await gateway.generate(MODEL, PAYLOAD, never);
-  assert.deepEqual(await Array.fromAsync(chunks), [token, FINISH]);
-  assert.deepEqual(served, ["a", "b"]);
-});
+for (const code of ["runner_failed", "group_broken"] as const) {
+  Deno.test(`${code} before the first word is passed over: another instance answers`, async () => {
+    const { gateway, served } = world((relay, nth) =>
+      say(ACCEPTED, ...(nth === 1 ? [errorOf(code)] : [token, FINISH]))(relay)
+    );
+    const { chunks } = await gateway.generate(MODEL, PAYLOAD, never);
+    assert.deepEqual(await Array.fromAsync(chunks), [token, FINISH]);
+    assert.deepEqual(served, ["a", "b"]);
+  });
+}
 
 Deno.test("after the first word a failure is told, and nothing is said twice", async () => {
   const { gateway, served } = world(say(ACCEPTED, token, errorOf("runner_failed")));
@@ -282,6 +285,26 @@ Deno.test("a prompt goes to the nodes of its instance alone, and one of them ans
   relays[0]?.push(token);
   relays[0]?.push(FINISH);
   assert.deepEqual(await Array.fromAsync(generation.chunks), [token, FINISH]);
+});
+
+Deno.test("of several ranks the first alone is given the prompt", async () => {
+  const { gateway, replica, transports, emit } = world(() => {}, [B, C]);
+  emit({ type: "InstanceDeleted", instanceId: instanceId("a") });
+  emit({ type: "InstanceDeleted", instanceId: instanceId("b") });
+  emit(created(instanceOf("g", [B, C])));
+  emit(reported("g:0", "RunnerReady"), reported("g:1", "RunnerReady"));
+  const client = new AbortController();
+  const generation = gateway.generate(MODEL, PAYLOAD, client.signal);
+  await settled();
+  const [taskId] = replica.state.tasks.keys() as Iterable<TaskId>;
+  assert.ok(taskId);
+  const opened = (nodeId: NodeId) =>
+    GenerationRelay.open(transports.get(nodeId) as Transport, A, taskId);
+  await failsWith(opened(C), "cancelled");
+  const { relay, payload } = await opened(B);
+  assert.deepEqual(payload, PAYLOAD);
+  for (const chunk of [ACCEPTED, token, FINISH]) relay.push(chunk);
+  assert.deepEqual(await Array.fromAsync((await generation).chunks), [token, FINISH]);
 });
 
 Deno.test("a worker is told its task only once the master has answered", async () => {

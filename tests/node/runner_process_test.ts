@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { RunnerCommand, RunnerReport } from "../../core/frames.ts";
-import { RunnerProcess, type StopLadder } from "../../node/runner_process.ts";
+import { type RunnerLimits, RunnerProcess, type StopLadder } from "../../node/runner_process.ts";
 import { TaskId } from "../../core/ids.ts";
 import { taskId } from "../support/fixtures.ts";
 import { isAlive } from "../support/eventually.ts";
@@ -16,24 +16,30 @@ class Watched {
   readonly process: RunnerProcess;
   readonly heard: string[] = [];
   readonly failures: { reason: string; diagnostics: readonly string[] }[] = [];
+  code: string | undefined;
   stops = 0;
   readonly #over = Promise.withResolvers<void>();
   readonly #up = Promise.withResolvers<void>();
 
-  constructor(args: readonly string[], command: string = Deno.execPath()) {
+  constructor(
+    args: readonly string[],
+    limits: RunnerLimits = {},
+    command: string = Deno.execPath(),
+  ) {
     const env = Deno.env.toObject();
     const launch = { command, args: ["run", "-A", "--no-check", ODD_RUNNER, ...args], env };
     this.process = new RunnerProcess(launch, INCARNATION, {
       report: (report) => this.#report(report),
-      failed: (reason, diagnostics) => {
+      failed: ({ reason, diagnostics, code }) => {
         this.failures.push({ reason, diagnostics });
+        this.code = code;
         this.#over.resolve();
       },
       stopped: () => {
         this.stops++;
         this.#over.resolve();
       },
-    });
+    }, limits);
   }
 
   /** Resolves with its first report. */
@@ -119,13 +125,13 @@ for (const how of ["lines", "one line"] as const) {
   Deno.test(`a stderr flood of 20 MiB in ${how} is kept in bounded memory`, async () => {
     const { reason, diagnostics } = await new Watched(["flood", how]).failure();
     assert.equal(reason, "Runner terminated (exit 4)");
-    assert.ok(diagnostics.length >= 1 && diagnostics.length <= 21);
+    assert.ok(diagnostics.length >= 1 && diagnostics.length <= 41);
     assert.ok(diagnostics.every((line) => line.length <= 2_000));
   });
 }
 
 Deno.test("a runner that cannot be started is a failure that says so, told once", async () => {
-  const { reason } = await new Watched([], "/no/such/program").failure();
+  const { reason } = await new Watched([], {}, "/no/such/program").failure();
   assert.match(reason, /cannot be started.*ENOENT/);
 });
 
@@ -190,6 +196,45 @@ Deno.test("a child that ignores Shutdown and SIGTERM gets SIGKILL in time", asyn
   assert.deepEqual([runner.stops, runner.failures], [1, []]);
 });
 
+Deno.test("a runner that uses RDMA is asked to end, and killed last, with a warning", async () => {
+  const polite = new Watched(["polite"], { rdmaTermMs: 20_000 });
+  await polite.up();
+  polite.process.kill("a step took longer than 60 s");
+  const { reason } = await polite.failure();
+  assert.equal(reason, "Runner terminated (exit 0): a step took longer than 60 s");
+  const stubborn = new Watched(["stubborn"], { rdmaTermMs: 50 });
+  await stubborn.up();
+  stubborn.process.kill("its group broke");
+  const told = await stubborn.failure();
+  assert.match(
+    told.reason,
+    /\(signal SIGKILL\): its group broke; it was killed 0\.05 s after SIGTERM: .*restart the machine/,
+  );
+  const stopped = new Watched(["stubborn"], { rdmaTermMs: 300 });
+  await stopped.up();
+  const startedAt = performance.now();
+  await stopped.process.stop({ askMs: 0, termMs: 20 });
+  assert.ok(performance.now() - startedAt >= 295, "the ladder's own time is too short for RDMA");
+  assert.deepEqual([stopped.stops, stopped.failures], [1, []]);
+});
+
+Deno.test("a runner that keeps an answer back and computes nothing hangs", async () => {
+  const deaf = new Watched(["silent"], { livenessMs: 30, hangMs: 60 });
+  await deaf.up();
+  deaf.process.send({ type: "Ping", taskId: taskId("p"), incarnation: INCARNATION });
+  assert.equal(deaf.process.isAnswering, false);
+  assert.match((await deaf.failure()).reason, /it has work and did nothing/);
+});
+
+Deno.test("what stderr says of the end is part of the reason, and the code is told", async () => {
+  const said = "[ring] Receiving from socket 7 failed with errno 104\n";
+  const { reason } = await new Watched(["stderr", said]).failure();
+  assert.match(reason, /\(exit 5\): MLX's ring could not receive from socket 7: ECONNRESET/);
+  const broken = new Watched(["broken", "Rank 1 is gone"]);
+  assert.equal((await broken.failure()).reason, "Runner terminated (exit 1): Rank 1 is gone");
+  assert.equal(broken.code, "group_broken");
+});
+
 Deno.test("after its end a runner is sent nothing, and stopping it is at once", async () => {
   const runner = new Watched(["exit", "1"]);
   await runner.failure();
@@ -209,7 +254,11 @@ Deno.test("a runner that does not acknowledge is killed, however many commands f
       env: { ...Deno.env.toObject(), EXO_ENGINE: "fake" },
     },
     1,
-    { report: () => up.resolve(), failed: failure.resolve, stopped: () => {} },
+    {
+      report: () => up.resolve(),
+      failed: ({ reason }) => failure.resolve(reason),
+      stopped: () => {},
+    },
     { ackTimeoutMs: 300 },
   );
   await up.promise;

@@ -23,6 +23,7 @@ export const MARKS = [
   "fault: clock jumped forward",
   "fault: clock jumped back",
   "fault: runner crashed",
+  "fault: port taken",
   "fault: model never loads",
   "fault: model loads slowly",
   "fault: download failed",

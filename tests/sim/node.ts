@@ -350,6 +350,8 @@ export class SimNode implements Endpoint {
           `${nodeId} ${output.isMaster ? "leads" : "follows"} ${output.epoch.clock}`
         );
         return world.checker.elected(this, output.isMaster);
+      case "GatherEnded":
+        return; // No runner of the simulation has a side channel.
       default:
         return output satisfies never;
     }

@@ -1,5 +1,5 @@
 import type { InstanceId, ModelId, RunnerId, TaskId } from "../../core/ids.ts";
-import type { Instance, Shard } from "../../core/instance.ts";
+import { type Instance, nodesByRank, type Shard } from "../../core/instance.ts";
 import type { Incarnations, LocalRunner } from "../../core/plan.ts";
 import type { RunnerStatus } from "../../core/runner_status.ts";
 import type { TaskStatus } from "../../core/task.ts";
@@ -41,9 +41,6 @@ export interface RunnerListener {
 /** The processes of an instance that have found each other. */
 export class Ring {
   readonly members = new Map<number, SimRunner>();
-  /** Which ranks have been given a task. */
-  readonly tasks = new Map<TaskId, Set<number>>();
-
   constructor(readonly size: number) {}
 
   get isComplete(): boolean {
@@ -91,10 +88,15 @@ export class SimRunner implements LocalRunner {
     return this.place.incarnation;
   }
 
-  connect(peers: Incarnations): void {
+  connect(peers: Incarnations, instance: Instance): void {
     this.peers = peers;
-    const { shard } = this.place;
     this.busy = true;
+    const port = portOf(instance, this.place.shard.deviceRank);
+    if (port !== undefined && isTaken(this.place.machine, port)) {
+      this.world.marks.hit("fault: port taken");
+      return this.#later(10, 200, () => this.fail(`Cannot listen at port ${port}: in use`));
+    }
+    const { shard } = this.place;
     this.#later(10, 200, () => {
       this.busy = false;
       this.#become({ type: "RunnerConnecting" });
@@ -149,30 +151,18 @@ export class SimRunner implements LocalRunner {
     this.#later(5, 50, () => {
       this.busy = false;
       this.#become({ type: "RunnerWarmingUp" });
-      const members = this.#members();
-      const isLast = members.every(({ status }) => status.type === "RunnerWarmingUp");
-      if (!isLast || members.length < this.place.shard.worldSize) return;
-      this.#whenOpen(() => {
-        for (const member of members) {
-          if (member.status.type === "RunnerWarmingUp") member.#become({ type: "RunnerReady" });
-        }
-      });
+      // The first rank leads: the others have nothing of their own to warm up.
+      if (this.place.shard.deviceRank > 0) return this.#become({ type: "RunnerReady" });
+      this.#whenOpen(() => this.#become({ type: "RunnerReady" }));
     });
   }
 
-  /** A generation; it begins when every rank has it. */
+  /** A generation; the first rank alone is given it, and leads the others. */
   generate(taskId: TaskId, tokens: number): void {
-    const ring = this.#ring;
-    const ranks = ring?.tasks.get(taskId) ?? new Set();
-    ranks.add(this.place.shard.deviceRank);
-    ring?.tasks.set(taskId, ranks);
-    if (ranks.size < (ring?.size ?? 1)) return;
-    const first = this.#members()[0] as SimRunner;
-    const members = this.#members();
-    if (members.some((member) => member.cancelled.has(taskId))) return;
-    for (const member of members) member.#begin(taskId);
-    first.listener.taskChanged(first, taskId, "Running");
-    first.#stepTask(taskId, tokens);
+    if (this.cancelled.has(taskId)) return;
+    this.#begin(taskId);
+    this.listener.taskChanged(this, taskId, "Running");
+    this.#stepTask(taskId, tokens);
   }
 
   cancel(taskId: TaskId): void {
@@ -220,15 +210,14 @@ export class SimRunner implements LocalRunner {
 
   #stepTask(taskId: TaskId, left: number): void {
     this.#later(20, 150, () => {
-      const members = this.#members();
-      if (members.some((member) => member.cancelled.has(taskId))) {
-        for (const member of members) member.#over(taskId);
+      if (this.cancelled.has(taskId)) {
+        this.#over(taskId);
         return this.listener.taskChanged(this, taskId, "Cancelled");
       }
       this.#whenOpen(() => {
         this.listener.token(this, taskId, left <= 1);
         if (left > 1) return this.#stepTask(taskId, left - 1);
-        for (const member of members) member.#over(taskId);
+        this.#over(taskId);
         this.listener.taskChanged(this, taskId, "Complete");
       });
     });
@@ -236,7 +225,6 @@ export class SimRunner implements LocalRunner {
 
   #over(taskId: TaskId): void {
     this.running.delete(taskId);
-    this.#ring?.tasks.delete(taskId);
     if (this.running.size === 0 && this.status.type === "RunnerRunning") {
       this.#become({ type: "RunnerReady" });
     }
@@ -296,4 +284,21 @@ export class SimRunner implements LocalRunner {
     const delay = lowMs + this.world.random.below(Math.max(1, Math.floor(highMs - lowMs)));
     this.world.schedule.after(delay, () => this.isAlive && then());
   }
+}
+
+/** Where a rank listens; undefined for one that does not. */
+function portOf(instance: Instance, rank: number): number | undefined {
+  if (instance.type === "MlxRingInstance") {
+    const nodeId = nodesByRank(instance)[rank];
+    return nodeId === undefined ? undefined : instance.hostsByNode[nodeId]?.[rank]?.port;
+  }
+  const [address] = rank === 0 ? Object.values(instance.jacclCoordinators) : [];
+  return Number(/:(\d+)$/.exec(address ?? "")?.[1]) || undefined;
+}
+
+/** Every so many ports of a machine some other program has one. */
+const TAKEN_EVERY = 11;
+
+function isTaken(machine: number, port: number): boolean {
+  return (port + 5 * machine) % TAKEN_EVERY === 0;
 }

@@ -166,7 +166,7 @@ export class SimWorker implements RunnerListener {
       case "Shutdown":
         return rank.stop();
       case "ConnectToGroup":
-        return rank.connect(action.peers);
+        return rank.connect(action.peers, action.instance);
       case "StartWarmup":
         return rank.warmUp();
       case "LoadModel":

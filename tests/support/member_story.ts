@@ -108,6 +108,12 @@ export function memberStory(): { messages: Message[]; moments: Moment[] } {
     world.ask(nodeId, command);
     world.run(300);
   }
+  // The ranks of a group tell each other where they are; a process of the past is refused.
+  for (const generation of ["i/1.1", "i/0.0"]) {
+    const piece = { instanceId: instanceId("i"), generation, sequence: 0, data: "AAEC" };
+    for (const nodeId of ids) world.give(nodeId, { type: "Gather", piece });
+    world.run(300);
+  }
   const { nodeId: master } = world.agreed();
   // The forced one is elected, and has to ask for what it missed.
   isLagging = true;

@@ -28,6 +28,14 @@ const BEHAVIOURS: Record<string, () => void | Promise<void>> = {
     report({ type: "RunnerError", reason: detail });
     Deno.exit(1);
   },
+  broken: () => {
+    report({ type: "RunnerError", reason: detail, code: "group_broken" });
+    Deno.exit(1);
+  },
+  stderr: () => {
+    say(detail);
+    Deno.exit(5);
+  },
   signal: async () => {
     Deno.kill(Deno.pid, detail as Deno.Signal);
     await linger();
@@ -53,7 +61,10 @@ const BEHAVIOURS: Record<string, () => void | Promise<void>> = {
     for (let n = 0; n < 320; n++) say("x".repeat(64 * 1024) + (detail === "lines" ? "\n" : ""));
     Deno.exit(4);
   },
-  silent: linger,
+  silent: async () => {
+    idle();
+    await linger();
+  },
   stubborn: async () => {
     Deno.addSignalListener("SIGTERM", () => say("no\n"));
     idle();

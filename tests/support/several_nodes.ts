@@ -4,7 +4,7 @@ import type { FakeScript } from "../../engines/fake.ts";
 import type { Chunk } from "../../core/chunk.ts";
 import { assert } from "../../core/errors.ts";
 import type { InstanceId, ModelId } from "../../core/ids.ts";
-import type { Instance } from "../../core/instance.ts";
+import { type Instance, nodesByRank } from "../../core/instance.ts";
 import { MemoryNetwork } from "../../net/memory.ts";
 import type { Transport } from "../../net/transport.ts";
 import type { Node } from "../../node/node.ts";
@@ -12,6 +12,9 @@ import { stateToJson } from "../../core/state.ts";
 import { eventually } from "./eventually.ts";
 import { TempDir } from "./temp_dir.ts";
 import { addTinyModel, createInstance, startTestNode, until } from "./test_node.ts";
+
+/** Where ranks meet: all nodes are of one machine. */
+const LOOPBACK = "/ip4/127.0.0.1/tcp/1";
 
 type Script = z.input<typeof FakeScript>;
 
@@ -24,7 +27,7 @@ export interface Member {
 
 /** Real nodes of one process on one memory network; those that still run are stopped at the end. */
 export class SeveralNodes {
-  readonly network = new MemoryNetwork();
+  readonly network = new MemoryNetwork({ addressOf: () => LOOPBACK });
   readonly #dir: TempDir;
   readonly #members: Member[] = [];
 
@@ -73,6 +76,26 @@ export class SeveralNodes {
   async addModel({ node, dataDir }: Member): Promise<ModelId> {
     const { modelId } = await addTinyModel(node, `${dataDir}/models/tiny`);
     return modelId;
+  }
+
+  /** The same model on all of them, once they know all ways between them. */
+  async addModelToAll(): Promise<ModelId> {
+    const [first, ...others] = this.#members;
+    assert(first, "there is a node");
+    const modelId = await this.addModel(first);
+    for (const member of others) await this.addModel(member);
+    await untilLinked(...this.#members);
+    // Only who has told its addresses is known to be of the same machine as another.
+    await until(first.node, "all addresses are known", ({ nodes }) => {
+      return this.#members.every(({ node }) => (nodes.get(node.nodeId)?.network.length ?? 0) > 0);
+    });
+    return modelId;
+  }
+
+  /** The members that have the ranks of an instance, by rank. */
+  ranksOf(instance: Instance): Member[] {
+    return nodesByRank(instance)
+      .flatMap((id) => this.#members.filter(({ node }) => node.nodeId === id));
   }
 
   /** A ready instance on this node and no other, asked for there. */

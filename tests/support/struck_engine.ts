@@ -12,13 +12,14 @@ import type { GroupSpec } from "../../core/group.ts";
 import type { TaskId } from "../../core/ids.ts";
 
 /** Is told of each stage once a part of it has been computed, and may end or hold the process. */
-export type OnStage = (stage: Stage) => void;
+export type OnStage = (stage: Stage, rank: number) => void;
 
 /** A real engine that can be struck in the midst of its work: after a layer, a chunk, a token. */
 export class StruckBuilder implements Builder {
   readonly #inner: Builder;
   readonly #onStage: OnStage;
   readonly #gatherRequests: number;
+  #rank = 0;
 
   /** The engine takes no step before it has been given `gatherRequests`. */
   constructor(inner: Builder, onStage: OnStage, gatherRequests = 1) {
@@ -28,13 +29,14 @@ export class StruckBuilder implements Builder {
   }
 
   connect(spec: GroupSpec): Promise<void> {
+    this.#rank = spec.rank;
     return this.#inner.connect(spec);
   }
 
   *load(model: BoundModel): Iterable<LoadProgress> {
     for (const progress of this.#inner.load(model)) {
       yield progress;
-      this.#onStage("load");
+      this.#onStage("load", this.#rank);
     }
   }
 
@@ -43,7 +45,10 @@ export class StruckBuilder implements Builder {
   }
 
   build(): Engine {
-    return new StruckEngine(this.#inner.build(), this.#onStage, this.#gatherRequests);
+    const onStage = (stage: Stage) => this.#onStage(stage, this.#rank);
+    // Requests are given to the first rank alone.
+    const gatherRequests = this.#rank > 0 ? 0 : this.#gatherRequests;
+    return new StruckEngine(this.#inner.build(), onStage, gatherRequests);
   }
 
   close(): void {
@@ -53,11 +58,11 @@ export class StruckBuilder implements Builder {
 
 class StruckEngine implements Engine {
   readonly #inner: Engine;
-  readonly #onStage: OnStage;
+  readonly #onStage: (stage: Stage) => void;
   readonly #gatherRequests: number;
   #submitted = 0;
 
-  constructor(inner: Engine, onStage: OnStage, gatherRequests: number) {
+  constructor(inner: Engine, onStage: (stage: Stage) => void, gatherRequests: number) {
     this.#inner = inner;
     this.#onStage = onStage;
     this.#gatherRequests = gatherRequests;
@@ -86,7 +91,12 @@ class StruckEngine implements Engine {
       const stage = stageOf(response);
       if (stage) stages.add(stage);
     }
-    stages.forEach(this.#onStage);
+    for (const stage of stages) this.#onStage(stage);
+  }
+
+  /** Of a rank that is led, too, whose steps have nothing to say. */
+  arrival(): Promise<void> {
+    return this.#inner.arrival?.() ?? new Promise(() => {});
   }
 
   cancel(taskId: TaskId): void {

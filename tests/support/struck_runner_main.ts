@@ -9,9 +9,11 @@ import { StruckBuilder } from "./struck_engine.ts";
 const scriptFile = Deno.env.get("EXO_ENGINE_SCRIPT") ?? "";
 const script = FakeScript.parse(JSON.parse(Deno.readTextFileSync(scriptFile)));
 
-function onStage(stage: Stage, write: (bytes: Uint8Array) => void): void {
-  if (script.hangIn === stage) Deno.writeTextFileSync(`${scriptFile}.reached`, stage);
-  strike(script, stage, write);
+function onStage(stage: Stage, rank: number, write: (bytes: Uint8Array) => void): void {
+  if (script.hangIn === stage && rank === script.rank) {
+    Deno.writeTextFileSync(`${scriptFile}.reached`, stage);
+  }
+  strike(script, stage, write, rank);
 }
 
 const incarnation = Number(Deno.args[Deno.args.indexOf("--incarnation") + 1]);
@@ -20,7 +22,7 @@ const code = await runRunnerProcess(
   async (write) =>
     new StruckBuilder(
       await chooseBuilder(write),
-      (stage) => onStage(stage, write),
+      (stage, rank) => onStage(stage, rank, write),
       script.gatherRequests,
     ),
 );

@@ -23,8 +23,9 @@ void test_case(Reader& reader) {
   check(gguf_row_bytes(type, inputs) == row_bytes, "type %d: bytes of a row", head[0]);
   const MatrixSpec spec = gguf_spec(type, rows, inputs);
   Bytes packed(packed_bytes(spec));
-  pack_gguf(type, spec, blocks.data() + row_bytes, 1, rows, packed.data());  // In two parts.
-  pack_gguf(type, spec, blocks.data(), 0, 1, packed.data());
+  const GgufRows second{blocks.data() + row_bytes, row_bytes};
+  pack_gguf(type, spec, second, 1, rows, packed.data());  // In two parts.
+  pack_gguf(type, spec, {blocks.data(), row_bytes}, 0, 1, packed.data());
   std::vector<float> found(wanted.size());
   const std::vector<int32_t> ids = {0, 1, 2};
   linear_kernels(Isa::scalar).embed(spec, packed.data(), ids.data(), rows, found.data(), width);
@@ -45,6 +46,32 @@ void test_case(Reader& reader) {
   }
 }
 
+/** A slice of the columns has the same values, though it begins and ends inside of blocks. */
+void test_columns(Reader& reader) {
+  const std::vector<int32_t> head = reader.take<int32_t>(4);
+  const GgmlType type = GgmlType(head[0]);
+  const int rows = head[1], inputs = head[2];
+  const size_t row_bytes = size_t(head[3]), width = size_t(inputs);
+  const auto blocks = reader.take<uint8_t>(size_t(rows) * row_bytes);
+  const auto wanted = reader.take<float>(size_t(rows) * width);
+  MatrixSpec spec = gguf_spec(type, rows, inputs);
+  const int first = 1, groups = inputs / spec.group - 1;  // All but the first group.
+  spec.inputs = groups * spec.group;
+  Bytes packed(packed_bytes(spec));
+  pack_gguf(type, spec, {blocks.data(), row_bytes, first}, 0, rows, packed.data());
+  std::vector<float> found(size_t(rows) * size_t(spec.inputs)), expected;
+  std::vector<int32_t> ids;
+  for (int row = 0; row < rows; row++) {
+    ids.push_back(row);
+    const auto at = wanted.begin() + row * inputs;
+    expected.insert(expected.end(), at + spec.group, at + inputs);
+  }
+  linear_kernels(Isa::scalar)
+      .embed(spec, packed.data(), ids.data(), rows, found.data(), size_t(spec.inputs));
+  const double off = far_apart(found, expected);
+  check(off < 2e-7, "type %d: columns off by %g", head[0], off);
+}
+
 void test_refusal() {
   std::string refusal;
   try {
@@ -59,7 +86,9 @@ void test_refusal() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  Reader reader(argc > 1 ? argv[1] : "tests/golden/kernels/linear_gguf.bin");
+  const char* path = argc > 1 ? argv[1] : "tests/golden/kernels/linear_gguf.bin";
+  for (Reader sliced(path); !sliced.done();) test_columns(sliced);
+  Reader reader(path);
   int cases = 0;
   for (; !reader.done(); cases++) test_case(reader);
   check(cases == 10, "%d cases", cases);

@@ -1,8 +1,10 @@
 import assert from "node:assert/strict";
 import type { Event } from "../../../core/events.ts";
+import type { Instance } from "../../../core/instance.ts";
 import type { NodeId } from "../../../core/ids.ts";
 import type { MetaInstance } from "../../../core/meta_instance.ts";
 import {
+  failureOf,
   INSTANCE_ATTEMPTS_MAX,
   isRetryDue,
   reconcileInstances,
@@ -89,9 +91,47 @@ Deno.test("H4: failed runners, alone or with stopped ones, are a failure with it
 Deno.test("H5: stopped, absent, alive and ready runners are no failure", () => {
   assert.deepEqual(decided(instance(reported("i:0", "RunnerShutdown")), NOW), []);
   const loading = instance(reported("i:0", "RunnerFailed"), reported("i:1", "RunnerLoading"));
-  assert.deepEqual(decided(loading, NOW), []);
+  assert.deepEqual(decided(loading, NOW), [], "the others are stopped first");
   assert.deepEqual(decided(instance(), NOW), []);
   assert.deepEqual(decided(instance(reported("i:0", "RunnerReady")), NOW), []);
+});
+
+Deno.test("a failed rank fails the tasks in flight at once, while others are still stopped", () => {
+  const broken = instance(reported("i:0", "RunnerRunning"), reported("i:1", "RunnerFailed"));
+  const task = taskCreated(taskOf("t", "i", { taskStatus: "Running" }));
+  const over = taskCreated(taskOf("u", "i", { taskStatus: "Complete" }));
+  const state = fold([task, over], broken);
+  const failed: Event = {
+    ...{ type: "TaskFailed", taskId: taskOf("t", "i").taskId },
+    ...{ errorType: "group_broken", errorMessage: "node-b: OOM" },
+  };
+  assert.deepEqual(decided(state, NOW), [failed]);
+  assert.deepEqual(decided(fold([failed], state), NOW), [], "told once");
+});
+
+Deno.test("failureOf() names the ranks that failed, and is silent while none has", () => {
+  const at = (state: State) => failureOf(state, state.instances.get(instanceId("i")) as Instance);
+  const ready = reported("i:0", "RunnerReady");
+  assert.equal(at(instance(ready, reported("i:1", "RunnerFailed"))), "node-b: OOM");
+  assert.equal(at(instance(ready, reported("i:1", "RunnerReady"))), undefined);
+  const away = fold([{ type: "NodeTimedOut", nodeId: B }], instance(ready, ready));
+  assert.equal(at(away), undefined);
+});
+
+Deno.test("the retry of a ring takes other ports, and all ranks are told the same", () => {
+  const nodes = [A, B];
+  const hosts = nodes.map((_, rank) => ({ ip: "127.0.0.1", port: 50_000 + rank }));
+  const hostsByNode = Object.fromEntries(nodes.map((nodeId) => [nodeId, hosts]));
+  const ring = { ...instanceOf("i", nodes), hostsByNode, ephemeralPort: 50_000 } as Instance;
+  const state = after(created(ring), reported("i:0", "RunnerFailed", { reason: "in use" }));
+  const [event] = decided(state, NOW);
+  assert.ok(event?.type === "InstanceRetrying" && event.ports?.length === 2);
+  assert.ok(event.ports.every((port) => port !== 50_000 && port !== 50_001));
+  const retried = fold([event], state).instances.get(instanceId("i"));
+  assert.ok(retried?.type === "MlxRingInstance");
+  for (const nodeId of nodes) {
+    assert.deepEqual(retried.hostsByNode[nodeId]?.map(({ port }) => port), event.ports);
+  }
 });
 
 Deno.test("H6: a failure without a word is `Runner failed`", () => {

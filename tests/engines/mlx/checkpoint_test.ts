@@ -3,12 +3,14 @@ import { join } from "node:path";
 import { AppError } from "../../../core/errors.ts";
 import { openCheckpoint } from "../../../engines/mlx/checkpoint.ts";
 import { loadWeights } from "../../../engines/mlx/loader.ts";
+import { WHOLE_MODEL } from "../../../engines/models/part.ts";
 import { readGgufHeader } from "../../../engines/text/gguf_file.ts";
 import {
   clearCache,
   dequantize,
   ensureSetup,
   fromArray,
+  type GgufMatrix,
   GgufPacker,
   liveArrays,
   loadGguf,
@@ -88,6 +90,35 @@ Deno.test("packGguf() reads the values that llama.cpp gives each GGML type", () 
   equal(tensors.length, Object.keys(values).length);
 });
 
+Deno.test("GgufPacker takes the columns that are asked for, though they begin within a block", () => {
+  const { values } = goldenJson("parity/ggml-types.json");
+  const path = goldenPath("models/ggml-types.gguf");
+  const { tensors, dataOffset } = readGgufHeader(path);
+  for (const { name, type, shape, offset } of tensors) {
+    using _scope = new Scope();
+    const [inputs = 0, outputs = 1] = shape;
+    const columns = { from: 96, to: 192 };
+    const matrix = { offset: dataOffset + offset, type, outputs, inputs, columns };
+    using packer = new GgufPacker(path, [matrix]);
+    using packed = packer.take(0);
+    deepEqual([packed.outputs, packed.inputs], [1, 96]);
+    const expected: number[] = values[name.replace(".weight", "")];
+    const largest = Math.max(...expected.map(Math.abs));
+    packedRows(fromArray(Int32Array.of(0)), packed).toFloat32Array().forEach((value, i) => {
+      ok(Math.abs(value - (expected[96 + i] ?? NaN)) <= largest * 1e-6, `${type}: value ${i}`);
+    });
+  }
+});
+
+Deno.test("GgufPacker refuses columns within a group, and what is not in the matrix", () => {
+  const path = goldenPath("models/ggml-types.gguf");
+  const matrix = { offset: 0, type: "Q4_K", outputs: 1, inputs: 256 };
+  const begin = (cut: Partial<GgufMatrix>) => () => new GgufPacker(path, [{ ...matrix, ...cut }]);
+  throws(begin({ columns: { from: 16, to: 48 } }), /columns must be whole groups of 32/);
+  throws(begin({ columns: { from: 128, to: 288 } }), /columns 128 to 288 of 256/);
+  throws(begin({ rows: { from: 1, to: 2 } }), /rows 1 to 2 of 1/);
+});
+
 Deno.test("MLX gives the types that it is asked to load the values of llama.cpp", () => {
   const { values } = goldenJson("parity/ggml-types.json");
   const tensors = loadGguf(goldenPath("models/ggml-types.gguf"));
@@ -112,7 +143,7 @@ Deno.test("MLX gives the types that it is asked to load the values of llama.cpp"
 Deno.test("loadWeights() reports each layer and returns all memory", () => {
   const [arrays, { activeBytes }] = [liveArrays(), memoryCounters()];
   const progress: number[] = [];
-  const loading = loadWeights(openCheckpoint(goldenPath("models/tiny-sharded")), 2);
+  const loading = loadWeights(openCheckpoint(goldenPath("models/tiny-sharded")), WHOLE_MODEL);
   let step = loading.next();
   for (; !step.done; step = loading.next()) progress.push(step.value.layersLoaded);
   deepEqual(progress, [1, 2]);
@@ -125,7 +156,12 @@ Deno.test("loadWeights() reports each layer and returns all memory", () => {
 Deno.test("loadWeights() frees what it has when it is stopped half-way", () => {
   const [arrays, { activeBytes }] = [liveArrays(), memoryCounters()];
   for (const name of ["tiny-bf16", "tiny-gguf.gguf"]) {
-    for (const { layersLoaded } of loadWeights(openCheckpoint(goldenPath(`models/${name}`)), 2)) {
+    for (
+      const { layersLoaded } of loadWeights(
+        openCheckpoint(goldenPath(`models/${name}`)),
+        WHOLE_MODEL,
+      )
+    ) {
       if (layersLoaded === 1) break;
     }
   }

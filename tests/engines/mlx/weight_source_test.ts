@@ -1,4 +1,5 @@
 import { deepEqual, equal, ok } from "node:assert/strict";
+import { wholeModel } from "../../../engines/mlx/weight_cuts.ts";
 import { tensorSource } from "../../../engines/mlx/weight_source.ts";
 import {
   dequantize,
@@ -45,7 +46,11 @@ for (const mode of ["affine", "mxfp4", "mxfp8"] as const) {
         scales: given.get("a.scales") as Tensor,
         biases: given.get("a.biases"),
       }, { ...quantization, dtype: "float32" }).toFloat32Array();
-      using source = tensorSource(given, { isPacked: true, quantizationOf: () => quantization });
+      using source = tensorSource(given, {
+        isPacked: true,
+        quantizationOf: () => quantization,
+        cuts: wholeModel(1),
+      });
       deepEqual(source.entries.map(({ name }) => name), ["a.weight", "b.weight", "norm.weight"]);
       const [a, b, norm] = source.entries.map(({ load }) => load());
       ok(a instanceof PackedMatrix && b instanceof PackedMatrix && norm instanceof Tensor);
@@ -63,7 +68,7 @@ for (const mode of ["affine", "mxfp4", "mxfp8"] as const) {
 
 Deno.test("tensorSource() leaves matrices as they are for MLX's own kernels", () => {
   using _scope = new Scope();
-  const options = { isPacked: false, quantizationOf: () => undefined };
+  const options = { isPacked: false, quantizationOf: () => undefined, cuts: wholeModel(1) };
   using source = tensorSource(tensors("affine"), options);
   equal(source.entries.length, 5);
   for (const { load } of source.entries) {
