@@ -76,8 +76,8 @@ export interface StepOutput {
    * another place, its logits stay there.
    */
   logits(index: number): Tensor;
-  /** Hidden states [M, D] of a decoder whose model ends before the logits; absent: it does not. */
-  readonly rows?: Float32Array<ArrayBuffer> | undefined;
+  /** Hidden states [M, D] of a part that ends before the logits; only before the next step. */
+  hidden?(): Float32Array<ArrayBuffer>;
 }
 
 /**

@@ -9,12 +9,16 @@ import type { SamplingParams } from "../core/sampling.ts";
 import { turnEventLoop } from "../ffi/mod.ts";
 import { type Decoder, decoderOf, usesCpuKernels } from "./decoder.ts";
 import type { BoundModel, Builder, Engine, LoadProgress } from "./engine.ts";
+import { Follower, type FollowerParts } from "./group/follower.ts";
+import { GroupDecoder } from "./group/group_decoder.ts";
+import { heldBack, meetLoaded, partIn, splitOf } from "./group/ranks.ts";
+import { SocketGroup } from "./group/socket_group.ts";
 import { KvMemory } from "./kv_memory.ts";
 import { type Checkpoint, openCheckpoint } from "./mlx/checkpoint.ts";
 import { loadWeights, openWeights } from "./mlx/loader.ts";
 import type { Weights } from "./mlx/weights.ts";
 import { buildModel } from "./models/mod.ts";
-import { WHOLE_MODEL } from "./models/part.ts";
+import type { TextModel } from "./models/text_model.ts";
 import { SpareMemory } from "./spare_memory.ts";
 import { TextEngine, type TextEngineParts } from "./text_engine.ts";
 import { ChatTemplate } from "./text/chat_template.ts";
@@ -28,6 +32,8 @@ export interface TextBuilderOptions {
   readonly now?: () => number;
   /** Environment variables; the process's own unless a test brings others. */
   readonly env?: (name: string) => string | undefined;
+  /** Meets the other ranks; {@linkcode SocketGroup.join} unless a test listens already. */
+  readonly join?: (spec: GroupSpec) => Promise<SocketGroup>;
   /** What `now` counts from, in milliseconds since 1970: where tracing puts its spans. */
   readonly originMs?: number;
 }
@@ -44,22 +50,34 @@ const CONTEXT_TOKENS_MIN = 32;
 /** Most prompt tokens in a step where the instance does not say. */
 const PREFILL_CHUNK_DEFAULT = 512;
 
-/** Brings a language model into memory: a GGUF file or a Hugging Face folder, over MLX. */
+/** What `build` makes an engine of: on the first rank, or the only one, and on the others. */
+type Loaded =
+  | { readonly type: "first"; readonly parts: TextEngineParts }
+  | { readonly type: "other"; readonly parts: FollowerParts };
+
+/**
+ * Brings a language model, or a rank's part of it, into memory: a GGUF file or a Hugging Face
+ * folder, over MLX.
+ */
 export class TextBuilder implements Builder {
   readonly #now: () => number;
   readonly #env: (name: string) => string | undefined;
   readonly #originMs: number;
-  #parts: TextEngineParts | undefined;
+  readonly #join: (spec: GroupSpec) => Promise<SocketGroup>;
+  #group: SocketGroup | undefined;
+  #loaded: Loaded | undefined;
 
   constructor(options: TextBuilderOptions = {}) {
     this.#now = options.now ?? (() => performance.now());
     this.#originMs = options.originMs ?? performance.timeOrigin;
     this.#env = options.env ?? ((name) => Deno.env.get(name));
+    this.#join = options.join ?? ((spec) => SocketGroup.join(spec));
   }
 
-  connect(_spec: GroupSpec): Promise<void> {
-    const message = "Cannot join a group: this engine runs whole models";
-    return Promise.reject(new AppError("group_broken", message));
+  async connect(spec: GroupSpec): Promise<void> {
+    this.#group?.[Symbol.dispose]();
+    this.#group = undefined;
+    this.#group = await this.#join(spec);
   }
 
   breathe(): Promise<void> {
@@ -67,26 +85,14 @@ export class TextBuilder implements Builder {
   }
 
   /**
-   * @throws {AppError} `load_failed`, `corrupt_model` or `unsupported_model`; what was loaded by
-   * then is freed.
+   * @throws {AppError} `load_failed`, `corrupt_model`, `unsupported_model` or `group_broken`; what
+   * was loaded by then is freed.
    */
   *load(model: BoundModel): Generator<LoadProgress, void> {
-    this.close();
+    this.#free();
     const file = fileName(model.modelPath);
     try {
-      const checkpoint = openCheckpoint(model.modelPath);
-      requireWholeModel(model, checkpoint);
-      const isPacked = usesCpuKernels();
-      using opened = openWeights(checkpoint, WHOLE_MODEL, isPacked);
-      // While weights are read in the background; one that we cannot build makes them pointless.
-      const tokenizer = new TextTokenizer(checkpoint.tokenizer);
-      const template = templateOf(tokenizer);
-      const weights = yield* loadWeights(checkpoint, WHOLE_MODEL, { isPacked, opened });
-      const parts = assemble(model, {
-        ...{ checkpoint, tokenizer, template, weights, now: this.#now },
-        limits: engineLimits(this.#env),
-      });
-      this.#parts = { ...parts, tracing: this.#tracing(model) };
+      this.#loaded = yield* this.#parts(model);
     } catch (error) {
       if (error instanceof AppError) throw error;
       const found = error instanceof Error ? error.message : String(error);
@@ -97,23 +103,98 @@ export class TextBuilder implements Builder {
     }
   }
 
+  *#parts(bound: BoundModel): Generator<LoadProgress, Loaded, void> {
+    const { shard, modelPath, config } = bound;
+    const checkpoint = openCheckpoint(modelPath);
+    if (shard.worldSize === 1) requireWholeModel(bound, checkpoint);
+    const group = shard.worldSize > 1 ? this.#group : undefined;
+    const part = partIn(shard, group);
+    const isPacked = usesCpuKernels();
+    using opened = openWeights(checkpoint, part, isPacked);
+    // While weights are read in the background; one that we cannot build makes them pointless.
+    const words = shard.deviceRank === 0 ? wordsOf(checkpoint) : undefined;
+    const loading = loadWeights(checkpoint, part, { isPacked, opened });
+    // Freed in this order, the decoder first, unless all of it is put together.
+    using owned = new DisposableStack();
+    const weights = owned.use(yield* words && group ? heldBack(loading) : loading);
+    const model = buildModel(checkpoint.config, weights, part);
+    const own = owned.use(decoderOf(model, weights.isPacked, config));
+    const limits = engineLimits(this.#env);
+    const made = { model, weights, limits, now: this.#now };
+    if (!words) {
+      assert(group, "there is a rank that is not the first in a group");
+      const parts = otherRank({ ...made, group, part: own, split: splitOf(shard) });
+      owned.move();
+      return { type: "other", parts };
+    }
+    const decoder = group && this.#lead(group, own, shard);
+    if (decoder) yield* meetLoaded(decoder, shard.endLayer - shard.startLayer);
+    const parts = assemble(bound, { ...made, ...words, checkpoint, decoder: decoder ?? own });
+    owned.move();
+    return { type: "first", parts: { ...parts, tracing: this.#tracing(bound) } };
+  }
+
+  #lead(group: SocketGroup, part: Decoder, shard: BoundModel["shard"]): GroupDecoder {
+    return new GroupDecoder({ group, part, split: splitOf(shard), now: this.#now });
+  }
+
   #tracing({ shard }: BoundModel): Tracing | undefined {
     if (asksForTraces(this.#env("EXO_TRACING_ENABLED")) !== true) return undefined;
     return { rank: shard.deviceRank, originMs: this.#originMs };
   }
 
   build(): Engine {
-    const parts = this.#parts;
-    assert(parts, "build() comes after load()");
-    this.#parts = undefined; // The engine frees the weights from now on.
-    return new TextEngine(parts);
+    const loaded = this.#loaded;
+    assert(loaded, "build() comes after load()");
+    this.#loaded = undefined; // The engine frees the weights from now on.
+    return loaded.type === "first" ? new TextEngine(loaded.parts) : new Follower(loaded.parts);
   }
 
-  close(): void {
-    this.#parts?.decoder[Symbol.dispose]();
-    this.#parts?.weights[Symbol.dispose]();
-    this.#parts = undefined;
+  #free(): void {
+    const { parts } = this.#loaded ?? {};
+    if (parts) ("decoder" in parts ? parts.decoder : parts.part)[Symbol.dispose]();
+    parts?.weights[Symbol.dispose]();
+    this.#loaded = undefined;
   }
+
+  /** Leaves the other ranks, too: without this one they end. */
+  close(): void {
+    this.#free();
+    this.#group?.[Symbol.dispose]();
+    this.#group = undefined;
+  }
+}
+
+/** What only the rank needs to which people speak. */
+function wordsOf(
+  checkpoint: Checkpoint,
+): { tokenizer: TextTokenizer; template: ChatTemplate | undefined } {
+  const tokenizer = new TextTokenizer(checkpoint.tokenizer);
+  return { tokenizer, template: templateOf(tokenizer) };
+}
+
+/** Memory for keys and values: a share of what is free now, as long as the system has it. */
+function kvMemory({ limits, now }: { limits: EngineLimits; now: () => number }) {
+  const spare = new SpareMemory({ now });
+  const budgetBytes = Math.min(
+    limits.kvCacheBytes ?? Infinity,
+    Math.floor(KV_SHARE * Math.max(0, spare.bytes())),
+  );
+  return { budgetBytes, spareBytes: () => spare.bytes() };
+}
+
+function otherRank(
+  { model, limits, now, ...parts }: Omit<FollowerParts, "hiddenSize" | "kvBudgetBytes"> & {
+    model: TextModel;
+    limits: EngineLimits;
+  },
+): FollowerParts {
+  const { budgetBytes, spareBytes } = kvMemory({ limits, now });
+  return {
+    ...parts,
+    ...{ hiddenSize: model.hiddenSize, now },
+    kvBudgetBytes: () => Math.min(budgetBytes, parts.part.cacheBytes + spareBytes()),
+  };
 }
 
 /** All layers are what this rank must hold. */
@@ -139,30 +220,26 @@ function assemble(
   { shard: { modelCard }, config }: BoundModel,
   loaded: {
     checkpoint: Checkpoint;
+    model: TextModel;
     tokenizer: TextTokenizer;
     template: ChatTemplate | undefined;
     weights: Weights;
+    /** Of this rank alone, or of all. */
+    decoder: Decoder;
     now: () => number;
     limits: EngineLimits;
   },
 ): TextEngineParts {
-  const { checkpoint, tokenizer, template, weights, now, limits } = loaded;
-  // Freed in this order, the decoder first, unless all of it is put together.
-  using parts = new DisposableStack();
-  parts.use(weights);
-  const model = buildModel(checkpoint.config, weights);
-  const decoder = parts.use(decoderOf(model, weights.isPacked, config));
+  const { checkpoint, model, tokenizer, template, weights, decoder, now, limits } = loaded;
   const { eosToken } = tokenizer;
   const eosId = eosToken === undefined ? undefined : tokenizer.idOf(eosToken);
   const samplingDefaults = samplingLayers(config.samplingDefaults, modelCard, checkpoint);
-  const spare = new SpareMemory({ now });
-  const kvBudgetBytes = Math.min(
-    limits.kvCacheBytes ?? Infinity,
-    Math.floor(KV_SHARE * Math.max(0, spare.bytes())),
-  );
+  const { budgetBytes, spareBytes } = kvMemory({ limits, now });
+  // Of several ranks, the one with the least memory decides.
+  const ofAll = () => decoder instanceof GroupDecoder ? decoder.spareBytes : Infinity;
+  const kvBudgetBytes = Math.min(budgetBytes, decoder.cacheBytes + ofAll());
   const wanted = Math.min(model.contextTokens, config.contextTokens ?? Infinity);
   const contextTokens = contextWithin(kvBudgetBytes, { wanted, decoder });
-  parts.move();
   return {
     vocabSize: model.vocabSize,
     decoder,
@@ -180,7 +257,7 @@ function assemble(
     prefillChunkTokens: config.prefillChunkTokens ?? PREFILL_CHUNK_DEFAULT,
     kvBudgetBytes,
     ...(limits.prefixCacheBytes === undefined ? {} : { prefixCacheBytes: limits.prefixCacheBytes }),
-    spareBytes: () => spare.bytes(),
+    spareBytes: () => Math.min(spareBytes(), ofAll()),
     now,
   };
 }

@@ -1,6 +1,7 @@
 import {
   encodeStep,
   fromArray,
+  inputRows,
   KV_BLOCK_POSITIONS,
   type KvDtype,
   KvPool,
@@ -41,12 +42,13 @@ export interface CpuDecoderOptions {
   readonly kvDtype?: KvDtype;
 }
 
-/** The logits of a step, before anything is drawn from them. */
-interface LogitRows extends DrawSource {
+/** The logits of a step, before anything is drawn from them, or hidden states. */
+interface OutputRows extends DrawSource {
   logits(index: number): Tensor;
+  hidden(): Float32Array<ArrayBuffer>;
 }
 
-/** A model at work on our own CPU kernels. */
+/** A model, or a part of one, at work on our own CPU kernels. */
 export class CpuDecoder implements Decoder {
   readonly #model: TextModel;
   readonly #pool: KvPool;
@@ -85,42 +87,56 @@ export class CpuDecoder implements Decoder {
     return new PagedCache(this.#store, { window: this.window, prefix });
   }
 
-  launch(inputs: readonly SequenceInput[]): PendingStep {
-    return doneStep(this.run(inputs));
+  launch(inputs: readonly SequenceInput[], rows?: Float32Array<ArrayBuffer>): PendingStep {
+    return doneStep(this.run(inputs, rows));
   }
 
-  run(inputs: readonly SequenceInput[]): StepOutput {
+  run(inputs: readonly SequenceInput[], rows?: Float32Array<ArrayBuffer>): StepOutput {
+    const { embed, logits: head } = this.#model;
+    assert(embed || rows, "a part of a model that does not begin it is given rows");
     const step = encodeStep(inputs.map(sequenceOf));
-    const rows = this.#plan ? this.#replay(this.#plan, step, inputs) : this.#compute(step);
+    const output = this.#plan
+      ? this.#replay(this.#plan, { step, rows, inputs })
+      : this.#compute(step, rows);
     for (const { cache, ids } of inputs) pagedCache(cache).advance(ids.length);
-    return { drawn: drawAll(inputs, rows), logits: (index) => rows.logits(index) };
+    const drawn = head ? drawAll(inputs, output) : withoutHead;
+    return { drawn, logits: (index) => output.logits(index), hidden: () => output.hidden() };
   }
 
   #replay(
     plan: Plan,
-    step: Int32Array<ArrayBuffer>,
-    inputs: readonly SequenceInput[],
-  ): LogitRows {
-    const best = new Int32Array(inputs.reduce((sum, { logitsCount }) => sum + logitsCount, 0));
-    plan.replay(this.#pool, step, { best });
+    { step, rows, inputs }: {
+      readonly step: Int32Array<ArrayBuffer>;
+      readonly rows: Float32Array<ArrayBuffer> | undefined;
+      readonly inputs: readonly SequenceInput[];
+    },
+  ): OutputRows {
+    const selected = inputs.reduce((sum, { logitsCount }) => sum + logitsCount, 0);
+    const best = this.#model.logits && new Int32Array(selected);
+    plan.replay(this.#pool, step, { rows, best });
     return {
-      best: (index) => best[index] ?? -1,
+      hidden: () => plan.outputRows(),
+      best: (index) => best?.[index] ?? -1,
       logits: (index) => plan.output(index),
       sample: (draws) => plan.sample(draws),
     };
   }
 
-  #compute(step: Int32Array<ArrayBuffer>): LogitRows {
+  #compute(step: Int32Array<ArrayBuffer>, rows?: Float32Array<ArrayBuffer>): OutputRows {
     setStep(this.#pool, step);
     try {
-      const [rows = 0] = step;
-      const ids = fromArray(step.slice(3, 3 + rows)); // As encodeStep lays it out.
-      const logits = stepGraph(this.#model, ids).eval(); // [R, V]
-      const row = (index: number) => logits.take(index, 0);
+      const [count = 0] = step;
+      const { hiddenSize } = this.#model;
+      const input = this.#model.embed
+        ? fromArray(step.slice(3, 3 + count)) // As encodeStep lays it out.
+        : fromArray(rows ?? [], [count, hiddenSize]);
+      const output = stepGraph(this.#model, input).eval(); // [R, V], or [M, D] without a head.
+      const row = (index: number) => output.take(index, 0);
       return {
         best: (index) => likeliest(row(index)),
         logits: row,
-        sample: (draws) => sampleRows({ logits }, draws),
+        sample: (draws) => sampleRows({ logits: output }, draws),
+        hidden: () => Float32Array.from(output.toFloat32Array()),
       };
     } finally {
       setStep();
@@ -133,10 +149,17 @@ export class CpuDecoder implements Decoder {
   }
 }
 
-/** The whole step: ids [M] to the logits [R, V] of the rows that are selected. */
-function stepGraph(model: TextModel, ids: Tensor): Tensor {
-  assert(model.embed && model.logits, "a model alone has its embedding and its head");
-  return model.logits(selectRows(model.layers(model.embed(ids), attend)));
+function withoutHead(): never {
+  throw new Error("Broken invariant: tokens are drawn where the model ends");
+}
+
+/**
+ * The step of a model or a part of it: ids [M] or hidden states [M, D], to the logits [R, V] of the
+ * rows that are selected or, without a head, to the hidden states of all.
+ */
+function stepGraph(model: TextModel, input: Tensor): Tensor {
+  const hidden = model.layers(model.embed ? model.embed(input) : input, attend);
+  return model.logits ? model.logits(selectRows(hidden)) : hidden;
 }
 
 const attend: Attend = ({ queries, keys, values }, { rotary, ...options }) => {
@@ -157,10 +180,12 @@ const RECORDED_ROWS = 2;
 function record(model: TextModel): Plan {
   using _scope = new Scope();
   const tokens = Array.from({ length: RECORDED_ROWS }, () => 0);
-  const ids = fromArray(Int32Array.from(tokens));
+  const input = model.embed
+    ? fromArray(Int32Array.from(tokens))
+    : inputRows(RECORDED_ROWS, model.hiddenSize);
   setStep(undefined, encodeStep([{ tokens, position: 0, blocks: [], selected: [0] }]));
   try {
-    return Plan.record(ids, stepGraph(model, ids));
+    return Plan.record(input, stepGraph(model, input));
   } finally {
     setStep();
   }

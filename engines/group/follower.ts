@@ -134,7 +134,7 @@ export class Follower implements Engine {
     if (failed) { for (const { cache } of step.inputs) this.#replica.cache(cache).isLost = true; }
     const result = "error" in output ? undefined : output;
     if (!this.#isLast) {
-      return this.#forward({ ...step, ...(failed ? { failure: failed } : {}) }, result?.rows);
+      return this.#forward({ ...step, ...(failed ? { failure: failed } : {}) }, result?.hidden?.());
     }
     this.#tell(step, { failed, result });
   }

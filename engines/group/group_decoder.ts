@@ -108,7 +108,14 @@ export class GroupDecoder implements Decoder {
     return this.launch(inputs).collect();
   }
 
-  /** Of no sequences too: it tells when all ranks do steps, and what memory they have. */
+  /**
+   * A step of nothing: it tells when all ranks do steps, and what memory they have. They may still
+   * load their parts, so that no time is set for it but what the group itself allows for silence.
+   */
+  askAll(): PendingStep {
+    return this.#sentStep(this.#send([]), { inputs: [], sequences: [] }, Infinity);
+  }
+
   launch(inputs: readonly SequenceInput[]): PendingStep {
     return this.#options.split === "pipeline" ? this.#pipe(inputs) : this.#together(inputs);
   }
@@ -123,22 +130,25 @@ export class GroupDecoder implements Decoder {
       ids,
       logitsCount: 0,
     }));
-    const rows = own.length > 0 ? part.run(own).rows : undefined;
-    assert(rows || own.length === 0, "the first rank's part of a pipeline ends before the logits");
+    const rows = part.run(own).hidden?.();
+    assert(rows, "the first rank's part of a pipeline ends before the logits");
     return this.#sentStep(this.#send(sequences, rows), { inputs, sequences });
   }
 
-  #sentStep(serial: number, step: Pick<SentStep, "inputs" | "sequences">): PendingStep {
+  #sentStep(
+    serial: number,
+    step: Pick<SentStep, "inputs" | "sequences">,
+    msMax = ROUND_MS_MAX,
+  ): PendingStep {
     const { now } = this.#options;
-    return new GroupStep(this, { ...step, serial, sentAt: now(), now });
+    return new GroupStep(this, { ...step, serial, sentAt: now(), msMax, now });
   }
 
   /** All ranks at once: the sums within the step keep them together. */
   #together(inputs: readonly SequenceInput[]): PendingStep {
     const { part } = this.#options;
     const sequences = inputs.map((input) => ({ ...frameInput(input), ids: [...input.ids] }));
-    const serial = this.#send(sequences);
-    if (inputs.length === 0) return this.#sentStep(serial, { inputs, sequences });
+    this.#send(sequences);
     while (this.#receive(this.#sent - this.#returned > TENSOR_LAG_MAX ? LOOK_MS : 0));
     this.#outcomes.clear();
     try {
@@ -210,6 +220,8 @@ export class GroupDecoder implements Decoder {
 interface SentStep {
   readonly serial: number;
   readonly sentAt: number;
+  /** How long it may take. */
+  readonly msMax: number;
   readonly now: () => number;
   readonly inputs: readonly SequenceInput[];
   readonly sequences: readonly FrameInput[];
@@ -230,9 +242,9 @@ class GroupStep implements PendingStep {
   }
 
   wait(ms: number): boolean {
-    const { serial, sentAt, now } = this.#sent;
+    const { serial, sentAt, msMax, now } = this.#sent;
     if (this.#decoder.outcome(serial, ms)) return true;
-    if (now() - sentAt > ROUND_MS_MAX) throw tooLong(now() - sentAt);
+    if (now() - sentAt > msMax) throw tooLong(now() - sentAt);
     return false;
   }
 

@@ -83,19 +83,20 @@ export class MlxDecoder implements Decoder {
     return new KvCache(this.#shared, prefix);
   }
 
-  launch(inputs: readonly SequenceInput[]): PendingStep {
-    return doneStep(this.run(inputs));
+  launch(inputs: readonly SequenceInput[], rows?: Float32Array<ArrayBuffer>): PendingStep {
+    return doneStep(this.run(inputs, rows));
   }
 
-  run(inputs: readonly SequenceInput[]): StepOutput {
+  run(inputs: readonly SequenceInput[], given?: Float32Array<ArrayBuffer>): StepOutput {
     const segments = segmentsOf(inputs, this.#shared.codec);
-    const logits = this.#compute(segments, inputs); // [R, V]
+    const { logits, hidden } = this.#compute(segments, inputs, given); // [R, V]; [M, D]
     const rows = segments.at(-1)?.to ?? 0;
     this.#freeLeftovers(rows > inputs.length);
     const row = (index: number) => {
       assert(logits, "logits are there for those who wanted them");
       return logits.take(index, 0).astype("float32");
     };
+    if (hidden) return { drawn: nothing, logits: row, hidden: () => f32(hidden) };
     const drawn = drawAll(inputs, {
       best: (index) => likeliest(row(index)),
       sample: (draws) => {
@@ -107,12 +108,24 @@ export class MlxDecoder implements Decoder {
   }
 
   /** The logits that are wanted; the caches have their positions then, or, if it throws, none. */
-  #compute(segments: readonly Segment[], inputs: readonly SequenceInput[]): Tensor | undefined {
+  #compute(
+    segments: readonly Segment[],
+    inputs: readonly SequenceInput[],
+    given: Float32Array<ArrayBuffer> | undefined,
+  ): { logits?: Tensor | undefined; hidden?: Tensor } {
     try {
-      const ids = fromArray(Int32Array.from(inputs.flatMap(({ ids }) => ids)));
-      const { embed, logits: head } = this.#model;
-      assert(embed && head, "a model alone has its embedding and its head");
-      const hidden = this.#model.layers(embed(ids), attendWithin(segments)); // [M, D]
+      const { embed, logits: head, hiddenSize } = this.#model;
+      const ids = inputs.flatMap(({ ids }) => ids);
+      assert(embed || given, "a part of a model that does not begin it is given rows");
+      const first = embed
+        ? embed(fromArray(Int32Array.from(ids)))
+        : fromArray(given ?? [], [ids.length, hiddenSize]);
+      const hidden = this.#model.layers(first, attendWithin(segments)); // [M, D]
+      if (!head) {
+        evalAll([...segments.flatMap(({ cache }) => cache.release()), hidden]);
+        for (const { cache } of segments) cache.commit();
+        return { hidden };
+      }
       const wanted = segments.flatMap(({ to }, i) => {
         const count = inputs[i]?.logitsCount ?? 0;
         return Array.from({ length: count }, (_, row) => to - count + row);
@@ -121,7 +134,7 @@ export class MlxDecoder implements Decoder {
       const logits = wanted.length > 0 ? head(rows) : undefined;
       evalAll([...segments.flatMap(({ cache }) => cache.release()), ...(logits ? [logits] : [])]);
       for (const { cache } of segments) cache.commit();
-      return logits;
+      return { logits };
     } catch (error) {
       for (const { cache } of segments) cache.rollBack();
       throw error;
@@ -139,6 +152,14 @@ export class MlxDecoder implements Decoder {
   }
 
   [Symbol.dispose](): void {}
+}
+
+function f32(x: Tensor): Float32Array<ArrayBuffer> {
+  return Float32Array.from(x.astype("float32").toFloat32Array());
+}
+
+function nothing(): never {
+  throw new Error("Broken invariant: tokens are drawn where the model ends");
 }
 
 function segmentsOf(inputs: readonly SequenceInput[], codec: KvCodec): Segment[] {

@@ -176,6 +176,11 @@ export function llama(args: Args, weights: Weights, part: ModelPart): TextModel 
       ...{ kvHeads: ownHeads(kvHeads, part), keyDim: headDim, valueDim: headDim },
       ...windowOf(layer, args),
     })),
+    window: Math.max(
+      ...Array.from({ length: args.num_hidden_layers }, (_, layer) => {
+        return windowOf(layer, args).window ?? Infinity;
+      }),
+    ),
     vocabSize,
     vocabulary: splitsVocabulary(part) ? vocabularyOf(vocabSize, part) : { from: 0, to: vocabSize },
     hiddenSize: dims,

@@ -15,6 +15,11 @@ export interface CachedLayer extends KvLayer {
 export interface TextModel {
   /** What each of its own layers caches; their indices count from the first of them. */
   readonly kvLayers: readonly CachedLayer[];
+  /**
+   * Last positions that a row sees in some layer of the whole model, Infinity where one sees all: so
+   * that all parts of it keep the same positions. Absent: what its own layers say.
+   */
+  readonly window?: number;
   /** Of the whole model. */
   readonly vocabSize: number;
   /** Ids whose logits it gives: all, or its share where a slice splits the vocabulary. */
@@ -59,7 +64,9 @@ export interface AttentionRows {
 export type Attend = (rows: AttentionRows, options: AttentionOptions) => Tensor;
 
 /** Last positions that a row sees in some layer; undefined where one of them sees all. */
-export function widestWindow({ kvLayers }: Pick<TextModel, "kvLayers">): number | undefined {
-  const widest = Math.max(...kvLayers.map(({ window }) => window ?? Infinity));
+export function widestWindow(
+  { kvLayers, window }: Pick<TextModel, "kvLayers" | "window">,
+): number | undefined {
+  const widest = window ?? Math.max(...kvLayers.map(({ window }) => window ?? Infinity));
   return Number.isFinite(widest) ? widest : undefined;
 }

@@ -197,7 +197,7 @@ function unfinished(hidden: readonly (readonly number[])[]): StepOutput {
   const nothing = () => {
     throw new Error("the part ends before the logits");
   };
-  return { drawn: nothing, logits: nothing, rows: Float32Array.from(hidden.flat()) };
+  return { drawn: nothing, logits: nothing, hidden: () => Float32Array.from(hidden.flat()) };
 }
 
 function paged(cache: SequenceCache): PagedCache {

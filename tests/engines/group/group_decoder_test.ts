@@ -156,7 +156,7 @@ Deno.test("GroupDecoder knows what the rank with the least memory has room for",
   using group = new ArithmeticGroup(4, { blocksMax: [0, 9, 5, 7] });
   const { decoder } = group;
   equal(decoder.spareBytes, Infinity);
-  decoder.launch([]).collect();
+  decoder.askAll().collect();
   using empty = decoder.makeCache();
   const blockBytes = empty.bytesFor(decoder.blockPositions);
   equal(decoder.spareBytes, 5 * blockBytes);

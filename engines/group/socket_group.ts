@@ -1,0 +1,90 @@
+import { AppError } from "../../core/errors.ts";
+import type { GroupSpec } from "../../core/group.ts";
+import { GroupError, GroupListener, NativeError, type NativeGroup } from "../../ffi/mod.ts";
+import type { Group } from "../group.ts";
+
+/** How long ranks may take to meet: those of slow machines start later. */
+export const JOIN_MS_MAX = 60_000;
+
+/** A group over TCP connections of our own, which sums within steps use too. */
+export class SocketGroup implements Group {
+  /** For sums within steps. */
+  readonly native: NativeGroup;
+
+  /** Takes the group over. */
+  constructor(native: NativeGroup) {
+    this.native = native;
+  }
+
+  /**
+   * Meets the other ranks; `listener` is one that listens for them already.
+   * @throws {AppError} `group_broken`, with who is missing or why this rank cannot listen.
+   */
+  static async join(
+    { groupId, rank, size, names, link }: GroupSpec,
+    listener?: GroupListener,
+  ): Promise<SocketGroup> {
+    const hosts = link.type === "ring" ? link.hosts : [];
+    const [own, next] = [hosts[rank], hosts[(rank + 1) % size]];
+    if (!own || !next) {
+      throw new AppError(
+        "group_broken",
+        `Cannot join the other ranks: a link of type ${link.type} with ${hosts.length} hosts ` +
+          `found, a ring of ${size} needed`,
+        { hint: "place the model anew over TCP: exo instance create MODEL" },
+      );
+    }
+    try {
+      using bound = listener ?? GroupListener.bind(own.ip, own.port);
+      const timeoutMs = JOIN_MS_MAX;
+      return new SocketGroup(await bound.join({ groupId, rank, size, names, next, timeoutMs }));
+    } catch (error) {
+      throw broken(error);
+    }
+  }
+
+  get rank(): number {
+    return this.native.rank;
+  }
+
+  get size(): number {
+    return this.native.size;
+  }
+
+  get names(): readonly string[] {
+    return this.native.names;
+  }
+
+  send(header: Uint8Array, body?: Uint8Array): void {
+    try {
+      this.native.send(header, body);
+    } catch (error) {
+      throw broken(error);
+    }
+  }
+
+  receive(ms: number): Uint8Array<ArrayBuffer> | undefined {
+    try {
+      return this.native.receive(ms);
+    } catch (error) {
+      throw broken(error);
+    }
+  }
+
+  arrival(): Promise<void> {
+    return this.native.arrival();
+  }
+
+  [Symbol.dispose](): void {
+    this.native[Symbol.dispose]();
+  }
+}
+
+/** What breaks a group, as the others of the engine say it. */
+function broken(error: unknown): unknown {
+  const isGroups = error instanceof GroupError || error instanceof NativeError;
+  if (!isGroups) return error;
+  const message = error instanceof NativeError ? error.reason : error.message;
+  const hint = "exo instance list shows its ranks; it is started again by itself";
+  return new AppError("group_broken", message, { hint, cause: error });
+}
