@@ -5,7 +5,7 @@ import type { FakeScript } from "../../engines/fake.ts";
 import { ClusterNode } from "./cluster_node.ts";
 import { loggedState } from "./cluster_state.ts";
 import { eventually } from "./eventually.ts";
-import { VirtualNetwork } from "./netns.ts";
+import { VirtualNetwork } from "../../bench/netns.ts";
 import { TempDir } from "./temp_dir.ts";
 
 /** A model that is small enough for each node to have. */

@@ -3,7 +3,7 @@ import { ApiClient } from "../../api/client.ts";
 import type { StateView } from "../../api/client_state.ts";
 import { eventually } from "./eventually.ts";
 import { ServeProcess } from "./exo_process.ts";
-import type { VirtualNetwork } from "./netns.ts";
+import type { VirtualNetwork } from "../../bench/netns.ts";
 
 const MEASURED_MAIN = new URL("./measured_serve_main.ts", import.meta.url).pathname;
 

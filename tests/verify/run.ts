@@ -12,6 +12,7 @@
  *     deno task verify memory [--seed S] [--requests N]        what they leave, and too many at once
  *     deno task verify network [--from N] [--to N] [--rounds N]    stories of three nodes
  *     deno task verify partitions [--seed S] [--from N] [--to N]    2|1 and heal, with load
+ *     deno task verify layouts [--from N] [--to N]            a model over several nodes, beside one
  *     deno task verify token-path                             tokens of another node's runner
  *     deno task verify soak [--minutes N] [--seed S]          three nodes under load
  *     deno task verify ruler [--rounds N]                      exo bench beside OpenAI's own client
@@ -28,6 +29,7 @@ import type { NodeSample } from "../support/measured_node.ts";
 import { addTinyModel, REAL_ENGINE } from "../support/test_node.ts";
 import { type Finding, fuzzHttp, fuzzSlowly, FuzzTarget, growthOf } from "./http.ts";
 import { killNode } from "./kills.ts";
+import { LAYOUTS, verifyLayouts } from "./group_layouts.ts";
 import { keepRunning } from "./meta.ts";
 import { fuzzModels } from "./model_files.ts";
 import { fuzzNetwork } from "./network/mod.ts";
@@ -263,6 +265,11 @@ async function verifyThree(from: number, to: number, rounds: number): Promise<Ta
   return await verifyNetwork({ from, to, rounds, real }, say);
 }
 
+async function verifyGroupLayouts(from: number, to: number): Promise<Tally> {
+  await ensureSetup({ onProgress: say });
+  return await verifyLayouts({ from, to, smollm2: await defaultModel() }, say);
+}
+
 async function verifyPartitions(seed: number, from: number, to: number): Promise<Tally> {
   await ensureSetup({ onProgress: say });
   let passed = 0;
@@ -331,6 +338,7 @@ const run: Record<string, () => Promise<Tally>> = {
       Number(values.to ?? Object.keys(NETWORK_PARTS).length - 1),
       Number(values.rounds ?? 1),
     ),
+  layouts: () => verifyGroupLayouts(Number(values.from), Number(values.to ?? LAYOUTS.length - 1)),
   partitions: () =>
     verifyPartitions(Number(values.seed), Number(values.from), Number(values.to ?? PARTITIONS - 1)),
   soak: () => verifySoak(Number(values.minutes), Number(values.seed)),
