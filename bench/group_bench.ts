@@ -23,12 +23,13 @@ import { thisMachine } from "./machine.ts";
 import { VirtualNetwork, whyNoNetwork } from "./netns.ts";
 import { llamaCpp } from "./peers/llama_cpp.ts";
 import { GROUP_PATH, keepReport, PAGE_PATH } from "./performance_page.ts";
+import { busyPercent } from "./process_usage.ts";
 import { alternate } from "./rounds.ts";
 import {
   defaultModel,
+  LOOK_MS,
   modelReport,
   note,
-  quietMoment,
   runBenchmark,
   type Setting,
   sources,
@@ -98,8 +99,11 @@ async function play(
   { stage, settings }: { readonly stage: Stage; readonly settings: GroupReport["settings"] },
 ): Promise<GroupTurn> {
   const { network, setting: { signal } } = stage;
-  const busyPercent = await quietMoment(signal);
-  const turn = { program: player.program, layout: player.layout.name, round, busyPercent };
+  const busy = await busyPercent(LOOK_MS, signal);
+  const turn = {
+    ...{ program: player.program, layout: player.layout.name },
+    ...{ round, busyPercent: busy },
+  };
   try {
     const running = await player.start();
     try {

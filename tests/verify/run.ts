@@ -2,6 +2,7 @@
  * The long bars, each resumable by its range; all end with `N passed, N failed`.
  *
  *     deno task verify faults [--from N] [--to N]             cells of the matrix
+ *     deno task verify group-faults [--from N] [--to N]       likewise, of an instance on two nodes
  *     deno task verify kills [--seed S] [--kills N]            kill -9 of a node, over and over
  *     deno task verify meta [--engine fake] [--kills N]        kill -9 of a declared model's runner
  *     deno task verify http [--seed S] [--requests N]         mutated requests
@@ -29,6 +30,8 @@ import type { NodeSample } from "../support/measured_node.ts";
 import { addTinyModel, REAL_ENGINE } from "../support/test_node.ts";
 import { type Finding, fuzzHttp, fuzzSlowly, FuzzTarget, growthOf } from "./http.ts";
 import { killNode } from "./kills.ts";
+import { verifyGroupFaults } from "./group_fault_bar.ts";
+import { GROUP_CELLS } from "./group_faults.ts";
 import { LAYOUTS, verifyLayouts } from "./group_layouts.ts";
 import { keepRunning } from "./meta.ts";
 import { fuzzModels } from "./model_files.ts";
@@ -332,6 +335,11 @@ const { positionals: [bar], values } = parseArgs({
 });
 const run: Record<string, () => Promise<Tally>> = {
   faults: () => verifyFaults(Number(values.from), Number(values.to ?? CELLS.length - 1)),
+  "group-faults": async () => {
+    await ensureSetup({ onProgress: say });
+    const to = Number(values.to ?? GROUP_CELLS.length - 1);
+    return await verifyGroupFaults({ from: Number(values.from), to }, say);
+  },
   network: () =>
     verifyThree(
       Number(values.from),

@@ -1,0 +1,100 @@
+/** How each fault is made to happen, and what mends its cause. */
+import { join } from "node:path";
+import type { Cluster } from "../support/cluster.ts";
+import type { ClusterNode } from "../support/cluster_node.ts";
+import { eventually } from "../support/eventually.ts";
+import type { GroupFault } from "./group_faults.ts";
+
+/** How long nobody reads a runner's pipe. */
+const FULL_PIPE_MS = 3_000;
+
+/** How long a client reads nothing of its answer. */
+const SLOW_CLIENT_MS = 3_000;
+
+/** Where the ranks are, and which of them is struck. */
+export interface Site {
+  readonly cluster: Cluster;
+  readonly first: ClusterNode;
+  readonly struck: ClusterNode;
+  readonly model: string;
+  /** The struck node's own copy of the model: a folder. */
+  readonly modelPath: string;
+  /** Whose runner is held in the stage. */
+  readonly holder: ClusterNode;
+}
+
+/** Mends the cause of a fault; what it has broken mends itself. */
+export type Repair = () => Promise<void>;
+
+const nothing: Repair = async () => {};
+
+/** Lets a fault happen. */
+export async function strike(fault: GroupFault, site: Site): Promise<Repair> {
+  return await STRIKES[fault](site);
+}
+
+const STRIKES: Readonly<Record<GroupFault, (site: Site) => Promise<Repair>>> = {
+  "runner killed": (site) => signalRunners(site, "SIGKILL"),
+  "runner stopped": (site) => signalRunners(site, "SIGSTOP"),
+  "node killed": async ({ struck }) => {
+    await struck.end("SIGKILL");
+    return () => struck.start();
+  },
+  "partition": async ({ cluster, struck }) => {
+    const others = cluster.nodes.filter((node) => node !== struck).map(({ index }) => index);
+    await cluster.network.cut([struck.index], others);
+    return () => cluster.network.heal();
+  },
+  "full pipe": async ({ struck }) => {
+    struck.process.kill("SIGSTOP");
+    const timer = setTimeout(() => struck.process.kill("SIGCONT"), FULL_PIPE_MS);
+    return () => Promise.resolve(clearTimeout(timer)).then(() => struck.process.kill("SIGCONT"));
+  },
+  "slow client": slowClient,
+  "out of memory": async ({ struck }) => {
+    await struck.orders.give("exhaust");
+    await eventually("the order is taken", async () => !(await struck.orders.has("exhaust")));
+    return nothing;
+  },
+  "corrupt weights": async ({ modelPath }) => {
+    const path = join(modelPath, "model.safetensors");
+    const whole = await Deno.readFile(path);
+    // Another length than the header says, and bytes that are none of the weights'.
+    await Deno.writeFile(path, new Uint8Array(64).fill(0xff));
+    return () => Deno.writeFile(path, whole);
+  },
+  "illegal order": async ({ struck }) => {
+    await struck.orders.give("illegal");
+    await eventually("the order is taken", async () => !(await struck.orders.has("illegal")));
+    return nothing;
+  },
+};
+
+async function signalRunners({ struck }: Site, signal: Deno.Signal): Promise<Repair> {
+  for (const pid of await struck.process.runnerPids()) Deno.kill(pid, signal);
+  return nothing;
+}
+
+/** Asks for a long answer and reads nothing of it, on a connection with the smallest buffers. */
+async function slowClient({ first, model }: Site): Promise<Repair> {
+  const { hostname, port } = new URL(first.client.url);
+  const connection = await Deno.connect({ hostname, port: Number(port) });
+  const body = JSON.stringify({
+    ...{ model, stream: true, ignore_eos: true, max_completion_tokens: 800 },
+    messages: [{ role: "user", content: "go on and on ".repeat(50) }],
+  });
+  const head = [
+    ...["POST /v1/chat/completions HTTP/1.1", `Host: ${hostname}:${port}`],
+    ...["Content-Type: application/json", `Content-Length: ${body.length}`],
+  ];
+  await connection.write(new TextEncoder().encode(`${head.join("\r\n")}\r\n\r\n${body}`));
+  const timer = setTimeout(() => connection.close(), SLOW_CLIENT_MS);
+  return () =>
+    Promise.resolve(clearTimeout(timer)).then(() => {
+      try {
+        connection.close();
+      } catch {
+        // The timer was first.
+      }
+    });
+}
