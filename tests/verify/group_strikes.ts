@@ -45,11 +45,7 @@ const STRIKES: Readonly<Record<GroupFault, (site: Site) => Promise<Repair>>> = {
     await cluster.network.cut([struck.index], others);
     return () => cluster.network.heal();
   },
-  "full pipe": async ({ struck }) => {
-    struck.process.kill("SIGSTOP");
-    const timer = setTimeout(() => struck.process.kill("SIGCONT"), FULL_PIPE_MS);
-    return () => Promise.resolve(clearTimeout(timer)).then(() => struck.process.kill("SIGCONT"));
-  },
+  "full pipe": fullPipe,
   "slow client": slowClient,
   "out of memory": async ({ struck }) => {
     await struck.orders.give("exhaust");
@@ -73,6 +69,14 @@ const STRIKES: Readonly<Record<GroupFault, (site: Site) => Promise<Repair>>> = {
 async function signalRunners({ struck }: Site, signal: Deno.Signal): Promise<Repair> {
   for (const pid of await struck.process.runnerPids()) Deno.kill(pid, signal);
   return nothing;
+}
+
+/** The node stops for a while: what its runner reports stays in the pipe. */
+function fullPipe({ struck: { process } }: Site): Promise<Repair> {
+  process.kill("SIGSTOP");
+  const goOn = () => process.kill("SIGCONT");
+  const timer = setTimeout(goOn, FULL_PIPE_MS);
+  return Promise.resolve(() => Promise.resolve(clearTimeout(timer)).then(goOn));
 }
 
 /** Asks for a long answer and reads nothing of it, on a connection with the smallest buffers. */
