@@ -1,4 +1,5 @@
 import { join } from "node:path";
+import type { VirtualNetwork } from "../netns.ts";
 import { whenHealthy } from "../network.ts";
 import type { InstalledLlamaCpp } from "../peers/llama_cpp.ts";
 import type { StartedProcess } from "../processes.ts";
@@ -63,7 +64,9 @@ export function llamaPlayer(
 
 /** Flags of the server; the first machine computes the first layers, the others their shares. */
 export function serverArgs(
-  { network, modelPath, threads, streams, contextTokens }: Omit<Stage, "setting">,
+  { network, modelPath, threads, streams, contextTokens }:
+    & Omit<Stage, "setting" | "network">
+    & { readonly network: Pick<VirtualNetwork, "machines" | "address"> },
   { ranks }: Pick<Layout, "ranks">,
   layers: number,
 ): string[] {
