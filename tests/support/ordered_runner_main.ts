@@ -3,6 +3,7 @@
  * (`orders.ts`, in the folder `EXO_TEST_FOLDER`) beside those of its node.
  */
 import type { RunnerCommand } from "../../core/frames.ts";
+import type { GroupSpec } from "../../core/group.ts";
 import { TaskId } from "../../core/ids.ts";
 import { toAppError } from "../../core/errors.ts";
 import { CommandQueue } from "../../engines/command_queue.ts";
@@ -10,14 +11,14 @@ import { FakeScript, strike } from "../../engines/fake.ts";
 import { readCommands, reportWriter } from "../../engines/pipes.ts";
 import { chooseBuilder } from "../../engines/process.ts";
 import { Runner } from "../../engines/runner.ts";
-import { Orders } from "./orders.ts";
-import { type GroupStage, StruckBuilder } from "./struck_engine.ts";
+import { type HeldStage, Orders } from "./orders.ts";
+import { StruckBuilder } from "./struck_engine.ts";
 
 const orders = new Orders(Deno.env.get("EXO_TEST_FOLDER") ?? "");
 const incarnation = Number(Deno.args[Deno.args.indexOf("--incarnation") + 1]);
 const commands = new CommandQueue();
 const { emit, write, flush } = reportWriter();
-let stage: GroupStage | "start" = "start";
+let stage: HeldStage | "start" = "start";
 
 /** No runner does this now: it has met its group, or has nothing to warm up yet. */
 function illegalCommand(): RunnerCommand {
@@ -34,14 +35,24 @@ function obey(): void {
   if (orders.take("exhaust")) strike(FakeScript.parse({ exhaustIn: "decode" }), "decode", write);
 }
 
+function reach(reached: HeldStage): void {
+  stage = reached;
+  orders.stayIn(reached, obey);
+}
+
+/** It can be held before it meets anybody, too: afterwards the others are connected. */
+class OrderedBuilder extends StruckBuilder {
+  override connect(spec: GroupSpec): Promise<void> {
+    reach("connect");
+    return super.connect(spec);
+  }
+}
+
 Deno.addSignalListener("SIGTERM", () => Deno.exit(0));
 try {
   readCommands(commands);
   const inner = await chooseBuilder(write);
-  const builder = new StruckBuilder(inner, (reached) => {
-    stage = reached;
-    orders.stayIn(reached, obey);
-  });
+  const builder = new OrderedBuilder(inner, reach);
   orders.watch(obey);
   const breathe = () => builder.breathe();
   await new Runner({ incarnation, builder, commands, emit, breathe, now: () => performance.now() })

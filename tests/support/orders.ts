@@ -1,6 +1,9 @@
 /** What a test tells a runner of a node: files in the node's folder, one for each order. */
 import { join } from "node:path";
-import type { GroupStage } from "./struck_engine.ts";
+import type { Stage } from "../../engines/fake.ts";
+
+/** Where a runner can be held: an engine's stages, and where its ranks meet. */
+export type HeldStage = Stage | "connect";
 
 /** Orders that a runner obeys at any time: take all memory, or do a command out of order. */
 export type Order = "exhaust" | "illegal";
@@ -20,7 +23,7 @@ export class Orders {
   }
 
   /** The next runner that reaches a stage stays there, once. */
-  async hold(stage: GroupStage): Promise<void> {
+  async hold(stage: HeldStage): Promise<void> {
     await Deno.remove(this.#file("held")).catch(() => {});
     await Deno.writeTextFile(this.#file("hold"), stage);
   }
@@ -44,7 +47,7 @@ export class Orders {
   }
 
   /** Of the runner: holds this thread, as native code would, where it was told to. */
-  stayIn(stage: GroupStage, obey: () => void): void {
+  stayIn(stage: HeldStage, obey: () => void): void {
     if (this.#wanted() !== stage) return;
     Deno.writeTextFileSync(this.#file("held"), stage);
     const until = performance.now() + HELD_MS_MAX;

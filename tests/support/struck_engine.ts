@@ -11,11 +11,8 @@ import type { EngineCounts } from "../../core/engine_stats.ts";
 import type { GroupSpec } from "../../core/group.ts";
 import type { TaskId } from "../../core/ids.ts";
 
-/** A stage of a rank that has others: it meets them first. */
-export type GroupStage = Stage | "connect";
-
 /** Is told of each stage once a part of it has been computed, and may end or hold the process. */
-export type OnStage = (stage: GroupStage) => void;
+export type OnStage = (stage: Stage) => void;
 
 /** A real engine that can be struck in the midst of its work: after a layer, a chunk, a token. */
 export class StruckBuilder implements Builder {
@@ -31,8 +28,6 @@ export class StruckBuilder implements Builder {
   }
 
   connect(spec: GroupSpec): Promise<void> {
-    // Before it meets anybody: afterwards the others are connected.
-    this.#onStage("connect");
     return this.#inner.connect(spec);
   }
 
@@ -57,8 +52,6 @@ export class StruckBuilder implements Builder {
 }
 
 class StruckEngine implements Engine {
-  /** Of a rank that follows: its runner waits for it. */
-  readonly arrival?: () => Promise<void>;
   readonly #inner: Engine;
   readonly #onStage: OnStage;
   readonly #gatherRequests: number;
@@ -68,7 +61,6 @@ class StruckEngine implements Engine {
     this.#inner = inner;
     this.#onStage = onStage;
     this.#gatherRequests = gatherRequests;
-    if (inner.arrival) this.arrival = () => inner.arrival?.() ?? Promise.resolve();
   }
 
   warmup(): void {
@@ -87,8 +79,7 @@ class StruckEngine implements Engine {
   }
 
   *step(): Iterable<TaskResponse> {
-    // A rank that follows is given no requests.
-    if (!this.arrival && this.#submitted < this.#gatherRequests) return;
+    if (this.#submitted < this.#gatherRequests) return;
     const stages = new Set<Stage>();
     for (const response of this.#inner.step()) {
       yield response;

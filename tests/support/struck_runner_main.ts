@@ -2,15 +2,14 @@
  * A runner with the real engine, which is struck as the fake engine's script (EXO_ENGINE_SCRIPT)
  * says. Where it is held, `reached` beside the script names the stage, so that others may strike.
  */
-import { FakeScript, strike } from "../../engines/fake.ts";
+import { FakeScript, type Stage, strike } from "../../engines/fake.ts";
 import { chooseBuilder, runRunnerProcess } from "../../engines/process.ts";
-import { type GroupStage, StruckBuilder } from "./struck_engine.ts";
+import { StruckBuilder } from "./struck_engine.ts";
 
 const scriptFile = Deno.env.get("EXO_ENGINE_SCRIPT") ?? "";
 const script = FakeScript.parse(JSON.parse(Deno.readTextFileSync(scriptFile)));
 
-function onStage(stage: GroupStage, write: (bytes: Uint8Array) => void): void {
-  if (stage === "connect") return;
+function onStage(stage: Stage, write: (bytes: Uint8Array) => void): void {
   if (script.hangIn === stage) Deno.writeTextFileSync(`${scriptFile}.reached`, stage);
   strike(script, stage, write);
 }
