@@ -35,8 +35,12 @@ const ANSWER_TOKENS = 40;
 /** Small chunks, so that a prompt has a midst; several requests, so that one more is taken. */
 const CONFIG = { prefillChunkTokens: 8, contextTokens: 1_024, maxConcurrentRequests: 4 };
 
-/** Slow enough that a fake engine's answer has a midst. */
+/** Slow enough that a fake engine's answer has a midst; or so fast that it fills any buffer. */
 const FAKE = { stepMs: 5 };
+const FAST_FAKE = { contextTokens: 1_000_000 };
+
+/** Tokens of the longest answer that is asked for, of either engine. */
+const LONG_ANSWER_TOKENS = { fake: 200_000, real: 900 };
 
 /** What nodes held before and after a cell, of those that live through it. */
 export interface GroupCellReport {
@@ -66,7 +70,8 @@ export async function measureGroupCell(cell: GroupCell): Promise<GroupCellReport
   const why = isolated ? await whyNoNetwork() : undefined;
   assert.equal(why, undefined, `a partition needs a network of namespaces: ${why}`);
   await using dir = await TempDir.make();
-  const engine = cell.engine === "real" ? "real" : FAKE;
+  const fake = cell.fault === "slow client" ? FAST_FAKE : FAKE;
+  const engine = cell.engine === "real" ? "real" : fake;
   await using cluster = await startCluster({ nodes: 3, isolated, engine, isOrdered: true });
   try {
     await cluster.met(PATIENCE_MS);
@@ -133,6 +138,9 @@ async function strikeOnce(scene: Scene, cell: GroupCell): Promise<number> {
   const { heardMs, repair } = await strikeAndHear(scene, cell, site);
   await repair();
   await isWell(scene);
+  await eventually("all tasks are over", async () => {
+    return Object.keys((await api.state()).tasks).length === 0;
+  }, PATIENCE_MS);
   const successors = await runnerPids(ranked);
   ports.push(...await ringPorts(scene));
   await api.client.deleteMetaInstance(metaInstanceId);
@@ -183,7 +191,10 @@ async function reach(
   const first = nodes[0] as ClusterNode;
   const holder = isHeldStage(cell.stage) ? struck : first;
   const modelPath = modelPaths[struck.index] ?? "";
-  const site: Site = { cluster, first, struck, holder, model: scene.model, modelPath };
+  const site: Site = {
+    ...{ cluster, first, struck, holder, model: scene.model, modelPath },
+    longAnswerTokens: LONG_ANSWER_TOKENS[cell.engine],
+  };
   if (isHeldStage(cell.stage)) {
     for (const node of nodes) if (node !== holder) await node.orders.release();
     await eventually(`a rank is held in ${cell.stage}`, () => holder.orders.isHeld(), PATIENCE_MS);

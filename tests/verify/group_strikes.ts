@@ -19,6 +19,8 @@ export interface Site {
   readonly model: string;
   /** The struck node's own copy of the model: a folder. */
   readonly modelPath: string;
+  /** Tokens of the longest answer that the engine gives. */
+  readonly longAnswerTokens: number;
   /** Whose runner is held in the stage. */
   readonly holder: ClusterNode;
 }
@@ -79,13 +81,15 @@ function fullPipe({ struck: { process } }: Site): Promise<Repair> {
   return Promise.resolve(() => Promise.resolve(clearTimeout(timer)).then(goOn));
 }
 
-/** Asks for a long answer and reads nothing of it, on a connection with the smallest buffers. */
-async function slowClient({ first, model }: Site): Promise<Repair> {
+/** Asks for an answer that fills what lies between, reads nothing of it, and hangs up. */
+async function slowClient({ first, model, longAnswerTokens }: Site): Promise<Repair> {
   const { hostname, port } = new URL(first.client.url);
   const connection = await Deno.connect({ hostname, port: Number(port) });
   const body = JSON.stringify({
-    ...{ model, stream: true, ignore_eos: true, max_completion_tokens: 800 },
-    messages: [{ role: "user", content: "go on and on ".repeat(50) }],
+    ...{ model, stream: true, ignore_eos: true, max_completion_tokens: longAnswerTokens },
+    // Each token with others beside it takes some kilobytes.
+    ...{ logprobs: true, top_logprobs: 20 },
+    messages: [{ role: "user", content: "go on and on" }],
   });
   const head = [
     ...["POST /v1/chat/completions HTTP/1.1", `Host: ${hostname}:${port}`],
