@@ -24,7 +24,7 @@ const ANSWER_MS_MAX = 3 * HEARD_MS;
 const LIVE_GROWTH_SHARE_MAX = 0.05;
 
 /** How long nodes may take to meet, to reach a stage, and to bring an instance back. */
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = 120_000;
 
 /** Words of a question: a prompt of several chunks, and, of a fake engine, its answer. */
 const QUESTION = Array.from({ length: 40 }, (_, n) => `word${n}`).join(" ");
