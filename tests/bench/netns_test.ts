@@ -5,7 +5,7 @@ import { median } from "../../bench/statistics.ts";
 import { eventually } from "../support/eventually.ts";
 import { VirtualNetwork, whyNoNetwork } from "../../bench/netns.ts";
 
-const PEER = new URL("../support/netns_peer_main.ts", import.meta.url).pathname;
+const PEER = new URL("./netns_peer_main.ts", import.meta.url).pathname;
 
 /** A program on a machine that talks to those of the others. */
 class Peer implements AsyncDisposable {
