@@ -4,7 +4,7 @@ import { whyNoNetwork } from "../../bench/netns.ts";
 import { ensureSetup } from "../../ffi/setup.ts";
 import { startCluster } from "../support/cluster.ts";
 import { exo } from "../support/exo_process.ts";
-import { randomLlama } from "../support/random_llama.ts";
+import { randomLlama } from "../support/eight_heads_llama.ts";
 import { TempDir } from "../support/temp_dir.ts";
 
 /** How long nodes of one machine may take to meet while it is busy. */

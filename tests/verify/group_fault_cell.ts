@@ -9,7 +9,7 @@ import type { ClusterNode } from "../support/cluster_node.ts";
 import { descriptorsAsBefore, settledDescriptors } from "../support/descriptors.ts";
 import { eventually, isAlive } from "../support/eventually.ts";
 import { listeningPorts } from "../support/listening_ports.ts";
-import { randomLlama } from "../support/random_llama.ts";
+import { randomLlama } from "../support/eight_heads_llama.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { type GroupCell, type GroupStage } from "./group_faults.ts";
 import { type Site, strike } from "./group_strikes.ts";

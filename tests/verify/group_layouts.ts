@@ -4,7 +4,7 @@ import { z } from "zod";
 import type { Sharding } from "../../core/instance.ts";
 import { type Cluster, startCluster } from "../support/cluster.ts";
 import { within } from "../support/eventually.ts";
-import { randomLlama, randomQuantizedLlama } from "../support/random_llama.ts";
+import { randomLlama, randomQuantizedLlama } from "../support/eight_heads_llama.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import type { Say, Tally } from "./tally.ts";
 
