@@ -47,7 +47,7 @@ const CONFIG = { prefillChunkTokens: 32, contextTokens: 1_024, maxConcurrentRequ
 const MARGIN_MIN = 0.1;
 
 /** Most that a token's logprob may differ: a pipeline computes the same, a tensor group rounds. */
-const LOGPROB_ERROR_MAX: Readonly<Record<Sharding, number>> = { Pipeline: 1e-5, Tensor: 0.05 };
+const LOGPROB_ERROR_MAX: Readonly<Record<Sharding, number>> = { Pipeline: 1e-5, Tensor: 0.02 };
 
 const MEET_MS_MAX = 60_000;
 const READY_SECONDS_MAX = 180;
