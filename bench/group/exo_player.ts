@@ -69,19 +69,24 @@ async function startOn(
   return { client, nodeId: await client.nodeId(), process };
 }
 
-/** Resolves once each node knows of a way from each to each. */
+/** Resolves once each node knows of a way from each to each, and how wide it is. */
 async function met(nodes: readonly MachineNode[]): Promise<void> {
   const ids = nodes.map(({ nodeId }) => nodeId);
   const until = performance.now() + MEET_MS_MAX;
   while (performance.now() < until) {
     const states = await Promise.all(nodes.map(({ client }) => client.state()));
+    // Finding out sends megabytes, which are none of a token's.
     const haveMet = states.every(({ topology: { connections } }) =>
-      ids.every((a) => ids.every((b) => a === b || (connections[a]?.[b]?.length ?? 0) > 0))
+      ids.every((a) =>
+        ids.every((b) =>
+          a === b || connections[a]?.[b]?.some((edge) => edge.bandwidthBitsPerSecond !== undefined)
+        )
+      )
     );
     if (haveMet) return;
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }
-  const found = `no way between all of them in ${MEET_MS_MAX / 1_000} s`;
+  const found = `no measured way between all of them in ${MEET_MS_MAX / 1_000} s`;
   throw new AppError("setup_failed", `Cannot measure ${ids.length} nodes: ${found}, one needed`, {
     hint: "what they said is in the folder logs beside the peers",
   });

@@ -39,7 +39,7 @@ export async function groupTurn(
   await askAll();
   const carried = () => carriedBytes(network);
   const alone = await decodeRate(ask);
-  const bytesPerToken = ranks === 1 ? null : await bytesOf(carried, ask);
+  const bytesPerToken = ranks === 1 ? null : await medianBytes(carried, ask);
   const togetherTokensPerSecond = rateOf(await askAll());
   if (ranks === 1) {
     const none = { delayedTokensPerSecond: null, bytesPerToken };
@@ -90,6 +90,17 @@ function tooShort(tokens: number, maxTokens: number): AppError {
   });
 }
 
+async function medianBytes(
+  carried: () => Promise<number>,
+  ask: () => Promise<Stream>,
+): Promise<number | null> {
+  const found: number[] = [];
+  for (let done = 0; done < REPEATS; done++) found.push(await bytesOf(carried, ask));
+  const middle = median(found);
+  // Something else was said on the links while nothing was asked: then nobody knows.
+  return middle !== null && middle > 0 ? middle : null;
+}
+
 /** Bytes between machines for each token, above what goes there when nothing is asked. */
 async function bytesOf(
   carried: () => Promise<number>,
@@ -103,7 +114,7 @@ async function bytesOf(
   const restPerMs = (from - restedFrom) / (askedAt - restedAt);
   const { tokens } = await ask();
   const to = await carried();
-  return Math.max(0, (to - from - restPerMs * (performance.now() - askedAt)) / tokens);
+  return (to - from - restPerMs * (performance.now() - askedAt)) / tokens;
 }
 
 async function carriedBytes(network: VirtualNetwork): Promise<number> {
