@@ -65,7 +65,7 @@ async function engineBench(options: EngineOptions, setting: Setting): Promise<En
   });
   const { version, program } = await llamaCpp.install(
     { folder: peersDir, run, onProgress: note },
-    options.instructions,
+    { instructions: options.instructions },
   );
   const readLoop = await compileReadLoop({ run, folder: scratch, logPath: join(logs, "loop.log") });
   const path = await modelPath(options, setting);

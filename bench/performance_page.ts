@@ -1,6 +1,8 @@
 import { formatBytes } from "../core/units.ts";
 import { type CoreReport, coreSections } from "./core_report.ts";
 import { cellsOf, ENGINE_HEAD, type EngineReport } from "./engine_report.ts";
+import { groupSections } from "./group/page.ts";
+import type { GroupReport } from "./group/report.ts";
 import { laidOut, type Row, shown, table, wrap } from "./markdown.ts";
 import { type NetworkReport, networkSections } from "./network_report.ts";
 import { QUIET_PERCENT_MAX } from "./process_usage.ts";
@@ -21,6 +23,8 @@ export const ENGINE_PATHS = {
 } as const;
 /** Likewise of many requests at once. */
 export const SERVING_PATH = "bench/results/serving.json";
+/** Likewise of one model over several machines. */
+export const GROUP_PATH = "bench/results/group.json";
 /** Likewise of the control plane. */
 export const CORE_PATH = "bench/results/core.json";
 /** Likewise of what nodes say to each other. */
@@ -32,6 +36,7 @@ export const PAGE_PATH = "docs/performance.md";
 export interface OtherReports {
   readonly engines?: readonly EngineReport[];
   readonly serving?: ServingReport | undefined;
+  readonly group?: GroupReport | undefined;
   readonly core?: CoreReport | undefined;
   readonly network?: NetworkReport | undefined;
 }
@@ -39,7 +44,7 @@ export interface OtherReports {
 /** The performance page: all of its figures come from these reports. */
 export function performancePage(
   report: SuiteReport,
-  { engines = [], serving, core, network }: OtherReports = {},
+  { engines = [], serving, group, core, network }: OtherReports = {},
 ): string {
   const sections = [
     "# Performance",
@@ -66,6 +71,7 @@ export function performancePage(
     ...(report.ratios.length === 0 ? [] : ratioSections(report)),
     ...(engines.length === 0 ? [] : engineSections(engines)),
     ...(serving ? servingSections(serving) : []),
+    ...(group ? groupSections(group) : []),
     ...(core ? coreSections(core) : []),
     ...(network ? networkSections(network) : []),
     "## Settings and noise",
@@ -266,15 +272,16 @@ export async function keptPage(): Promise<string> {
     if (kept) engines.push(kept);
   }
   const serving = await readIfKept(SERVING_PATH);
+  const group = await readIfKept(GROUP_PATH);
   const core = await readIfKept(CORE_PATH);
   const network = await readIfKept(NETWORK_PATH);
-  return performancePage(await read(RESULT_PATH), { engines, serving, core, network });
+  return performancePage(await read(RESULT_PATH), { engines, serving, group, core, network });
 }
 
 /** Keeps a report, and writes the page of all that are kept. */
 export async function keepReport(
   path: string,
-  report: SuiteReport | EngineReport | ServingReport | CoreReport | NetworkReport,
+  report: SuiteReport | EngineReport | ServingReport | GroupReport | CoreReport | NetworkReport,
 ): Promise<void> {
   const root = new URL("../", import.meta.url);
   await Deno.mkdir(new URL("bench/results", root), { recursive: true });

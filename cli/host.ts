@@ -42,6 +42,8 @@ export interface HostOptions {
   readonly network?: NetworkOptions | undefined;
   /** Where ranks of instances meet; absent: at any dynamic port. */
   readonly ringPorts?: PortRange | undefined;
+  /** How runners are started; absent: as this program. */
+  readonly launch?: RunnerLaunch | undefined;
   /** Hears of the steps that take time. */
   readonly onProgress?: (line: string) => void;
   readonly onDefect?: (error: unknown, route: string) => void;
@@ -83,7 +85,7 @@ export async function startHost(options: HostOptions, io: Io): Promise<Host> {
     connect: network?.connect,
     ringPorts: options.ringPorts,
     deviceFile: libraryPath === undefined ? undefined : deviceFileOf(libraryPath),
-    launch: runnerLaunch(io.env, libraryPath),
+    launch: options.launch ?? runnerLaunch(io.env, libraryPath),
     // A node on a data directory of its own keeps them there, as its log.
     tracesDir: join(options.dataDir ?? homes.cache, "traces"),
     resourcesDir: resourcesDirectory(io),

@@ -1,5 +1,5 @@
 import { ensureSetup } from "../ffi/setup.ts";
-import { whyNoNetwork } from "./support/netns.ts";
+import { whyNoNetwork } from "../bench/netns.ts";
 import { discoverLast } from "./verify/network.ts";
 import { partitionAndHeal } from "./verify/partitions.ts";
 import { killMaster } from "./verify/succession.ts";

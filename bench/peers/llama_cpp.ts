@@ -8,8 +8,11 @@ import { PEER_PACKAGES } from "./versions.ts";
 
 const PACKAGE = `node-llama-cpp@${PEER_PACKAGES["node-llama-cpp"]}`;
 
-/** Programs of llama.cpp that the benchmark needs. */
+/** Programs of llama.cpp that the benchmarks need. */
 const TARGETS = ["llama-server", "llama-bench", "llama-batched-bench"] as const;
+
+/** The program by which another machine computes layers; only builds with RPC have it. */
+const RPC_SERVER = "ggml-rpc-server";
 
 /** Programs for one processor fail on another that shares the folder. */
 async function processor(): Promise<string> {
@@ -43,30 +46,42 @@ const INSTRUCTION_FLAGS: Readonly<Record<Instructions, readonly string[]>> = {
   ],
 };
 
+/** How llama.cpp is built. */
+export interface LlamaCppBuild {
+  readonly instructions?: Instructions;
+  /** Whether it may compute on several machines: a build of its own, since RPC is optional. */
+  readonly rpc?: boolean;
+}
+
 /** llama.cpp that is there, with its own benchmark programs. */
 export interface InstalledLlamaCpp extends InstalledPeer {
-  /** Path of one of its programs. */
-  program(name: (typeof TARGETS)[number]): string;
+  /** Path of one of its programs; `ggml-rpc-server` is there in builds with RPC. */
+  program(name: (typeof TARGETS)[number] | typeof RPC_SERVER): string;
 }
 
 /** What its installation gives beyond a server. */
 export interface LlamaCpp extends Peer {
-  install(context: InstallContext, instructions?: Instructions): Promise<InstalledLlamaCpp>;
+  install(context: InstallContext, build?: LlamaCppBuild): Promise<InstalledLlamaCpp>;
 }
 
 /** llama.cpp, built from the source that an npm package carries. */
 export const llamaCpp: LlamaCpp = {
   name: "llama.cpp",
 
-  async install(context, instructions = "native") {
-    const suffix = instructions === "native" ? "" : `-${instructions}`;
+  async install(context, { instructions = "native", rpc = false } = {}) {
+    const suffix = (instructions === "native" ? "" : `-${instructions}`) + (rpc ? "-rpc" : "");
     const name = `llama.cpp-${PEER_PACKAGES["node-llama-cpp"]}${suffix}`;
     const setting = { ...context, fingerprint: await processor() };
+    const flags = [
+      ...CMAKE_FLAGS,
+      ...INSTRUCTION_FLAGS[instructions],
+      ...(rpc ? ["-DGGML_RPC=ON"] : []),
+    ];
+    const targets = rpc ? [...TARGETS, RPC_SERVER] : TARGETS;
     const folder = await installOnce(
       name,
       setting,
-      (folder, context) =>
-        build(folder, context, [...CMAKE_FLAGS, ...INSTRUCTION_FLAGS[instructions]]),
+      (folder, context) => build(folder, context, { flags, targets }),
     );
     const program = (name: string) => join(folder, "build", "bin", name);
     const logPath = join(folder, "install.log");
@@ -84,7 +99,7 @@ export const llamaCpp: LlamaCpp = {
 async function build(
   folder: string,
   { run, onProgress }: InstallContext,
-  flags: readonly string[],
+  { flags, targets }: { readonly flags: readonly string[]; readonly targets: readonly string[] },
 ): Promise<void> {
   const options = { cwd: folder, logPath: join(folder, "install.log") };
   // Before anything is fetched, so that what is missing shows at once.
@@ -101,7 +116,7 @@ async function build(
   onProgress("llama.cpp: compiling, some ten minutes on two cores");
   await run(cmake, ["-S", "src", "-B", "build", ...flags], options);
   const jobs = ["-j", String(navigator.hardwareConcurrency)];
-  await run(cmake, ["--build", "build", ...jobs, "--target", ...TARGETS], options);
+  await run(cmake, ["--build", "build", ...jobs, "--target", ...targets], options);
   for (const path of [archive, "package"]) {
     await Deno.remove(join(folder, path), { recursive: true });
   }

@@ -5,7 +5,7 @@ import type { FakeScript } from "../../engines/fake.ts";
 import { ClusterNode } from "./cluster_node.ts";
 import { loggedState } from "./cluster_state.ts";
 import { eventually } from "./eventually.ts";
-import { VirtualNetwork } from "./netns.ts";
+import { VirtualNetwork } from "../../bench/netns.ts";
 import { TempDir } from "./temp_dir.ts";
 
 /** A model that is small enough for each node to have. */
@@ -25,6 +25,8 @@ export interface ClusterOptions {
   readonly flagsOf?: (index: number) => readonly string[];
   /** Whether nodes can tell what is alive in them. */
   readonly isMeasured?: boolean;
+  /** Whether runners obey a test's orders (`ClusterNode.orders`); nodes are measured, then. */
+  readonly isOrdered?: boolean;
   /** Nodes that are not started at once; all are when it is left out. */
   readonly startLater?: readonly number[];
 }
@@ -51,8 +53,9 @@ export async function startCluster(options: ClusterOptions): Promise<Cluster> {
 async function makeNodes(
   dir: string,
   network: VirtualNetwork | undefined,
-  { nodes: count, engine = {}, env, flagsOf = () => [], isMeasured = false }: ClusterOptions,
+  { nodes: count, engine = {}, env, flagsOf = () => [], ...options }: ClusterOptions,
 ): Promise<ClusterNode[]> {
+  const { isMeasured = false, isOrdered = false } = options;
   const namespace = `exo-test-${crypto.randomUUID()}`;
   const script = `${dir}/script.json`;
   await Deno.writeTextFile(script, JSON.stringify(engine));
@@ -62,7 +65,7 @@ async function makeNodes(
       const folder = `${dir}/node-${index}`;
       await Deno.mkdir(folder);
       return new ClusterNode({
-        ...{ index, folder, network, isMeasured },
+        ...{ index, folder, network, isMeasured, isOrdered },
         env: { ...(engine === "real" ? {} : fake), ...env },
         flags: ["--namespace", namespace, ...way, ...flagsOf(index)],
       });

@@ -3,9 +3,11 @@ import { ApiClient } from "../../api/client.ts";
 import type { StateView } from "../../api/client_state.ts";
 import { eventually } from "./eventually.ts";
 import { ServeProcess } from "./exo_process.ts";
-import type { VirtualNetwork } from "./netns.ts";
+import { Orders } from "./orders.ts";
+import type { VirtualNetwork } from "../../bench/netns.ts";
 
 const MEASURED_MAIN = new URL("./measured_serve_main.ts", import.meta.url).pathname;
+const ORDERED_MAIN = new URL("./ordered_serve_main.ts", import.meta.url).pathname;
 
 /** Ports of nodes that have a machine of their own; they may be fixed. */
 const API_PORT = 52_415;
@@ -24,12 +26,16 @@ export interface NodeSpec {
   readonly flags: readonly string[];
   /** Whether it can tell what is alive in it. */
   readonly isMeasured: boolean;
+  /** Whether its runners obey a test's orders; it is measured, then. */
+  readonly isOrdered: boolean;
 }
 
 /** One `exo serve` of a cluster, which can end and start again. */
 export class ClusterNode {
   readonly index: number;
   readonly dataDir: string;
+  /** What its runners are told by the test, if they obey. */
+  readonly orders: Orders;
   readonly #spec: NodeSpec;
   readonly #stderrFile: string;
   readonly #liveFile: string;
@@ -41,6 +47,7 @@ export class ClusterNode {
     this.#spec = spec;
     this.index = spec.index;
     this.dataDir = `${spec.folder}/data`;
+    this.orders = new Orders(spec.folder);
     this.#stderrFile = `${spec.folder}/stderr`;
     this.#liveFile = `${spec.folder}/live`;
   }
@@ -48,19 +55,25 @@ export class ClusterNode {
   /** Starts it; resolves when it serves. */
   async start(): Promise<void> {
     assert.equal(this.#process, undefined, `node ${this.index} runs already`);
-    const { network, isMeasured, index, flags } = this.#spec;
+    const { network, index, flags, folder } = this.#spec;
     const listens = network ? ["--port", `${API_PORT}`] : [];
     const serve = await ServeProcess.start(
       this.dataDir,
-      { ...this.#spec.env, EXO_LIVE_BYTES_FILE: this.#liveFile },
+      { ...this.#spec.env, EXO_LIVE_BYTES_FILE: this.#liveFile, EXO_TEST_FOLDER: folder },
       ["-q", "--name", `node-${index}`, ...listens, ...flags],
       this.#wrap(),
-      isMeasured ? ["run", "-A", "--v8-flags=--expose-gc", MEASURED_MAIN] : undefined,
+      this.#program(),
     ).catch(async (cause) => {
       throw new Error(`Node ${index} did not start: ${await this.stderr()}`, { cause });
     });
     this.#process = serve;
     this.#client = new ApiClient({ url: await this.#urlOf(serve), apiKey: undefined });
+  }
+
+  #program(): string[] | undefined {
+    const { isMeasured, isOrdered } = this.#spec;
+    const main = isOrdered ? ORDERED_MAIN : isMeasured ? MEASURED_MAIN : undefined;
+    return main === undefined ? undefined : ["run", "-A", "--v8-flags=--expose-gc", main];
   }
 
   /** On its machine, and with what it says on stderr kept; all as one process. */
@@ -120,7 +133,7 @@ export class ClusterNode {
 
   /** What is alive in it after a garbage collection. */
   async liveBytes(): Promise<number> {
-    assert.ok(this.#spec.isMeasured, "the cluster is measured");
+    assert.ok(this.#program(), "the cluster is measured");
     await Deno.remove(this.#liveFile).catch(() => {});
     this.process.kill("SIGUSR2");
     let text = "";

@@ -10,3 +10,14 @@ export async function liveBytes(): Promise<number> {
   const { heapUsed, external } = Deno.memoryUsage();
   return heapUsed + external;
 }
+
+/** At SIGUSR2 leaves in the file `EXO_LIVE_BYTES_FILE` what this process holds. */
+export function tellLiveBytes(): void {
+  const file = Deno.env.get("EXO_LIVE_BYTES_FILE");
+  if (file === undefined) throw new Error("EXO_LIVE_BYTES_FILE is not set");
+  Deno.addSignalListener("SIGUSR2", async () => {
+    await Deno.writeTextFile(`${file}.new`, `${await liveBytes()}`);
+    // Renamed, so that whoever waits for the file reads all of it.
+    await Deno.rename(`${file}.new`, file);
+  });
+}

@@ -2,6 +2,7 @@
  * The long bars, each resumable by its range; all end with `N passed, N failed`.
  *
  *     deno task verify faults [--from N] [--to N]             cells of the matrix
+ *     deno task verify group-faults [--from N] [--to N]       likewise, of an instance on two nodes
  *     deno task verify kills [--seed S] [--kills N]            kill -9 of a node, over and over
  *     deno task verify meta [--engine fake] [--kills N]        kill -9 of a declared model's runner
  *     deno task verify http [--seed S] [--requests N]         mutated requests
@@ -14,6 +15,7 @@
  *     deno task verify memory [--seed S] [--requests N]        what they leave, and too many at once
  *     deno task verify network [--from N] [--to N] [--rounds N]    stories of three nodes
  *     deno task verify partitions [--seed S] [--from N] [--to N]    2|1 and heal, with load
+ *     deno task verify layouts [--from N] [--to N]            a model over several nodes, beside one
  *     deno task verify token-path                             tokens of another node's runner
  *     deno task verify soak [--minutes N] [--seed S]          three nodes under load
  *     deno task verify ruler [--rounds N]                      exo bench beside OpenAI's own client
@@ -30,6 +32,9 @@ import type { NodeSample } from "../support/measured_node.ts";
 import { addTinyModel, REAL_ENGINE } from "../support/test_node.ts";
 import { type Finding, fuzzHttp, fuzzSlowly, FuzzTarget, growthOf } from "./http.ts";
 import { killNode } from "./kills.ts";
+import { verifyGroupFaults } from "./group_fault_bar.ts";
+import { GROUP_CELLS } from "./group_faults.ts";
+import { LAYOUTS, verifyLayouts } from "./group_layouts.ts";
 import { keepRunning } from "./meta.ts";
 import { fuzzModels } from "./model_files.ts";
 import { fuzzNetwork } from "./network/mod.ts";
@@ -271,6 +276,11 @@ async function verifyThree(from: number, to: number, rounds: number): Promise<Ta
   return await verifyNetwork({ from, to, rounds, real }, say);
 }
 
+async function verifyGroupLayouts(from: number, to: number): Promise<Tally> {
+  await ensureSetup({ onProgress: say });
+  return await verifyLayouts({ from, to, smollm2: await defaultModel() }, say);
+}
+
 async function verifyPartitions(seed: number, from: number, to: number): Promise<Tally> {
   await ensureSetup({ onProgress: say });
   let passed = 0;
@@ -352,12 +362,18 @@ const { positionals: [bar], values } = parseArgs({
 });
 const run: Record<string, () => Promise<Tally>> = {
   faults: () => verifyFaults(Number(values.from), Number(values.to ?? CELLS.length - 1)),
+  "group-faults": async () => {
+    await ensureSetup({ onProgress: say });
+    const to = Number(values.to ?? GROUP_CELLS.length - 1);
+    return await verifyGroupFaults({ from: Number(values.from), to }, say);
+  },
   network: () =>
     verifyThree(
       Number(values.from),
       Number(values.to ?? Object.keys(NETWORK_PARTS).length - 1),
       Number(values.rounds ?? 1),
     ),
+  layouts: () => verifyGroupLayouts(Number(values.from), Number(values.to ?? LAYOUTS.length - 1)),
   partitions: () =>
     verifyPartitions(Number(values.seed), Number(values.from), Number(values.to ?? PARTITIONS - 1)),
   soak: () => verifySoak(Number(values.minutes), Number(values.seed)),

@@ -69,6 +69,27 @@ Deno.test("Packages are asked for by their pinned versions", async () => {
   );
 });
 
+Deno.test("llama.cpp for several machines is a build of its own, beside the one without", async () => {
+  await using dir = await TempDir.make();
+  const asked: string[] = [];
+  const run: InstallContext["run"] = (program, args, { cwd }) => {
+    asked.push([program, ...args].join(" "));
+    if (program !== "npm") return Promise.resolve("");
+    Deno.writeTextFileSync(`${cwd}/p.tgz`, "");
+    Deno.mkdirSync(`${cwd}/package`);
+    return Promise.resolve("p.tgz\n");
+  };
+  const paths = [];
+  for (const rpc of [false, true]) {
+    const { program } = await llamaCpp.install(contextIn(dir.path, run), { rpc });
+    paths.push(program("llama-server"));
+  }
+  equal(new Set(paths).size, 2);
+  const of = (pattern: RegExp) => asked.filter((command) => pattern.test(command));
+  deepEqual(of(/-S src/).map((command) => command.includes("-DGGML_RPC=ON")), [false, true]);
+  deepEqual(of(/--build/).map((command) => command.includes("ggml-rpc-server")), [false, true]);
+});
+
 Deno.test("A peer that cannot be installed says which program is missing", async () => {
   await using dir = await TempDir.make();
   await using processes = new Processes(new AbortController().signal);

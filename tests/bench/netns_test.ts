@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
 import { median } from "../../bench/statistics.ts";
-import { eventually } from "./eventually.ts";
-import { VirtualNetwork, whyNoNetwork } from "./netns.ts";
+import { eventually } from "../support/eventually.ts";
+import { VirtualNetwork, whyNoNetwork } from "../../bench/netns.ts";
 
 const PEER = new URL("./netns_peer_main.ts", import.meta.url).pathname;
 

@@ -1,11 +1,12 @@
 /**
- * A network that is only there for a test: machines that are network namespaces, and links between
- * them that a test shapes and cuts. Linux alone, as root, with g++ for `relay.cpp`. No interface of
- * the machine that the test runs on is touched but for the ports of its loopback that are doors.
+ * A network that is only there for a test or a benchmark: machines that are network namespaces, and
+ * links between them that are shaped and cut. Linux alone, as root, with g++ for `relay.cpp`. No
+ * interface of the machine that it runs on is touched but for the ports of its loopback that are
+ * doors.
  */
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
-import { directories } from "../../core/directories.ts";
+import { directories } from "../core/directories.ts";
 
 const SOURCE = new URL("./relay.cpp", import.meta.url);
 
@@ -51,7 +52,7 @@ export async function whyNoNetwork(): Promise<string | undefined> {
 }
 
 const PROGRAMS = {
-  "g++": "builds tests/support/relay.cpp",
+  "g++": "builds bench/relay.cpp",
   nsenter: "starts programs in a namespace",
   unshare: "gives them their own /sys",
   tc: "limits bandwidth",

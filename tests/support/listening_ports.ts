@@ -1,0 +1,34 @@
+/** States of /proc/net/tcp. Source: Linux, include/net/tcp_states.h. */
+const LISTEN = "0A";
+
+/** The TCP ports at which processes listen, sorted. Source: Linux, proc(5). */
+export async function listeningPorts(pids: readonly number[]): Promise<number[]> {
+  const found = await Promise.all(pids.map(portsOf));
+  return [...new Set(found.flat())].sort((a, b) => a - b);
+}
+
+async function portsOf(pid: number): Promise<number[]> {
+  const sockets = new Set<string>();
+  for (const name of await namesIn(`/proc/${pid}/fd`)) {
+    const target = await Deno.readLink(`/proc/${pid}/fd/${name}`).catch(() => "");
+    const inode = /^socket:\[(\d+)\]$/.exec(target)?.[1];
+    if (inode !== undefined) sockets.add(inode);
+  }
+  const tables = await Promise.all(
+    ["tcp", "tcp6"].map((table) => Deno.readTextFile(`/proc/${pid}/net/${table}`).catch(() => "")),
+  );
+  return tables.flatMap((text) => text.trim().split("\n").slice(1)).flatMap((line) => {
+    const fields = line.trim().split(/\s+/);
+    const [, local = "", , state, , , , , , inode = ""] = fields;
+    return state === LISTEN && sockets.has(inode) ? [parseInt(local.split(":")[1] ?? "", 16)] : [];
+  });
+}
+
+/** None where the process is gone. */
+async function namesIn(folder: string): Promise<string[]> {
+  try {
+    return (await Array.fromAsync(Deno.readDir(folder))).map(({ name }) => name);
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,86 @@
+/** What a test tells a runner of a node: files in the node's folder, one for each order. */
+import { join } from "node:path";
+import type { Stage } from "../../engines/fake.ts";
+
+/** Where a runner can be held: an engine's stages, and where its ranks meet. */
+export type HeldStage = Stage | "connect";
+
+/** Orders that a runner obeys at any time: take all memory, or do a command out of order. */
+export type Order = "exhaust" | "illegal";
+
+/** How often it is looked whether there is an order, and whether a held stage may go on. */
+const LOOK_MS = 10;
+
+/** How long a stage is held at most: a test that has failed holds nobody for ever. */
+const HELD_MS_MAX = 30_000;
+
+/** The orders of the node whose folder this is. */
+export class Orders {
+  readonly #folder: string;
+
+  constructor(folder: string) {
+    this.#folder = folder;
+  }
+
+  /** The next runner that reaches a stage stays there, once. */
+  async hold(stage: HeldStage): Promise<void> {
+    await Deno.remove(this.#file("held")).catch(() => {});
+    await Deno.writeTextFile(this.#file("hold"), stage);
+  }
+
+  async isHeld(): Promise<boolean> {
+    return await Deno.stat(this.#file("held")).then(() => true, () => false);
+  }
+
+  /** Whoever is held goes on. */
+  async release(): Promise<void> {
+    await Deno.remove(this.#file("hold")).catch(() => {});
+  }
+
+  async give(order: Order): Promise<void> {
+    await Deno.writeTextFile(this.#file(order), "");
+  }
+
+  /** Whether an order was given that nobody has taken yet. */
+  async has(order: Order): Promise<boolean> {
+    return await Deno.stat(this.#file(order)).then(() => true, () => false);
+  }
+
+  /** Of the runner: holds this thread, as native code would, where it was told to. */
+  stayIn(stage: HeldStage, obey: () => void): void {
+    if (this.#wanted() !== stage) return;
+    Deno.writeTextFileSync(this.#file("held"), stage);
+    const until = performance.now() + HELD_MS_MAX;
+    while (this.#wanted() === stage && performance.now() < until) {
+      obey();
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LOOK_MS);
+    }
+  }
+
+  /** Of the runner: whether there is this order; it is obeyed once, by one runner. */
+  take(order: Order): boolean {
+    try {
+      Deno.removeSync(this.#file(order));
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Of the runner: obeys orders from now on, between two steps. */
+  watch(obey: () => void): void {
+    Deno.unrefTimer(setInterval(obey, LOOK_MS));
+  }
+
+  #wanted(): string {
+    try {
+      return Deno.readTextFileSync(this.#file("hold"));
+    } catch {
+      return "";
+    }
+  }
+
+  #file(name: string): string {
+    return join(this.#folder, name);
+  }
+}

@@ -1,0 +1,60 @@
+/** The fault matrix of an instance over two nodes: what befalls one of its ranks, and when. */
+
+/** What happens, at one rank or to the node that has it. */
+export const GROUP_FAULTS = [
+  "runner killed",
+  "runner stopped",
+  "node killed",
+  "partition",
+  "full pipe",
+  "slow client",
+  "out of memory",
+  "corrupt weights",
+  "illegal order",
+] as const;
+
+/** What the instance is doing when it happens. */
+export const GROUP_STAGES = ["idle", "connect", "load", "warmup", "prefill", "decode"] as const;
+
+/** To which rank: the first leads, the last answers it. */
+export const STRUCK_RANKS = ["first", "last"] as const;
+
+/** What the ranks run: engines without weights, or those that compute. */
+const ENGINES = ["fake", "real"] as const;
+
+export type GroupFault = typeof GROUP_FAULTS[number];
+export type GroupStage = typeof GROUP_STAGES[number];
+
+/** One cell of the matrix. */
+export interface GroupCell {
+  readonly fault: GroupFault;
+  readonly stage: GroupStage;
+  readonly rank: typeof STRUCK_RANKS[number];
+  readonly engine: typeof ENGINES[number];
+}
+
+/** Stages in which a client is being answered. */
+export const BUSY_STAGES: readonly GroupStage[] = ["prefill", "decode"];
+
+/** Whether a fault can happen so: what the others would say is said by a cell that is here. */
+function canBe({ fault, stage, rank, engine }: GroupCell): boolean {
+  // Only a client that is being answered can be slow, and only the first rank's node hears of it.
+  if (fault === "slow client") return BUSY_STAGES.includes(stage) && rank === "first";
+  // Fake engines read no weights; those that compute read them when they load.
+  if (fault === "corrupt weights") return engine === "real" && stage !== "connect";
+  return true;
+}
+
+/** All cells, in the order in which they are numbered. */
+export const GROUP_CELLS: readonly GroupCell[] = ENGINES.flatMap((engine) =>
+  GROUP_FAULTS.flatMap((fault) =>
+    GROUP_STAGES.flatMap((stage) =>
+      STRUCK_RANKS.map((rank) => ({ fault, stage, rank, engine })).filter(canBe)
+    )
+  )
+);
+
+/** A cell in words. */
+export function groupCellName({ fault, stage, rank, engine }: GroupCell): string {
+  return `${engine}: ${fault} at the ${rank} rank in ${stage}`;
+}
