@@ -31,6 +31,9 @@ const GroupSpec& checked(const GroupSpec& spec) {
   return spec;
 }
 
+/** Bytes of a frame that is kept: one without content costs something, too. */
+size_t boxed_size(const Frame& frame) { return frame.size + sizeof(Frame); }
+
 Clock::time_point after(int ms) { return Clock::now() + milliseconds(ms); }
 
 }  // namespace
@@ -163,7 +166,7 @@ std::optional<Frame> Group::take(FrameKind kind) {
   if (box.empty()) return std::nullopt;
   Frame frame = std::move(box.front());
   box.pop_front();
-  boxed_bytes_ -= frame.size;
+  boxed_bytes_ -= boxed_size(frame);
   return frame;
 }
 
@@ -178,8 +181,13 @@ void Group::wait_arrival() {
 
 /** Of the rank before; `reading_` is held. */
 void Group::read_previous(size_t budget) {
-  const Traffic traffic =
-      reader_.read(neighbours_.previous, budget, [this](Frame frame) { accept(std::move(frame)); });
+  Traffic traffic;
+  try {
+    traffic = reader_.read(neighbours_.previous, budget,
+                           [this](Frame frame) { accept(std::move(frame)); });
+  } catch (const std::exception& error) {  // Without memory for a frame: where it ends is lost.
+    return break_off(spec_.rank, std::string("cannot go on: ") + error.what());
+  }
   if (traffic.bytes > 0) heard_previous_ = now_ms();
   bytes_received_ += int64_t(traffic.bytes);
   if (traffic.is_over) break_off(spec_.previous(), traffic.why);
@@ -202,7 +210,7 @@ void Group::accept(Frame frame) {
   const bool is_step = frame.kind == FrameKind::step;
   {
     const std::lock_guard lock(state_);
-    boxed_bytes_ += frame.size;
+    boxed_bytes_ += boxed_size(frame);
     steps_came_ += is_step;
     boxes_[size_t(frame.kind)].push_back(std::move(frame));
   }

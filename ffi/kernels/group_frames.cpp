@@ -82,9 +82,9 @@ bool FrameReader::unpack(const std::function<void(Frame)>& take) {
       uint32_t header[2];
       memcpy(header, staged_.get() + begin_, sizeof header);
       if (header[0] >= uint32_t(FRAME_KINDS) || header[1] > FRAME_BYTES_MAX) return false;
-      begin_ += FRAME_HEADER_BYTES;
       // Not cleared: every byte is overwritten before anyone sees it.
       frame_ = {FrameKind(header[0]), header[1], std::unique_ptr<uint8_t[]>(new uint8_t[header[1]])};
+      begin_ += FRAME_HEADER_BYTES;  // Only now: without memory, it is still a header.
       filled_ = 0;
       has_header_ = true;
     }

@@ -290,6 +290,19 @@ void test_a_missing_part_of_a_sum_is_named() {
         "%s; %s", errors[0].c_str(), errors[1].c_str());
 }
 
+/** Nobody asks for them, and each costs memory. */
+void test_frames_without_content_count() {
+  Ring ring = ring_of(2, [](GroupSpec& spec) {
+    spec.limits.inbox_bytes = 10'000;
+    spec.limits.sum = 10'000;
+  });
+  error_of([&] { for (int i = 0; i < 1'000; i++) ring[0]->send({}, {}); });
+  float x = 1, out = 0;
+  const std::string error = error_of([&] { ring[1]->sum(&x, &out, 1, 1); });
+  check(error.find("bytes that nobody asked for, 10000 at most") != std::string::npos, "%s",
+        error.c_str());
+}
+
 void test_limits_of_bytes() {
   Ring ring = ring_of(2, [](GroupSpec& spec) {
     spec.limits.read_ahead_bytes = 100'000;
@@ -337,6 +350,7 @@ int main(int argc, char** argv) {
   test_a_late_rank_is_waited_for();
   test_signs_of_life_suffice();
   test_a_missing_part_of_a_sum_is_named();
+  test_frames_without_content_count();
   test_limits_of_bytes();
   return summary();
 }
