@@ -8,6 +8,7 @@ import { type Group, nextRank } from "../group.ts";
 import { EngineCounters } from "../text/engine_counters.ts";
 import type { Split } from "./group_decoder.ts";
 import { Replica } from "./replica.ts";
+import { brokenGroup } from "./socket_group.ts";
 import {
   bodyOf,
   decodeFrame,
@@ -160,7 +161,7 @@ export class Follower implements Engine {
     try {
       return this.#parts.part.run(inputs.map((input) => this.#sequence(input)), rows);
     } catch (cause) {
-      const error = toAppError(cause);
+      const error = toAppError(brokenGroup(cause));
       if (error.code === "group_broken") throw error;
       return { error: error.toInfo(), isLost: cause instanceof StepLost };
     }
@@ -215,7 +216,11 @@ export class Follower implements Engine {
       ...{ at: now(), running: 0, waitingSince: [] },
       memory: {
         weightBytes: memoryCounters().activeBytes - kvBytes,
-        ...{ kvBytes, prefixCacheBytes: 0, kvBudgetBytes: Math.floor(kvBudgetBytes()) },
+        ...{
+          kvBytes,
+          prefixCacheBytes: 0,
+          kvBudgetBytes: Math.floor(Math.max(0, kvBudgetBytes())),
+        },
       },
     });
   }

@@ -13,6 +13,7 @@ import {
 import type { Group } from "../group.ts";
 import { doneStep } from "../local_step.ts";
 import { CacheLog, groupBlock, GroupCache } from "./cache_log.ts";
+import { brokenGroup } from "./socket_group.ts";
 import {
   bodyOf,
   decodeFrame,
@@ -314,7 +315,8 @@ function tooLong(ms: number): AppError {
 }
 
 /** The other ranks wait for this one's part of a sum, which never comes. */
-function outOfStep(cause: unknown): AppError {
+function outOfStep(error: unknown): AppError {
+  const cause = brokenGroup(error);
   if (cause instanceof AppError && cause.code === "group_broken") return cause;
   const found = cause instanceof Error ? cause.message : String(cause);
   const message = `Cannot go on with the other ranks: this one's part of a step failed: ${found}`;

@@ -80,11 +80,17 @@ export class SocketGroup implements Group {
   }
 }
 
-/** What breaks a group, as the others of the engine say it. */
+/** What came of a call to a group, as the others of the engine say it. */
 function broken(error: unknown): unknown {
-  const isGroups = error instanceof GroupError || error instanceof NativeError;
-  if (!isGroups) return error;
-  const message = error instanceof NativeError ? error.reason : error.message;
+  return error instanceof NativeError ? brokenFor(error.reason, error) : brokenGroup(error);
+}
+
+/** An error that names the rank which is gone, as the others of the engine say it; others as are. */
+export function brokenGroup(error: unknown): unknown {
+  return error instanceof GroupError ? brokenFor(error.message, error) : error;
+}
+
+function brokenFor(message: string, error: Error): AppError {
   const hint = "exo instance list shows its ranks; it is started again by itself";
   return new AppError("group_broken", message, { hint, cause: error });
 }

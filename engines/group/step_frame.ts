@@ -1,115 +1,83 @@
-import { z } from "zod";
 import { AppError, ErrorInfo } from "../../core/errors.ts";
 import { type RowDrawn, TOP_LOGPROBS_MAX } from "../../ffi/mod.ts";
 import type { TokenDraw } from "../decoder.ts";
+import { Malformed, NumberReader } from "./number_reader.ts";
 
 /** What ranks must have in common to understand each other's frames. */
-const FRAME_VERSION = 1;
+const FRAME_VERSION = 2;
 
 /** Most operations on caches that one frame tells of. */
 export const OPS_MAX = 4_096;
 
-/** Most sequences of a step, and most blocks that one begins with. */
+/** Most sequences of a step. */
 const INPUTS_MAX = 4_096;
-const SHARES_MAX = 1 << 20;
-
-const Count = z.number().int().min(0);
-
-/** A number as JSON has none for all of them. */
-const AnyNumber = z.union([
-  z.number(),
-  z.enum(["NaN", "Infinity", "-Infinity"]).transform(Number),
-]);
 
 /** What was done to caches since the step before, in order; numbers are given by the first rank. */
-export const CacheOperation = z.discriminatedUnion("type", [
-  z.object({
-    type: z.literal("make"),
-    cache: Count,
+export type CacheOperation =
+  | {
+    readonly type: "make";
+    readonly cache: number;
     /** Shares by their numbers; null where the window has left a block behind. */
-    prefix: z.object({
-      shares: z.array(Count.nullable()).max(SHARES_MAX),
-      positions: Count,
-    }).optional(),
-  }),
-  z.object({ type: z.literal("free"), cache: Count }),
-  z.object({ type: z.literal("share"), share: Count, cache: Count, index: Count }),
-  z.object({ type: z.literal("giveBack"), share: Count }),
-]);
-export type CacheOperation = z.infer<typeof CacheOperation>;
-
-const Draw = z.object({
-  /** 64 bits, more than JSON's numbers have. */
-  seed: z.string().regex(/^\d{1,20}$/).transform(BigInt),
-  index: Count,
-  temperature: z.number(),
-  topP: z.number(),
-  topK: z.number(),
-  minP: z.number(),
-  repetitionPenalty: z.number(),
-  adjustments: z.array(AnyNumber).transform((numbers) => Float64Array.from(numbers)),
-  topLogprobs: z.number().int().min(0).max(TOP_LOGPROBS_MAX).optional(),
-}).transform(({ topLogprobs, ...draw }): TokenDraw => {
-  return { ...draw, ...(topLogprobs === undefined ? {} : { topLogprobs }) };
-});
+    readonly prefix?: {
+      readonly shares: readonly (number | null)[];
+      readonly positions: number;
+    };
+  }
+  | { readonly type: "free"; readonly cache: number }
+  | {
+    readonly type: "share";
+    readonly share: number;
+    readonly cache: number;
+    readonly index: number;
+  }
+  | { readonly type: "giveBack"; readonly share: number };
 
 /** Tokens of one sequence in a step. */
-const FrameInput = z.object({
-  cache: Count,
+export interface FrameInput {
+  readonly cache: number;
   /** Positions that its cache has on every rank before this step. */
-  offset: Count,
-  count: Count,
-  logitsCount: Count,
-  draw: Draw.optional(),
+  readonly offset: number;
+  readonly count: number;
+  readonly logitsCount: number;
+  readonly draw?: TokenDraw;
   /** Only where each rank begins with them: of a pipeline, they stay on the first one. */
-  ids: z.array(Count).optional(),
-});
-export type FrameInput = z.infer<typeof FrameInput>;
+  readonly ids?: readonly number[];
+}
 
 /** Why a step could not be computed; `isLost`: for what an earlier one has lost. */
-const Failure = z.object({ error: ErrorInfo, isLost: z.boolean() });
-export type Failure = z.infer<typeof Failure>;
-
-const Drawn = z.object({
-  id: z.number().int().min(-1),
-  logprob: AnyNumber.optional(),
-  top: z.array(z.object({ id: Count, logprob: AnyNumber })).max(TOP_LOGPROBS_MAX).optional(),
-}).transform(({ id, logprob, top }): RowDrawn => {
-  return { id, ...(logprob === undefined ? {} : { logprob }), ...(top ? { top } : {}) };
-});
-
-const Header = z.discriminatedUnion("type", [
-  /** Operations alone, or with a step; the body of one in a pipeline has its rows. */
-  z.object({
-    type: z.literal("step"),
-    version: z.literal(FRAME_VERSION),
-    serial: Count,
-    operations: z.array(CacheOperation).max(OPS_MAX),
-    inputs: z.array(FrameInput).max(INPUTS_MAX),
-    /** Whether an outcome is to come back. */
-    returns: z.boolean(),
-    /** Blocks that each of the ranks so far could hold; null: as many as anyone wants. */
-    blocksMax: Count.nullable(),
-    failure: Failure.optional(),
-  }),
-  /** What came of it, from the last rank to the first; the body has the logits that were wanted. */
-  z.object({
-    type: z.literal("outcome"),
-    version: z.literal(FRAME_VERSION),
-    serial: Count,
-    /** By sequence; null for those that wanted none. */
-    drawn: z.array(Drawn.nullable()).max(INPUTS_MAX),
-    blocksMax: Count.nullable(),
-    failure: Failure.optional(),
-  }),
-]);
-export type Header = z.infer<typeof Header>;
+export interface Failure {
+  readonly error: ErrorInfo;
+  readonly isLost: boolean;
+}
 
 /** Operations on caches, with the step that follows them if there is one. */
-export type StepHeader = Omit<Extract<Header, { type: "step" }>, "type" | "version">;
+export interface StepHeader {
+  readonly serial: number;
+  readonly operations: readonly CacheOperation[];
+  readonly inputs: readonly FrameInput[];
+  /** Whether an outcome is to come back. */
+  readonly returns: boolean;
+  /** Blocks that each of the ranks so far could hold; null: as many as anyone wants. */
+  readonly blocksMax: number | null;
+  readonly failure?: Failure;
+}
 
-/** What came of a step. */
-export type OutcomeHeader = Omit<Extract<Header, { type: "outcome" }>, "type" | "version">;
+/** What came of a step, from the last rank to the first. */
+export interface OutcomeHeader {
+  readonly serial: number;
+  /** By sequence; null for those that wanted none. */
+  readonly drawn: readonly (RowDrawn | null)[];
+  readonly blocksMax: number | null;
+  readonly failure?: Failure;
+}
+
+/** The body of a step in a pipeline has its rows, that of an outcome the logits that were wanted. */
+export type Header =
+  | ({ readonly type: "step" } & StepHeader)
+  | (
+    & { readonly type: "outcome" }
+    & OutcomeHeader
+  );
 
 /** A frame as it was read. */
 export interface Frame {
@@ -117,26 +85,125 @@ export interface Frame {
   readonly rows: Float32Array<ArrayBuffer>;
 }
 
-const LENGTH_BYTES = 4;
+// A header is u32 how many numbers, u32 bytes of text, the numbers as float64, and the text, which
+// says what failed as JSON. Numbers, since a rank reads and writes a header for every token.
+const LENGTHS_BYTES = 8;
+const NUMBER_BYTES = 8;
+
+const STEP = 0, OUTCOME = 1;
+const OPERATIONS = ["make", "free", "share", "giveBack"] as const;
+/** Where there is nothing. */
+const NONE = -1;
 
 /** The beginning of a frame; what comes behind it lies at a multiple of 4. */
-export function encodeHeader(
-  header: ({ type: "step" } & StepHeader) | ({ type: "outcome" } & OutcomeHeader),
-): Uint8Array<ArrayBuffer> {
-  const json = JSON.stringify({ version: FRAME_VERSION, ...header }, plain);
-  const text = new TextEncoder().encode(json);
-  const length = Math.ceil(text.length / LENGTH_BYTES) * LENGTH_BYTES;
-  const bytes = new Uint8Array(LENGTH_BYTES + length).fill(0x20);
-  new DataView(bytes.buffer).setUint32(0, length, true);
-  bytes.set(text, LENGTH_BYTES);
+export function encodeHeader(header: Header): Uint8Array<ArrayBuffer> {
+  const { serial, blocksMax, failure } = header;
+  const to = [FRAME_VERSION, header.type === "step" ? STEP : OUTCOME, serial, blocksMax ?? NONE];
+  if (header.type === "step") {
+    to.push(Number(header.returns), header.operations.length);
+    for (const operation of header.operations) writeOperation(operation, to);
+    to.push(header.inputs.length);
+    for (const input of header.inputs) writeInput(input, to);
+  } else {
+    to.push(header.drawn.length);
+    for (const one of header.drawn) writeDrawn(one, to);
+  }
+  const text = new TextEncoder().encode(failure ? JSON.stringify(failure) : "");
+  const textBytes = Math.ceil(text.length / 4) * 4;
+  const bytes = new Uint8Array(LENGTHS_BYTES + to.length * NUMBER_BYTES + textBytes).fill(0x20);
+  new Uint32Array(bytes.buffer, 0, 2).set([to.length, textBytes]);
+  new Float64Array(bytes.buffer, LENGTHS_BYTES, to.length).set(to);
+  bytes.set(text, LENGTHS_BYTES + to.length * NUMBER_BYTES);
   return bytes;
 }
 
-/** What JSON has no word for, as it is read again. */
-function plain(_key: string, value: unknown): unknown {
-  if (typeof value === "bigint") return String(BigInt.asUintN(64, value));
-  if (value instanceof Float64Array) return [...value];
-  return typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
+function writeOperation(operation: CacheOperation, to: number[]): void {
+  to.push(OPERATIONS.indexOf(operation.type));
+  switch (operation.type) {
+    case "make": {
+      const { cache, prefix } = operation;
+      to.push(cache, prefix ? prefix.shares.length : NONE);
+      if (prefix) to.push(prefix.positions, ...prefix.shares.map((share) => share ?? NONE));
+      return;
+    }
+    case "free":
+      return void to.push(operation.cache);
+    case "share":
+      return void to.push(operation.share, operation.cache, operation.index);
+    case "giveBack":
+      return void to.push(operation.share);
+    default:
+      return operation satisfies never;
+  }
+}
+
+function readOperation(from: NumberReader): CacheOperation {
+  const type = OPERATIONS[from.count(OPERATIONS.length - 1)];
+  if (type === "free") return { type, cache: from.count() };
+  if (type === "giveBack") return { type, share: from.count() };
+  if (type === "share") {
+    return { type, share: from.count(), cache: from.count(), index: from.count() };
+  }
+  const cache = from.count();
+  const length = from.countOr(NONE);
+  if (length === NONE) return { type: "make", cache };
+  const positions = from.count();
+  const shares = from.times(length, () => {
+    const share = from.countOr(NONE);
+    return share === NONE ? null : share;
+  });
+  return { type: "make", cache, prefix: { shares, positions } };
+}
+
+function writeInput({ cache, offset, count, logitsCount, draw, ids }: FrameInput, to: number[]) {
+  to.push(cache, offset, count, logitsCount, ids ? ids.length : NONE);
+  if (ids) { for (const id of ids) to.push(id); }
+  to.push(draw ? 1 : 0);
+  if (!draw) return;
+  const { seed, index, temperature, topP, topK, minP, repetitionPenalty, adjustments } = draw;
+  const low = Number(BigInt.asUintN(32, seed)), high = Number(BigInt.asUintN(32, seed >> 32n));
+  to.push(low, high, index, temperature, topP, topK, minP, repetitionPenalty);
+  to.push(draw.topLogprobs ?? NONE, adjustments.length);
+  for (const number of adjustments) to.push(number);
+}
+
+function readInput(from: NumberReader): FrameInput {
+  const [cache, offset, count] = [from.count(), from.count(), from.count()];
+  const logitsCount = from.count();
+  const length = from.countOr(NONE);
+  const ids = length === NONE ? {} : { ids: from.times(length, () => from.count()) };
+  const draw = from.count(1) === 1 ? { draw: readDraw(from) } : {};
+  return { cache, offset, count, logitsCount, ...draw, ...ids };
+}
+
+function readDraw(from: NumberReader): TokenDraw {
+  const low = BigInt(from.count(0xffff_ffff)), high = BigInt(from.count(0xffff_ffff));
+  const draw = {
+    ...{ seed: high << 32n | low, index: from.count(), temperature: from.number() },
+    ...{ topP: from.number(), topK: from.number(), minP: from.number() },
+    repetitionPenalty: from.number(),
+  };
+  const topLogprobs = from.countOr(NONE, TOP_LOGPROBS_MAX);
+  const adjustments = from.numbers(from.count());
+  return { ...draw, adjustments, ...(topLogprobs === NONE ? {} : { topLogprobs }) };
+}
+
+function writeDrawn(one: RowDrawn | null, to: number[]): void {
+  to.push(one ? 1 : 0);
+  if (!one) return;
+  const { id, logprob, top } = one;
+  to.push(id, logprob === undefined ? 0 : 1, logprob ?? 0, top ? top.length : NONE);
+  for (const other of top ?? []) to.push(other.id, other.logprob);
+}
+
+function readDrawn(from: NumberReader): RowDrawn | null {
+  if (from.count(1) === 0) return null;
+  const id = from.countOr(-1);
+  const hasLogprob = from.count(1) === 1;
+  const logprob = from.number();
+  const length = from.countOr(NONE, TOP_LOGPROBS_MAX);
+  const top = from.times(Math.max(0, length), () => ({ id: from.count(), logprob: from.number() }));
+  return { id, ...(hasLogprob ? { logprob } : {}), ...(length === NONE ? {} : { top }) };
 }
 
 /** Numbers as the body of a frame. */
@@ -148,25 +215,52 @@ export function bodyOf(rows: Float32Array<ArrayBuffer> | undefined): Uint8Array<
 /** @throws {AppError} `group_broken` for what is no frame, or one of another version of exo. */
 export function decodeFrame(bytes: Uint8Array<ArrayBuffer>, from: string): Frame {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const length = bytes.length < LENGTH_BYTES ? Infinity : view.getUint32(0, true);
-  if (LENGTH_BYTES + length > bytes.length) throw notUnderstood(from, `${bytes.length} bytes`);
-  const read = Header.safeParse(parse(bytes.subarray(LENGTH_BYTES, LENGTH_BYTES + length)));
-  if (!read.success) {
-    const [issue] = read.error.issues;
-    throw notUnderstood(from, `a header with ${issue?.path.join(".")}: ${issue?.message}`);
-  }
-  const body = bytes.subarray(LENGTH_BYTES + length);
+  const hasLengths = bytes.length >= LENGTHS_BYTES;
+  const numbersEnd = hasLengths ? LENGTHS_BYTES + view.getUint32(0, true) * NUMBER_BYTES : Infinity;
+  const headerEnd = numbersEnd + (hasLengths ? view.getUint32(4, true) : 0);
+  if (headerEnd > bytes.length) throw notUnderstood(from, `${bytes.length} bytes`);
+  const body = bytes.subarray(headerEnd);
   if (body.length % 4 !== 0) throw notUnderstood(from, `a body of ${body.length} bytes`);
-  // Where the frame does not begin at a multiple of 4, no view can: then it is copied.
-  const at = body.byteOffset % 4 === 0 ? body : body.slice();
-  return { header: read.data, rows: new Float32Array(at.buffer, at.byteOffset, at.length / 4) };
+  const text = bytes.subarray(numbersEnd, headerEnd);
+  // Copied, since a view must begin at a multiple of 8.
+  const numbers = new Float64Array(bytes.slice(LENGTHS_BYTES, numbersEnd).buffer);
+  try {
+    const header = readHeader(new NumberReader(numbers), text);
+    // Where the frame does not begin at a multiple of 4, no view can: then it is copied.
+    const at = body.byteOffset % 4 === 0 ? body : body.slice();
+    return { header, rows: new Float32Array(at.buffer, at.byteOffset, at.length / 4) };
+  } catch (error) {
+    if (error instanceof Malformed) throw notUnderstood(from, `a header with ${error.message}`);
+    throw error;
+  }
 }
 
-function parse(bytes: Uint8Array): unknown {
+function readHeader(from: NumberReader, text: Uint8Array): Header {
+  const version = from.number();
+  if (version !== FRAME_VERSION) throw new Malformed(`version ${version}`);
+  const type = from.count(OUTCOME);
+  const serial = from.count();
+  const blocks = from.countOr(NONE);
+  const blocksMax = blocks === NONE ? null : blocks;
+  const common = { serial, blocksMax, ...(text.length > 0 ? { failure: readFailure(text) } : {}) };
+  if (type === OUTCOME) {
+    const drawn = from.times(from.count(INPUTS_MAX), () => readDrawn(from));
+    from.end();
+    return { type: "outcome", ...common, drawn };
+  }
+  const returns = from.count(1) === 1;
+  const operations = from.times(from.count(OPS_MAX), () => readOperation(from));
+  const inputs = from.times(from.count(INPUTS_MAX), () => readInput(from));
+  from.end();
+  return { type: "step", ...common, returns, operations, inputs };
+}
+
+function readFailure(text: Uint8Array): Failure {
   try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+    const { error, isLost } = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(text));
+    return { error: ErrorInfo.parse(error), isLost: isLost === true };
   } catch {
-    return undefined;
+    throw new Malformed("a failure that says nothing");
   }
 }
 

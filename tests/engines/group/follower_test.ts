@@ -1,4 +1,5 @@
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
+import { EngineCounts } from "../../../core/engine_stats.ts";
 import { GREEDY } from "../../../engines/decoder.ts";
 import { Follower } from "../../../engines/group/follower.ts";
 import { decodeFrame, encodeHeader, type StepHeader } from "../../../engines/group/step_frame.ts";
@@ -45,7 +46,7 @@ Deno.test("Follower computes its layers of what comes, and passes it on with its
   const passed = heard();
   const blocks = Math.floor(10_000 / (32 * 8));
   deepEqual(passed?.header, {
-    ...{ type: "step", version: 1, serial: 0, operations: [MAKE], inputs: [INPUT] },
+    ...{ type: "step", serial: 0, operations: [MAKE], inputs: [INPUT] },
     ...{ returns: true, blocksMax: blocks },
   });
   using cache = part.makeCache();
@@ -111,4 +112,16 @@ Deno.test("Follower takes no requests, needs no warm-up, and frees what it holds
   follower.close();
   equal(follower.held, 0);
   deepEqual(freed, ["weights"]);
+});
+
+Deno.test("Follower tells stats that a node understands where memory is short", () => {
+  const [, group] = new LocalRing(2).groups;
+  ok(group);
+  using part = new ArithmeticDecoder({ layers: 2, from: 1 });
+  const follower = new Follower({
+    ...{ group, part, split: "pipeline", hiddenSize: HIDDEN, now: () => 0 },
+    kvBudgetBytes: () => -1_000_000,
+    weights: { [Symbol.dispose]: () => {} },
+  });
+  equal(EngineCounts.parse(follower.stats()).memory.kvBudgetBytes, 0);
 });

@@ -6,10 +6,11 @@ import { TextEngine } from "../../../engines/text_engine.ts";
 import { TextTokenizer } from "../../../engines/text/tokenizer.ts";
 import { ROUND_MS_MAX } from "../../../engines/group/group_decoder.ts";
 import { GroupDecoder } from "../../../engines/group/group_decoder.ts";
-import { ensureSetup, Scope } from "../../../ffi/mod.ts";
+import { ensureSetup, GroupError, Scope } from "../../../ffi/mod.ts";
 import { feed, sharesOf, testDecoder, testWindow } from "../../conformance/decoder.ts";
 import { ArithmeticDecoder } from "../../support/arithmetic_decoder.ts";
 import { ArithmeticGroup } from "../../support/arithmetic_group.ts";
+import { LocalRing } from "../../support/local_group.ts";
 import { goldenPath, task } from "../golden.ts";
 
 await ensureSetup();
@@ -270,6 +271,19 @@ Deno.test("GroupDecoder ends with what the group says of a rank that is gone", (
   throws(() => step.wait(20), gone);
   throws(() => step.collect(), gone);
   throws(() => decoder.launch([input(cache, [1])]), gone);
+});
+
+Deno.test("GroupDecoder says of a rank that is gone within a step what its sums say of it", () => {
+  const [group] = new LocalRing(2).groups;
+  ok(group);
+  using part = new ArithmeticDecoder({ layers: 3 });
+  const message = 'Rank 1 on "studio" has left the group';
+  part.run = () => {
+    throw new GroupError(message);
+  };
+  using decoder = new GroupDecoder({ group, split: "tensor", part, now: () => 0 });
+  using cache = decoder.makeCache();
+  throws(() => decoder.launch([input(cache, IDS)]), { code: "group_broken", message });
 });
 
 Deno.test("GroupDecoder waits for a step no longer than the limit", () => {

@@ -51,7 +51,7 @@ Deno.test("Frames say the same after their way, to the bit, wherever they lie in
   for (const header of [STEP, OUTCOME]) {
     for (const at of [0, 1, 3]) {
       const read = decodeFrame(joined(encodeHeader(header), bodyOf(rows), at), "node");
-      deepEqual(read.header, { version: 1, ...header });
+      deepEqual(read.header, header);
       deepEqual(read.rows, rows);
     }
     equal(decodeFrame(encodeHeader(header), "node").rows.length, 0);
@@ -61,18 +61,30 @@ Deno.test("Frames say the same after their way, to the bit, wherever they lie in
 Deno.test("decodeFrame() refuses nonsense and other versions, and says who sent it", () => {
   const refused = (bytes: Uint8Array<ArrayBuffer>, found: RegExp) =>
     throws(() => decodeFrame(bytes, "studio"), { code: "group_broken", message: found });
-  const text = (json: string) => {
-    const bytes = new TextEncoder().encode(json);
-    return joined(new Uint8Array(Uint32Array.of(bytes.length).buffer), bytes);
+  /** A header of these numbers and this text. */
+  const header = (numbers: readonly number[], text = "") => {
+    const bytes = new TextEncoder().encode(text.padEnd(Math.ceil(text.length / 4) * 4));
+    const lengths = new Uint8Array(Uint32Array.of(numbers.length, bytes.length).buffer);
+    return joined(joined(lengths, new Uint8Array(Float64Array.from(numbers).buffer)), bytes);
   };
+  const [version, step, serial, blocks, returns] = [2, 0, 7, -1, 1];
+  equal(
+    decodeFrame(header([version, step, serial, blocks, returns, 0, 0]), "studio").rows.length,
+    0,
+  );
   refused(new Uint8Array(0), /on "studio", sent 0 bytes/);
-  refused(new Uint8Array(3), /sent 3 bytes/);
-  refused(Uint8Array.of(255, 255, 255, 255, 1), /sent 5 bytes/);
-  refused(text("{"), /a header with/);
-  refused(text("[]"), /a header with/);
-  const { version: _, ...rest } = { version: 1, ...STEP, inputs: [] };
-  refused(text(JSON.stringify({ ...rest, version: 2 })), /version/);
-  refused(text(JSON.stringify({ ...rest, version: 1, serial: -1 })), /serial/);
+  refused(new Uint8Array(7), /sent 7 bytes/);
+  refused(Uint8Array.of(255, 255, 255, 255, 1, 0, 0, 0, 0), /sent 9 bytes/);
+  refused(header([]), /a header with 0 numbers/);
+  refused(header([1, step, serial, blocks, returns, 0, 0]), /version 1, a frame of version 2/);
+  refused(header([version, 2]), /2 as number 2/);
+  refused(header([version, step, -1]), /-1 as number 3/);
+  refused(header([version, step, 0.5]), /0.5 as number 3/);
+  refused(header([version, step, NaN]), /NaN as number 3/);
+  refused(header([version, step, serial, blocks, returns, 9]), /0 numbers where 9 were named/);
+  refused(header([version, step, serial, blocks, returns, 5_000]), /5000 as number 6/);
+  refused(header([version, step, serial, blocks, returns, 0, 0, 0]), /1 numbers too many/);
+  refused(header([version, 1, serial, blocks, 0], "{}"), /a failure that says nothing/);
   refused(joined(encodeHeader(STEP), new Uint8Array(6)), /a body of 6 bytes/);
 });
 
