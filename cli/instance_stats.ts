@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { cacheHitRatio, type EngineStats } from "../core/engine_stats.ts";
+import { bytesPerToken, cacheHitRatio, type EngineStats } from "../core/engine_stats.ts";
 import { formatBytes } from "../core/units.ts";
 
 const count = z.number().int();
@@ -25,14 +25,23 @@ export const StatsView = z.strictObject({
   kvBytes: count.describe("Memory of keys and values of generations that run"),
   prefixCacheBytes: count.describe("Memory of keys and values kept for later requests"),
   kvBudgetBytes: count.describe("Most that both kinds may take"),
+  bytesPerToken: z.number().nullable().describe(
+    "Bytes that ranks sent to each other for each generated token; null where there is one rank",
+  ),
 });
 export type StatsView = z.infer<typeof StatsView>;
 
 /** Stats as commands print them. */
 export function statsView(stats: EngineStats): StatsView {
-  const { longestWaitMilliseconds, prefillTokens: _, steps: __, memory, ...rest } = stats;
-  const ratio = cacheHitRatio(stats) ?? null;
-  return { ...rest, longestWaitMs: longestWaitMilliseconds, cacheHitRatio: ratio, ...memory };
+  const { longestWaitMilliseconds, prefillTokens: _, steps: __, group: ___, memory, ...rest } =
+    stats;
+  return {
+    ...rest,
+    longestWaitMs: longestWaitMilliseconds,
+    cacheHitRatio: cacheHitRatio(stats) ?? null,
+    ...memory,
+    bytesPerToken: bytesPerToken(stats) ?? null,
+  };
 }
 
 /** Columns of a table of instances. */
@@ -66,6 +75,9 @@ export function statsLines(stats: StatsView | undefined): string[] {
     `cached    ${hitWords(stats)} of prompts`,
     `weights   ${formatBytes(weightBytes)}`,
     `kv        ${kvWords(stats)}, of it ${formatBytes(prefixCacheBytes)} kept for later requests`,
+    ...(stats.bytesPerToken === null
+      ? []
+      : [`ranks     ${formatBytes(Math.round(stats.bytesPerToken))} between them for each token`]),
   ];
 }
 

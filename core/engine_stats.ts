@@ -5,6 +5,14 @@ import { type Instance, runnersOf } from "./instance.ts";
 const count = z.number().int().min(0);
 const rate = z.number().min(0);
 
+/** What a rank has sent to the others since it was loaded, and how long it waited for them. */
+export const GroupTraffic = z.object({
+  bytesSent: count,
+  framesSent: count,
+  waitedMs: z.number().min(0),
+});
+export type GroupTraffic = z.infer<typeof GroupTraffic>;
+
 /** What an engine counts; totals are since its start, without the warm-up. */
 export const EngineCounts = z.object({
   /** Generations that are computed. */
@@ -33,6 +41,8 @@ export const EngineCounts = z.object({
     /** Most that keys and values of both kinds may take. */
     kvBudgetBytes: count,
   }),
+  /** Absent where a model has one rank. */
+  group: GroupTraffic.optional(),
 });
 export type EngineCounts = z.infer<typeof EngineCounts>;
 
@@ -83,7 +93,23 @@ export function instanceStats(
     memory.prefixCacheBytes += one?.memory.prefixCacheBytes ?? 0;
     memory.kvBudgetBytes += one?.memory.kvBudgetBytes ?? 0;
   }
-  return { ...first, memory };
+  const group = told.flatMap((one) => one?.group ?? []).reduce(sumOf, undefined);
+  return { ...first, memory, ...(group ? { group } : {}) };
+}
+
+function sumOf(sum: GroupTraffic | undefined, one: GroupTraffic): GroupTraffic {
+  return {
+    bytesSent: (sum?.bytesSent ?? 0) + one.bytesSent,
+    framesSent: (sum?.framesSent ?? 0) + one.framesSent,
+    waitedMs: (sum?.waitedMs ?? 0) + one.waitedMs,
+  };
+}
+
+/** Bytes between the ranks for each token that was generated; undefined before the first. */
+export function bytesPerToken(
+  { group, generatedTokens }: Pick<EngineCounts, "group" | "generatedTokens">,
+): number | undefined {
+  return group && generatedTokens > 0 ? group.bytesSent / generatedTokens : undefined;
 }
 
 /** Part of the prompt tokens that were found in the prefix cache; undefined before the first. */

@@ -1,3 +1,4 @@
+import type { GroupTraffic } from "../core/engine_stats.ts";
 import { deviceInfo, type RowDraw, type RowDrawn, type Tensor, where } from "../ffi/mod.ts";
 import { CpuDecoder } from "./cpu/cpu_decoder.ts";
 import type { KvBits } from "./kv_codec.ts";
@@ -141,6 +142,8 @@ export interface Decoder extends Disposable {
    * there are none. The answer comes while other things are done.
    */
   ask?(): void;
+  /** What this rank has sent to others; undefined where nobody counts, or there are none. */
+  traffic?(): GroupTraffic | undefined;
   /** Absent where keys and values cannot be sent to another engine. */
   readonly kvBytes?: KvBytes | undefined;
   /** What the kernels took since the decoder was made; undefined where nobody measures it. */

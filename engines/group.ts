@@ -1,3 +1,5 @@
+import type { GroupTraffic } from "../core/engine_stats.ts";
+
 /**
  * The ranks of an instance, as one of them sees them. Frames travel one way, from each rank to the
  * next, and from the last to the first: so they pass all, in one order.
@@ -18,6 +20,8 @@ export interface Group extends Disposable {
    * @throws {AppError} `group_broken`, which names the rank that is gone or silent.
    */
   receive(ms: number): Uint8Array<ArrayBuffer> | undefined;
+  /** What it has sent, sums of steps included; absent where nobody counts. */
+  traffic?(): GroupTraffic;
   /** Resolves once a frame has come, or the group is broken: for a rank that has nothing to do. */
   arrival(): Promise<void>;
 }

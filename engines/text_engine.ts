@@ -540,6 +540,7 @@ export class TextEngine implements Engine {
       running: this.#running.length,
       waitingSince: this.#waiting.map(({ waitingSince }) => waitingSince),
       memory: { weightBytes, kvBytes, prefixCacheBytes, kvBudgetBytes },
+      group: this.#parts.decoder.traffic?.(),
     });
   }
 

@@ -1,5 +1,5 @@
 import { Counter, Gauge, type Registry } from "prom-client";
-import { type EngineStats, instanceStats } from "../../core/engine_stats.ts";
+import { type EngineStats, type GroupTraffic, instanceStats } from "../../core/engine_stats.ts";
 import type { Gateway } from "../gateway.ts";
 
 type Read = (stats: EngineStats) => number;
@@ -25,6 +25,21 @@ const COUNTERS: readonly (readonly [name: string, help: string, read: Read])[] =
     (s) => s.prefillTokens,
   ],
   ["exo_generated_tokens_total", "Tokens that were generated", (s) => s.generatedTokens],
+];
+
+/** What ranks have sent to each other, all together, of instances that have several. */
+const TRAFFIC: readonly (readonly [
+  name: string,
+  help: string,
+  read: (traffic: GroupTraffic) => number,
+])[] = [
+  ["exo_group_sent_bytes_total", "Bytes that ranks sent to each other", (t) => t.bytesSent],
+  ["exo_group_sent_frames_total", "Frames that ranks sent to each other", (t) => t.framesSent],
+  [
+    "exo_group_wait_seconds_total",
+    "How long ranks waited for each other, all together",
+    (t) => t.waitedMs / 1000,
+  ],
 ];
 
 /** How an engine stands. */
@@ -76,6 +91,20 @@ export function registerEngineMetrics(registry: Registry, gateway: Gateway): voi
       collect() {
         this.reset();
         for (const { labels, stats } of told()) this.inc(labels, read(stats));
+      },
+    });
+  }
+  for (const [name, help, read] of TRAFFIC) {
+    new Counter({
+      name,
+      help,
+      labelNames: LABELS,
+      registers,
+      collect() {
+        this.reset();
+        for (const { labels, stats } of told()) {
+          if (stats.group) this.inc(labels, read(stats.group));
+        }
       },
     });
   }

@@ -210,10 +210,10 @@ export class Follower implements Engine {
   relieve(): void {}
 
   stats(): EngineCounts {
-    const { part, now, kvBudgetBytes } = this.#parts;
+    const { part, now, kvBudgetBytes, group } = this.#parts;
     const kvBytes = part.cacheBytes;
     return this.#counters.counts({
-      ...{ at: now(), running: 0, waitingSince: [] },
+      ...{ at: now(), running: 0, waitingSince: [], group: group.traffic?.() },
       memory: {
         weightBytes: memoryCounters().activeBytes - kvBytes,
         ...{

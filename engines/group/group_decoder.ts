@@ -1,3 +1,4 @@
+import type { GroupTraffic } from "../../core/engine_stats.ts";
 import { AppError, assert } from "../../core/errors.ts";
 import { fromArray, type RowDrawn, type Tensor } from "../../ffi/mod.ts";
 import {
@@ -117,6 +118,10 @@ export class GroupDecoder implements Decoder {
    */
   askAll(): PendingStep {
     return this.#sentStep(this.#send([]), { inputs: [], sequences: [] }, Infinity);
+  }
+
+  traffic(): GroupTraffic | undefined {
+    return this.#options.group.traffic?.();
   }
 
   /** What the others have room for is else known as of the last step: idle, it would never change. */

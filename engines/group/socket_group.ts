@@ -1,3 +1,4 @@
+import type { GroupTraffic } from "../../core/engine_stats.ts";
 import { AppError } from "../../core/errors.ts";
 import type { GroupSpec } from "../../core/group.ts";
 import { GroupError, GroupListener, NativeError, type NativeGroup } from "../../ffi/mod.ts";
@@ -69,6 +70,11 @@ export class SocketGroup implements Group {
     } catch (error) {
       throw broken(error);
     }
+  }
+
+  traffic(): GroupTraffic {
+    const { bytesSent, framesSent, waitedMs } = this.native.counters();
+    return { bytesSent, framesSent, waitedMs };
   }
 
   arrival(): Promise<void> {

@@ -7,6 +7,7 @@ export interface EngineNow {
   /** When each request that waits was submitted. */
   readonly waitingSince: readonly number[];
   readonly memory: EngineCounts["memory"];
+  readonly group?: EngineCounts["group"];
 }
 
 /** What an engine has done since it was made. */
@@ -49,7 +50,7 @@ export class EngineCounters {
   }
 
   /** All of it. */
-  counts({ at, running, waitingSince, memory }: EngineNow): EngineCounts {
+  counts({ at, running, waitingSince, memory, group }: EngineNow): EngineCounts {
     return {
       running,
       queued: waitingSince.length,
@@ -63,6 +64,7 @@ export class EngineCounters {
       generatedTokens: this.#generatedTokens,
       steps: this.#steps,
       memory,
+      ...(group ? { group } : {}),
     };
   }
 }

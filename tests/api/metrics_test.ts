@@ -218,6 +218,7 @@ Deno.test("Engines are shown by model and instance, as long as they are there", 
     promptTokensPerSecond: 30,
     generationTokensPerSecond: 150,
     memory,
+    group: { bytesSent: 1_500_000, framesSent: 998, waitedMs: 2_500 },
   });
   gateway.stats.set(runnerId, stats);
   const labels = `model="${TINY}",instance="${instanceId}"`;
@@ -235,6 +236,9 @@ Deno.test("Engines are shown by model and instance, as long as they are there", 
       ["exo_prompt_cached_tokens_total", 100],
       ["exo_prefill_tokens_total", 333],
       ["exo_generated_tokens_total", 500],
+      ["exo_group_sent_bytes_total", 1_500_000],
+      ["exo_group_sent_frames_total", 998],
+      ["exo_group_wait_seconds_total", 2.5],
       ["exo_generations_running", 3],
       ["exo_generations_queued", 2],
       ["exo_queue_longest_wait_seconds", 1.5],

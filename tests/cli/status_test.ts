@@ -78,6 +78,7 @@ Deno.test("status shows how each instance's engine is doing", async () => {
         prefixCacheBytes: 8 * MIB,
         kvBudgetBytes: 256 * MIB,
       },
+      group: { bytesSent: 500 * 3_072, framesSent: 1_000, waitedMs: 12.5 },
     }),
   );
   const { stdout } = await node.run(["status"]);
@@ -100,11 +101,15 @@ Deno.test("status shows how each instance's engine is doing", async () => {
     kvBytes: 24 * MIB,
     prefixCacheBytes: 8 * MIB,
     kvBudgetBytes: 256 * MIB,
+    bytesPerToken: 3_072,
   });
   const shown = (await node.run(["instance", "show", instanceId])).stdout;
   match(shown, /^tokens\/s {2}151\.4 generated, 0\.0 of prompts$/m);
   match(shown, /^queued {4}2 \(1\.3 s\)$/m);
   match(shown, /^kv {8}32\.0 MiB of 256\.0 MiB, of it 8\.0 MiB kept for later requests$/m);
+  match(shown, /^ranks {5}3\.0 KiB between them for each token$/m);
+  gateway.stats.set(runnerIdOf(instanceId, 0), engineStats({ generatedTokens: 500 }));
+  doesNotMatch((await node.run(["instance", "show", instanceId])).stdout, /^ranks/m);
 });
 
 Deno.test("status shows where instances are once there are several nodes", async () => {

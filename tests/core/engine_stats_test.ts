@@ -1,5 +1,11 @@
 import { deepEqual, equal } from "node:assert/strict";
-import { cacheHitRatio, instanceStats, statsAtRest, statsAtWork } from "../../core/engine_stats.ts";
+import {
+  bytesPerToken,
+  cacheHitRatio,
+  instanceStats,
+  statsAtRest,
+  statsAtWork,
+} from "../../core/engine_stats.ts";
 import { A, B, instanceOf, runnerId } from "../support/fixtures.ts";
 import { engineStats } from "../support/engine_stats.ts";
 
@@ -46,6 +52,21 @@ Deno.test("instanceStats() has the counts of rank 0 and the memory of all ranks"
   // A rank that has not told yet is counted as nothing; the first has the counts, and must have.
   deepEqual(instanceStats(instance, new Map([[runnerId("i:0"), first]])), first);
   equal(instanceStats(instance, new Map([[runnerId("i:1"), second]])), undefined);
+});
+
+Deno.test("instanceStats() has what all ranks sent to each other, for each token of rank 0", () => {
+  const instance = instanceOf("i", [A, B]);
+  const first = engineStats({
+    generatedTokens: 10,
+    group: { bytesSent: 100, framesSent: 10, waitedMs: 0.5 },
+  });
+  const second = engineStats({ group: { bytesSent: 20, framesSent: 1, waitedMs: 2 } });
+  equal(bytesPerToken(engineStats({ generatedTokens: 9 })), undefined);
+  equal(bytesPerToken({ ...first, generatedTokens: 0 }), undefined);
+  const both = new Map([[runnerId("i:0"), first], [runnerId("i:1"), second]]);
+  const stats = instanceStats(instance, both);
+  deepEqual(stats?.group, { bytesSent: 120, framesSent: 11, waitedMs: 2.5 });
+  equal(stats && bytesPerToken(stats), 12);
 });
 
 Deno.test("cacheHitRatio() is not known before the first prompt", () => {
