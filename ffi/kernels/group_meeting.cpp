@@ -18,6 +18,16 @@ namespace {
 /** Changes with what the ranks say to each other. */
 constexpr char MAGIC[8] = {'E', 'X', 'O', 'R', 'I', 'N', 'G', '1'};
 
+/** What poll says of a connection that the other side has ended, though it may be unread yet. */
+#ifdef POLLRDHUP
+constexpr short GONE = POLLRDHUP;
+#else
+constexpr short GONE = POLLHUP;
+#endif
+
+/** What is taken of a neighbour's last words. */
+constexpr size_t LAST_WORDS_BYTES_MAX = 1'000;
+
 /** What who connects says first, before the id of the group. */
 struct Greeting {
   char magic[sizeof MAGIC];
@@ -99,7 +109,15 @@ class Meeting {
       polled.push_back({one.socket.get(), POLLIN, 0});
       until = std::min(until, one.until);
     }
+    // Those who are found may say nothing yet, but they may not go.
+    const size_t others = polled.size();
+    if (found_.previous) polled.push_back({found_.previous.get(), GONE, 0});
+    if (found_.next) polled.push_back({found_.next.get(), GONE, 0});
     poll(polled.data(), nfds_t(polled.size()), ms_until(until));
+    for (size_t i = others; i < polled.size(); i++) {
+      const bool is_previous = polled[i].fd == found_.previous.get();
+      if (polled[i].revents & (GONE | POLLHUP | POLLERR)) throw gone(is_previous);
+    }
     if (!found_.previous) accept_all();
     hear_all();
     if (dialled_) go_on_dialling();
@@ -118,6 +136,30 @@ class Meeting {
     if (lacks_next && lacks_previous && spec_.next() != spec_.previous()) {
       why += "; " + spec_.called(spec_.previous()) + " did not connect either";
     }
+    return tell(rank, why);
+  }
+
+ private:
+  /** Somebody was there and is not any more: they may have said who it is that they lack. */
+  GroupError gone(bool is_previous) {
+    const Fd& socket = is_previous ? found_.previous : found_.next;
+    uint32_t rank = uint32_t(is_previous ? spec_.previous() : spec_.next());
+    std::string why = "has closed the connection before all ranks had met";
+    FrameReader reader;
+    reader.read(socket, LAST_WORDS_BYTES_MAX, [&](const Frame& frame) {
+      uint32_t named = 0;
+      if (frame.kind != FrameKind::fault || frame.size < sizeof named) return;
+      memcpy(&named, frame.bytes.get(), sizeof named);
+      if (named >= uint32_t(spec_.size)) return;
+      rank = named;
+      const char* words = reinterpret_cast<const char*>(frame.bytes.get());
+      why.assign(words + sizeof named, words + std::min(frame.size, LAST_WORDS_BYTES_MAX));
+    });
+    return tell(rank, why);
+  }
+
+  /** Names a rank, here and to who is there. */
+  GroupError tell(uint32_t rank, const std::string& why) {
     for (const Fd* one : {&found_.previous, &found_.next}) {
       if (!*one) continue;
       FrameSender sender(FRAME_BYTES_MAX);
@@ -126,7 +168,6 @@ class Meeting {
     return GroupError(spec_.called(int(rank)) + " " + why);
   }
 
- private:
   void accept_all() {
     while (Fd accepted = accept_next(listener_)) {
       if (strangers_.size() == STRANGERS_MAX) strangers_.pop_front();

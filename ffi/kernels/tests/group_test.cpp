@@ -290,6 +290,31 @@ void test_a_missing_part_of_a_sum_is_named() {
         "%s; %s", errors[0].c_str(), errors[1].c_str());
 }
 
+/** Of three, the last never comes, and the first, which has met the second, leaves again. */
+void test_one_who_leaves_the_meeting_is_named_at_once() {
+  std::vector<Fd> listeners;
+  for (int rank = 0; rank < 3; rank++) listeners.push_back(listen_at("127.0.0.1", 0));
+  std::vector<int> ports;
+  for (const Fd& listener : listeners) ports.push_back(port_of(listener));
+  listeners[2] = Fd();
+  const Signal never;
+  Signal leave;
+  const auto join = [&](int rank, const Signal& cancelled) {
+    const GroupSpec spec = spec_of(rank, 3, ports[size_t(rank + 1)]);
+    return error_of([&] { Group(std::move(listeners[size_t(rank)]), spec, cancelled); });
+  };
+  const Clock::time_point began = Clock::now();
+  std::string second;
+  std::thread first([&] { join(0, leave); });
+  std::thread other([&] { second = join(1, never); });
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  leave.raise();
+  first.join();
+  other.join();
+  expect(second, "Rank 0 on \"node-0\" has closed the connection before all ranks had met");
+  check(Clock::now() - began < std::chrono::milliseconds(LONG_MS / 2), "at once");
+}
+
 /** Nobody asks for them, and each costs memory. */
 void test_frames_without_content_count() {
   Ring ring = ring_of(2, [](GroupSpec& spec) {
@@ -350,6 +375,7 @@ int main(int argc, char** argv) {
   test_a_late_rank_is_waited_for();
   test_signs_of_life_suffice();
   test_a_missing_part_of_a_sum_is_named();
+  test_one_who_leaves_the_meeting_is_named_at_once();
   test_frames_without_content_count();
   test_limits_of_bytes();
   return summary();
