@@ -1,5 +1,5 @@
 import type { GroupTraffic } from "../../core/engine_stats.ts";
-import { AppError, assert } from "../../core/errors.ts";
+import { AppError, assert, toAppError } from "../../core/errors.ts";
 import { fromArray, type RowDrawn, type Tensor } from "../../ffi/mod.ts";
 import {
   type CachePrefix,
@@ -79,7 +79,7 @@ export class GroupDecoder implements Decoder {
     const { group, part, split } = options;
     assert(group.rank === 0 && group.size > 1, "the first rank leads the others");
     this.#options = options;
-    this.#log = new CacheLog(() => this.flush());
+    this.#log = new CacheLog(() => this.#flushIfPossible());
     this.blockPositions = part.blockPositions;
     this.copiesBlocks = part.copiesBlocks;
     this.window = part.window;
@@ -179,6 +179,15 @@ export class GroupDecoder implements Decoder {
   flush(): void {
     if (this.#log.isEmpty) return;
     this.#post({ inputs: [], returns: false });
+  }
+
+  /** Where it is full while everything is freed. What broke the group is thrown by the next step. */
+  #flushIfPossible(): void {
+    try {
+      this.flush();
+    } catch (error) {
+      if (toAppError(error).code !== "group_broken") throw error;
+    }
   }
 
   #send(inputs: readonly FrameInput[], rows?: Float32Array<ArrayBuffer>): number {

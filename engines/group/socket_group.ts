@@ -1,11 +1,8 @@
 import type { GroupTraffic } from "../../core/engine_stats.ts";
 import { AppError } from "../../core/errors.ts";
-import type { GroupSpec } from "../../core/group.ts";
+import { type GroupSpec, JOIN_TIMEOUT_MS } from "../../core/group.ts";
 import { GroupError, GroupListener, NativeError, type NativeGroup } from "../../ffi/mod.ts";
 import type { Group } from "../group.ts";
-
-/** How long ranks may take to meet: those of slow machines start later. */
-export const JOIN_MS_MAX = 60_000;
 
 /** A group over TCP connections of our own, which sums within steps use too. */
 export class SocketGroup implements Group {
@@ -37,7 +34,7 @@ export class SocketGroup implements Group {
     }
     try {
       using bound = listener ?? GroupListener.bind(own.ip, own.port);
-      const timeoutMs = JOIN_MS_MAX;
+      const timeoutMs = JOIN_TIMEOUT_MS;
       return new SocketGroup(await bound.join({ groupId, rank, size, names, next, timeoutMs }));
     } catch (error) {
       throw broken(error);

@@ -169,7 +169,11 @@ class Meeting {
   }
 
   void accept_all() {
-    while (Fd accepted = accept_next(listener_)) {
+    while (!found_.previous) {
+      Fd accepted = accept_next(listener_);
+      if (!accepted) return;
+      // The rank before may be among them, and have said so.
+      if (strangers_.size() == STRANGERS_MAX) hear_all();
       if (strangers_.size() == STRANGERS_MAX) strangers_.pop_front();
       const auto until = Clock::now() + std::chrono::milliseconds(spec_.limits.greeting);
       strangers_.push_back({std::move(accepted), until});

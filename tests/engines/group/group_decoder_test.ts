@@ -286,6 +286,19 @@ Deno.test("GroupDecoder says of a rank that is gone within a step what its sums 
   throws(() => decoder.launch([input(cache, IDS)]), { code: "group_broken", message });
 });
 
+Deno.test("GroupDecoder frees all that it has though nobody is left to be told", () => {
+  using group = new ArithmeticGroup(2);
+  const { decoder, ring, parts } = group;
+  const cache = decoder.makeCache();
+  feed(decoder, cache, IDS);
+  const shares = Array.from({ length: 4_090 }, () => cache.share(0));
+  ring.breakBy(1);
+  for (const share of shares) share?.[Symbol.dispose]();
+  cache[Symbol.dispose]();
+  equal(parts[0]?.cacheBytes, 0);
+  throws(() => feed(decoder, decoder.makeCache(), IDS), { code: "group_broken" });
+});
+
 Deno.test("GroupDecoder waits for a step no longer than the limit", () => {
   const part = new ArithmeticDecoder({ layers: 2, to: 1 });
   let ms = 0;
