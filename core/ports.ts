@@ -1,5 +1,5 @@
 import { type Instance, nodesByRank } from "./instance.ts";
-import { PORT_MAX, type PortRange } from "./port_range.ts";
+import type { PortRange } from "./port_range.ts";
 import type { State } from "./state.ts";
 
 export { PORT_MAX, PortRange, RANGE_PORT_MIN } from "./port_range.ts";
