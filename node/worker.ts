@@ -33,6 +33,9 @@ const log = getLogger(["exo", "worker"]);
 /** Wait before planning goes on after an action that could not be started. */
 const PLAN_RETRY_MS = 1_000;
 
+/** Actions of one look at the plan: one that did not change what is planned would be the last. */
+const ACTIONS_MAX = 1_000;
+
 /** Longest sleep of a timer; longer waits look again in between. */
 const TIMER_MS_MAX = 60_000;
 
@@ -163,8 +166,10 @@ export class Worker {
     const { tasks } = replica.state;
     for (const rank of this.#ranks.values()) rank.forget((taskId) => !tasks.has(taskId));
     const view = this.#view();
+    let left = ACTIONS_MAX;
     // Each action changes the view, so that the next plan does not repeat it.
     for (let action = plan(replica.state, view, clock.now()); action;) {
+      if (left-- === 0) throw new Error(`it does not come to rest: ${action.type} again and again`);
       this.#perform(action);
       action = plan(replica.state, view, clock.now());
     }
