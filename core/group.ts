@@ -1,6 +1,7 @@
 import { z } from "zod";
 import type { NodeId, RunnerId } from "./ids.ts";
 import { Host, type Instance, nodesByRank, runnersOf } from "./instance.ts";
+import { GROUP_ID_LENGTH_MAX } from "./runner_status.ts";
 
 /** Most ranks of an instance. */
 export const GROUP_SIZE_MAX = 64;
@@ -35,7 +36,7 @@ export type GroupLink = z.infer<typeof GroupLink>;
 /** What a rank must know to meet the others of its instance. */
 export const GroupSpec = z.object({
   /** Names these very processes: whoever brings another name is not of the group. */
-  groupId: z.string().min(1).max(4_096),
+  groupId: z.string().min(1).max(GROUP_ID_LENGTH_MAX),
   rank: z.number().int().min(0),
   size: z.number().int().min(2).max(GROUP_SIZE_MAX),
   /** What the nodes are called, by rank: errors name them. */

@@ -1,3 +1,4 @@
+import { groupIdOf } from "./group.ts";
 import type { InstanceId, ModelId, NodeId, RunnerId, TaskId } from "./ids.ts";
 import { type Instance, rankOn, runnersOf, type Shard } from "./instance.ts";
 import { hasAllNodes } from "./instance_health.ts";
@@ -129,11 +130,17 @@ function isOfThePast(state: State, { runnerId, runner, instance }: BoundRunner):
   return failed !== undefined && runner.incarnation <= failed;
 }
 
-/** Whether a sibling failed, or is another process than the one that this one connected with. */
+/**
+ * Whether a sibling failed, is another process than the one that this one connected with, or is
+ * gone, as after its node started anew, while this one waits to meet it.
+ */
 function isGroupBroken(state: State, { runnerId, runner, instance }: BoundRunner): boolean {
+  // What is loaded stays although a sibling is not in the state: it may be told of in a moment.
+  const isMeeting = runner.status.type === "RunnerConnecting" && hasAllNodes(state, instance);
   return runnersOf(instance).some((id) => {
     const sibling = state.runners.get(id);
-    if (id === runnerId || !sibling) return false;
+    if (id === runnerId) return false;
+    if (!sibling) return isMeeting && runner.peers.has(id);
     const connected = runner.peers.get(id) ?? sibling.incarnation;
     return sibling.status.type === "RunnerFailed" || sibling.incarnation !== connected;
   });
@@ -171,25 +178,45 @@ const download: Rule = (state, { nodeId, runners, fetching }) => {
 };
 
 const connect: Rule = (state, { runners }) => {
-  for (const { runnerId, runner, instance } of bound(state, runners)) {
-    const ranks = runnersOf(instance);
-    if (ranks.length < 2 || runner.busy || runner.status.type !== "RunnerIdle") continue;
+  for (const rank of bound(state, runners)) {
+    const { runnerId, runner, instance } = rank;
+    const isOfGroup = runnersOf(instance).length > 1;
+    if (!isOfGroup || runner.busy || runner.status.type !== "RunnerIdle") continue;
     // Files that cannot be had fail an idle runner; a group would wait for them for ever.
     if (!everyNodeHasModel(state, instance)) continue;
-    const ready = ranks.at(-1) === runnerId
-      ? ["RunnerConnecting"]
-      : ["RunnerIdle", "RunnerConnecting"];
-    const others = ranks.filter((id) => id !== runnerId);
-    const peers = others.flatMap((id) => {
-      const peer = state.runners.get(id);
-      return peer && ready.includes(peer.status.type) ? [[id, peer.incarnation] as const] : [];
-    });
-    if (peers.length === others.length) {
-      return { type: "ConnectToGroup", runnerId, instance, peers: new Map(peers) };
-    }
+    const peers = peersToMeet(state, rank);
+    if (peers) return { type: "ConnectToGroup", runnerId, instance, peers };
   }
   return undefined;
 };
+
+/**
+ * The processes that this one can meet now. The first rank calls once all others are Idle; they
+ * follow a call that names these very processes, the last one when all others do. Whoever still
+ * waits for a process of before is about to end: if this one joined it, it would be ended in its
+ * turn, and so on for ever.
+ */
+function peersToMeet(state: State, rank: BoundRunner): Incarnations | undefined {
+  const { runnerId, runner, instance } = rank;
+  const ranks = runnersOf(instance);
+  const others = ranks.filter((id) => id !== runnerId);
+  const peers = new Map(others.flatMap((id) => {
+    const peer = state.runners.get(id);
+    return peer ? [[id, peer.incarnation] as const] : [];
+  }));
+  const [first] = ranks;
+  if (first === runnerId) {
+    const isIdle = (id: RunnerId) => state.runners.get(id)?.status.type === "RunnerIdle";
+    return others.every(isIdle) ? peers : undefined;
+  }
+  const groupId = groupIdOf(instance, new Map([...peers, [runnerId, runner.incarnation]]));
+  const callers = others.filter((id) => id === first || ranks.at(-1) === runnerId);
+  const isMet = callers.every((id) => {
+    const status = state.runners.get(id)?.status;
+    return status?.type === "RunnerConnecting" && status.groupId === groupId;
+  });
+  return isMet ? peers : undefined;
+}
 
 const load: Rule = (state, { runners }) => {
   for (const { runnerId, runner, instance } of bound(state, runners)) {

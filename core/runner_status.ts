@@ -1,12 +1,19 @@
 import { z } from "zod";
 import { Millis } from "./units.ts";
 
+/** Longest name of a group: all of its processes. */
+export const GROUP_ID_LENGTH_MAX = 4_096;
+
 const plain = <T extends string>(type: T) => z.object({ type: z.literal(type) });
 
 /** Where a runner stands: Idle, [Connecting, Connected], Loading, Loaded, WarmingUp, Ready. */
 export const RunnerStatus = z.discriminatedUnion("type", [
   plain("RunnerIdle"),
-  plain("RunnerConnecting"),
+  z.object({
+    type: z.literal("RunnerConnecting"),
+    /** The group that it meets, by its name: the processes with which alone it can. */
+    groupId: z.string().min(1).max(GROUP_ID_LENGTH_MAX).optional(),
+  }),
   plain("RunnerConnected"),
   z.object({
     type: z.literal("RunnerLoading"),

@@ -145,7 +145,7 @@ export class Runner {
   async #connect(command: CommandOf<"ConnectToGroup">): Promise<void> {
     if (this.#status.type !== "RunnerIdle") return this.#refuse(command);
     this.#task(command.taskId, "Running");
-    this.#setStatus({ type: "RunnerConnecting" });
+    this.#setStatus({ type: "RunnerConnecting", groupId: command.group.groupId });
     this.#ack(command);
     const { builder, commands } = this.#options;
     const joined = builder.connect(command.group);

@@ -115,6 +115,12 @@ export class Rank implements LocalRunner {
     this.#watchFromNow();
   }
 
+  /** Ends it for something that is not its doing; until the process has gone nothing is planned. */
+  refuse(reason: string): void {
+    this.stopping = true;
+    this.process.refuse(reason);
+  }
+
   /** From now on it goes with the process; false when that has ended, or is told to. */
   takeSideChannel(channel: SideChannel): boolean {
     if (this.stopping || this.#hasEnded) return false;

@@ -2,18 +2,15 @@ import { getLogger } from "@logtape/logtape";
 import type { EngineStats } from "../core/engine_stats.ts";
 import type { RunnerCommand, RunnerReport } from "../core/frames.ts";
 import { type ModelId, type NodeId, type RunnerId, TaskId } from "../core/ids.ts";
-import { groupSpecOf } from "../core/group.ts";
 import type { Instance } from "../core/instance.ts";
 import { withoutWhom } from "../core/group_work.ts";
 import { isLoaded } from "../core/runner_status.ts";
-import { nodeNames } from "../core/placement_view.ts";
-import { isInFlight, type Task } from "../core/task.ts";
 import { type Action, type LocalView, nextPlanAt, plan } from "../core/plan.ts";
-import type { PrefillRates } from "../core/prefill.ts";
 import type { Transport } from "../net/transport.ts";
 import type { Clock } from "./clock.ts";
 import { endOfService } from "./generation_errors.ts";
-import { GenerationRelay } from "./generation_relay.ts";
+import { Generations } from "./generations.ts";
+import { connectRank } from "./group_connect.ts";
 import { GroupWatch } from "./group_watch.ts";
 import type { ModelStore } from "./model_store.ts";
 import { type PrefillDeps, Prefills } from "./prefills.ts";
@@ -36,10 +33,11 @@ const log = getLogger(["exo", "worker"]);
 /** Wait before planning goes on after an action that could not be started. */
 const PLAN_RETRY_MS = 1_000;
 
+/** Actions of one look at the plan: one that did not change what is planned would be the last. */
+const ACTIONS_MAX = 1_000;
+
 /** Longest sleep of a timer; longer waits look again in between. */
 const TIMER_MS_MAX = 60_000;
-
-type CommandOf<T extends RunnerCommand["type"]> = Extract<RunnerCommand, { type: T }>;
 
 /** What a worker works with. */
 export interface WorkerDeps {
@@ -72,6 +70,7 @@ export class Worker {
   #unsubscribe: () => void = () => {};
 
   readonly #prefills: Prefills | undefined;
+  readonly #generations: Generations;
 
   constructor(deps: WorkerDeps) {
     this.#deps = deps;
@@ -79,12 +78,14 @@ export class Worker {
     this.#groups = new GroupWatch(this.#ranks, {
       state: () => replica.state,
       isThere: (id) => id === nodeId || transport.peers().has(id),
-      newId: () => TaskId.parse(clock.newId()),
+      newId: () => this.#commandId(),
     });
     this.#prefills = prefill && new Prefills(
       { ...prefill, nodeId, transport, newId: () => clock.newId() },
       (instanceId) => [...this.#ranks.values()].find((rank) => rank.instanceId === instanceId),
     );
+    const newId = () => this.#commandId();
+    this.#generations = new Generations({ ...deps, newId, asker: this.#prefills?.asker });
   }
 
   start(): void {
@@ -165,8 +166,10 @@ export class Worker {
     const { tasks } = replica.state;
     for (const rank of this.#ranks.values()) rank.forget((taskId) => !tasks.has(taskId));
     const view = this.#view();
+    let left = ACTIONS_MAX;
     // Each action changes the view, so that the next plan does not repeat it.
     for (let action = plan(replica.state, view, clock.now()); action;) {
+      if (left-- === 0) throw new Error(`it does not come to rest: ${action.type} again and again`);
       this.#perform(action);
       action = plan(replica.state, view, clock.now());
     }
@@ -195,13 +198,18 @@ export class Worker {
       case "Shutdown":
         return this.#inBackground(this.#shutdown(action.runnerId, rank));
       case "ConnectToGroup":
-        return this.#connect(action, rank);
+        return this.#inBackground(connectRank(action, rank, {
+          nodeId: this.#deps.nodeId,
+          state: this.#deps.replica.state,
+          taskId: this.#commandId(),
+          sideChannels: this.#deps.sideChannels,
+        }));
       case "StartWarmup":
         return rank.command({ type: action.type, ...this.#stamp(rank) });
       case "LoadModel":
         return this.#loadModel(action.instance, rank);
       case "TextGeneration":
-        return this.#inBackground(this.#generate(action.taskId, rank));
+        return this.#inBackground(this.#generations.begin(action.taskId, rank));
       default:
         return action satisfies never;
     }
@@ -240,45 +248,13 @@ export class Worker {
     });
   }
 
-  #connect(
-    { runnerId, instance, peers }: Extract<Action, { type: "ConnectToGroup" }>,
-    rank: Rank,
-  ): void {
-    const { nodeId, replica } = this.#deps;
-    rank.peers = peers;
-    const incarnations = new Map([...peers, [runnerId, rank.incarnation]]);
-    const group = groupSpecOf(instance, { nodeId, incarnations, names: nodeNames(replica.state) });
-    if (!group) return rank.process.refuse("the instance does not say where its ranks meet");
-    const command = { type: "ConnectToGroup" as const, ...this.#stamp(rank), group };
-    if (group.link.type !== "jaccl" || !this.#deps.sideChannels) return rank.command(command);
-    rank.reserve(command.taskId);
-    this.#inBackground(this.#connectBeside(command, rank));
-  }
-
-  /** With pipes over which the rank finds the others. */
-  async #connectBeside(command: CommandOf<"ConnectToGroup">, rank: Rank): Promise<void> {
-    const { instanceId, process } = rank;
-    const { group } = command;
-    const owner = { instanceId, generation: group.groupId };
-    try {
-      const failed = (reason: string) => process.refuse(reason);
-      const channel = await this.#deps.sideChannels?.open(owner, failed);
-      if (!channel || group.link.type !== "jaccl") return;
-      if (!rank.takeSideChannel(channel)) return await channel.close();
-      const link = { ...group.link, sideChannel: channel.pipes };
-      rank.command({ ...command, group: { ...group, link } });
-    } catch (cause) {
-      process.refuse(cause instanceof Error ? cause.message : String(cause));
-    }
-  }
-
   #loadModel(instance: Instance, rank: Rank): void {
     const { modelId } = instance.shardAssignments;
     const modelPath = this.#deps.models.path(modelId);
     const { shard } = rank;
     if (modelPath === undefined) {
       // The state says that the files are here and they are not: let the group fail and say so.
-      return rank.process.refuse(`the files of ${modelId} are not on this node`);
+      return rank.refuse(`the files of ${modelId} are not on this node`);
     }
     const config = instance.config ?? {};
     rank.command({ type: "LoadModel", ...this.#stamp(rank), modelPath, shard, config });
@@ -299,43 +275,8 @@ export class Worker {
   #failWaiting(modelId: ModelId, reason: string): void {
     for (const rank of this.#ranks.values()) {
       if (rank.modelId !== modelId || rank.status.type !== "RunnerIdle") continue;
-      rank.stopping = true;
-      rank.process.refuse(reason);
+      rank.refuse(reason);
     }
-  }
-
-  async #generate(taskId: TaskId, rank: Rank): Promise<void> {
-    const { replica, transport } = this.#deps;
-    const task = replica.state.tasks.get(taskId);
-    if (!task) return;
-    rank.dispatched.add(taskId);
-    try {
-      const { relay, payload } = await GenerationRelay.open(transport, task.apiNodeId, taskId);
-      const wanted = replica.state.tasks.get(taskId);
-      if (!wanted || !isInFlight(wanted)) {
-        return relay.fail({ code: "cancelled", message: "The request was cancelled" });
-      }
-      const command: RunnerCommand = {
-        type: "TextGeneration",
-        taskId,
-        incarnation: rank.incarnation,
-        payload,
-        ...this.#prefillRates(task),
-      };
-      rank.generate(command, relay);
-      relay.onBroken(() => this.#readerGone(task, rank));
-    } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      log.warn("cannot fetch the prompt of {taskId}: {reason}", { taskId, reason });
-      await this.#failTask(task, `its prompt could not be fetched: ${reason}`);
-    }
-  }
-
-  /** What is known of who may read the prompt, if anybody can be reached. */
-  #prefillRates({ prefill: source }: Task): { prefill?: PrefillRates } {
-    const { replica: { state } } = this.#deps;
-    const prefill = source && this.#prefills?.asker.rates(state, source);
-    return prefill ? { prefill } : {};
   }
 
   #askForPrefill(rank: Rank, wanted: Extract<RunnerReport, { type: "PrefillWanted" }>): void {
@@ -347,25 +288,6 @@ export class Worker {
   #prefillFlow({ taskId, bytes, end }: Extract<RunnerReport, { type: "PrefillFlow" }>): void {
     this.#prefills?.asker.flow(taskId, bytes, end);
     this.#prefills?.server.flow(taskId, bytes, end);
-  }
-
-  /** A client that has gone says so itself; a node that cannot be reached cannot. */
-  #readerGone(task: Task, rank: Rank): void {
-    const { transport } = this.#deps;
-    const { taskId, apiNodeId } = task;
-    if (!rank.abandon(taskId, this.#commandId())) return;
-    if (apiNodeId === transport.self || transport.peers().has(apiNodeId)) return;
-    rank.settle(taskId);
-    log.warn("node {apiNodeId} is out of reach: {taskId} is cancelled", { apiNodeId, taskId });
-    this.#inBackground(this.#failTask(task, "the node that asked cannot be reached from there"));
-  }
-
-  async #failTask({ taskId }: Task, reason: string): Promise<void> {
-    const { replica: { state }, reporter, nodeId } = this.#deps;
-    const name = nodeNames(state).get(nodeId) ?? nodeId;
-    const errorMessage = `Node "${name}" gave the request up: ${reason}`;
-    const errorType = "node_unreachable";
-    await reporter.report({ type: "TaskFailed", taskId, errorType, errorMessage });
   }
 
   async #shutdown(runnerId: RunnerId, rank: Rank): Promise<void> {

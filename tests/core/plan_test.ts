@@ -111,14 +111,43 @@ Deno.test("plan: runner Idle, model DownloadCompleted (one node) → LoadModel",
   assert.deepEqual(action, { type: "LoadModel", runnerId: "i:0", instance });
 });
 
-Deno.test("plan: ranks < n−1 connect at once, rank n−1 when all others are Connecting", () => {
-  const idle = "RunnerIdle";
-  const connecting = "RunnerConnecting";
-  assert.equal(ofRank(0, [idle, idle, idle], ...has)?.type, "ConnectToGroup");
-  assert.equal(ofRank(1, [connecting, idle, idle], ...has)?.type, "ConnectToGroup");
-  assert.equal(ofRank(2, [connecting, idle, idle], ...has), undefined);
-  assert.equal(ofRank(2, [connecting, connecting, idle], ...has)?.type, "ConnectToGroup");
-  assert.equal(ofRank(0, [idle, null, idle], ...has), undefined);
+/** The group of these starts of i's ranks waits at some of them; the others are Idle. */
+function called(starts: readonly number[], ...callers: readonly number[]): Event[] {
+  const groupId = `i/${starts.join(".")}`;
+  return starts.map((incarnation, rank) => {
+    const idle = reported(`i:${rank}`, "RunnerIdle", { incarnation });
+    const waits = { type: "RunnerConnecting" as const, groupId };
+    return callers.includes(rank) ? { ...idle, status: waits } : idle;
+  });
+}
+
+/** What an Idle rank of three does then; it is known to the state as its own first start. */
+function meets(rank: number, ...events: Event[]) {
+  const nodes = [A, B, C];
+  const state = stateOf([created(instanceOf("i", nodes)), ...has, ...events]);
+  const runners = { [`i:${rank}`]: local("RunnerIdle") };
+  return plan(state, view(runners, { nodeId: nodes[rank] ?? A }), NOW)?.type;
+}
+
+Deno.test("plan: rank 0 connects once all others are Idle, ranks < n−1 follow it, rank n−1 is last", () => {
+  assert.equal(meets(0, ...called([1, 1, 1])), "ConnectToGroup");
+  assert.equal(meets(1, ...called([1, 1, 1])), undefined);
+  assert.equal(meets(1, ...called([1, 1, 1], 0)), "ConnectToGroup");
+  assert.equal(meets(2, ...called([1, 1, 1], 0)), undefined);
+  assert.equal(meets(2, ...called([1, 1, 1], 0, 1)), "ConnectToGroup");
+});
+
+Deno.test("plan: nobody connects with a rank that waits for a process of before", () => {
+  // Rank 0 has started anew; rank 1 waits for the one before, and is about to be ended.
+  assert.equal(meets(0, ...called([9, 1, 1], 0, 1), ...called([1, 1, 1]).slice(0, 1)), undefined);
+  // Rank 1 has started anew; what it hears is a call for the one before.
+  const stale = called([1, 8, 1], 0).slice(0, 1);
+  assert.equal(meets(1, ...called([1, 1, 1]), ...stale), undefined);
+  assert.equal(meets(2, ...called([1, 1, 1], 0, 1), ...stale), undefined);
+});
+
+Deno.test("plan: a rank that is not known to anybody yet is waited for", () => {
+  assert.equal(meets(0, ...called([1, 1, 1]).slice(0, 2)), undefined);
 });
 
 Deno.test("plan: a group connects only once every node has the model", () => {
@@ -376,6 +405,21 @@ Deno.test("plan: a sibling that is not in the state is only suspected: nothing i
   const peers = new Map([[runnerId("i:1"), 4]]);
   const state = stateOf(group("RunnerReady", null));
   assert.equal(plan(state, view({ "i:0": local("RunnerReady", { peers }) }), NOW), undefined);
+});
+
+Deno.test("plan: a sibling that left while this one waits to meet it → Shutdown(runner)", () => {
+  const peers = new Map([[runnerId("i:1"), 4]]);
+  const at = (type: Type, events: readonly Event[], known = peers) =>
+    plan(stateOf(events), view({ "i:0": local(type, { peers: known }) }), NOW);
+  const left = group("RunnerConnecting", null);
+  assert.deepEqual(at("RunnerConnecting", left), { type: "Shutdown", runnerId: "i:0" });
+  const waits = "a node that is out of reach may come back with its process";
+  assert.equal(
+    at("RunnerConnecting", [...left, { type: "NodeTimedOut", nodeId: B }]),
+    undefined,
+    waits,
+  );
+  assert.equal(at("RunnerConnecting", left, new Map()), undefined, "it is not awaited");
 });
 
 Deno.test("plan: our runner vanished from the state by a retry, its process lives → Shutdown(runner)", () => {

@@ -20,6 +20,7 @@ class NotedProcess {
   readonly sent: RunnerCommand["type"][] = [];
   limit: { ms: number; what: string } | undefined;
   isAnswering = true;
+  refusal: string | undefined;
 
   get isArmed(): boolean {
     return this.limit !== undefined;
@@ -35,6 +36,10 @@ class NotedProcess {
 
   disarm(): void {
     this.limit = undefined;
+  }
+
+  refuse(reason: string): void {
+    this.refusal = reason;
   }
 }
 
@@ -106,4 +111,11 @@ Deno.test("a ping is asked once at a time, and its answer is no progress", () =>
   assert.deepEqual(process.sent, ["Ping"]);
   assert.equal(rank.acknowledged(taskId("p")), false);
   assert.equal(rank.acknowledged(taskId("other")), true);
+});
+
+Deno.test("a rank that is refused counts as stopping at once: nothing more is planned for it", () => {
+  const { rank, process } = rankOf([A, B]);
+  rank.refuse("its files are gone");
+  assert.equal(process.refusal, "its files are gone");
+  assert.equal(rank.stopping, true);
 });

@@ -23,7 +23,19 @@ import {
   textOf,
   until,
 } from "../support/test_node.ts";
-import { A, created, fold, instanceId, instanceOf, nodeStarted } from "../support/fixtures.ts";
+import {
+  A,
+  created,
+  downloaded,
+  fold,
+  instanceId,
+  instanceOf,
+  MODEL,
+  nodeStarted,
+} from "../support/fixtures.ts";
+
+const MAIN = new URL("../../main.ts", import.meta.url).pathname;
+const FAKE_ENV = { ...Deno.env.toObject(), EXO_ENGINE: "fake" };
 
 const never = new AbortController().signal;
 
@@ -209,6 +221,35 @@ Deno.test("an action that cannot be started, as on a full disk, is tried again",
   });
   worker.start();
   await secondTry.promise;
+  await worker.stop();
+  reporter.stop();
+  log.close();
+});
+
+Deno.test("a model whose files are gone fails its runner, which says so", async () => {
+  await using dir = await TempDir.make();
+  const log = EventLog.open(dir.path);
+  const replica = new Replica(fold([nodeStarted(A), downloaded(A), created(instanceOf("i", [A]))]));
+  const reason = Promise.withResolvers<string>();
+  const reporter = new Reporter(A, replica, ({ reports }) => {
+    for (const event of reports.values()) {
+      const status = event.type === "RunnerStatusUpdated" ? event.status : undefined;
+      if (status?.type === "RunnerFailed") reason.resolve(status.reason);
+    }
+  });
+  const worker = new Worker({
+    nodeId: A,
+    replica,
+    transport: new MemoryNetwork().join(A),
+    reporter,
+    models: new ModelStore(log),
+    clock: SYSTEM_CLOCK,
+    launch: { command: Deno.execPath(), args: ["run", "-A", MAIN, "runner"], env: FAKE_ENV },
+    nextIncarnation: () => 1,
+    traces: { save: () => {} },
+  });
+  worker.start();
+  assert.equal(await reason.promise, `the files of ${MODEL} are not on this node`);
   await worker.stop();
   reporter.stop();
   log.close();

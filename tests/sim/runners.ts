@@ -1,4 +1,5 @@
 import type { InstanceId, ModelId, RunnerId, TaskId } from "../../core/ids.ts";
+import { groupIdOf } from "../../core/group.ts";
 import { type Instance, nodesByRank, type Shard } from "../../core/instance.ts";
 import type { Incarnations, LocalRunner } from "../../core/plan.ts";
 import type { RunnerStatus } from "../../core/runner_status.ts";
@@ -23,7 +24,8 @@ export interface RunnerWorld {
   readonly schedule: Schedule;
   readonly random: Random;
   readonly marks: Marks;
-  readonly rings: Map<InstanceId, Ring>;
+  /** By the names of their groups. */
+  readonly rings: Map<string, Ring>;
   temperOf(modelId: ModelId): Temper;
   /** Whether bytes flow between two machines. */
   isOpen(a: number, b: number): boolean;
@@ -41,7 +43,7 @@ export interface RunnerListener {
 /** The processes of an instance that have found each other. */
 export class Ring {
   readonly members = new Map<number, SimRunner>();
-  constructor(readonly size: number) {}
+  constructor(readonly groupId: string, readonly size: number) {}
 
   get isComplete(): boolean {
     return this.members.size === this.size;
@@ -96,11 +98,12 @@ export class SimRunner implements LocalRunner {
       this.world.marks.hit("fault: port taken");
       return this.#later(10, 200, () => this.fail(`Cannot listen at port ${port}: in use`));
     }
-    const { shard } = this.place;
+    const { runnerId, shard } = this.place;
     this.#later(10, 200, () => {
       this.busy = false;
-      this.#become({ type: "RunnerConnecting" });
-      const ring = this.#join(shard.deviceRank, shard.worldSize);
+      const groupId = groupIdOf(instance, new Map([...peers, [runnerId, this.incarnation]]));
+      this.#become({ type: "RunnerConnecting", groupId });
+      const ring = this.#join(groupId, shard.deviceRank, shard.worldSize);
       this.world.schedule.after(CONNECT_TIMEOUT_MS, () => {
         if (this.status.type === "RunnerConnecting") this.fail("no group within 15 s");
       });
@@ -236,10 +239,10 @@ export class SimRunner implements LocalRunner {
     return [...this.#ring.members].sort(([a], [b]) => a - b).map(([, member]) => member);
   }
 
-  #join(rank: number, size: number): Ring {
+  #join(groupId: string, rank: number, size: number): Ring {
     const { rings } = this.world;
-    let ring = rings.get(this.instanceId);
-    if (!ring || ring.isComplete) rings.set(this.instanceId, ring = new Ring(size));
+    const ring = rings.get(groupId) ?? new Ring(groupId, size);
+    rings.set(groupId, ring);
     ring.members.set(rank, this);
     this.#ring = ring;
     return ring;
@@ -267,8 +270,8 @@ export class SimRunner implements LocalRunner {
     if (!ring) return;
     const wasComplete = ring.isComplete;
     ring.members.delete(this.place.shard.deviceRank);
+    if (ring.members.size === 0) this.world.rings.delete(ring.groupId);
     if (!wasComplete) return;
-    this.world.rings.delete(this.instanceId);
     for (const member of ring.members.values()) {
       if (member.status.type === "RunnerConnecting") continue;
       member.#later(50, 3_000, () => member.fail("the ring broke"));

@@ -1,4 +1,4 @@
-import type { InstanceId, NodeId, TaskId } from "../../core/ids.ts";
+import type { NodeId, TaskId } from "../../core/ids.ts";
 import { ModelId, NodeId as NodeIdSchema } from "../../core/ids.ts";
 import { ModelCard } from "../../core/model_card.ts";
 import { decodeMessage, encodeMessage, type Message } from "../../core/protocol.ts";
@@ -42,7 +42,7 @@ export class World implements RunnerWorld {
   readonly network: Network;
   readonly checker: Checker;
   readonly nodes: SimNode[] = [];
-  readonly rings = new Map<InstanceId, Ring>();
+  readonly rings = new Map<string, Ring>();
   readonly models = new Map<ModelId, SimModel>();
   /** Whether bad things may still happen. */
   isChaos = true;
