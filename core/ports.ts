@@ -1,5 +1,5 @@
 import { type Instance, nodesByRank } from "./instance.ts";
-import { PORT_MAX, type PortRange } from "./port_range.ts";
+import type { PortRange } from "./port_range.ts";
 import type { State } from "./state.ts";
 
 export { PORT_MAX, PortRange, RANGE_PORT_MIN } from "./port_range.ts";
@@ -7,8 +7,11 @@ export { PORT_MAX, PortRange, RANGE_PORT_MIN } from "./port_range.ts";
 /** The port that a node listens on for other nodes, unless its user says otherwise. */
 export const LIBP2P_PORT = 52_414;
 
-/** What instances take their ports from unless it is said: the dynamic ports of RFC 6335. */
-export const INSTANCE_PORTS: PortRange = { from: 49_152, to: PORT_MAX };
+/**
+ * What instances take their ports from unless it is said. Below those that systems give to outgoing
+ * connections (Linux 32,768 to 60,999, macOS from 49,152 on): one of them may have any of those.
+ */
+export const INSTANCE_PORTS: PortRange = { from: 28_000, to: 32_767 };
 
 /** Ports of exo itself: libp2p and the API. */
 const RESERVED: readonly number[] = [LIBP2P_PORT, 52_415];

@@ -208,7 +208,9 @@ const PLACEMENTS: readonly Request[] = [
   place("the prefix of two models to place", { model_id: "other" }),
   place("a model that is a number", { model_id: 5 }),
   place("an unknown sharding", { sharding: "Diagonal" }),
-  place("sharding that the model does not support", { sharding: "Tensor" }),
+  place("sharding that the model does not support", {
+    ...{ model_id: "exolabs/FLUX.1-Kontext-dev-4bit", sharding: "Tensor" },
+  }),
   place("a transport that the model does not support", { instance_meta: "MlxJaccl" }),
   place("an unknown transport", { instance_meta: "MlxIbv" }),
   place("an unknown preference", { prefer: "cheapest" }),
