@@ -1,7 +1,9 @@
 import { z } from "zod";
 import { AppError } from "../core/errors.ts";
 import { CommandId, InstanceId, InstanceLinkId } from "../core/ids.ts";
-import { LINK_INSTANCES_MAX } from "../core/instance_link.ts";
+import { type InstanceLink, LINK_INSTANCES_MAX } from "../core/instance_link.ts";
+import { linkObstacle } from "../core/prefill_source.ts";
+import type { State } from "../core/state.ts";
 import { readJson } from "./body.ts";
 import { parse } from "./errors.ts";
 import type { RouteContext, RouteOptions, Router } from "./routes.ts";
@@ -21,7 +23,11 @@ export function instanceLinkRoutes(router: Router, options: RouteOptions): void 
   router.get("/v1/feature-flags", (c) => c.json({ disaggregation: isDisaggregated }));
   router.get(
     "/v1/instance-links",
-    (c) => c.json(isDisaggregated ? [...gateway.state().instanceLinks.values()] : []),
+    (c) => {
+      const state = gateway.state();
+      const links = isDisaggregated ? [...state.instanceLinks.values()] : [];
+      return c.json(links.map((link) => ({ ...link, ...obstaclesOf(state, link) })));
+    },
   );
   const set = async (c: RouteContext, linkId: InstanceLinkId) => {
     requireEnabled(options);
@@ -61,6 +67,23 @@ export function instanceLinkRoutes(router: Router, options: RouteOptions): void 
     await gateway.submit({ type: "DeleteInstanceLink", commandId, linkId });
     return c.json(accepted(commandId, linkId));
   });
+}
+
+/** Why instances of a link take no part in it, where that is so. */
+function obstaclesOf(
+  state: State,
+  { prefillInstances, decodeInstances }: InstanceLink,
+): { obstacles?: Record<string, string> } {
+  const ends = [
+    ...prefillInstances.map((id) => [id, "prefill"] as const),
+    ...decodeInstances.map((id) => [id, "decode"] as const),
+  ];
+  const obstacles = ends.flatMap(([id, end]) => {
+    const instance = state.instances.get(id);
+    const obstacle = instance && linkObstacle(state, instance, end);
+    return obstacle ? [[id, obstacle] as const] : [];
+  });
+  return obstacles.length > 0 ? { obstacles: Object.fromEntries(obstacles) } : {};
 }
 
 function requireEnabled({ isDisaggregated }: RouteOptions): void {

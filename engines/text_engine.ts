@@ -109,6 +109,7 @@ export class TextEngine implements Engine {
       kv: parts.decoder.kvBytes,
       memory: this.#memory,
       tokensPerSecond: () => this.#pace.tokensPerSecond,
+      now: parts.now,
     });
   }
 
@@ -202,7 +203,9 @@ export class TextEngine implements Engine {
       : undefined;
     const arrival = this.#arrivals++;
     if (!this.hasWork()) resetPeakMemory();
-    const trace = tracing && new TaskTrace(tracing, submittedAt);
+    // Where its time went is told by whoever has the client.
+    const isServed = this.#exchange?.served.has(task.taskId) ?? false;
+    const trace = tracing && !isServed ? new TaskTrace(tracing, submittedAt) : undefined;
     const run = new Run(task, { arrival, prefixKey, generation, submittedAt, trace });
     this.#runs.set(run.taskId, run);
     this.#fairShare.arrive(client);
@@ -300,7 +303,9 @@ export class TextEngine implements Engine {
       const run = this.#find(move.taskId);
       // A block that is kept for others is copied before it is written: without them it need not be.
       if (move.type === "fail" && this.#memory.clear()) continue;
-      if (move.type === "fail" && this.#exchange?.remote.release()) return [];
+      if (move.type === "fail" && this.#exchange?.remote.release()) return undefined;
+      const given = move.type === "fail" ? this.#giveUpServed() : [];
+      if (given.length > 0) return given;
       if (move.type === "fail") return this.#starve(run);
       if (move.type === "admit") this.#admit(run);
       if (move.type === "start") {
@@ -312,6 +317,15 @@ export class TextEngine implements Engine {
       }
       if (move.type === "preempt") this.#preempt(run);
     }
+  }
+
+  /** Whoever asked for prompts whose keys and values wait to be sent goes on without them. */
+  #giveUpServed(): TaskResponse[] {
+    const error = new AppError("out_of_memory", "The memory is needed for others");
+    return (this.#exchange?.served.release(error) ?? []).flatMap((taskId) => {
+      const run = this.#runs.get(taskId);
+      return run ? this.#fail(run, error) : [];
+    });
   }
 
   /** A request that is alone waits a while for memory that others have taken. */

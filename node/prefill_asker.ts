@@ -38,6 +38,8 @@ interface Asked {
   readonly rank: Rank;
   readonly ring: RingFile;
   stream: ReceivedStream | undefined;
+  /** Whether the runner has been told where the ring is: it takes its file away then. */
+  hasRing: boolean;
   isOver: boolean;
 }
 
@@ -67,7 +69,7 @@ export class PrefillAsker {
     source: PrefillSource | undefined,
   ): Promise<void> {
     const ring = this.#deps.rings.next(this.#deps.newId());
-    const asked: Asked = { rank, ring, stream: undefined, isOver: false };
+    const asked: Asked = { rank, ring, stream: undefined, hasRing: false, isOver: false };
     this.#asked.set(taskId, asked);
     rank.awaited.add(taskId);
     try {
@@ -80,7 +82,9 @@ export class PrefillAsker {
       log.warn("the prompt of {taskId} is read here: {reason}", { taskId, reason });
       this.#tell(taskId, asked, 0, { error });
     } finally {
-      this.#over(taskId);
+      this.#forget(taskId, asked);
+      // Only now nobody makes the file any more.
+      if (asked.isOver || !asked.hasRing) this.#deps.rings.remove(ring);
     }
   }
 
@@ -92,7 +96,7 @@ export class PrefillAsker {
     if (!end) return;
     asked.isOver = true;
     asked.stream?.cancel();
-    this.#over(taskId);
+    this.#forget(taskId, asked);
   }
 
   /** The runner is gone. */
@@ -124,6 +128,7 @@ export class PrefillAsker {
   #tell(transferId: TaskId, asked: Asked, bytes: number, end?: PrefillEnd): void {
     if (asked.isOver) return;
     const { rank, ring } = asked;
+    asked.hasRing ||= bytes > 0;
     rank.process.send({
       ...{ type: "PrefillFlow", transferId, bytes, incarnation: rank.incarnation },
       taskId: TaskId.parse(this.#deps.newId()),
@@ -132,10 +137,9 @@ export class PrefillAsker {
     });
   }
 
-  #over(taskId: TaskId): void {
-    const asked = this.#asked.get(taskId);
-    asked?.rank.awaited.delete(taskId);
-    if (asked?.isOver) this.#deps.rings.remove(asked.ring);
+  #forget(taskId: TaskId, asked: Asked): void {
+    if (this.#asked.get(taskId) !== asked) return;
+    asked.rank.awaited.delete(taskId);
     this.#asked.delete(taskId);
   }
 

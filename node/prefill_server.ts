@@ -1,3 +1,4 @@
+import { getLogger } from "@logtape/logtape";
 import { AppError } from "../core/errors.ts";
 import { type InstanceId, type NodeId, TaskId } from "../core/ids.ts";
 import type { PrefillEnd } from "../core/prefill.ts";
@@ -8,6 +9,8 @@ import { decodeMessage, encodeMessage } from "../net/topics.ts";
 import type { Transport } from "../net/transport.ts";
 import type { PrefillRings } from "./prefill_rings.ts";
 import type { Rank } from "./rank.ts";
+
+const log = getLogger(["exo", "prefill"]);
 
 /** Prompts that a node reads for others at once, over all its runners. */
 export const PREFILLS_MAX = 16;
@@ -55,6 +58,9 @@ export class PrefillServer {
   flow(transferId: TaskId, bytes: number, end: PrefillEnd | undefined): void {
     const sending = this.#sending.get(transferId);
     if (end?.error) {
+      // Whoever asked finds that the offer is gone, and reads the prompt itself.
+      const { message: reason } = end.error;
+      log.warn("a prompt of another node was not read: {reason}", { reason });
       sending?.offer.withdraw();
       this.#forget(transferId);
     } else sending?.offer.written(bytes, end !== undefined);

@@ -2,7 +2,12 @@
 import assert from "node:assert/strict";
 import { ensureSetup } from "../ffi/mod.ts";
 import { goldenPath } from "./engines/golden.ts";
-import { comparePrefills, killPrefillNode, killPrefillRunner } from "./verify/prefill.ts";
+import {
+  choosePrefill,
+  comparePrefills,
+  killPrefillNode,
+  killPrefillRunner,
+} from "./verify/prefill.ts";
 
 await ensureSetup();
 
@@ -15,6 +20,10 @@ Deno.test("prompts that another node reads get the tokens of one node", async ()
   const said: string[] = [];
   const { passed, failed } = await comparePrefills(SHAPE, (line) => said.push(line));
   assert.deepEqual([passed, failed], [11, 0], said.join("\n"));
+});
+
+Deno.test("a node by itself has the other read what that is estimated to read sooner", () => {
+  return choosePrefill(SHAPE);
 });
 
 Deno.test("a prompt whose reader dies midway is read on where it was asked", async (t) => {

@@ -1,8 +1,7 @@
 import type { KvFingerprint } from "../../core/prefill.ts";
 import type { RemotePrefillMode } from "../../core/prefill_choice.ts";
-import type { KvMemory } from "../kv_memory.ts";
 import type { KvBytes } from "./kv_bytes.ts";
-import { RemotePrefills } from "./remote_prefills.ts";
+import { type RemotePrefillParts, RemotePrefills } from "./remote_prefills.ts";
 import { ServedPrefills } from "./served_prefills.ts";
 
 /** How an engine shares the reading of prompts with others. */
@@ -22,17 +21,15 @@ export interface PrefillExchange {
 /** Undefined where the decoder's keys and values cannot travel. */
 export function prefillExchange(
   settings: PrefillSettings | undefined,
-  { kv, memory, tokensPerSecond }: {
+  { kv, ...parts }: Omit<RemotePrefillParts, "kv" | "fingerprint" | "mode"> & {
     readonly kv: KvBytes | undefined;
-    readonly memory: KvMemory;
-    readonly tokensPerSecond: () => number | undefined;
   },
 ): PrefillExchange | undefined {
   if (!settings || !kv) return undefined;
   const fingerprint: KvFingerprint = { weights: settings.weights, ...kv.shape };
   const { mode = "auto" } = settings;
   return {
-    remote: new RemotePrefills({ kv, fingerprint, memory, mode, tokensPerSecond }),
+    remote: new RemotePrefills({ ...parts, kv, fingerprint, mode }),
     served: new ServedPrefills({ kv, fingerprint }),
   };
 }

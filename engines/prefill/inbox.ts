@@ -46,9 +46,13 @@ export class PrefillInbox implements Disposable {
     this.#end ??= end;
   }
 
-  /** Whether `pump` would do anything. */
+  /** Whether `pump` would do anything, if only throw what is wrong with the bytes. */
   get hasWork(): boolean {
-    return this.#end !== undefined || this.#nextBytes() !== undefined;
+    try {
+      return this.#end !== undefined || this.#nextBytes() !== undefined;
+    } catch {
+      return true;
+    }
   }
 
   /** Bytes taken since this was asked last, if any: there is room for so many more. */

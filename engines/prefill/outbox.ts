@@ -83,6 +83,15 @@ export class PrefillOutbox implements Disposable {
     this.#end({ type: "Failed", error });
   }
 
+  /** Gives back what it has yet to send, and says why; false when that was nothing. */
+  giveUp(error: ErrorInfo): boolean {
+    if (this.#chunks.length === 0) return false;
+    this.#dropChunks();
+    this.#isEnded = true;
+    this.#last = encodeFrame({ type: "Failed", error });
+    return true;
+  }
+
   /** The other side has taken so many bytes by now. */
   taken(bytes: number): void {
     this.#writer.taken(bytes);
@@ -111,10 +120,14 @@ export class PrefillOutbox implements Disposable {
 
   /** Gives its shares back. */
   [Symbol.dispose](): void {
-    for (const { blocks } of this.#chunks) for (const block of blocks) block[Symbol.dispose]();
-    this.#chunks.length = 0;
+    this.#dropChunks();
     if (!this.isDone) this.#writer.discard();
     this.#writer[Symbol.dispose]();
+  }
+
+  #dropChunks(): void {
+    for (const { blocks } of this.#chunks) for (const block of blocks) block[Symbol.dispose]();
+    this.#chunks.length = 0;
   }
 
   get #isWritten(): boolean {

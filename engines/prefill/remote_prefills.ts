@@ -36,12 +36,14 @@ export interface RemotePrefillParts {
   readonly mode: RemotePrefillMode;
   /** How fast this engine reads prompts. */
   readonly tokensPerSecond: () => number | undefined;
+  readonly now: () => number;
 }
 
 interface Remote {
   readonly run: Run;
   readonly request: PrefillRequest;
   readonly inbox: PrefillInbox;
+  readonly begunAt: number;
   isAsked: boolean;
   /** Positions that its client was told of. */
   toldOffset: number;
@@ -79,8 +81,8 @@ export class RemotePrefills implements Disposable {
     const { kv } = this.#parts;
     const fits = (blocks: number) => this.#fits(blocks * kv.shape.blockPositions);
     const inbox = new PrefillInbox({ kv, request, cache, fits });
-    const toldOffset = cache.offset;
-    this.#remotes.set(run.taskId, { run, request, inbox, isAsked: false, toldOffset });
+    const begun = { begunAt: this.#parts.now(), isAsked: false, toldOffset: cache.offset };
+    this.#remotes.set(run.taskId, { run, request, inbox, ...begun });
     return true;
   }
 
@@ -193,10 +195,12 @@ export class RemotePrefills implements Disposable {
     return [[taskId, { type: "chunk", chunk: { type: "PrefillProgress", ...counts } }]];
   }
 
-  #keep({ run: { taskId, generation }, inbox }: Remote): void {
+  #keep({ run: { taskId, generation }, inbox, request, begunAt }: Remote): void {
     assert(this.#remotes.delete(taskId), "a remote prefill ends once");
     const { offset } = inbox.cache;
-    if (offset > 0) this.#parts.memory.keep(generation.ids.slice(0, offset), inbox.cache);
+    const { memory, now } = this.#parts;
+    if (offset > 0) memory.keep(generation.ids.slice(0, offset), inbox.cache);
+    generation.readElsewhere({ from: request.startPos, to: offset, ms: now() - begunAt });
     inbox[Symbol.dispose]();
   }
 }

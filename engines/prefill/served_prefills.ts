@@ -70,6 +70,13 @@ export class ServedPrefills implements Disposable {
     return this.#outboxes.has(taskId);
   }
 
+  /** Gives those up that hold keys and values which wait to be sent. */
+  release(error: AppError): TaskId[] {
+    return [...this.#outboxes].flatMap(([taskId, { outbox }]) => {
+      return outbox.giveUp(error.toInfo()) ? [taskId] : [];
+    });
+  }
+
   /** News of who takes the bytes. */
   flow(taskId: TaskId, { bytes, end }: PrefillFlow): void {
     this.#outboxes.get(taskId)?.outbox.taken(bytes);

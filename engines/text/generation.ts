@@ -32,6 +32,13 @@ export interface StepResult {
   readonly kernelTimes: KernelTimes | undefined;
 }
 
+/** Positions that another instance computed, and how long the request waited for them. */
+export interface ReadElsewhere {
+  readonly from: number;
+  readonly to: number;
+  readonly ms: number;
+}
+
 /** One answer in the making: its tokens, its cache while it has one, and what it took. */
 export class Generation implements Disposable {
   readonly #request: GenerationRequest;
@@ -43,6 +50,8 @@ export class Generation implements Disposable {
   readonly #submittedAt: number;
   #cache: SequenceCache | undefined;
   #cachedTokens: number | undefined;
+  /** What another instance read of the prompt. */
+  #elsewhere: ReadElsewhere = { from: 0, to: 0, ms: 0 };
   #queueMs = 0;
   #prefillMs = 0;
   /** Tokens computed in that time; after a preemption, some of them again. */
@@ -104,12 +113,23 @@ export class Generation implements Disposable {
     this.#cache = cache;
     this.#offset = cache.offset;
     if (this.#cachedTokens !== undefined) return false;
-    this.#cachedTokens = cache.offset;
-    this.#queueMs = at - this.#submittedAt;
+    const { from, to, ms } = this.#elsewhere;
+    // What was read for this request was in nobody's cache, though it comes by way of this one's.
+    const read = Math.max(0, Math.min(cache.offset, to) - from);
+    this.#cachedTokens = cache.offset - read;
+    this.#prefillTokens += read;
+    this.#prefillMs += ms;
+    this.#queueMs = at - this.#submittedAt - ms;
     return true;
   }
 
-  /** Prompt tokens that came from the prefix cache. */
+  /** Another instance has read a part of its prompt, before it starts; its client was told so. */
+  readElsewhere(part: ReadElsewhere): void {
+    this.#elsewhere = part;
+    this.#processedTokens = Math.max(this.#processedTokens, part.to);
+  }
+
+  /** Prompt tokens that came from the prefix cache, but for those that were read for it. */
   get cachedTokens(): number {
     return this.#cachedTokens ?? 0;
   }

@@ -1,4 +1,4 @@
-import { deepEqual, equal, match } from "node:assert/strict";
+import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { InstanceLinkId } from "../../core/ids.ts";
 import { appOver, errorOf } from "./requests.ts";
 
@@ -7,7 +7,9 @@ const LINKS = "/v1/instance-links";
 /** A node with two instances, whose links are switched on. */
 function linked() {
   const app = appOver({ isDisaggregated: true });
-  const [a, b] = [app.gateway.placeModel(), app.gateway.placeModel()];
+  const ready = { type: "RunnerReady" as const, prefillTokensPerSecond: 700 };
+  const [a, b] = [1, 2].map(() => app.gateway.placeModel(undefined, ready));
+  ok(a && b);
   return { ...app, a, b, ends: { prefill_instances: [a], decode_instances: [b] } };
 }
 
@@ -19,6 +21,14 @@ Deno.test("POST /v1/instance-links links instances, each once, and tells the lin
   const link = { linkId: reply.link_id, prefillInstances: [a], decodeInstances: [b] };
   deepEqual(await (await get(LINKS)).json(), [link]);
   deepEqual(await (await get("/state/instanceLinks")).json(), { [reply.link_id]: link });
+});
+
+Deno.test("GET /v1/instance-links says which instances take no part, and why", async () => {
+  const { post, get, gateway, a, b } = linked();
+  const c = gateway.placeModel();
+  await post(LINKS, { prefill_instances: [a, c], decode_instances: [b] });
+  const [link] = await (await get(LINKS)).json();
+  deepEqual(link.obstacles, { [c]: "its engine keeps keys and values that cannot travel" });
 });
 
 Deno.test("PUT /v1/instance-links/{id} creates or replaces, DELETE takes away", async () => {

@@ -3,7 +3,9 @@ import type { Command } from "../../core/commands.ts";
 import type { Event } from "../../core/events.ts";
 import type { NodeId } from "../../core/ids.ts";
 import { decide } from "../../core/master.ts";
+import { linkObstacle, prefillSource } from "../../core/prefill_source.ts";
 import type { State } from "../../core/state.ts";
+import { NO_TELEMETRY } from "../../core/telemetry.ts";
 import type { TaskType } from "../../core/task.ts";
 import {
   A,
@@ -165,6 +167,30 @@ Deno.test("an instance of several ranks prefills for nobody: each has a part of 
   const link = linkCreated("L", ["w"], ["b"]);
   const wide = [created(instanceOf("w", [A, C])), prefills("w:0"), prefills("w:1")];
   assert.equal(source(...wide, link, ...toBoth), undefined);
+});
+
+Deno.test("an instance of several ranks has nobody prefill for it", () => {
+  const wide = [created(instanceOf("w", [B, C])), reported("w:0", "RunnerReady")];
+  const state = fold([...THREE, ...wide, prefills("a:0"), linkCreated("L", ["a"], ["w"])]);
+  const decode = state.instances.get(instanceId("w"));
+  assert.ok(decode);
+  const options = { telemetry: NO_TELEMETRY, load: () => 0 };
+  assert.equal(prefillSource(fold(toBoth, state), decode, options), undefined);
+});
+
+Deno.test("what keeps linked instances from taking part is told", () => {
+  const wide = instanceOf("w", [A, C]);
+  const [a, b] = [instanceOf("a"), instanceOf("b", [B])];
+  const state = fold([...THREE, created(wide), prefills("b:0")]);
+  assert.match(linkObstacle(state, wide, "prefill") ?? "", /over 2 nodes, .* all of them needed/);
+  assert.match(linkObstacle(state, wide, "decode") ?? "", /over 2 nodes/);
+  assert.match(linkObstacle(state, a, "prefill") ?? "", /keys and values that cannot travel/);
+  assert.equal(linkObstacle(state, a, "decode"), undefined);
+  assert.equal(linkObstacle(state, b, "prefill"), undefined);
+  const loading = fold([reported("a:0", "RunnerLoaded")], state);
+  assert.equal(linkObstacle(loading, a, "prefill"), undefined, "it may yet serve");
+  const unknown = instanceOf("u");
+  assert.equal(linkObstacle(state, unknown, "prefill"), undefined);
 });
 
 Deno.test("no way leads over a name or a cable", () => {

@@ -117,8 +117,12 @@ export function loadModel(
   } = {},
 ): { model: TextModel; weights: Weights } {
   const checkpoint = openCheckpoint(path);
-  const weights = readWeights(checkpoint, isPacked, part);
-  return { model: buildModel({ ...checkpoint.config, ...changes }, weights, part), weights };
+  // A model that is refused leaves nothing: tests that count bytes share the process.
+  using loaded = new DisposableStack();
+  const weights = loaded.use(readWeights(checkpoint, isPacked, part));
+  const model = buildModel({ ...checkpoint.config, ...changes }, weights, part);
+  loaded.move();
+  return { model, weights };
 }
 
 /** A folder or file bound to a runner, whole. */

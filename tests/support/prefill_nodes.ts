@@ -2,15 +2,27 @@ import assert from "node:assert/strict";
 import type { z } from "zod";
 import type { Chunk } from "../../core/chunk.ts";
 import { type InstanceId, InstanceLinkId, type ModelId } from "../../core/ids.ts";
+import type { RemotePrefillMode } from "../../core/prefill_choice.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
 import type { FakeScript } from "../../engines/fake.ts";
 import { MemoryNetwork } from "../../net/memory.ts";
 import type { Link, Transport } from "../../net/transport.ts";
 import type { Node } from "../../node/node.ts";
+import { eventually } from "./eventually.ts";
 import { TempDir } from "./temp_dir.ts";
 import { commandId, createInstance, REAL_ENGINE, startTestNode, until } from "./test_node.ts";
 
 type Script = z.input<typeof FakeScript>;
+
+/** How two such nodes are started. */
+export interface PrefillNodesOptions {
+  /** What happens to the runner that prefills. */
+  readonly script?: Script;
+  /** When prompts are read by the other. */
+  readonly mode?: RemotePrefillMode;
+  /** How many times as long its work takes by the clock of the runner that decodes. */
+  readonly clockRate?: number;
+}
 
 const never = new AbortController().signal;
 
@@ -36,16 +48,19 @@ export class PrefillNodes {
 
   static async start(
     modelPath: string,
-    { script = {}, mode = "always" }: { script?: Script; mode?: string } = {},
+    { script = {}, mode = "always", clockRate = 1 }: PrefillNodesOptions = {},
   ): Promise<PrefillNodes> {
     const [dir, network] = [await TempDir.make(), new MemoryNetwork()];
-    const start = async (name: string, own: Script) => {
+    const start = async (name: string, own: Script, rate = 1) => {
       let transport: Transport | undefined;
       const { runner } = REAL_ENGINE;
       assert(runner);
       const node = await startTestNode(`${dir.path}/${name}`, own, {
         name,
-        runner: { main: runner.main, env: { ...runner.env, EXO_REMOTE_PREFILL: mode } },
+        runner: {
+          main: runner.main,
+          env: { ...runner.env, EXO_REMOTE_PREFILL: mode, EXO_TEST_CLOCK_RATE: String(rate) },
+        },
         connect: ({ nodeId }) => Promise.resolve(transport = onLoopback(network.join(nodeId))),
       });
       const { modelId } = await node.addModel(modelPath);
@@ -56,7 +71,7 @@ export class PrefillNodes {
       const member = { node, transport: transport as unknown as Transport, instanceId };
       return { ...member, dataDir: `${dir.path}/${name}`, modelId };
     };
-    const decode = await start("decode", {});
+    const decode = await start("decode", {}, clockRate);
     const prefill = await start("prefill", script);
     const nodes = new PrefillNodes(dir, decode.modelId, decode, prefill);
     await nodes.#link();
@@ -81,6 +96,23 @@ export class PrefillNodes {
   prefilled({ node }: PrefillMember): number {
     const [stats] = [...node.engineStats().values()];
     return stats?.prefillTokens ?? 0;
+  }
+
+  /** Requests that a member's engine has told of. */
+  requests({ node }: PrefillMember): number {
+    const [stats] = [...node.engineStats().values()];
+    return stats?.requests ?? 0;
+  }
+
+  /** Resolves once the way between them has been measured, as happens soon after they met. */
+  async measured(): Promise<void> {
+    const { node } = this.decode;
+    const from = `${node.nodeId}`;
+    await eventually("the way to the other node is measured", () => {
+      return [...node.telemetry().links].some(([key, { bandwidthBitsPerSecond }]) =>
+        key.startsWith(from) && bandwidthBitsPerSecond !== undefined
+      );
+    });
   }
 
   /** The process of the prefilling node dies: nobody hears its last words. */

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { Chunk } from "../../core/chunk.ts";
 import { TaskId } from "../../core/ids.ts";
-import type { PrefillEnd, PrefillRequest } from "../../core/prefill.ts";
+import type { PrefillEnd, PrefillRates, PrefillRequest } from "../../core/prefill.ts";
 import { RING_BYTES_MIN } from "../../core/ring.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
 import type { EngineResponse, TaskResponse } from "../../engines/engine.ts";
@@ -26,6 +26,8 @@ export interface Wire {
   readonly onNews?: (bytes: number) => PrefillEnd | undefined;
   /** Changes what is asked for. */
   readonly asking?: (request: PrefillRequest) => PrefillRequest;
+  /** Hears what the engine that prefills has for others. */
+  readonly beside?: (response: TaskResponse) => void;
 }
 
 /** A generation of `decode` whose prompt `prefill` may read, over a ring file and no network. */
@@ -35,12 +37,12 @@ export class PrefillPair {
 
   constructor(readonly decode: TextEngine, readonly prefill: TextEngine) {}
 
-  answer(payload: TextGenerationPayload, wire: Wire = {}): Answer {
+  answer(payload: TextGenerationPayload, wire: Wire = {}, rates: PrefillRates = {}): Answer {
     const n = this.#transfers++;
     const [taskId, transferId] = [`task-${n}`, `transfer-${n}`].map((id) => TaskId.parse(id));
     assert(taskId && transferId);
     const exchange = new Exchange(this, { taskId, transferId, wire, path: `${this.#dir}/${n}` });
-    this.decode.submit({ taskId, payload, prefill: {} });
+    this.decode.submit({ taskId, payload, prefill: rates });
     return exchange.run();
   }
 
@@ -120,9 +122,10 @@ class Exchange {
     this.pair.prefill.prefills?.flow(this.options.transferId, { bytes, end });
   }
 
-  #ofPrefill([, response]: TaskResponse): void {
-    if (response.type !== "prefillFlow") return;
+  #ofPrefill([id, response]: TaskResponse): void {
     const { taskId, path, wire, transferId } = this.options;
+    if (id !== transferId) return wire.beside?.([id, response]);
+    if (response.type !== "prefillFlow") return;
     const { bytes, end } = response;
     this.#bytes = Math.max(this.#bytes, bytes);
     const broken = wire.onNews?.(bytes);

@@ -42,7 +42,7 @@ import { compareRulers, RULER_LONG } from "./ruler.ts";
 import { verifySchedules } from "./schedules.ts";
 import { verifyMemory, verifyMixes } from "./serving.ts";
 import { NETWORK_PARTS, verifyNetwork } from "./network.ts";
-import { comparePrefills, killPrefillNode, killPrefillRunner } from "./prefill.ts";
+import { choosePrefill, comparePrefills, killPrefillNode, killPrefillRunner } from "./prefill.ts";
 import { goldenPath, SMOLLM2 } from "../engines/golden.ts";
 import { partitionAndHeal } from "./partitions.ts";
 import { soak } from "./soak.ts";
@@ -328,9 +328,10 @@ async function verifyPrefill(prompts: number): Promise<Tally> {
   const full = { ...shape, prompts, answerTokens: 16 };
   try {
     const { passed, failed } = await comparePrefills(full, say);
+    await choosePrefill(full);
     await killPrefillRunner(full);
     await killPrefillNode(full);
-    return { passed: passed + 2, failed };
+    return { passed: passed + 3, failed };
   } catch (cause) {
     say(`FAILED: ${String(cause)}`);
     return { passed: 0, failed: 1 };

@@ -1,68 +1,22 @@
 /** Prompts that one engine reads for another: the table of the specification, §14.3. */
 import assert from "node:assert/strict";
-import { KV_DTYPES, type KvDtype } from "../../../ffi/mod.ts";
-import { ensureSetup } from "../../../ffi/mod.ts";
-import { CpuDecoder } from "../../../engines/cpu/cpu_decoder.ts";
-import { openCheckpoint } from "../../../engines/mlx/checkpoint.ts";
-import { buildModel } from "../../../engines/models/mod.ts";
-import { TextEngine, type TextEngineParts } from "../../../engines/text_engine.ts";
-import { ChatTemplate } from "../../../engines/text/chat_template.ts";
-import { TextTokenizer } from "../../../engines/text/tokenizer.ts";
-import { goldenPath, readWeights } from "../golden.ts";
 import { TaskId } from "../../../core/ids.ts";
 import { RING_BYTES_MIN } from "../../../core/ring.ts";
 import { SERVED_PREFILLS_MAX } from "../../../engines/prefill/served_prefills.ts";
+import { ensureSetup, KV_DTYPES } from "../../../ffi/mod.ts";
+import {
+  answeredAlone as alone,
+  longPrompt as long,
+  prefillEngine as engine,
+  type PrefillEngineOptions,
+} from "../../support/prefill_engines.ts";
 import { PrefillPair } from "../../support/prefill_pair.ts";
 import { ask } from "../../support/test_node.ts";
 
 await ensureSetup();
 
-interface Options {
-  readonly kvDtype?: KvDtype;
-  readonly weights?: string;
-  readonly parts?: Partial<TextEngineParts>;
-}
-
-function engine({ kvDtype = "float16", weights = "w", parts = {} }: Options = {}): TextEngine {
-  const checkpoint = openCheckpoint(goldenPath("models/tiny-tied"));
-  const loaded = readWeights(checkpoint);
-  const model = buildModel(checkpoint.config, loaded);
-  const tokenizer = new TextTokenizer(checkpoint.tokenizer);
-  let ms = 0;
-  return new TextEngine({
-    vocabSize: model.vocabSize,
-    decoder: new CpuDecoder(model, { kvDtype }),
-    weights: loaded,
-    tokenizer,
-    template: new ChatTemplate(tokenizer.chatTemplate ?? ""),
-    eosIds: new Set(),
-    contextTokens: 2048,
-    samplingDefaults: [],
-    runningMax: 8,
-    prefillChunkTokens: 256,
-    kvBudgetBytes: 2 ** 30,
-    prefill: { weights, mode: "always" },
-    now: () => ms++,
-    ...parts,
-  });
-}
-
-const pairOf = (own: Options = {}, other: Options = own) =>
+const pairOf = (own: PrefillEngineOptions = {}, other: PrefillEngineOptions = own) =>
   new PrefillPair(engine(own), engine(other));
-
-/** A prompt of some 1,500 tokens that begins as it is told. */
-const long = (beginning: string, words = 300) =>
-  ask(
-    beginning + " " + Array.from({ length: words }, (_, i) => `word${(i * 7919) % 97}`).join(" "),
-    { maxTokens: 12, sampling: { temperature: 0 } },
-  );
-
-/** The answer of an engine that nobody helps. */
-function alone(payload: ReturnType<typeof long>, options: Options = {}): readonly number[] {
-  const local = { ...options, parts: { ...options.parts, prefill: undefined as never } };
-  using pair = new PrefillPair(engine(local), engine(local));
-  return pair.answer(payload).ids;
-}
 
 for (const kvDtype of KV_DTYPES) {
   Deno.test(`a prompt that is read elsewhere gives the same tokens (${kvDtype})`, () => {

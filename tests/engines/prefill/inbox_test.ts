@@ -109,6 +109,19 @@ Deno.test("a part of a record waits for the rest, and one record at least is tak
   assert.ok(inbox.hasWork);
 });
 
+Deno.test("bytes that are no record, and a ring shorter than they are, end it where that is caught", () => {
+  using garbage = new World();
+  garbage.writer.write(new Uint8Array(64).fill(255));
+  garbage.inbox.arrived(64, garbage.ring, undefined);
+  assert.ok(garbage.inbox.hasWork);
+  assert.throws(() => garbage.inbox.pump(1_000_000), /Cannot read a frame/);
+  using short = new World();
+  short.inbox.arrived(64, short.ring, undefined);
+  assert.ok(short.inbox.hasWork);
+  assert.throws(() => short.inbox.pump(1_000_000), /ends before its bytes do/);
+  assert.equal(short.cache.offset, 32);
+});
+
 const refusals: readonly (readonly [name: string, send: (world: World) => void, RegExp])[] = [
   [
     "other weights",

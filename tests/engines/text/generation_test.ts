@@ -3,7 +3,7 @@ import type { Chunk } from "../../../core/chunk.ts";
 import { AppError } from "../../../core/errors.ts";
 import { resolveSampling } from "../../../core/sampling.ts";
 import { ensureSetup, memoryCounters } from "../../../ffi/mod.ts";
-import { decoderOf } from "../../../engines/decoder.ts";
+import { decoderOf, type SequenceCache } from "../../../engines/decoder.ts";
 import { Generation, type GenerationRequest } from "../../../engines/text/generation.ts";
 import { runBatch } from "../../../engines/text/batch_step.ts";
 import { ggufTokenizer, goldenPath, loadModel, parityCases, SMOLLM2 } from "../golden.ts";
@@ -130,4 +130,32 @@ Deno.test("Generation's speed and progress count what is computed, whatever was 
   using warm = new Generation(request, { tokenizer: served.tokenizer, submittedAt: ms });
   warm.start(served.decoder.makeCache({ blocks: [block], positions: 3 }), ms);
   equal(speed(run(warm, 1)), 1000);
+});
+
+Deno.test("what another instance read is no hit of the prefix cache, and no time in the queue", () => {
+  const { served, owned } = serve(goldenPath("models/tiny-gguf.gguf"));
+  using _owned = owned;
+  const promptIds = Array.from({ length: 100 }, (_, i) => i + 1);
+  const cacheOf = (offset: number) =>
+    ({ offset, [Symbol.dispose]() {} }) as unknown as SequenceCache;
+  const started = (positions: number) => {
+    const request = { ...REQUEST, promptIds };
+    const generation = new Generation(request, { ...served, submittedAt: 0 });
+    generation.readElsewhere({ from: 32, to: 96, ms: 700 });
+    generation.start(cacheOf(positions), 1_000);
+    return generation;
+  };
+  equal(started(96).cachedTokens, 32);
+  equal(started(64).cachedTokens, 32, "some of it was let go");
+  equal(started(20).cachedTokens, 20);
+  equal(started(99).cachedTokens, 35, "others have computed the rest meanwhile");
+  const step = { ms: 100, endedAt: 2_000, kernelTimes: undefined };
+  const last = { ...step, offset: 100, drawn: { id: 5 } };
+  const chunks = new Map(started(96).ran(last).map((chunk) => [chunk.type, chunk]));
+  deepEqual(chunks.get("PrefillProgress"), {
+    ...{ type: "PrefillProgress", processedTokens: 100, totalTokens: 100 },
+  });
+  const again = started(20);
+  const [progress] = again.ran({ ...step, offset: 40, drawn: undefined });
+  deepEqual(progress, { type: "PrefillProgress", processedTokens: 96, totalTokens: 100 });
 });
