@@ -136,6 +136,11 @@ export interface Decoder extends Disposable {
   run(sequences: readonly SequenceInput[], rows?: Float32Array<ArrayBuffer>): StepOutput;
   /** Tells other ranks what they have yet to be told, though there is no step; absent: none are. */
   flush?(): void;
+  /**
+   * Has other ranks say what memory they have, unless a step that is on its way will tell; absent:
+   * there are none. The answer comes while other things are done.
+   */
+  ask?(): void;
   /** Absent where keys and values cannot be sent to another engine. */
   readonly kvBytes?: KvBytes | undefined;
   /** What the kernels took since the decoder was made; undefined where nobody measures it. */

@@ -24,8 +24,15 @@ export async function runRunnerProcess(
     const builder = await choose(write);
     const pace = { breathe: breather(builder), now: () => performance.now() };
     const runner = new Runner({ incarnation, builder, commands, emit, ...pace });
-    const relief = setInterval(() => runner.relieve(), RELIEF_MS);
-    await runner.run().finally(() => clearInterval(relief));
+    const broken = Promise.withResolvers<never>();
+    const relief = setInterval(() => {
+      try {
+        runner.relieve();
+      } catch (cause) {
+        broken.reject(cause); // Other ranks are gone, say: nothing is to be had of this one either.
+      }
+    }, RELIEF_MS);
+    await Promise.race([runner.run(), broken.promise]).finally(() => clearInterval(relief));
     await flush();
     return 0;
   } catch (cause) {

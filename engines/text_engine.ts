@@ -318,6 +318,7 @@ export class TextEngine implements Engine {
   #starve(run: Run): TaskResponse[] | undefined {
     const now = this.#parts.now();
     run.starvesSince ??= now;
+    this.#parts.decoder.ask?.();
     return now - run.starvesSince < STARVE_MS_MAX ? undefined : this.#fail(run, memoryExhausted());
   }
 
@@ -517,6 +518,7 @@ export class TextEngine implements Engine {
 
   /** Gives back what is kept for requests to come, as far as the system is short of it. */
   relieve(): void {
+    this.#parts.decoder.ask?.();
     this.#memory.makeRoom(0);
     this.#rest();
   }

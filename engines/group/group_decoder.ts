@@ -66,6 +66,8 @@ export class GroupDecoder implements Decoder {
   /** What came back and was not collected yet. */
   readonly #outcomes = new Map<number, Outcome>();
   #blocksMax = Infinity;
+  /** The last step that was sent for what its outcome says of memory alone. */
+  #asked = -1;
   readonly blockPositions: number;
   readonly copiesBlocks: boolean;
   readonly window: number | undefined;
@@ -116,6 +118,12 @@ export class GroupDecoder implements Decoder {
     return this.#sentStep(this.#send([]), { inputs: [], sequences: [] }, Infinity);
   }
 
+  /** What the others have room for is else known as of the last step: idle, it would never change. */
+  ask(): void {
+    while (this.#receive(0));
+    if (this.#sent === this.#returned) this.#asked = this.#send([]);
+  }
+
   launch(inputs: readonly SequenceInput[]): PendingStep {
     return this.#options.split === "pipeline" ? this.#pipe(inputs) : this.#together(inputs);
   }
@@ -123,7 +131,9 @@ export class GroupDecoder implements Decoder {
   /** This rank's layers, then on to the next rank. */
   #pipe(inputs: readonly SequenceInput[]): PendingStep {
     const { part } = this.#options;
-    assert(this.#sent - this.#returned < this.stepsAtOnce, "no more steps than there are ranks");
+    const asks = this.#asked >= this.#returned ? 1 : 0;
+    const underWay = this.#sent - this.#returned - asks;
+    assert(underWay < this.stepsAtOnce, "no more steps than there are ranks");
     const sequences = inputs.map(frameInput);
     const own = inputs.map(({ cache, ids }) => ({
       cache: groupCache(cache).own,
@@ -207,7 +217,7 @@ export class GroupDecoder implements Decoder {
     if (this.#returned >= this.#sent) throw notUnderstood(from, "what nobody asked for");
     this.#returned++;
     this.#blocksMax = header.blocksMax ?? Infinity;
-    this.#outcomes.set(header.serial, { header, rows });
+    if (header.serial !== this.#asked) this.#outcomes.set(header.serial, { header, rows });
     return true;
   }
 

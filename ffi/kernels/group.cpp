@@ -73,6 +73,8 @@ Group::Group(Fd listener, const GroupSpec& spec, const Signal& cancelled)
     io_.join();
     throw;
   }
+  heard_previous_ = heard_next_ = now_ms();
+  has_met_ = true;
 }
 
 Group::~Group() {
@@ -283,16 +285,19 @@ void Group::run() {
   }
 }
 
+/** A neighbour that has yet to meet its other one says nothing, and may take its time for it. */
+bool Group::is_judging() const { return has_met_ && waiting_ > 0; }
+
 /** Until a neighbour would have been silent too long, if somebody waits. */
 int Group::ms_to_judge() const {
-  if (waiting_ == 0) return INT_MAX;
+  if (!is_judging()) return INT_MAX;
   const int64_t due = std::min<int64_t>(heard_previous_, heard_next_) + spec_.limits.silence;
   return int(std::clamp<int64_t>(due - now_ms(), 0, INT_MAX));
 }
 
 /** Who has sent something that was not read yet, is not silent: this rank was. */
 void Group::judge() {
-  if (waiting_ == 0) return;
+  if (!is_judging()) return;
   const std::string why = "has been silent for " + seconds_text(spec_.limits.silence);
   const int64_t silent_since = now_ms() - spec_.limits.silence;
   const auto look = [&](int rank, const Fd& socket, std::atomic<int64_t>& heard) {

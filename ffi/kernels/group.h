@@ -110,6 +110,7 @@ class Group {
   void check() const;
 
   void run();
+  bool is_judging() const;
   void judge();
   int ms_to_judge() const;
 
@@ -136,7 +137,7 @@ class Group {
   uint64_t steps_came_ = 0;
   std::string message_;  // Why the group is broken.
 
-  std::atomic<bool> is_broken_{false};
+  std::atomic<bool> is_broken_{false}, has_met_{false};
   std::atomic<size_t> boxed_bytes_{0};
   std::atomic<int> waiting_{0};
   std::atomic<uint64_t> reads_{0};  // By who waited.

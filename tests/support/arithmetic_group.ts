@@ -11,7 +11,7 @@ export class ArithmeticGroup implements Disposable {
   readonly decoder: GroupDecoder;
   readonly followers: readonly Follower[];
 
-  /** `blocksMax`: what each rank says that it has room for. */
+  /** `blocksMax`: what each rank says that it has room for, whenever it is asked. */
   constructor(
     size: number,
     { layers = 2 * size - 1, mayPass, blocksMax = [], ...part }:
@@ -33,10 +33,10 @@ export class ArithmeticGroup implements Disposable {
     this.decoder = new GroupDecoder({ ...first, split: "pipeline", now });
     this.followers = others.map(({ group, part }) => {
       using empty = part.makeCache();
-      const bytes = (blocksMax[group.rank] ?? Infinity) * empty.bytesFor(part.blockPositions);
+      const blockBytes = empty.bytesFor(part.blockPositions);
       const follower = new Follower({
         ...{ group, part, split: "pipeline", hiddenSize: HIDDEN, now },
-        kvBudgetBytes: () => bytes,
+        kvBudgetBytes: () => (blocksMax[group.rank] ?? Infinity) * blockBytes,
         weights: { [Symbol.dispose]: () => {} },
       });
       this.ring.follow(group.rank, () => {

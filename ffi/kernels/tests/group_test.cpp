@@ -254,6 +254,18 @@ void test_a_silent_rank_is_named() {
   check(!errors[1].empty(), "the silent one learns that it is out");
 }
 
+/** Whose neighbours are met waits for the others, and those that wait for the late one are mute. */
+void test_a_late_rank_is_waited_for() {
+  constexpr int SILENCE_MS = 200;
+  const Ring ring = ring_of(4, [](GroupSpec& spec) {
+    spec.limits.silence = SILENCE_MS;
+    spec.limits.beat = SILENCE_MS / 4;
+    const bool is_late = spec.rank == 3;
+    if (is_late) std::this_thread::sleep_for(std::chrono::milliseconds(4 * SILENCE_MS));
+  });
+  check(ring[1] != nullptr, "all are there");
+}
+
 void test_signs_of_life_suffice() {
   Ring ring = ring_of(2, [](GroupSpec& spec) {
     spec.limits.silence = 1'000;
@@ -322,6 +334,7 @@ int main(int argc, char** argv) {
   test_sums_and_frames_do_not_mix();
   test_closing_ends_all_waits();
   test_a_silent_rank_is_named();
+  test_a_late_rank_is_waited_for();
   test_signs_of_life_suffice();
   test_a_missing_part_of_a_sum_is_named();
   test_limits_of_bytes();

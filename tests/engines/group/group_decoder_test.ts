@@ -1,11 +1,16 @@
 import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { type Decoder, GREEDY, type SequenceCache, StepLost } from "../../../engines/decoder.ts";
+import { openCheckpoint } from "../../../engines/mlx/checkpoint.ts";
+import { ChatTemplate } from "../../../engines/text/chat_template.ts";
+import { TextEngine } from "../../../engines/text_engine.ts";
+import { TextTokenizer } from "../../../engines/text/tokenizer.ts";
 import { ROUND_MS_MAX } from "../../../engines/group/group_decoder.ts";
 import { GroupDecoder } from "../../../engines/group/group_decoder.ts";
 import { ensureSetup, Scope } from "../../../ffi/mod.ts";
 import { feed, sharesOf, testDecoder, testWindow } from "../../conformance/decoder.ts";
 import { ArithmeticDecoder } from "../../support/arithmetic_decoder.ts";
 import { ArithmeticGroup } from "../../support/arithmetic_group.ts";
+import { goldenPath, task } from "../golden.ts";
 
 await ensureSetup();
 
@@ -163,6 +168,80 @@ Deno.test("GroupDecoder knows what the rank with the least memory has room for",
   using cache = decoder.makeCache();
   feed(decoder, cache, IDS);
   equal(decoder.spareBytes, 3 * blockBytes);
+});
+
+Deno.test("GroupDecoder asks for the others' memory, unless something under way will tell", () => {
+  const blocksMax = [0, 9, 5];
+  using group = new ArithmeticGroup(3, { blocksMax });
+  const { decoder, ring } = group;
+  using cache = decoder.makeCache();
+  const blockBytes = cache.bytesFor(decoder.blockPositions);
+  const settle = () => {
+    while (ring.moveOne());
+  };
+  decoder.ask();
+  decoder.ask();
+  equal(ring.waiting(1), 1, "an answer is on its way");
+  settle();
+  blocksMax[2] = 3;
+  decoder.ask();
+  equal(decoder.spareBytes, 5 * blockBytes);
+  settle();
+  decoder.ask();
+  equal(decoder.spareBytes, 3 * blockBytes);
+  // As many steps as ever, with an answer before them; and behind them none is needed.
+  const steps = [IDS.slice(0, 20), IDS.slice(20, 30), IDS.slice(30)].map((ids, i) =>
+    decoder.launch([input(cache, ids, i === 2)])
+  );
+  equal(ring.waiting(1), 4);
+  decoder.ask();
+  equal(ring.waiting(1), 4);
+  using one = new ArithmeticDecoder({ layers: 5 });
+  using fresh = one.makeCache();
+  const drawn = steps.map((step) => step.collect());
+  equal(drawn[2]?.drawn(0).id, one.run([input(fresh, IDS)]).drawn(0).id);
+});
+
+Deno.test("A group serves again once a rank that was short of memory has some", () => {
+  const blocksMax = [0, 100];
+  const { tokenizer, config } = openCheckpoint(goldenPath("models/tiny-tied"));
+  const words = new TextTokenizer(tokenizer);
+  const vocabSize = Number(config["vocab_size"]);
+  using group = new ArithmeticGroup(2, { vocabSize, blocksMax, mayPass: () => true });
+  const { decoder } = group;
+  let ms = 0;
+  const engine = new TextEngine({
+    ...{ vocabSize, decoder, tokenizer: words, weights: { [Symbol.dispose]: () => {} } },
+    template: new ChatTemplate(words.chatTemplate ?? ""),
+    ...{ eosIds: new Set<number>(), contextTokens: 256, samplingDefaults: [], runningMax: 4 },
+    ...{ prefillChunkTokens: 64, kvBudgetBytes: 1e9, now: () => ms += 10 },
+    spareBytes: () => decoder.spareBytes,
+  });
+  /** How an answer ends. */
+  const ask = (id: string) => {
+    const { taskId, payload } = task(id, "hello there");
+    engine.submit({ taskId, payload: { ...payload, maxTokens: 4 } });
+    const ends: string[] = [];
+    while (engine.hasWork()) {
+      for (const [, response] of engine.step()) {
+        if (response.type !== "chunk") continue;
+        const { chunk } = response;
+        if (chunk.type === "Finish" || chunk.type === "Error") ends.push(chunk.type);
+      }
+    }
+    return ends;
+  };
+  deepEqual(ask("with room"), ["Finish"]);
+  // At rest, it hears that there is none any more, and gives back what it keeps for others.
+  blocksMax[1] = 0;
+  engine.relieve();
+  while (group.ring.moveOne());
+  engine.relieve();
+  equal(group.settle(), 0);
+  deepEqual(ask("without"), ["Error"]);
+  blocksMax[1] = 100;
+  deepEqual(ask("again"), ["Finish"]);
+  engine.close();
 });
 
 Deno.test("GroupDecoder tells of freed caches without a step, and in frames of a limited size", () => {
