@@ -23,13 +23,13 @@ export async function settledDescriptors(pids: readonly number[]): Promise<strin
  */
 export async function descriptorsAsBefore(
   pids: readonly number[],
-  { before }: { readonly before: readonly string[] },
+  { before, patienceMs }: { readonly before: readonly string[]; readonly patienceMs?: number },
 ): Promise<string[]> {
   let open: string[] = [];
   await eventually("descriptors are closed", async () => {
     open = await descriptors(pids);
     return added(before, open).length === 0;
-  }).catch(() => fail(`descriptors stayed open: ${added(before, open).join(", ")}`));
+  }, patienceMs).catch(() => fail(`descriptors stayed open: ${added(before, open).join(", ")}`));
   return open;
 }
 
