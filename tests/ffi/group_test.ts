@@ -69,11 +69,11 @@ Deno.test("A rank that is missing is named by all, within the time to meet", asy
     string,
   ];
   assert.equal(third, "The group was closed before all ranks had met");
-  assert.equal(first, 'Rank 2 on "attic" did not connect within 0.5 s');
-  assert.match(
-    second,
-    /^Rank 2 on "attic" did not answer at 127\.0\.0\.1:\d+ within 0\.5 s: /,
-  );
+  // Whoever looks at the clock first says it to the other, too.
+  const missing =
+    /^Rank 2 on "attic" did not (connect|answer at 127\.0\.0\.1:\d+) within 0\.5 s(: |$)/;
+  assert.match(first, missing);
+  assert.match(second, missing);
 });
 
 Deno.test("A rank of another group or place is not let in, and is told so", async () => {
@@ -128,7 +128,7 @@ Deno.test("What answers and is no rank is asked again until the time is over", a
   const { port } = server.address() as { port: number };
   const { joins } = joining(2, (rank) => ({
     ...(rank === 0 ? { next: { ip: "127.0.0.1", port } } : {}),
-    timeoutMs: 500,
+    timeoutMs: rank === 0 ? 500 : LONG_MS, // Both at once would speak of each other.
   }));
   const [message = ""] = await Promise.all(joins.map(messageOf));
   assert.match(message, /no rank of this version$/);
