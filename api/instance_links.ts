@@ -72,15 +72,15 @@ export function instanceLinkRoutes(router: Router, options: RouteOptions): void 
 /** Why instances of a link take no part in it, where that is so. */
 function obstaclesOf(
   state: State,
-  { prefillInstances, decodeInstances }: InstanceLink,
+  link: InstanceLink,
 ): { obstacles?: Record<string, string> } {
   const ends = [
-    ...prefillInstances.map((id) => [id, "prefill"] as const),
-    ...decodeInstances.map((id) => [id, "decode"] as const),
+    ...link.prefillInstances.map((id) => [id, "prefill"] as const),
+    ...link.decodeInstances.map((id) => [id, "decode"] as const),
   ];
   const obstacles = ends.flatMap(([id, end]) => {
     const instance = state.instances.get(id);
-    const obstacle = instance && linkObstacle(state, instance, end);
+    const obstacle = instance && linkObstacle(state, instance, { end, link });
     return obstacle ? [[id, obstacle] as const] : [];
   });
   return obstacles.length > 0 ? { obstacles: Object.fromEntries(obstacles) } : {};

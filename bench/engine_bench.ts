@@ -10,7 +10,7 @@
  * also keeps the object in `bench/results/` and writes `docs/performance.md` anew.
  */
 import { join } from "node:path";
-import { RUNNER_V8_FLAGS } from "../core/runner_heap.ts";
+import { RUNNER_V8_FLAGS } from "../core/v8_flags.ts";
 import type { BoundModel } from "../engines/engine.ts";
 import { readGgufHeader } from "../engines/text/gguf_file.ts";
 import { commandOf, type EngineOptions, engineOptions } from "./engine_options.ts";

@@ -1,5 +1,6 @@
 import { join } from "node:path";
 import { ApiClient } from "../api/client.ts";
+import { NODE_V8_FLAGS } from "../core/v8_flags.ts";
 import type { InstanceConfig } from "../core/instance.ts";
 import { freePort, whenHealthy } from "./network.ts";
 import { childrenOf } from "./process_usage.ts";
@@ -7,6 +8,7 @@ import type { Processes, StartedProcess } from "./processes.ts";
 import type { ModelServer, RunningServer } from "./server.ts";
 
 const MAIN = new URL("../main.ts", import.meta.url).pathname;
+const FLAGS = `--v8-flags=${NODE_V8_FLAGS.join(",")}`;
 
 /** Longest wait for an instance. */
 const READY_SECONDS_MAX = 600;
@@ -40,7 +42,7 @@ export async function startNode(
   const alone = ["--namespace", `bench-${crypto.randomUUID()}`, "--libp2p-port", "0"];
   const serve = ["serve", "-q", "--port", String(port), "--data-dir", dataDir, ...alone];
   const startedAt = performance.now();
-  const process = processes.start(Deno.execPath(), ["run", "-A", MAIN, ...serve], {
+  const process = processes.start(Deno.execPath(), ["run", "-A", FLAGS, MAIN, ...serve], {
     logPath: join(logs, "exo.log"),
     env,
   });

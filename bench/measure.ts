@@ -70,6 +70,9 @@ export interface Progress {
   readonly total: number;
 }
 
+/** After these the instance is waited for. */
+const LOST: ReadonlySet<ErrorCode> = new Set(["runner_failed", "node_lost"]);
+
 /** After these no further request can succeed. */
 const FINAL: ReadonlySet<ErrorCode> = new Set([
   "cancelled",
@@ -190,7 +193,7 @@ class Bench {
     const nobody = errors.filter(({ code }) => code === "node_unreachable");
     this.#unreachable = nobody.length === outcomes.length ? this.#unreachable + 1 : 0;
     if (nobody[0] && this.#unreachable >= UNREACHABLE_MAX) throw nobody[0];
-    if (errors.some(({ code }) => code === "runner_failed")) await this.#recover();
+    if (errors.some(({ code }) => LOST.has(code))) await this.#recover();
   }
 
   /** Found once for each size. @throws {AppError} what ends the bench. */

@@ -8,7 +8,7 @@
  */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { RUNNER_V8_FLAGS } from "../core/runner_heap.ts";
+import { RUNNER_V8_FLAGS } from "../core/v8_flags.ts";
 import { numberFlag, readFlags } from "./flags.ts";
 import { thisMachine } from "./machine.ts";
 import { alternate } from "./rounds.ts";

@@ -31,10 +31,11 @@ A node, however it is started, also reads these variables; one that it cannot us
 |---|---|
 | \`EXO_KV_CACHE_BYTES\` | Most bytes of keys and values of one engine (default: 80 % of the memory that is free once its weights are there) |
 | \`EXO_PREFIX_CACHE_BYTES\` | Most of them that are kept for requests to come; 0: none (default: what no request needs) |
+| \`EXO_FAST_SYNCH\` | \`false\`: runners do without MLX's fast fences between a Mac's CPU and GPU, which both poll |
 | \`EXO_REMOTE_PREFILL\` | When a long prompt is read by an instance that is linked for it: \`auto\` (default: when it is estimated to be sooner), \`always\` or \`never\` |
 | \`EXO_MAX_CONCURRENT_REQUESTS\` | Requests that an engine computes at once, unless the instance says otherwise (default: 16) |
 | \`EXO_MODEL_LOAD_TIMEOUT\` | Seconds until a model that does not load is ended; 0: never (default: by its size) |
-| \`EXO_JACCL_SIDE_CHANNEL\` | \`true\`: the ranks of an instance over RDMA find each other through the cluster, not by a port of the first one (default: by that port) |
+| \`EXO_JACCL_SIDE_CHANNEL\` | \`true\`: the RDMA of an instance is formed through the cluster, not by a port of its first rank (default: by that port) |
 | \`ENABLE_DISAGGREGATION\` | \`true\`: instances may be linked, \`/v1/instance-links\` (default: not) |
 | \`EXO_ENABLE_IMAGE_MODELS\` | \`true\`: models that make pictures are listed too (default: false) |
 | \`EXO_RESOURCES_DIR\` | Folder whose \`cards/\` are read in place of exo's own; relative to the home folder |

@@ -12,7 +12,7 @@ import { isLoopback } from "../api/guard.ts";
 import { apiKeyFile, directories, resourcesDirectory } from "../core/directories.ts";
 import { AppError } from "../core/errors.ts";
 import type { PortRange } from "../core/ports.ts";
-import { RUNNER_V8_FLAGS } from "../core/runner_heap.ts";
+import { RUNNER_V8_FLAGS } from "../core/v8_flags.ts";
 import { findLibrary } from "../ffi/library.ts";
 import { ensureSetup } from "../ffi/setup.ts";
 import { connectLibp2p } from "../net/libp2p.ts";
@@ -203,6 +203,8 @@ export function runnerLaunch(
     args: Deno.build.standalone ? ["runner"] : ["run", "-A", main, "runner"],
     env: {
       ...Object.fromEntries(given),
+      // MLX's own: fences that a Mac's CPU and GPU poll, which groups wait at in each step.
+      MLX_METAL_FAST_SYNCH: env.EXO_FAST_SYNCH === "false" ? "0" : "1",
       DENO_V8_FLAGS: [env.DENO_V8_FLAGS, ...RUNNER_V8_FLAGS].filter((flag) => flag).join(","),
       ...(libraryPath === undefined ? {} : { EXO_MLX_LIBRARY: libraryPath }),
     },

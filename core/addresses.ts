@@ -62,7 +62,7 @@ const LOOPBACK = /^127\.|^::1$/;
 const UNSPECIFIED = /^(?:0\.0\.0\.0|::)$/;
 
 /** The addresses of a cluster. */
-export function networkOf(state: State, { links }: Telemetry): Network {
+export function networkOf(state: State, { links }: Pick<Telemetry, "links">): Network {
   const types = new Map([...state.nodes].map(([nodeId, { network }]) => {
     const known = network.map(({ ipAddress, interfaceType }) =>
       [ipAddress, interfaceType] as const
@@ -123,6 +123,22 @@ export function ringHop(network: Network, source: NodeId, sink: NodeId): Hop | u
   const pair = isForward ? bestPair(network, source, sink) : bestPair(network, sink, source);
   if (!pair) return oneWay(addressesTo(network, source, sink));
   return isForward ? pair : { ...pair, sourceIp: pair.sinkIp, sinkIp: pair.sourceIp };
+}
+
+/** Over what each node of a ring hears the one before it; undefined where some do not. */
+export function ringHops(network: Network, nodeIds: readonly NodeId[]): Hop[] | undefined {
+  const hops = nodeIds.map((id, rank) => ringHop(network, nodeIds.at(rank - 1) as NodeId, id));
+  const known = hops.filter((hop) => hop !== undefined);
+  return known.length === hops.length ? known : undefined;
+}
+
+/** Neighbours in a ring of these nodes, the first of which does not reach the second. */
+export function ringGaps(
+  network: Network,
+  nodeIds: readonly NodeId[],
+): (readonly [NodeId, NodeId])[] {
+  return nodeIds.map((id, rank) => [id, nodeIds[(rank + 1) % nodeIds.length] as NodeId] as const)
+    .filter(([id, next]) => !ringHop(network, id, next));
 }
 
 function bestPair(network: Network, source: NodeId, sink: NodeId): Pair | undefined {

@@ -6,6 +6,7 @@ import type { Event } from "./events.ts";
 import { withShortTexts } from "./free_text.ts";
 import type { NodeId, RunnerId } from "./ids.ts";
 import { type Instance, rankOn } from "./instance.ts";
+import type { RunnerStatus } from "./runner_status.ts";
 import { isSame } from "./same.ts";
 import type { State } from "./state.ts";
 import { isInFlight, type TaskStatus } from "./task.ts";
@@ -144,7 +145,8 @@ function isEdgeKnown(
 
 /**
  * Only runners of present instances are reported, only by their nodes while these are there, only
- * by their newest incarnation. A process that is gone has answered its last: what it worked on fails before it.
+ * by their newest incarnation. A process that is gone, or about to go, has answered its last: what it
+ * worked on fails before it.
  */
 function runnerStatusUpdated(
   state: State,
@@ -163,10 +165,17 @@ function runnerStatusUpdated(
   if (isOfSame && (before.status.type === "RunnerFailed" || isSame(before.status, status))) {
     return [];
   }
-  const isOver = status.type === "RunnerFailed" || status.type === "RunnerShutdown" ||
+  const isOver = ENDS.has(status.type) ||
     (before !== undefined && !isOfSame);
   return isOver ? [...failures(state, instance), report] : [report];
 }
+
+/** Statuses of a runner that answers no more; one that hangs can take a minute to go. */
+const ENDS: ReadonlySet<RunnerStatus["type"]> = new Set([
+  "RunnerShuttingDown",
+  "RunnerShutdown",
+  "RunnerFailed",
+]);
 
 function failures(state: State, { instanceId }: Instance): Event[] {
   return [...state.tasks.values()]

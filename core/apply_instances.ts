@@ -5,6 +5,7 @@ import type { InstanceId } from "./ids.ts";
 import { type Instance, runnersOf } from "./instance.ts";
 import type { Stamp } from "./lineage.ts";
 import { withPorts } from "./ports.ts";
+import { withAddresses } from "./rank_addresses.ts";
 import { drop, type InstanceRetry, put, type State } from "./state.ts";
 
 /** A new instance; the wish that it is for has a place again, and keeps what went wrong before. */
@@ -49,8 +50,9 @@ export function instanceDeleted(
 /** All runners of the instance are forgotten; their nodes make new ones from `notBefore` on. */
 export function instanceRetrying(
   state: State,
-  { instanceId, failureError, notBefore, ports = [] }: Extract<Event, { type: "InstanceRetrying" }>,
+  event: Extract<Event, { type: "InstanceRetrying" }>,
 ): State {
+  const { instanceId, failureError, notBefore, ports = [], addresses = [] } = event;
   const instance = state.instances.get(instanceId);
   if (!instance) return state;
   const before = state.instanceRetries.get(instanceId);
@@ -67,7 +69,11 @@ export function instanceRetrying(
   };
   const retrying = {
     ...state,
-    instances: put(state.instances, instanceId, withPorts(instance, ports)),
+    instances: put(
+      state.instances,
+      instanceId,
+      withPorts(withAddresses(instance, addresses), ports),
+    ),
     instanceRetries: put(state.instanceRetries, instanceId, retry),
     runners: drop(state.runners, ...runners),
   };

@@ -1,12 +1,10 @@
-import { coordinatorIps, type Hop, type Network, ringHop } from "./addresses.ts";
+import { coordinatorIps, type Network, ringHops } from "./addresses.ts";
 import { type InstanceId, type MetaInstanceId, type NodeId, runnerIdOf } from "./ids.ts";
-import type { Host, Instance, InstanceConfig, Shard } from "./instance.ts";
+import type { Host, Instance, InstanceConfig, InstanceMeta, Shard } from "./instance.ts";
 import { hostPort } from "./multiaddr.ts";
-import { freePort, type PortRange, rankPorts } from "./ports.ts";
+import { type PortRange, rankPorts } from "./ports.ts";
+import { hostTable } from "./rank_addresses.ts";
 import { deviceMatrix } from "./rdma_links.ts";
-
-/** Stands for ranks that a rank of a ring never talks to (TEST-NET-2, RFC 5737). */
-export const PLACEHOLDER_HOST: Host = { ip: "198.51.100.1", port: 0 };
 
 /** What an instance is made of. */
 export interface Assignment {
@@ -23,25 +21,28 @@ export interface Assignment {
   readonly ports?: PortRange | undefined;
 }
 
-/** An instance whose ranks talk over sockets; undefined where neighbours have no link. */
+/** An instance whose ranks talk over sockets; undefined where they have no link, or no port. */
 export function ringInstance(assignment: Assignment): Instance | undefined {
   const common = commonFields(assignment);
   const { nodeIds } = assignment;
   if (nodeIds.length === 1) return { type: "MlxRingInstance", ...common, hostsByNode: {} };
   const ring = ringHosts(assignment);
-  if (!ring) return undefined;
-  const { hosts, ephemeralPort } = ring;
-  const hostsByNode = Object.fromEntries(nodeIds.map((nodeId, rank) => [nodeId, hosts[rank]]));
-  return { type: "MlxRingInstance", ...common, hostsByNode, ephemeralPort } as Instance;
+  return ring && { type: "MlxRingInstance", ...common, ...ring };
 }
 
-/** An instance whose ranks talk over RDMA; undefined without a cable between all of them. */
+/**
+ * An instance whose ranks sum over RDMA, beside a ring for their frames; undefined without a cable
+ * between all of them, where neighbours have no other link, or without ports.
+ */
 export function jacclInstance(assignment: Assignment): Instance | undefined {
   const { instanceId, nodeIds, usedPorts, ports, network } = assignment;
   const jacclDevices = deviceMatrix(network, nodeIds);
   const ips = coordinatorIps(network, nodeIds);
-  if (!jacclDevices || !ips) return undefined;
-  const port = freePort(instanceId, usedPorts, ports);
+  const ring = ringHosts(assignment);
+  const source = { seed: instanceId, used: usedPorts, range: ports };
+  const port = rankPorts(listeningIps(network, nodeIds, "MlxJaccl"), source)?.at(-1);
+  if (!jacclDevices || !ips || !ring || port === undefined) return undefined;
+  const { hostsByNode } = ring;
   const jacclCoordinators = Object.fromEntries(
     nodeIds.map((nodeId, rank) => [nodeId, hostPort(ips[rank] as string, port)]),
   );
@@ -50,6 +51,7 @@ export function jacclInstance(assignment: Assignment): Instance | undefined {
     ...commonFields(assignment),
     jacclDevices,
     jacclCoordinators,
+    hostsByNode,
   };
 }
 
@@ -70,32 +72,26 @@ function commonFields(assignment: Assignment) {
   };
 }
 
-/**
- * The hosts of all ranks as each rank sees them. A rank listens for its left neighbour at its own
- * address on the link between them, and connects to its right; both ends of a hop name the same
- * two addresses. Ranks that share an address, those of one host, have ports of their own.
- */
+/** The tables of a ring: ranks that share an address, those of one host, have ports of their own. */
 function ringHosts(
   { nodeIds, network, usedPorts, ports, instanceId }: Assignment,
-): { readonly hosts: Host[][]; readonly ephemeralPort: number | undefined } | undefined {
-  const count = nodeIds.length;
-  const left = (rank: number) => (rank + count - 1) % count;
-  const hops: Hop[] = [];
-  for (const [rank, nodeId] of nodeIds.entries()) {
-    const hop = ringHop(network, nodeIds[left(rank)] as NodeId, nodeId);
-    if (!hop) return undefined;
-    hops.push(hop);
-  }
-  const ips = hops.map(({ sinkIp }) => sinkIp);
-  const own = rankPorts(ips, { seed: instanceId, used: usedPorts, range: ports })
-    .map((port, rank): Host => ({ ip: ips[rank] as string, port }));
-  const hosts = nodeIds.map((_, rank) =>
-    own.map((host, other) => {
-      if (other === rank || other === (rank + 1) % count) return host;
-      if (other !== left(rank)) return PLACEHOLDER_HOST;
-      const ip = hops[rank]?.sourceIp;
-      return ip === undefined ? PLACEHOLDER_HOST : { ip, port: host.port };
-    })
-  );
-  return { hosts, ephemeralPort: own[0]?.port };
+): { readonly hostsByNode: Record<NodeId, Host[]>; readonly ephemeralPort: number } | undefined {
+  const hops = ringHops(network, nodeIds);
+  const ips = hops?.map(({ sinkIp }) => sinkIp) ?? [];
+  const own = rankPorts(ips, { seed: instanceId, used: usedPorts, range: ports });
+  if (!hops || !own) return undefined;
+  return { hostsByNode: hostTable(nodeIds, hops, own), ephemeralPort: own[0] as number };
+}
+
+/**
+ * The addresses at which ranks on these nodes would listen, by rank; over RDMA the first one's once
+ * more, for its coordinator.
+ */
+export function listeningIps(
+  network: Network,
+  nodeIds: readonly NodeId[],
+  instanceMeta: InstanceMeta,
+): string[] {
+  const ips = ringHops(network, nodeIds)?.map(({ sinkIp }) => sinkIp) ?? [];
+  return instanceMeta === "MlxJaccl" ? [...ips, ...ips.slice(0, 1)] : ips;
 }

@@ -1,5 +1,18 @@
 import { z } from "zod";
+import { boundedArray, boundedCounts, boundedRecord } from "./bounded.ts";
 import { ErrorInfo } from "./errors.ts";
+
+/** Longest token in bytes: a run of spaces may be one. */
+const TOKEN_BYTES_MAX = 65_536;
+
+/** Most tokens of one chunk: those that wait for a stop sequence come together. */
+const CHUNK_TOKENS_MAX = 4_096;
+
+/** Most alternatives of a token: more than anybody may ask for. */
+const ALTERNATIVES_MAX = 64;
+
+/** Kinds of operations that the time of a step is told by. */
+const KERNELS_MAX = 256;
 
 /** Tokens of one generation, counted by the engine. */
 export const Usage = z.object({
@@ -14,13 +27,15 @@ export type Usage = z.infer<typeof Usage>;
 export const TokenLogprob = z.object({
   tokenId: z.number().int().min(0),
   /** What the token is; parts of a character have no text of their own. */
-  bytes: z.array(z.number().int().min(0).max(255)),
+  bytes: boundedCounts(255, TOKEN_BYTES_MAX),
   logprob: z.number().max(0),
 });
 export type TokenLogprob = z.infer<typeof TokenLogprob>;
 
 /** A chosen token, and the likeliest ones in its place, by descending probability. */
-export const TokenLogprobs = TokenLogprob.extend({ top: z.array(TokenLogprob) });
+export const TokenLogprobs = TokenLogprob.extend({
+  top: boundedArray(TokenLogprob, ALTERNATIVES_MAX),
+});
 export type TokenLogprobs = z.infer<typeof TokenLogprobs>;
 
 /** How much of a prompt was found in the prefix cache: exact is all that can be. */
@@ -41,7 +56,7 @@ export const GenerationStats = z.object({
     steps: z.number().int().min(0),
     milliseconds: z.number().min(0),
     /** Of them, within the kernels, by kind of operation. */
-    kernelMilliseconds: z.record(z.string(), z.number().min(0)),
+    kernelMilliseconds: boundedRecord(z.string(), z.number().min(0), KERNELS_MAX),
   }).optional(),
 });
 export type GenerationStats = z.infer<typeof GenerationStats>;
@@ -67,7 +82,7 @@ export const Chunk = z.discriminatedUnion("type", [
     type: z.literal("Token"),
     text: z.string(),
     tokenId: z.number().int().min(0),
-    logprobs: z.array(TokenLogprobs).optional(),
+    logprobs: boundedArray(TokenLogprobs, CHUNK_TOKENS_MAX).optional(),
   }),
   z.object({
     type: z.literal("Finish"),

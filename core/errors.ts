@@ -32,6 +32,7 @@ export const ERRORS = {
   setup_failed: { http: 500, exit: 1, retryable: false },
   instance_removed: { http: 503, exit: 1, retryable: true },
   group_broken: { http: 503, exit: 1, retryable: true },
+  node_lost: { http: 503, exit: 1, retryable: true },
   out_of_memory: { http: 503, exit: 1, retryable: true },
   not_ready: { http: 503, exit: 1, retryable: true },
   master_changed: { http: 503, exit: 1, retryable: true },

@@ -11,7 +11,7 @@ import {
   TaskId,
 } from "./ids.ts";
 import { GROUP_SIZE_MAX } from "./group.ts";
-import { Instance } from "./instance.ts";
+import { Instance, RankAddress } from "./instance.ts";
 import { InstanceLink } from "./instance_link.ts";
 import { IntentKey } from "./intent_key.ts";
 import { ClosedSegment, Epoch, Stamp } from "./lineage.ts";
@@ -58,6 +58,8 @@ export const Event = z.discriminatedUnion("type", [
     notBefore: Millis,
     /** Where its ranks listen from now on, as `portsOfRetry` has it; absent: where they did. */
     ports: z.array(z.number().int().min(1).max(PORT_MAX)).max(GROUP_SIZE_MAX).optional(),
+    /** Where they meet from now on, as `waysOfRetry` has it; absent: where they did. */
+    addresses: z.array(RankAddress).max(GROUP_SIZE_MAX).optional(),
   }),
   z.object({ type: z.literal("InstanceRetriesReset"), instanceId: InstanceId }),
   z.object({

@@ -1,18 +1,8 @@
 import type { Event } from "./events.ts";
+import { REASON_CHARS_MAX, shortened } from "./short_text.ts";
 
 /** Longest name that a node gives itself. */
 export const FRIENDLY_NAME_CHARS_MAX = 128;
-
-/** Longest reason, or line of diagnostics, that a node tells of a failure. */
-export const REASON_CHARS_MAX = 2_000;
-
-/** A text of so many characters at most; what is left out is shown by an ellipsis. */
-export function shortened(text: string, charsMax: number): string {
-  if (text.length <= charsMax) return text;
-  const kept = text.slice(0, charsMax - 1);
-  // A pair of surrogates is one sign: half of it would be none.
-  return `${/[\uD800-\uDBFF]$/.test(kept) ? kept.slice(0, -1) : kept}…`;
-}
 
 /** A report whose free texts are bounded: every node keeps them, in its state and in its log. */
 export function withShortTexts(report: Event): Event {

@@ -9,24 +9,29 @@ export const GROUP_SIZE_MAX = 64;
 /** How long the ranks of an instance may take to meet. */
 export const JOIN_TIMEOUT_MS = 60_000;
 
+/**
+ * The hosts of all ranks as one of them sees them, by rank: it listens at its own, over TCP, and
+ * connects to the next one's.
+ */
+const RingHosts = z.array(Host).min(2).max(GROUP_SIZE_MAX);
+
 /** Over what the ranks of an instance talk to each other. */
 export const GroupLink = z.discriminatedUnion("type", [
   z.object({
-    /** TCP: each rank listens at its own host and connects to the next one's. */
     type: z.literal("ring"),
-    /** The hosts of all ranks as this one sees them, by rank. */
-    hosts: z.array(Host).min(2).max(GROUP_SIZE_MAX),
+    hosts: RingHosts,
   }),
   z.object({
-    /** RDMA over Thunderbolt, by MLX. */
+    /** A ring for frames, and for sums RDMA over Thunderbolt, by MLX. */
     type: z.literal("jaccl"),
+    hosts: RingHosts,
     /** Row and column are ranks: the device of the row's rank on the cable to the column's. */
     devices: z.array(z.array(z.string().nullable()).max(GROUP_SIZE_MAX)).max(GROUP_SIZE_MAX),
     /** `ip:port` at which the first rank listens, as this one reaches it. */
     coordinator: z.string(),
     /**
-     * Named pipes over which a rank finds the others, in place of the coordinator: `input` is read
-     * by it, `output` written. Absent: by the coordinator.
+     * Named pipes over which the devices of all ranks are told, in place of the coordinator:
+     * `input` is read by the rank, `output` written. Absent: by the coordinator.
      */
     sideChannel: z.object({ input: z.string(), output: z.string() }).optional(),
   }),
@@ -80,11 +85,10 @@ export function groupIdOf(
 }
 
 function linkOf(instance: Instance, nodeId: NodeId): GroupLink | undefined {
-  if (instance.type === "MlxRingInstance") {
-    const hosts = instance.hostsByNode[nodeId];
-    return hosts && { type: "ring", hosts };
-  }
+  const hosts = instance.hostsByNode[nodeId];
+  if (!hosts) return undefined;
+  if (instance.type === "MlxRingInstance") return { type: "ring", hosts };
   const coordinator = instance.jacclCoordinators[nodeId];
   if (coordinator === undefined) return undefined;
-  return { type: "jaccl", devices: instance.jacclDevices, coordinator };
+  return { type: "jaccl", hosts, devices: instance.jacclDevices, coordinator };
 }

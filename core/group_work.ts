@@ -3,12 +3,19 @@ import { type Instance, nodesByRank, runnersOf } from "./instance.ts";
 import type { State } from "./state.ts";
 import { isInFlight } from "./task.ts";
 
-/** Whether the ranks of an instance have something to compute together: a task, or the warm-up. */
+/**
+ * Whether the ranks of an instance have something to compute together: a task, the warm-up, or a
+ * prompt of another instance that they may be reading.
+ */
 export function hasGroupWork(state: State, instance: Instance): boolean {
   const warms = runnersOf(instance)
     .some((id) => state.runners.get(id)?.status.type === "RunnerWarmingUp");
-  return warms || [...state.tasks.values()]
-    .some((task) => task.instanceId === instance.instanceId && isInFlight(task));
+  const { instanceId } = instance;
+  return warms ||
+    [...state.tasks.values()].some((task) =>
+      isInFlight(task) &&
+      (task.instanceId === instanceId || task.prefill?.instanceId === instanceId)
+    );
 }
 
 /** ` without b and c`: the nodes whose ranks have not come to the meeting; empty when all have. */

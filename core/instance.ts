@@ -1,8 +1,12 @@
 import { z } from "zod";
+import { boundedArray, boundedRecord } from "./bounded.ts";
 import { InstanceId, MetaInstanceId, ModelId, NodeId, RunnerId } from "./ids.ts";
 import { ModelCard } from "./model_card.ts";
 import { PortRange } from "./port_range.ts";
 import { SamplingParams } from "./sampling.ts";
+
+/** Most ranks of an instance, and so hosts, devices and shards. */
+const RANKS_MAX = 4_096;
 
 /** How layers are divided over nodes. */
 export const Sharding = z.enum(["Pipeline", "Tensor"]);
@@ -56,14 +60,25 @@ export type Shard = z.infer<typeof Shard>;
 /** Which node runs which rank. Every runner of `nodeToRunner` is a key of `runnerToShard`. */
 export const ShardAssignments = z.object({
   modelId: ModelId,
-  runnerToShard: z.record(RunnerId, Shard),
-  nodeToRunner: z.record(NodeId, RunnerId),
+  runnerToShard: boundedRecord(RunnerId, Shard, RANKS_MAX),
+  nodeToRunner: boundedRecord(NodeId, RunnerId, RANKS_MAX),
 });
 export type ShardAssignments = z.infer<typeof ShardAssignments>;
 
 /** An address of a rank. */
 export const Host = z.object({ ip: z.string(), port: z.number().int().min(0).max(65_535) });
 export type Host = z.infer<typeof Host>;
+
+/** Where a rank meets others: what the tables of an instance are made of. */
+export const RankAddress = z.object({
+  /** At which it listens for its left neighbour. */
+  sinkIp: z.string(),
+  /** What that one has on the same link; absent: not known, nor needed. */
+  sourceIp: z.string().optional(),
+  /** At which it reaches the coordinator of RDMA; absent: where it did, or there is none. */
+  coordinatorIp: z.string().optional(),
+});
+export type RankAddress = z.infer<typeof RankAddress>;
 
 const placed = {
   instanceId: InstanceId,
@@ -81,7 +96,7 @@ export const Instance = z.discriminatedUnion("type", [
     type: z.literal("MlxRingInstance"),
     ...placed,
     /** For each node the hosts of all ranks as it sees them; empty for a single rank. */
-    hostsByNode: z.record(NodeId, z.array(Host)),
+    hostsByNode: boundedRecord(NodeId, boundedArray(Host, RANKS_MAX), RANKS_MAX),
     /** The port of the ring; absent for a single rank. */
     ephemeralPort: z.number().int().min(1).max(65_535).optional(),
   }),
@@ -89,9 +104,11 @@ export const Instance = z.discriminatedUnion("type", [
     type: z.literal("MlxJacclInstance"),
     ...placed,
     /** Row and column are ranks: the device of the row's rank on the cable to the column's. */
-    jacclDevices: z.array(z.array(z.string().nullable())),
+    jacclDevices: boundedArray(boundedArray(z.string().nullable(), RANKS_MAX), RANKS_MAX),
     /** Where each node finds the coordinator: `ip:port`. */
-    jacclCoordinators: z.record(NodeId, z.string()),
+    jacclCoordinators: boundedRecord(NodeId, z.string(), RANKS_MAX),
+    /** As of a ring: frames go round one. Empty as long as nobody has said. */
+    hostsByNode: boundedRecord(NodeId, boundedArray(Host, RANKS_MAX), RANKS_MAX).default({}),
   }),
 ]);
 export type Instance = z.infer<typeof Instance>;

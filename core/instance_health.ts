@@ -1,6 +1,6 @@
 import type { NodeId } from "./ids.ts";
 import { type Instance, nodesByRank } from "./instance.ts";
-import { parseMultiaddr } from "./multiaddr.ts";
+import { parseMultiaddr, splitHostPort } from "./multiaddr.ts";
 import type { State } from "./state.ts";
 import { edgesBetween } from "./topology.ts";
 
@@ -15,9 +15,11 @@ export type InstanceHealth = "healthy" | "suspect" | "unhealthy";
 export function instanceHealth(state: State, instance: Instance): InstanceHealth {
   if (!hasAllNodes(state, instance)) return "unhealthy";
   const ranks = nodesByRank(instance);
-  const isConnected = instance.type === "MlxRingInstance"
-    ? ranks.every((_, rank) => hasRingEdges(state, { instance, ranks, rank }))
-    : ranks.every((_, rank) => hasRdmaEdges(state, { instance, ranks, rank }));
+  const isConnected = ranks.every((_, rank) =>
+    hasRingEdges(state, { instance, ranks, rank }) &&
+    (instance.type === "MlxRingInstance" || hasRdmaEdges(state, { instance, ranks, rank }) &&
+        reachesCoordinator(state, { instance, ranks, rank }))
+  );
   return isConnected ? "healthy" : "suspect";
 }
 
@@ -31,8 +33,8 @@ export function nodesOf(instance: Instance): NodeId[] {
   return Object.keys(instance.shardAssignments.nodeToRunner) as NodeId[];
 }
 
-type OnRank<T extends Instance["type"]> = {
-  readonly instance: Extract<Instance, { type: T }>;
+type OnRank<T extends Instance> = {
+  readonly instance: T;
   readonly ranks: readonly NodeId[];
   readonly rank: number;
 };
@@ -40,7 +42,7 @@ type OnRank<T extends Instance["type"]> = {
 /** Whether a rank still reaches both neighbours at the addresses that it was given for them. */
 function hasRingEdges(
   state: State,
-  { instance, ranks, rank }: OnRank<"MlxRingInstance">,
+  { instance, ranks, rank }: OnRank<Instance>,
 ): boolean {
   const isNeighbour = (other: number) =>
     other !== rank && [1, ranks.length - 1].includes(Math.abs(other - rank));
@@ -48,17 +50,23 @@ function hasRingEdges(
     if (!isNeighbour(other)) return true;
     const source = ranks[rank] as NodeId;
     const host = instance.hostsByNode[source]?.[other];
-    return host !== undefined &&
-      edgesBetween(state.connections, source, sink).some((edge) =>
-        edge.type === "SocketConnection" && parseMultiaddr(edge.sinkMultiaddr)?.host === host.ip
-      );
+    return host !== undefined && isReachedAt(state, { source, sink, ip: host.ip });
   });
+}
+
+function isReachedAt(
+  { connections }: State,
+  { source, sink, ip }: { readonly source: NodeId; readonly sink: NodeId; readonly ip: string },
+): boolean {
+  return edgesBetween(connections, source, sink).some((edge) =>
+    edge.type === "SocketConnection" && parseMultiaddr(edge.sinkMultiaddr)?.host === ip
+  );
 }
 
 /** Whether a rank still has a cable from each device that it was given to that device's rank. */
 function hasRdmaEdges(
   state: State,
-  { instance, ranks, rank }: OnRank<"MlxJacclInstance">,
+  { instance, ranks, rank }: OnRank<Extract<Instance, { type: "MlxJacclInstance" }>>,
 ): boolean {
   const devices = instance.jacclDevices[rank] ?? [];
   return ranks.every((sink, other) => {
@@ -67,4 +75,14 @@ function hasRdmaEdges(
     return device === null ||
       edges.some((edge) => edge.type === "RdmaConnection" && edge.sourceRdmaIface === device);
   });
+}
+
+/** Whether a rank still reaches the first one where it was told to find the coordinator. */
+function reachesCoordinator(
+  state: State,
+  { instance, ranks, rank }: OnRank<Extract<Instance, { type: "MlxJacclInstance" }>>,
+): boolean {
+  const [sink, source] = [ranks[0] as NodeId, ranks[rank] as NodeId];
+  const { ip } = splitHostPort(instance.jacclCoordinators[source] ?? "");
+  return rank === 0 || isReachedAt(state, { source, sink, ip });
 }

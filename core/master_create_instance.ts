@@ -123,18 +123,19 @@ function rowOf(shard: Shard): string {
 function wrongWays({ connections }: State, instance: Instance): string | undefined {
   const nodes = nodesByRank(instance);
   if (nodes.length < 2) return undefined;
-  return instance.type === "MlxRingInstance"
-    ? wrongRing(connections, instance, nodes)
-    : wrongCables(connections, instance, nodes);
+  if (instance.type === "MlxJacclInstance") {
+    return wrongCables(connections, instance, nodes) ?? wrongRing(connections, instance, nodes);
+  }
+  if (instance.ephemeralPort === undefined) return "it has no ephemeralPort, one needed for a ring";
+  return wrongRing(connections, instance, nodes);
 }
 
 /** Each node names an address of each rank, and neighbours have a way between them. */
 function wrongRing(
   connections: Connections,
-  { hostsByNode, ephemeralPort }: Extract<Instance, { type: "MlxRingInstance" }>,
+  { hostsByNode }: Pick<Instance, "hostsByNode">,
   nodes: readonly NodeId[],
 ): string | undefined {
-  if (ephemeralPort === undefined) return "it has no ephemeralPort, one needed for a ring";
   for (const [rank, node] of nodes.entries()) {
     const found = hostsByNode[node]?.length ?? 0;
     if (found !== nodes.length) {

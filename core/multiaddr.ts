@@ -29,3 +29,9 @@ export function parseMultiaddr(text: string): Multiaddr | undefined {
 export function hostPort(ip: string, port: number): string {
   return ip.includes(":") ? `[${ip}]:${port}` : `${ip}:${port}`;
 }
+
+/** What `hostPort` has put together. */
+export function splitHostPort(address: string): { readonly ip: string; readonly port: number } {
+  const at = address.lastIndexOf(":");
+  return { ip: address.slice(0, at).replace(/^\[|\]$/g, ""), port: Number(address.slice(at + 1)) };
+}

@@ -1,4 +1,4 @@
-import { type Assignment, jacclInstance, ringInstance } from "./assignment.ts";
+import { type Assignment, jacclInstance, listeningIps, ringInstance } from "./assignment.ts";
 import type { Candidate } from "./block_search.ts";
 import { assert, type ErrorCode } from "./errors.ts";
 import type { Found } from "./candidates.ts";
@@ -11,6 +11,7 @@ import {
   type Sharding,
 } from "./instance.ts";
 import { bytesByNode, contextReserved, neededBytes, shardBytes } from "./memory_fit.ts";
+import { listed } from "./listed.ts";
 import type { ModelCard } from "./model_card.ts";
 import { withoutFiles } from "./placement_files.ts";
 import { PlacementRequest } from "./placement_request.ts";
@@ -24,7 +25,7 @@ import {
 } from "./placement_refusal.ts";
 import { ALL_CONSTRAINTS, type Constraint, idsOf, search } from "./placement_search.ts";
 import { type NodeView, type PlacementView, viewOf } from "./placement_view.ts";
-import { hasFreePort, INSTANCE_PORTS, portsInUse } from "./ports.ts";
+import { freePortCount, INSTANCE_PORTS, portsInUse, portsNeeded } from "./ports.ts";
 import { shardsOf } from "./shards.ts";
 import type { State } from "./state.ts";
 import type { Telemetry } from "./telemetry.ts";
@@ -113,7 +114,7 @@ export function place(state: State, telemetry: Telemetry, options: PlaceOptions)
   const found = search(view);
   const { best, isExhausted } = found.best ? found : forcedOnto(view);
   if (best) {
-    const unmet = best.order.length > 1 ? noPortLeft(state, request) : undefined;
+    const unmet = noPortLeft(state, view, best);
     if (unmet) return refusal(view, "placement_failed", unmet);
     return placedOn(state, view, { ...options, best, isExhausted });
   }
@@ -122,15 +123,26 @@ export function place(state: State, telemetry: Telemetry, options: PlaceOptions)
   return { ...refusal(view, "placement_failed", { ...why, reason: `: ${why.reason}` }), rejected };
 }
 
-/** Why ranks of several nodes cannot meet; undefined while there is a port where they can. */
+/** Why ranks of these nodes cannot meet; undefined while there are ports where they can. */
 export function noPortLeft(
   state: State,
-  { modelId, ringPorts = INSTANCE_PORTS }: PlacementRequest,
+  view: PlacementView,
+  { order }: Candidate,
 ): Pick<Reason, "reason" | "hint"> | undefined {
-  if (hasFreePort(ringPorts, portsInUse(state))) return undefined;
-  const { from, to } = ringPorts;
+  if (order.length === 1) return undefined;
+  const { network, request: { modelId, instanceMeta, ringPorts = INSTANCE_PORTS } } = view;
+  const ips = listeningIps(network, idsOf(view, order), instanceMeta);
+  const [needed, free] = [portsNeeded(ips), freePortCount(ringPorts, portsInUse(state))];
+  if (free >= needed) return undefined;
+  const range = `from ${ringPorts.from} to ${ringPorts.to}`;
+  const found = free === 0 ? `every port ${range} in use` : `${free} free of the ports ${range}`;
+  const crowd = ips.find((ip) => ips.filter((one) => one === ip).length === needed);
+  const names = order.filter((_, rank) => ips[rank] === crowd)
+    .map((at) => (view.nodes[at] as NodeView).name);
+  const why = names.length < needed ? " with RDMA" : `: ${listed(names, ", ")} share a host`;
+  const what = needed === 1 ? "a free one needed" : `${needed} needed${why}`;
   return {
-    reason: `on several nodes: found every port from ${from} to ${to} in use, a free one needed`,
+    reason: `on several nodes: found ${found}, ${what}`,
     hint: "exo instance delete frees those of an instance that nobody needs; " +
       `exo serve --ring-ports takes a wider range for ${modelId}`,
   };

@@ -1,4 +1,4 @@
-import { ringHop } from "./addresses.ts";
+import { ringGaps } from "./addresses.ts";
 import { apportion } from "./apportion.ts";
 import type { Candidate } from "./block_search.ts";
 import type { Found } from "./candidates.ts";
@@ -357,12 +357,11 @@ function noLinks({ view, last }: Case): Reason {
   const nodeIds = idsOf(view, last.order);
   const names = new Map(nodes.map(({ nodeId, name }) => [nodeId, name]));
   const name = (id: NodeId) => names.get(id) as string;
+  const gaps = ringGaps(network, nodeIds).map(([id, next]) => `${name(id)} to ${name(next)}`);
+  const neighbours = `needs an IP address of each neighbour, none known from ${listed(gaps)}`;
   if (request.instanceMeta === "MlxRing") {
-    const next = (rank: number) => nodeIds[(rank + 1) % nodeIds.length] as NodeId;
-    const gaps = nodeIds.filter((id, rank) => !ringHop(network, id, next(rank)))
-      .map((id) => `${name(id)} to ${name(next(nodeIds.indexOf(id)))}`);
-    const reason = `a ring needs an IP address of each neighbour, none known from ${listed(gaps)}`;
-    return { reason, hint: "exo status shows the links between nodes", nodeIds };
+    const hint = "exo status shows the links between nodes";
+    return { reason: `a ring ${neighbours}`, hint, nodeIds };
   }
   const missing = nodeIds.flatMap((a, rank) =>
     nodeIds.slice(rank + 1).filter((b) => !rdmaLink(network, a, b))
@@ -375,7 +374,8 @@ function noLinks({ view, last }: Case): Reason {
     }`;
     return { reason, hint, nodeIds };
   }
-  const reason = "MlxJaccl needs an IP address at which all nodes reach one of them, none known";
+  const coordinator = "needs an IP address at which all nodes reach one of them, none known";
+  const reason = `MlxJaccl ${gaps.length > 0 ? neighbours : coordinator}`;
   return { reason, hint, nodeIds };
 }
 

@@ -1,4 +1,4 @@
-import { coordinatorIps, ringHop } from "./addresses.ts";
+import { coordinatorIps, ringGaps, ringHop } from "./addresses.ts";
 import { findBest, type Found, type Problem } from "./candidates.ts";
 import type { NodeId } from "./ids.ts";
 import type { ModelCard } from "./model_card.ts";
@@ -131,7 +131,9 @@ function arrange(
   const isMirrored = guidanceRanks(card, request, order.length) === 2 && has("memory");
   const turns = isMirrored ? mirrored(view, turned) : turnsOf(turned);
   if (!usesRdma || !has("links")) return turns[0];
-  return turns.find((one) => coordinatorIps(view.network, idsOf(view, one)) !== undefined);
+  return turns.map((one) => ({ one, ids: idsOf(view, one) })).find(({ ids }) =>
+    coordinatorIps(view.network, ids) !== undefined && ringGaps(view.network, ids).length === 0
+  )?.one;
 }
 
 /** The same ring from each of its nodes on. */
@@ -159,8 +161,7 @@ function mirrored(view: PlacementView, order: readonly number[]): (readonly numb
     }, 0);
   const turns = turnsOf(order);
   // In a mesh any order is a ring: the roomiest pairs mirror each other.
-  const isClique = view.request.instanceMeta === "MlxJaccl" || isMesh(view, order);
-  if (isClique) turns.push(pairedByRoom(view, order));
+  if (isMesh(view, order)) turns.push(pairedByRoom(view, order));
   return turns.filter((turn) => room(turn) >= nLayers);
 }
 

@@ -26,69 +26,71 @@ export function portsInUse({ instances }: Pick<State, "instances">): Set<number>
 }
 
 function portsOf(instance: Instance): number[] {
-  if (instance.type === "MlxJacclInstance") {
-    const coordinators = Object.values(instance.jacclCoordinators);
-    return coordinators.map((address) => Number(/:(\d+)$/.exec(address)?.[1]));
+  const ring = Object.values(instance.hostsByNode).flat().map(({ port }) => port);
+  if (instance.type === "MlxRingInstance") {
+    return [...ring, ...[instance.ephemeralPort ?? []].flat()];
   }
-  const hosts = Object.values(instance.hostsByNode).flat();
-  return [...hosts.map(({ port }) => port), ...[instance.ephemeralPort ?? []].flat()];
+  const coordinators = Object.values(instance.jacclCoordinators);
+  return [...ring, ...coordinators.map((address) => Number(/:(\d+)$/.exec(address)?.[1]))];
 }
 
-/** Whether an instance could still have a port of its own. */
-export function hasFreePort({ from, to }: PortRange, used: ReadonlySet<number>): boolean {
-  for (let port = from; port <= to; port++) if (!used.has(port)) return true;
-  return false;
+/** How many ports of the range an instance could still have. */
+export function freePortCount({ from, to }: PortRange, used: ReadonlySet<number>): number {
+  let count = 0;
+  for (let port = from; port <= to; port++) if (!used.has(port)) count++;
+  return count;
 }
 
-/**
- * A port of `range` for an instance: the same each time for the same id, and none of `used` while
- * there is another.
- */
-export function freePort(
-  instanceId: string,
-  used: ReadonlySet<number>,
-  { from, to }: PortRange = INSTANCE_PORTS,
-): number {
+/** Where the ports of an instance come from. */
+export interface PortSource {
+  /** The same ports each time for the same seed. */
+  readonly seed: string;
+  readonly used: ReadonlySet<number>;
+  readonly range: PortRange | undefined;
+  /** Of the used ones, those that may be taken where there are no others. */
+  readonly spare?: readonly number[];
+}
+
+/** So many ports, all different; undefined where there are not so many. */
+function freePorts(
+  count: number,
+  { seed, used, range: { from, to } = INSTANCE_PORTS, spare = [] }: PortSource,
+): number[] | undefined {
   let hash = FNV_OFFSET;
-  for (let at = 0; at < instanceId.length; at++) {
-    hash = Math.imul(hash ^ instanceId.charCodeAt(at), FNV_PRIME);
+  for (let at = 0; at < seed.length; at++) hash = Math.imul(hash ^ seed.charCodeAt(at), FNV_PRIME);
+  const ports: number[] = [];
+  const size = to - from + 1;
+  for (let tried = 0; tried < size && ports.length < count; tried++) {
+    const port = from + ((hash >>> 0) + tried) % size;
+    if (!used.has(port)) ports.push(port);
   }
-  const count = to - from + 1;
-  const first = (hash >>> 0) % count;
-  for (let tried = 0; tried < count; tried++) {
-    const port = from + (first + tried) % count;
-    if (!used.has(port)) return port;
-  }
-  return from + first;
+  ports.push(...spare.slice(0, count - ports.length));
+  return ports.length < count ? undefined : ports;
+}
+
+/** How many ports ranks at these addresses need: those that share one, as on one host, one each. */
+export function portsNeeded(ips: readonly string[]): number {
+  return Math.max(0, ...ips.map((_, rank) => nthAt(ips, rank) + 1));
+}
+
+/** Which of the ranks at one address this is. */
+function nthAt(ips: readonly string[], rank: number): number {
+  return ips.slice(0, rank).filter((ip) => ip === ips[rank]).length;
 }
 
 /**
  * Where the ranks of an instance listen, by rank: all at one port, but those that share an address,
- * as on one host, each at one of its own.
+ * as on one host, each at one of its own. Undefined where there are not so many ports.
  */
-export function rankPorts(
-  ips: readonly string[],
-  { seed, used, range }: {
-    /** The same ports each time for the same seed. */
-    readonly seed: string;
-    readonly used: ReadonlySet<number>;
-    readonly range: PortRange | undefined;
-  },
-): number[] {
-  const first = freePort(seed, used, range);
-  const taken = new Set([...used, first]);
-  return ips.map((ip, rank) => {
-    if (ips.indexOf(ip) === rank) return first;
-    const port = freePort(seed, taken, range);
-    taken.add(port);
-    return port;
-  });
+export function rankPorts(ips: readonly string[], source: PortSource): number[] | undefined {
+  const ports = freePorts(portsNeeded(ips), source);
+  return ports && ips.map((_, rank) => ports[nthAt(ips, rank)] as number);
 }
 
 /**
- * Ports for the next attempt of an instance, by rank, its coordinator's alone where it has one:
- * others than it has, as far as there are, since some program may have taken those. Undefined for
- * an instance without ports.
+ * Ports for the next attempt of an instance, by rank, and last its coordinator's where it has one:
+ * others than it has, as far as there are, since some program may have taken those. Undefined where
+ * it has none, or keeps those that it has: there are too few.
  */
 export function portsOfRetry(
   state: Pick<State, "instances">,
@@ -98,37 +100,45 @@ export function portsOfRetry(
   const { portRange: range = INSTANCE_PORTS, instanceId } = instance;
   const ips = listeningIps(instance);
   if (ips.length === 0) return undefined;
-  const all = portsInUse(state);
   const others = new Map(state.instances);
   others.delete(instanceId);
+  const ofOthers = portsInUse({ instances: others });
+  const own = new Set(portsOf(instance));
   // Where there are no more, its own are better than those of another instance.
-  const used = hasFreePort(range, all) ? all : portsInUse({ instances: others });
-  return rankPorts(ips, { seed: `${instanceId}/${attempts}`, used, range });
+  const isSpare = (port: number) => port >= range.from && port <= range.to && !ofOthers.has(port);
+  return rankPorts(ips, {
+    seed: `${instanceId}/${attempts}`,
+    used: new Set([...ofOthers, ...own]),
+    range,
+    spare: [...own].filter(isSpare),
+  });
 }
 
-/** The addresses at which an instance listens, by rank. */
+/** The addresses at which an instance listens, by rank, and last its coordinator's. */
 function listeningIps(instance: Instance): string[] {
-  if (instance.type === "MlxJacclInstance") return [COORDINATOR];
   const hosts = nodesByRank(instance).map((id, rank) => instance.hostsByNode[id]?.[rank]?.ip);
-  return hosts.filter((ip) => ip !== undefined);
+  const ips = hosts.filter((ip) => ip !== undefined);
+  // On the machine of the first rank, it needs another port than that one.
+  return instance.type === "MlxJacclInstance" ? [...ips, ips[0] ?? COORDINATOR] : ips;
 }
 
-/** Stands for the address of the one rank that listens. */
+/** Stands for the address of the first rank where nobody has said it. */
 const COORDINATOR = "coordinator";
 
 /** The instance with other ports, as `portsOfRetry` has found them. */
 export function withPorts(instance: Instance, ports: readonly number[]): Instance {
   const [first] = ports;
   if (first === undefined) return instance;
-  if (instance.type === "MlxJacclInstance") {
-    const moved = Object.entries(instance.jacclCoordinators)
-      .map(([nodeId, address]) => [nodeId, address.replace(/:\d+$/, `:${first}`)]);
-    return { ...instance, jacclCoordinators: Object.fromEntries(moved) };
-  }
   const hosts = Object.entries(instance.hostsByNode).map(([nodeId, seen]) => [
     nodeId,
     // A rank that another never talks to has no port there.
     seen.map((host, rank) => host.port === 0 ? host : { ...host, port: ports[rank] ?? host.port }),
   ]);
-  return { ...instance, hostsByNode: Object.fromEntries(hosts), ephemeralPort: first };
+  const hostsByNode = Object.fromEntries(hosts);
+  if (instance.type === "MlxRingInstance") {
+    return { ...instance, hostsByNode, ephemeralPort: first };
+  }
+  const coordinators = Object.entries(instance.jacclCoordinators)
+    .map(([nodeId, address]) => [nodeId, address.replace(/:\d+$/, `:${ports.at(-1)}`)]);
+  return { ...instance, hostsByNode, jacclCoordinators: Object.fromEntries(coordinators) };
 }

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { boundedArray, boundedCounts } from "./bounded.ts";
 import { ErrorInfo } from "./errors.ts";
 import { InstanceId, NodeId } from "./ids.ts";
 import { type Ring, RING_BYTES_MAX, RING_BYTES_MIN } from "./ring.ts";
@@ -6,10 +7,13 @@ import { type Ring, RING_BYTES_MAX, RING_BYTES_MIN } from "./ring.ts";
 /** Most tokens of a prompt that another instance prefills. */
 export const PREFILL_TOKENS_MAX = 4_194_304;
 
+/** Highest id of a token: ids travel as u32. */
+const TOKEN_ID_MAX = 2 ** 32 - 1;
+
 /** Most layers of a model whose keys and values travel. */
 const LAYERS_MAX = 4_096;
 
-/** Who may prefill a prompt: an instance, and the node of its only rank. */
+/** Who may prefill a prompt: an instance, and the node of its first rank. */
 export const PrefillSource = z.object({ instanceId: InstanceId, nodeId: NodeId });
 export type PrefillSource = z.infer<typeof PrefillSource>;
 
@@ -31,18 +35,22 @@ export const KvFingerprint = z.object({
   /** Type of a cached key or value. */
   kvType: z.string().min(1).max(32),
   blockPositions: z.number().int().min(1).max(65_536),
-  layers: z.array(z.object({
-    kvHeads: z.number().int().min(1),
-    keyDim: z.number().int().min(1),
-    valueDim: z.number().int().min(1),
-  })).min(1).max(LAYERS_MAX),
+  layers: boundedArray(
+    z.object({
+      kvHeads: z.number().int().min(1),
+      keyDim: z.number().int().min(1),
+      valueDim: z.number().int().min(1),
+    }),
+    LAYERS_MAX,
+    1,
+  ),
 });
 export type KvFingerprint = z.infer<typeof KvFingerprint>;
 
 /** A prompt for another instance, whose keys and values are wanted from `startPos` to `stopPos`. */
 export const PrefillRequest = z.object({
-  /** The whole prompt, or its beginning up to one token behind `stopPos` at least. */
-  tokenIds: z.array(z.number().int().min(0)).min(1).max(PREFILL_TOKENS_MAX),
+  /** The prompt's beginning, up to one token behind `stopPos`. */
+  tokenIds: boundedCounts(TOKEN_ID_MAX, PREFILL_TOKENS_MAX),
   /** What the asker has already; both are multiples of a block. */
   startPos: count,
   stopPos: count,

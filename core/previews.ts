@@ -98,14 +98,15 @@ function oneWay(
   const tooMany = (size: number) =>
     contradiction(card, { ...request, minNodes: size }, view.usable)?.reason;
   const possible = counts.filter((size) => tooMany(size) === undefined);
-  const unmet = noPortLeft(state, request);
-  const sizes = unmet ? possible.filter((size) => size === 1) : possible;
+  const withoutPorts: string[] = [];
   const ranked: Ranked[] = [];
   const missing: number[] = [];
-  for (const size of sizes) {
+  for (const size of possible) {
     const one = { ...view, size };
     const { best, isExhausted } = candidates(size) ?? forcedOnto(one);
+    const unmet = best && noPortLeft(state, one, best);
     if (!best) missing.push(size);
+    else if (unmet) withoutPorts.push(unmet.reason);
     else {
       const options = { card, request, best, isExhausted };
       const place = (instanceId: InstanceId): Preview => {
@@ -122,9 +123,7 @@ function oneWay(
   // More nodes than the model can be divided over: the first such number says it for all.
   const beyond = counts.flatMap((size) => tooMany(size) ?? []).slice(0, 1)
     .map((reason) => ({ reason, nodeIds: [], ...way }));
-  const apart = unmet && possible.length > sizes.length
-    ? [{ reason: unmet.reason, nodeIds: [], ...way }]
-    : [];
+  const apart = withoutPorts.slice(0, 1).map((reason) => ({ reason, nodeIds: [], ...way }));
   return { ranked, rejected: [...rejected, ...apart, ...beyond] };
 }
 

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { boundedArray } from "./bounded.ts";
 import { Command, CommandReply } from "./commands.ts";
 import { Event, IndexedEvent } from "./events.ts";
 import { GROUP_SIZE_MAX } from "./group.ts";
@@ -65,7 +66,7 @@ const NodeMemory = z.object({
   swapTotalBytes: bytes.optional(),
   swapAvailableBytes: bytes.optional(),
   gpu: z.object({ totalBytes: bytes, availableBytes: bytes }).optional(),
-  loadedRunners: z.array(RunnerId).max(RUNNERS_MAX).readonly().optional(),
+  loadedRunners: boundedArray(RunnerId, RUNNERS_MAX).readonly().optional(),
 });
 
 const NodeDisk = z.object({ totalBytes: bytes, availableBytes: bytes });
@@ -125,9 +126,9 @@ export const Message = z.discriminatedUnion("type", [
     type: z.literal("Events"),
     epoch,
     previous: Head,
-    events: z.array(IndexedEvent).min(1).max(EVENTS_PAGE_MAX),
+    events: boundedArray(IndexedEvent, EVENTS_PAGE_MAX, 1),
     /** Who says at once that its disk has them. */
-    acknowledgers: z.array(NodeId).max(ACKNOWLEDGERS_MAX),
+    acknowledgers: boundedArray(NodeId, ACKNOWLEDGERS_MAX),
   }),
   /** What follows `head`? The answer is `Events`, or a `Snapshot` where `head` is not known. */
   z.object({ type: z.literal("SyncRequest"), epoch, head: Head }),
@@ -141,17 +142,19 @@ export const Message = z.discriminatedUnion("type", [
   z.object({
     type: z.literal("Report"),
     epoch,
-    events: z.array(Event).min(1).max(REPORT_EVENTS_MAX),
+    events: boundedArray(Event, REPORT_EVENTS_MAX, 1),
   }),
   /** Latest values: a node's own to the master, and all that changed from the master to all. */
   z.object({
     type: z.literal("Telemetry"),
     epoch,
-    memory: z.array(z.tuple([NodeId, NodeMemory])).max(TELEMETRY_ENTRIES_MAX),
-    disk: z.array(z.tuple([NodeId, NodeDisk])).max(TELEMETRY_ENTRIES_MAX),
-    system: z.array(z.tuple([NodeId, NodeSystem])).max(TELEMETRY_ENTRIES_MAX),
-    links: z.array(z.tuple([z.string().max(LINK_KEY_CHARS_MAX), LinkQuality]))
-      .max(TELEMETRY_ENTRIES_MAX),
+    memory: boundedArray(z.tuple([NodeId, NodeMemory]), TELEMETRY_ENTRIES_MAX),
+    disk: boundedArray(z.tuple([NodeId, NodeDisk]), TELEMETRY_ENTRIES_MAX),
+    system: boundedArray(z.tuple([NodeId, NodeSystem]), TELEMETRY_ENTRIES_MAX),
+    links: boundedArray(
+      z.tuple([z.string().max(LINK_KEY_CHARS_MAX), LinkQuality]),
+      TELEMETRY_ENTRIES_MAX,
+    ),
   }),
   /** What the rank on the sender has for a round of its group's side channel; to the master. */
   z.object({ type: z.literal("GatherPiece"), epoch, ...gatherRound, data: gatherData }),
@@ -160,7 +163,7 @@ export const Message = z.discriminatedUnion("type", [
     type: z.literal("Gathered"),
     epoch,
     ...gatherRound,
-    pieces: z.array(gatherData).max(GROUP_SIZE_MAX),
+    pieces: boundedArray(gatherData, GROUP_SIZE_MAX),
   }),
   /** Why a piece counts for nothing. */
   z.object({ type: z.literal("GatherRefused"), epoch, ...gatherRound, reason: z.string() }),
@@ -190,8 +193,13 @@ export function encodeMessage(message: Message): string {
 export function decodeMessage(text: string): Message | undefined {
   if (text.length > MESSAGE_BYTES_MAX) return undefined;
   try {
-    return Message.parse(JSON.parse(text));
+    return Message.parse(JSON.parse(text), { error: refuse });
   } catch {
     return undefined;
   }
+}
+
+/** One issue is enough: zod would find words for each of a million. */
+function refuse(): never {
+  throw new RangeError("it is no message");
 }

@@ -1,14 +1,18 @@
 import type { Event } from "./events.ts";
 import type { NodeId, RunnerId } from "./ids.ts";
-import { type Instance, runnersOf } from "./instance.ts";
+import { type Instance, type RankAddress, runnersOf } from "./instance.ts";
 import { nodesOf } from "./instance_health.ts";
+import { listed } from "./listed.ts";
 import { instanceEnd } from "./master.ts";
 import type { MetaInstance } from "./meta_instance.ts";
+import { nodeNames } from "./placement_view.ts";
 import { portsOfRetry } from "./ports.ts";
+import { type Ways, waysOfRetry, withAddresses } from "./rank_addresses.ts";
 import { NODE_TIMEOUT_MS, type NodesContext } from "./reconcile_nodes.ts";
 import { isServing, type RunnerState } from "./runner_status.ts";
 import type { InstanceRetry, State } from "./state.ts";
 import { isInFlight } from "./task.ts";
+import type { Telemetry } from "./telemetry.ts";
 import type { Millis } from "./units.ts";
 
 /** Attempts that an instance gets before it is given up, unless a wish sets its own (D14). */
@@ -23,7 +27,7 @@ export const RETRY_DELAY_MS_MAX = 60_000;
 /** How long an instance must serve before its failures are forgotten. */
 export const RETRY_RESET_MS = 60_000;
 
-/** Why an instance of a wish is deleted when a node of it is gone. */
+/** Why an instance of a wish is deleted when a node of it is gone, or a way between two. */
 export const CONNECTION_LOST = "Network connection lost";
 
 /** The wait before the attempt that follows `attempts` earlier ones. */
@@ -39,11 +43,16 @@ export function isRetryDue({ notBefore }: Pick<InstanceRetry, "notBefore">, now:
   return now >= notBefore || notBefore - now > RETRY_DELAY_MS_MAX;
 }
 
+/** What the reconciler of instances needs beyond the state. */
+export interface InstancesContext extends NodesContext {
+  readonly telemetry: Pick<Telemetry, "lastSeen" | "links">;
+}
+
 /**
  * InstanceHealth: what to do about the first instance that is not well. It alone counts failures
  * and sets the dates of retries (D14).
  */
-export function reconcileInstances(state: State, context: NodesContext): Event[] {
+export function reconcileInstances(state: State, context: InstancesContext): Event[] {
   for (const instance of state.instances.values()) {
     const events = reconcileInstance(state, instance, context);
     if (events.length > 0) return events;
@@ -58,7 +67,7 @@ interface Rank {
   readonly runner: RunnerState | undefined;
 }
 
-function reconcileInstance(state: State, instance: Instance, context: NodesContext): Event[] {
+function reconcileInstance(state: State, instance: Instance, context: InstancesContext): Event[] {
   const { now } = context;
   const { instanceId, metaInstanceId } = instance;
   const meta = metaOf(state, instance);
@@ -72,7 +81,7 @@ function reconcileInstance(state: State, instance: Instance, context: NodesConte
   if (ranks.some(isFailed)) {
     // Nobody is to wait for an answer until the last rank has been stopped.
     if (ranks.some(isAlive)) return tasksFailed(state, instance, reasonOf(instance, ranks));
-    return failed(state, { instance, meta, ranks, now });
+    return failed(state, failureWith(state, instance, { meta, ranks }), context);
   }
   const since = hasFailed(state, instance) ? servingSince(ranks) : undefined;
   if (since === undefined || !isLong(now - since)) return [];
@@ -105,41 +114,88 @@ function isWithoutNode(
   );
 }
 
-/** Tries the whole instance again later, or gives it up. */
-function failed(
+/** An instance of which ranks have failed and none is left, and how often that may happen. */
+interface Failure {
+  readonly instance: Instance;
+  readonly meta: MetaInstance | undefined;
+  readonly reason: string;
+  readonly attempts: number;
+  readonly attemptsMax: number;
+}
+
+function failureWith(
   state: State,
-  { instance, meta, ranks, now }: {
-    readonly instance: Instance;
-    readonly meta: MetaInstance | undefined;
-    readonly ranks: readonly Rank[];
-    readonly now: Millis;
-  },
-): Event[] {
-  const { instanceId } = instance;
+  instance: Instance,
+  { meta, ranks }: { readonly meta: MetaInstance | undefined; readonly ranks: readonly Rank[] },
+): Failure {
   const reason = reasonOf(instance, ranks);
-  const { attempts, attemptsMax } = meta
-    ? { attempts: meta.consecutiveFailures, attemptsMax: meta.maxRetries }
-    : {
-      attempts: state.instanceRetries.get(instanceId)?.attempts ?? 0,
-      attemptsMax: INSTANCE_ATTEMPTS_MAX,
-    };
-  if (attempts < attemptsMax) {
-    const notBefore = now + retryDelayMs(attempts);
-    const ports = portsOfRetry(state, instance, attempts + 1);
-    const retrying: Event = {
-      type: "InstanceRetrying",
-      instanceId,
-      failureError: reason,
-      notBefore,
-      ...(ports ? { ports } : {}),
-    };
-    return [...tasksFailed(state, instance, reason), retrying];
+  if (meta) {
+    const { consecutiveFailures: attempts, maxRetries: attemptsMax } = meta;
+    return { instance, meta, reason, attempts, attemptsMax };
   }
+  const attempts = state.instanceRetries.get(instance.instanceId)?.attempts ?? 0;
+  return { instance, meta, reason, attempts, attemptsMax: INSTANCE_ATTEMPTS_MAX };
+}
+
+/** Tries the whole instance again later, or gives it up. */
+function failed(state: State, failure: Failure, context: InstancesContext): Event[] {
+  const { instance, meta, reason, attempts, attemptsMax } = failure;
+  const { addresses, gaps } = waysOfRetry(state, instance, context.telemetry);
+  if (gaps.length > 0) return apart(state, failure, { gaps, now: context.now });
+  if (attempts < attemptsMax) return retried(state, failure, { addresses, now: context.now });
   // A merge can leave an instance with a parked wish: that stays parked as it is.
   const parked: Event[] = meta && meta.phase !== "parked"
     ? [{ type: "MetaInstanceParked", metaInstanceId: meta.metaInstanceId, reason }]
     : [];
-  return [...instanceEnd(state, instanceId, reason), ...parked];
+  return [...instanceEnd(state, instance.instanceId, reason), ...parked];
+}
+
+/** Another attempt at other ports, and at other addresses where there are such. */
+function retried(
+  state: State,
+  { instance, reason, attempts }: Failure,
+  { addresses, now }: { readonly addresses?: RankAddress[] | undefined; readonly now: Millis },
+): Event[] {
+  const { instanceId } = instance;
+  const moved = addresses ? withAddresses(instance, addresses) : instance;
+  const ports = portsOfRetry(state, moved, attempts + 1);
+  const retrying: Event = {
+    type: "InstanceRetrying",
+    instanceId,
+    failureError: reason,
+    notBefore: now + retryDelayMs(attempts),
+    ...(ports ? { ports } : {}),
+    ...(addresses ? { addresses } : {}),
+  };
+  return [...tasksFailed(state, instance, reason), retrying];
+}
+
+/**
+ * Neighbours do not reach each other, as far as is known. Edges can be late, as after a node has
+ * started anew: one more attempt is made as things are, and its reason says so. If that fails as
+ * well, the instance of a wish ends and the wish is placed anew; any other waits for a way, and
+ * counts nothing.
+ */
+function apart(
+  state: State,
+  failure: Failure,
+  { gaps, now }: Pick<Ways, "gaps"> & { readonly now: Millis },
+): Event[] {
+  const { instance, meta, reason, attempts, attemptsMax } = failure;
+  const { instanceId } = instance;
+  const names = nodeNames(state);
+  const found = listed(
+    gaps.map(([source, sink]) => `${names.get(source)} does not reach ${names.get(sink)}`),
+    ", ",
+  );
+  const hint = `bring them into one network, or remove it: exo instance delete ${instanceId}`;
+  const told = meta ? found : `${found}: ${hint}`;
+  const isTold = state.instanceRetries.get(instanceId)?.lastError.endsWith(told) ?? false;
+  if (meta && (isTold || attempts >= attemptsMax)) {
+    return instanceEnd(state, instanceId, `${CONNECTION_LOST}: ${found}`);
+  }
+  if (isTold) return tasksFailed(state, instance, reason);
+  return retried(state, { ...failure, reason: `${reason}; ${told}` }, { now });
 }
 
 /** Why ranks of an instance have failed; undefined while none has. */

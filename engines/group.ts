@@ -1,8 +1,10 @@
 import type { GroupTraffic } from "../core/engine_stats.ts";
+import type { Tensor } from "../ffi/mod.ts";
 
 /**
  * The ranks of an instance, as one of them sees them. Frames travel one way, from each rank to the
- * next, and from the last to the first: so they pass all, in one order.
+ * next, and from the last to the first: so they pass all, in one order. Sums are apart from them: a
+ * frame may be on its way, or awaited, while ranks sum.
  */
 export interface Group extends Disposable {
   readonly rank: number;
@@ -20,6 +22,11 @@ export interface Group extends Disposable {
    * @throws {AppError} `group_broken`, which names the rank that is gone or silent.
    */
   receive(ms: number): Uint8Array<ArrayBuffer> | undefined;
+  /**
+   * The sum of all ranks' x, of any type; it is made when it is computed, and then by all of them:
+   * each rank computes the same sums in the same order.
+   */
+  sum(x: Tensor): Tensor;
   /** What it has sent, sums of steps included; absent where nobody counts. */
   traffic?(): GroupTraffic;
   /** Resolves once a frame has come, or the group is broken: for a rank that has nothing to do. */

@@ -37,9 +37,21 @@ export class KvMemory implements Disposable {
     return Math.max(0, Math.min(kvBudgetBytes, decoder.cacheBytes + spareBytes()));
   }
 
+  /** Positions of a block. */
+  get blockPositions(): number {
+    return this.#options.decoder.blockPositions;
+  }
+
   /** Whether anything is kept for requests to come. */
   get keepsPrefixes(): boolean {
     return this.#options.prefixCacheBytes !== 0;
+  }
+
+  /** Whether so many positions of one prompt may be kept, if all others go. */
+  mayKeep(positions: number): boolean {
+    const { decoder, prefixCacheBytes = Infinity } = this.#options;
+    const blocks = Math.ceil(positions / decoder.blockPositions);
+    return blocks * this.bytesOf(decoder.blockPositions) <= prefixCacheBytes;
   }
 
   /** Bytes that are kept for requests to come, and that no request has now. */

@@ -10,12 +10,14 @@ import { turnEventLoop } from "../ffi/mod.ts";
 import { type Decoder, decoderOf, usesCpuKernels } from "./decoder.ts";
 import type { BoundModel, Builder, Engine, LoadProgress } from "./engine.ts";
 import { Follower, type FollowerParts } from "./group/follower.ts";
+import type { Group } from "./group.ts";
 import { GroupDecoder } from "./group/group_decoder.ts";
 import { heldBack, meetLoaded, partIn, splitOf } from "./group/ranks.ts";
 import { SocketGroup } from "./group/socket_group.ts";
 import { KvMemory } from "./kv_memory.ts";
 import { type Checkpoint, openCheckpoint } from "./mlx/checkpoint.ts";
 import { loadWeights, openWeights } from "./mlx/loader.ts";
+import { MlxGroup } from "./mlx/mlx_group.ts";
 import type { Weights } from "./mlx/weights.ts";
 import { buildModel } from "./models/mod.ts";
 import type { TextModel } from "./models/text_model.ts";
@@ -33,8 +35,10 @@ export interface TextBuilderOptions {
   readonly now?: () => number;
   /** Environment variables; the process's own unless a test brings others. */
   readonly env?: (name: string) => string | undefined;
-  /** Meets the other ranks; {@linkcode SocketGroup.join} unless a test listens already. */
-  readonly join?: (spec: GroupSpec) => Promise<SocketGroup>;
+  /** Meets the other ranks; {@linkcode joinGroup} unless a test listens already. */
+  readonly join?: (spec: GroupSpec) => Promise<Group>;
+  /** Whether our own kernels compute; else MLX does. As the device wants it, unless a test says. */
+  readonly isPacked?: boolean;
   /** What `now` counts from, in milliseconds since 1970: where tracing puts its spans. */
   readonly originMs?: number;
 }
@@ -64,15 +68,17 @@ export class TextBuilder implements Builder {
   readonly #now: () => number;
   readonly #env: (name: string) => string | undefined;
   readonly #originMs: number;
-  readonly #join: (spec: GroupSpec) => Promise<SocketGroup>;
-  #group: SocketGroup | undefined;
+  readonly #join: (spec: GroupSpec) => Promise<Group>;
+  readonly #isPacked: () => boolean;
+  #group: Group | undefined;
   #loaded: Loaded | undefined;
 
   constructor(options: TextBuilderOptions = {}) {
     this.#now = options.now ?? (() => performance.now());
     this.#originMs = options.originMs ?? performance.timeOrigin;
     this.#env = options.env ?? ((name) => Deno.env.get(name));
-    this.#join = options.join ?? ((spec) => SocketGroup.join(spec));
+    this.#join = options.join ?? joinGroup;
+    this.#isPacked = () => options.isPacked ?? usesCpuKernels();
   }
 
   async connect(spec: GroupSpec): Promise<void> {
@@ -110,7 +116,7 @@ export class TextBuilder implements Builder {
     if (shard.worldSize === 1) requireWholeModel(bound, checkpoint);
     const group = shard.worldSize > 1 ? this.#group : undefined;
     const part = partIn(shard, group);
-    const isPacked = usesCpuKernels();
+    const isPacked = this.#isPacked();
     using opened = openWeights(checkpoint, part, isPacked);
     // While weights are read in the background; one that we cannot build makes them pointless.
     const words = shard.deviceRank === 0 ? wordsOf(checkpoint) : undefined;
@@ -122,22 +128,24 @@ export class TextBuilder implements Builder {
     const own = owned.use(decoderOf(model, weights.isPacked, config));
     const limits = engineLimits(this.#env);
     const made = { model, weights, limits, now: this.#now };
+    const fingerprint = weightsFingerprint(modelPath);
     if (!words) {
       assert(group, "there is a rank that is not the first in a group");
-      const parts = otherRank({ ...made, group, part: own, split: splitOf(shard) });
+      const split = splitOf(shard);
+      const { startLayer: firstLayer } = shard;
+      const parts = otherRank({ ...made, group, part: own, fingerprint, split, firstLayer });
       owned.move();
       return { type: "other", parts };
     }
-    const decoder = group && this.#lead(group, own, shard);
+    const decoder = group && new GroupDecoder({
+      ...{ group, part: own, split: splitOf(shard), fingerprint, now: this.#now },
+      kvLayers: model.wholeKvLayers,
+    });
     if (decoder) yield* meetLoaded(decoder, shard.endLayer - shard.startLayer);
     const parts = assemble(bound, { ...made, ...words, checkpoint, decoder: decoder ?? own });
     owned.move();
-    const prefill = { weights: weightsFingerprint(modelPath), mode: limits.remotePrefill };
+    const prefill = { weights: fingerprint, mode: limits.remotePrefill };
     return { type: "first", parts: { ...parts, prefill, tracing: this.#tracing(bound) } };
-  }
-
-  #lead(group: SocketGroup, part: Decoder, shard: BoundModel["shard"]): GroupDecoder {
-    return new GroupDecoder({ group, part, split: splitOf(shard), now: this.#now });
   }
 
   #tracing({ shard }: BoundModel): Tracing | undefined {
@@ -165,6 +173,11 @@ export class TextBuilder implements Builder {
     this.#group?.[Symbol.dispose]();
     this.#group = undefined;
   }
+}
+
+/** Meets the other ranks over what the instance was placed on. */
+function joinGroup(spec: GroupSpec): Promise<Group> {
+  return spec.link.type === "jaccl" ? MlxGroup.join(spec) : SocketGroup.join(spec);
 }
 
 /** What only the rank needs to which people speak. */

@@ -2,33 +2,30 @@ import { type BatchView, nextMove } from "../core/batch.ts";
 import type { Chunk } from "../core/chunk.ts";
 import type { EngineCounts } from "../core/engine_stats.ts";
 import { AppError, assert, toAppError } from "../core/errors.ts";
-import { FairShare, tenantOf } from "../core/fair_share.ts";
+import { FairShare } from "../core/fair_share.ts";
 import type { TaskId } from "../core/ids.ts";
 import { resolveSampling, type SamplingParams } from "../core/sampling.ts";
 import { memoryCounters, resetPeakMemory } from "../ffi/mod.ts";
 import { type Decoder, StepLost } from "./decoder.ts";
-import type {
-  Engine,
-  GenerationTask,
-  PrefillService,
-  PrefillTask,
-  TaskResponse,
-} from "./engine.ts";
+import type { Engine, GenerationTask, PrefillService, TaskResponse } from "./engine.ts";
 import { KvMemory } from "./kv_memory.ts";
-import { type PrefillExchange, prefillExchange, type PrefillSettings } from "./prefill/exchange.ts";
-import { PREFILL_CLIENT, type ServedPrefills } from "./prefill/served_prefills.ts";
-import { clientQueueFull, memoryExhausted, queueFull } from "./refusals.ts";
-import { type BatchOutcome, runBatch } from "./text/batch_step.ts";
+import { PrefillExchange, type PrefillSettings } from "./prefill/exchange.ts";
+import { memoryExhausted } from "./refusals.ts";
+import { isFinish } from "./text/answer.ts";
+import type { BatchOutcome } from "./text/batch_step.ts";
 import type { ChatTemplate } from "./text/chat_template.ts";
 import { EngineCounters } from "./text/engine_counters.ts";
 import { Generation, type GenerationRequest } from "./text/generation.ts";
+import { keepPrefix, keepProgress } from "./text/kept_prefix.ts";
 import { PrefillPace } from "./text/prefill_pace.ts";
 import { PromptEncoder } from "./text/prompt_encoder.ts";
 import { Run } from "./text/run.ts";
+import { requirePlace } from "./text/queue_places.ts";
 import { requireKnownBiases, requireKnownTokens, requireRoom } from "./text/prompt_limits.ts";
 import { type EndedStep, type StepPart, StepsUnderWay } from "./text/steps_under_way.ts";
 import { TaskTrace, type Tracing } from "./text/task_trace.ts";
 import type { TextTokenizer } from "./text/tokenizer.ts";
+import { warmUp } from "./text/warm_up.ts";
 
 /** What a {@linkcode TextEngine} is made of; `TextBuilder` puts it together. */
 export interface TextEngineParts {
@@ -60,27 +57,11 @@ export interface TextEngineParts {
   readonly tracing?: Tracing | undefined;
 }
 
-/** Generations that may wait for their turn. */
-export const QUEUED_MAX = 256;
-
-/** Of them, those of one tenant, so that there is always a place for others. */
-export const QUEUED_PER_TENANT_MAX = 192;
-
-/** Of those, the ones of a user whom the tenant names, so that its others have a place. */
-export const QUEUED_PER_USER_MAX = 144;
-
 /** How long a request that is alone waits for memory before it fails. */
 export const STARVE_MS_MAX = 5_000;
 
 /** How long a step waits for another rank: then commands are looked at. */
 export const LOOK_MS = 20;
-
-/** Tokens that the warm-up reads and generates. */
-const WARMUP_TOKENS = 2;
-
-/** Tokens of a second prompt, by which the pace of prefill is learnt, and the time that it may take. */
-const PACE_TOKENS = 64;
-const PACE_MS = 250;
 
 /** Language models: many requests at once, each as if it were alone (`core/batch.ts` decides). */
 export class TextEngine implements Engine {
@@ -98,46 +79,31 @@ export class TextEngine implements Engine {
   readonly #suspects: Run[] = [];
   readonly #counters = new EngineCounters();
   #arrivals = 0;
-  readonly #exchange: PrefillExchange | undefined;
+  readonly #exchange: PrefillExchange;
 
   constructor(parts: TextEngineParts) {
     this.#parts = parts;
     this.#memory = new KvMemory(parts);
     this.#prompts = new PromptEncoder(parts.tokenizer, parts.contextTokens);
     this.#steps = new StepsUnderWay(parts);
-    this.#exchange = prefillExchange(parts.prefill, {
+    this.#exchange = new PrefillExchange({
+      ...parts,
+      settings: parts.prefill,
       kv: parts.decoder.kvBytes,
       memory: this.#memory,
       tokensPerSecond: () => this.#pace.tokensPerSecond,
-      now: parts.now,
+      queue: {
+        requirePlace: (client) => requirePlace(this.#waiting, client),
+        enter: (task, request) => this.#waiting.push(this.#enter(task, request)),
+        wait: (run) => this.#waiting.push(run),
+        fail: (taskId, error) => this.#failIfThere(taskId, error),
+        cancel: (taskId) => this.cancel(taskId),
+      },
     });
   }
 
   get prefills(): PrefillService | undefined {
-    const exchange = this.#exchange;
-    return exchange && {
-      tokensPerSecond: this.#pace.tokensPerSecond,
-      serve: (task) => this.#serve(task, exchange.served),
-      flow: (taskId, flow) => {
-        const isServed = exchange.served.has(taskId);
-        exchange[isServed ? "served" : "remote"].flow(taskId, flow);
-        if (isServed && flow.end) this.cancel(taskId);
-      },
-    };
-  }
-
-  #serve(task: PrefillTask, served: ServedPrefills): void {
-    const { contextTokens, vocabSize } = this.#parts;
-    const { request: { tokenIds, stopPos }, taskId } = task;
-    requireRoom(stopPos, contextTokens);
-    requireKnownTokens(tokenIds, vocabSize);
-    this.#requirePlace(PREFILL_CLIENT);
-    const request = served.open(task);
-    const payload = {
-      ...{ messages: [], sampling: {}, stop: [], seed: "0" },
-      client: PREFILL_CLIENT,
-    };
-    this.#waiting.push(this.#enter({ taskId, payload }, request));
+    return this.#exchange.service;
   }
 
   /** Bytes of all keys and values, those of the prefix cache included. */
@@ -146,32 +112,14 @@ export class TextEngine implements Engine {
   }
 
   warmup(): void {
-    const { decoder, now, tokenizer, prefillChunkTokens } = this.#parts;
-    const startedAt = now();
-    for (const length of [WARMUP_TOKENS, PACE_TOKENS]) {
-      const promptIds = Array.from({ length }, () => 0);
-      using generation = new Generation({
-        ...{ promptIds, sampling: resolveSampling({ temperature: 0 }), seed: 0n },
-        ...{ maxTokens: WARMUP_TOKENS, stop: [], eosIds: new Set() },
-      }, { tokenizer, submittedAt: startedAt });
-      generation.start(decoder.makeCache(), startedAt);
-      const isOver = () => length === PACE_TOKENS && now() - startedAt > PACE_MS;
-      for (let isDone = false; !isDone && !isOver();) {
-        const limit = Math.min(generation.pendingTokens, prefillChunkTokens);
-        const tokens = Math.min(limit, this.#pace.next(limit));
-        const step = runBatch([{ generation, tokens }], this.#parts);
-        this.#pace.measured(tokens, step.endedAt - step.startedAt);
-        const [chunks] = step.results;
-        isDone = !chunks || chunks instanceof AppError || isOver() || chunks.some(isFinish);
-      }
-    }
+    warmUp(this.#parts, this.#pace);
   }
 
   submit(task: GenerationTask): { promptTokens: number } {
     const { payload } = task;
     const { contextTokens, samplingDefaults, eosIds } = this.#parts;
     const client = payload.client ?? "";
-    this.#requirePlace(client);
+    requirePlace(this.#waiting, client);
     const promptIds = this.#prompts.encode(this.#template.render(payload.messages));
     const promptTokens = promptIds.length;
     requireRoom(promptTokens, contextTokens);
@@ -186,7 +134,7 @@ export class TextEngine implements Engine {
       topLogprobs: payload.topLogprobs,
     };
     const run = this.#enter(task, request);
-    const isRemote = task.prefill && this.#exchange?.remote.begin(run, task.prefill);
+    const isRemote = task.prefill && this.#exchange.begin(run, task.prefill);
     if (!isRemote) this.#waiting.push(run);
     return { promptTokens };
   }
@@ -204,27 +152,13 @@ export class TextEngine implements Engine {
     const arrival = this.#arrivals++;
     if (!this.hasWork()) resetPeakMemory();
     // Where its time went is told by whoever has the client.
-    const isServed = this.#exchange?.served.has(task.taskId) ?? false;
+    const isServed = this.#exchange.serves(task.taskId);
     const trace = tracing && !isServed ? new TaskTrace(tracing, submittedAt) : undefined;
     const run = new Run(task, { arrival, prefixKey, generation, submittedAt, trace });
     this.#runs.set(run.taskId, run);
     this.#fairShare.arrive(client);
     this.#counters.submitted();
     return run;
-  }
-
-  #requirePlace(client: string): void {
-    const waiting = this.#waiting.length;
-    if (waiting >= QUEUED_MAX) throw queueFull(waiting, QUEUED_MAX);
-    const tenant = tenantOf(client);
-    const own = this.#waiting.filter((run) => tenantOf(run.client) === tenant);
-    const ofUser = own.filter((run) => run.client === client).length;
-    if (own.length >= QUEUED_PER_TENANT_MAX) {
-      throw clientQueueFull(own.length, QUEUED_PER_TENANT_MAX);
-    }
-    if (client !== tenant && ofUser >= QUEUED_PER_USER_MAX) {
-      throw clientQueueFull(ofUser, QUEUED_PER_USER_MAX);
-    }
   }
 
   get #template(): ChatTemplate {
@@ -240,24 +174,22 @@ export class TextEngine implements Engine {
   }
 
   hasWork(): boolean {
-    const { remote, served } = this.#exchange ?? {};
-    return this.#runs.size > (remote?.idleCount ?? 0) || this.#steps.size > 0 ||
-      (served?.hasWork ?? false);
+    const { idleCount, hasWork } = this.#exchange;
+    return this.#runs.size > idleCount || this.#steps.size > 0 || hasWork;
   }
 
   *step(): Generator<TaskResponse> {
     const cancelled = [...this.#runs.values()].filter(({ isCancelled }) => isCancelled);
     for (const run of cancelled) {
-      yield* this.#exchange?.remote.drop(run) ?? [];
-      this.#exchange?.served.drop(run.taskId);
+      yield* this.#exchange.drop(run);
       this.#drop(run);
     }
     for (const run of cancelled) yield* this.#over(run, "cancelled");
     if (cancelled.length === 0) {
-      yield* this.#exchange?.remote.pump((run) => this.#waiting.push(run)) ?? [];
+      yield* this.#exchange.take();
       yield* this.#advance();
       // What a step has computed goes while the next one is under way.
-      yield* this.#exchange?.served.pump() ?? [];
+      yield* this.#exchange.give();
     }
     this.#rest();
   }
@@ -274,6 +206,7 @@ export class TextEngine implements Engine {
     if (this.#steps.wait(responses.length > 0 ? 0 : LOOK_MS)) {
       do responses.push(...this.#ended(this.#steps.collect())); while (this.#steps.wait(0));
     }
+    if (responses.length === 0 && this.#steps.size === 0) this.#exchange.wait(LOOK_MS);
     // While the runner passes on what these gave, other ranks have the next to do.
     if (this.#parts.decoder.stepsAtOnce > 1) responses.push(...this.#fill());
     return responses;
@@ -303,10 +236,11 @@ export class TextEngine implements Engine {
       const run = this.#find(move.taskId);
       // A block that is kept for others is copied before it is written: without them it need not be.
       if (move.type === "fail" && this.#memory.clear()) continue;
-      if (move.type === "fail" && this.#exchange?.remote.release()) return undefined;
-      const given = move.type === "fail" ? this.#giveUpServed() : [];
-      if (given.length > 0) return given;
-      if (move.type === "fail") return this.#starve(run);
+      if (move.type === "fail") {
+        const told = this.#exchange.release();
+        if (told) return told.length > 0 ? told : undefined;
+        return this.#starve(run);
+      }
       if (move.type === "admit") this.#admit(run);
       if (move.type === "start") {
         try {
@@ -317,15 +251,6 @@ export class TextEngine implements Engine {
       }
       if (move.type === "preempt") this.#preempt(run);
     }
-  }
-
-  /** Whoever asked for prompts whose keys and values wait to be sent goes on without them. */
-  #giveUpServed(): TaskResponse[] {
-    const error = new AppError("out_of_memory", "The memory is needed for others");
-    return (this.#exchange?.served.release(error) ?? []).flatMap((taskId) => {
-      const run = this.#runs.get(taskId);
-      return run ? this.#fail(run, error) : [];
-    });
   }
 
   /** A request that is alone waits a while for memory that others have taken. */
@@ -371,14 +296,14 @@ export class TextEngine implements Engine {
     const cache = this.#memory.begin(generation.ids, usesPrefixes);
     const isFirst = generation.start(cache, this.#parts.now());
     // What was computed for an earlier request goes at once.
-    this.#exchange?.served.note(run);
+    this.#exchange.note(run);
     if (!isFirst) return;
     this.#counters.begun(generation.ids.length, generation.cachedTokens);
   }
 
   /** What it has computed is kept as long as nobody needs the memory. */
   #preempt(run: Run): void {
-    this.#keep(run);
+    keepPrefix(run, this.#memory);
     run.generation.suspend();
     transfer(run, this.#running, this.#waiting);
     run.waitingSince = this.#parts.now();
@@ -397,7 +322,7 @@ export class TextEngine implements Engine {
     } catch (cause) {
       return this.#brokeOff(batch.map(({ run }) => run), { size: batch.length, cause });
     }
-    for (const { run } of batch) this.#keepProgress(run);
+    for (const { run } of batch) keepProgress(run, this.#memory);
     return [];
   }
 
@@ -460,7 +385,7 @@ export class TextEngine implements Engine {
   #respond(run: Run, result: readonly Chunk[] | AppError): TaskResponse[] {
     if (result instanceof AppError) return this.#fail(run, result);
     const { taskId, generation } = run;
-    if (this.#exchange?.served.has(taskId)) return this.#served(run, this.#exchange.served);
+    if (this.#exchange.serves(taskId)) return this.#served(run);
     this.#counters.generated(generation.ids.length - run.counted);
     run.counted = generation.ids.length;
     const responses = result.map((chunk): TaskResponse => [taskId, { type: "chunk", chunk }]);
@@ -470,13 +395,18 @@ export class TextEngine implements Engine {
   }
 
   /** A prompt that is read for another instance has no client here. */
-  #served(run: Run, served: ServedPrefills): TaskResponse[] {
-    if (!served.note(run)) {
-      this.#keepProgress(run);
+  #served(run: Run): TaskResponse[] {
+    if (!this.#exchange.note(run)) {
+      keepProgress(run, this.#memory);
       return [];
     }
     this.#drop(run);
     return this.#over(run, "finished");
+  }
+
+  #failIfThere(taskId: TaskId, error: AppError): TaskResponse[] {
+    const run = this.#runs.get(taskId);
+    return run ? this.#fail(run, error) : [];
   }
 
   /** A request's failure is its own, and the engine lives on. */
@@ -485,7 +415,7 @@ export class TextEngine implements Engine {
     run.usesPrefixes = false;
     if (error.code === "internal") this.#memory.clear();
     this.#drop(run);
-    if (this.#exchange?.served.fail(run.taskId, error)) return this.#over(run, "finished");
+    if (this.#exchange.hasFailed(run, error)) return this.#over(run, "finished");
     const chunk = { type: "Error" as const, error: error.toInfo() };
     return [[run.taskId, { type: "chunk", chunk }], ...this.#over(run, "finished")];
   }
@@ -497,32 +427,13 @@ export class TextEngine implements Engine {
   }
 
   #drop(run: Run): void {
-    this.#keep(run);
+    keepPrefix(run, this.#memory);
     run.generation[Symbol.dispose]();
     this.#runs.delete(run.taskId);
     for (const list of [this.#running, this.#waiting, this.#suspects]) {
       if (list.includes(run)) list.splice(list.indexOf(run), 1);
     }
     this.#fairShare.leave(run.client);
-  }
-
-  #keep({ generation, usesPrefixes }: Run): void {
-    const { cache, cachedIds } = generation;
-    if (cache && usesPrefixes) this.#memory.keep(cachedIds, cache);
-  }
-
-  /** So that those who come meanwhile find it: each whole block, and all of a prompt. */
-  #keepProgress(run: Run): void {
-    const { cache, ids, pendingTokens } = run.generation;
-    if (!cache || !run.usesPrefixes) return;
-    const { blockPositions } = this.#parts.decoder;
-    const isPromptRead = pendingTokens === 0 && !run.hasKeptPrompt;
-    const blocks = Math.floor(cache.offset / blockPositions);
-    if (blocks <= run.keptBlocks && !isPromptRead) return;
-    const positions = isPromptRead ? cache.offset : blocks * blockPositions;
-    this.#memory.keep(ids.slice(0, positions), cache);
-    run.keptBlocks = blocks;
-    run.hasKeptPrompt ||= isPromptRead;
   }
 
   cancel(taskId: TaskId): void {
@@ -560,16 +471,11 @@ export class TextEngine implements Engine {
 
   close(): void {
     for (const run of [...this.#runs.values()]) this.#drop(run);
-    this.#exchange?.remote[Symbol.dispose]();
-    this.#exchange?.served[Symbol.dispose]();
+    this.#exchange[Symbol.dispose]();
     this.#memory[Symbol.dispose]();
     this.#parts.decoder[Symbol.dispose]();
     this.#parts.weights[Symbol.dispose]();
   }
-}
-
-function isFinish({ type }: Chunk): boolean {
-  return type === "Finish";
 }
 
 function transfer(run: Run, from: Run[], to: Run[]): void {

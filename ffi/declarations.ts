@@ -349,13 +349,7 @@ export const DECLARATIONS = {
   shim_distributed_rank: [],
   shim_distributed_size: [],
   shim_distributed_leave: [],
-  shim_distributed_send: ["array x", "i32 to"], // Sent once the result is evaluated.
-  shim_distributed_recv: [...SHAPED, "i32 from"],
   shim_distributed_all_sum: UNARY,
-  shim_distributed_all_gather: UNARY,
-  shim_frame_send: ["bytes header", "i32 header_bytes", "bytes body", "i32 body_bytes"],
-  shim_frame_receive: ["i32 ms", "intsOut byte_count"], // 1 if one came; leaves it as text.
-  shim_frame_arrival: [], // Waits until a frame has come, or none will.
   shim_pipe_gather: [
     "text input",
     "text output",
@@ -385,7 +379,6 @@ const ASYNC = [
   "shim_group_join",
   "shim_group_arrival",
   "shim_distributed_init",
-  "shim_frame_arrival",
   "shim_pipe_gather",
 ] as const satisfies readonly (keyof typeof DECLARATIONS)[];
 

@@ -6,11 +6,9 @@
  */
 import { join } from "node:path";
 import { check, native, takeText } from "./bind.ts";
-import { type Dtype, DTYPE_CODE } from "./dtype.ts";
 import { NativeError } from "./errors.ts";
-import { fill, FIRST } from "./ints.ts";
 import { cString } from "./strings.ts";
-import { Tensor, wrap } from "./tensor.ts";
+import { type Tensor, wrap } from "./tensor.ts";
 
 /** Over what MLX's processes talk to each other. */
 export type GroupBackend = "ring" | "jaccl" | "nccl";
@@ -61,6 +59,12 @@ export class MissingBackendError extends Error {
   }
 }
 
+/** Makes sure of a backend. @throws {MissingBackendError} where MLX has no such one. */
+export function requireBackend(backend: GroupBackend): void {
+  const available = native().shim_distributed_available(cString(backend));
+  if (check("shim_distributed_available", available) === 0) throw new MissingBackendError(backend);
+}
+
 /**
  * Meets the other processes of a group; resolves once all are there. MLX itself sets no limit: a
  * caller that waits no longer ends its process.
@@ -69,8 +73,7 @@ export class MissingBackendError extends Error {
  */
 export async function initGroup(place: GroupPlace): Promise<DistributedGroup> {
   const { backend } = place;
-  const available = native().shim_distributed_available(cString(backend));
-  if (check("shim_distributed_available", available) === 0) throw new MissingBackendError(backend);
+  requireBackend(backend);
   const folder = await Deno.makeTempDir({ prefix: "exo-group-" });
   try {
     for (const [name, value] of Object.entries(await variablesOf(place, folder))) {
@@ -116,7 +119,7 @@ async function variablesOf(place: GroupPlace, folder: string): Promise<Record<st
 
 /** As `check`, of a function that ran on a thread of its own. */
 function requireAside(
-  name: "shim_distributed_init" | "shim_frame_arrival" | "shim_pipe_gather",
+  name: "shim_distributed_init" | "shim_pipe_gather",
   status: number,
 ): void {
   if (status >= 0) return;
@@ -135,49 +138,9 @@ export class DistributedGroup implements Disposable {
     this.size = check("shim_distributed_size", native().shim_distributed_size());
   }
 
-  /** Sends x to a rank, in a ring to a neighbour, once the result, which is x, is computed. */
-  send(x: Tensor, to: number): Tensor {
-    return wrap("shim_distributed_send", native().shim_distributed_send(x.handle, to));
-  }
-
-  /** What a rank sends, which must be of this shape and type; waits for it without a limit. */
-  recv(shape: readonly number[], dtype: Dtype, from: number): Tensor {
-    const ndim = fill(FIRST, shape);
-    const code = DTYPE_CODE[dtype];
-    const returned = native().shim_distributed_recv(FIRST, ndim, code, from);
-    return wrap("shim_distributed_recv", returned);
-  }
-
   /** The sum of all ranks' x. */
   allSum(x: Tensor): Tensor {
     return wrap("shim_distributed_all_sum", native().shim_distributed_all_sum(x.handle));
-  }
-
-  /** All ranks' x, joined along the first axis by rank. */
-  allGather(x: Tensor): Tensor {
-    return wrap("shim_distributed_all_gather", native().shim_distributed_all_gather(x.handle));
-  }
-
-  /** Queues a frame for the next rank: header and body, joined and copied. */
-  sendFrame(header: Uint8Array<ArrayBuffer>, body?: Uint8Array<ArrayBuffer>): void {
-    const rest = body ?? EMPTY;
-    const status = native().shim_frame_send(header, header.length, rest, rest.length);
-    check("shim_frame_send", status);
-  }
-
-  /**
-   * The next frame of the rank before; waits for it `ms` at most. From the first call on until a
-   * frame has come, nothing else may be received of that rank: no sum, where the ring is of TCP.
-   */
-  receiveFrame(ms: number): Uint8Array<ArrayBuffer> | undefined {
-    const returned = native().shim_frame_receive(ms, FIRST);
-    if (check("shim_frame_receive", returned) === 0) return undefined;
-    return takeText(FIRST[0] ?? 0) as Uint8Array<ArrayBuffer>;
-  }
-
-  /** Resolves once a frame has come, or none will: `receiveFrame` tells which. */
-  async frameArrival(): Promise<void> {
-    requireAside("shim_frame_arrival", await native().shim_frame_arrival());
   }
 
   /** Leaves the group. MLX does not end what it waits for: that ends with the process. */
@@ -185,8 +148,6 @@ export class DistributedGroup implements Disposable {
     check("shim_distributed_leave", native().shim_distributed_leave());
   }
 }
-
-const EMPTY = new Uint8Array();
 
 /**
  * A round of a group's side channel, as MLX has it done when it forms a group over JACCL: gives the

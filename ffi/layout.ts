@@ -41,7 +41,6 @@ export const HEADERS = [
   "shim_rows.h",
   "shim_plan.h",
   "shim_group.h",
-  "shim_frames.h",
   "shim_side_channel.h",
 ] as const;
 

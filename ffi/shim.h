@@ -320,17 +320,7 @@ int32_t shim_distributed_failure();
 int32_t shim_distributed_rank();
 int32_t shim_distributed_size();
 int32_t shim_distributed_leave();
-int32_t shim_distributed_send(int32_t x, int32_t to);
-int32_t shim_distributed_recv(const int32_t* shape, int32_t ndim, int32_t type, int32_t from);
 int32_t shim_distributed_all_sum(int32_t x);
-int32_t shim_distributed_all_gather(int32_t x);
-int32_t shim_frame_send(
-    const uint8_t* header,
-    int32_t header_bytes,
-    const uint8_t* body,
-    int32_t body_bytes);
-int32_t shim_frame_receive(int32_t ms, int32_t* byte_count);
-int32_t shim_frame_arrival();
 int32_t shim_pipe_gather(
     const char* input,
     const char* output,

@@ -1,17 +1,16 @@
-// MLX distributed: the group of this process, its operations on arrays, and frames between
-// neighbours. A process is of one group at most, since MLX keeps one for each backend.
-#include <algorithm>
+// MLX distributed: the group of this process, and sums over it. A process is of one group at most,
+// since MLX keeps one for each backend.
 #include <memory>
 #include <mutex>
 #include <string>
 
 #include "mlx/distributed/distributed.h"
 #include "mlx/distributed/ops.h"
-#include "shim_frames.h"
 #include "shim_internal.h"
 #include "shim_side_channel.h"
 
 using namespace shim;
+namespace dist = mx::distributed;
 
 namespace {
 
@@ -40,11 +39,10 @@ int32_t guarded_aside(Body&& body) noexcept {
   });
 }
 
-/** The group of this process. Never destroyed: at exit, its threads may still use it. */
+/** The group of this process. Never destroyed: at exit, MLX's threads may still use it. */
 struct Joined {
   std::mutex mutex;
   std::shared_ptr<dist::Group> group;
-  std::shared_ptr<FrameLink> link;
 };
 
 Joined& joined() {
@@ -57,13 +55,6 @@ dist::Group group_now() {
   const std::lock_guard lock(state.mutex);
   if (!state.group) throw std::logic_error("this process is of no group");
   return *state.group;
-}
-
-std::shared_ptr<FrameLink> link_now() {
-  auto& state = joined();
-  const std::lock_guard lock(state.mutex);
-  if (!state.link) throw std::logic_error("this process is of no group");
-  return state.link;
 }
 
 dist::Group form(const std::string& backend, const std::string& input, const std::string& output) {
@@ -85,13 +76,10 @@ int32_t shim_distributed_available(const char* backend) {
 int32_t shim_distributed_init(const char* backend, const char* input, const char* output) {
   return guarded_aside([=] {
     auto group = std::make_shared<dist::Group>(form(backend, input, output));
-    auto link = std::make_shared<FrameLink>(*group);
     auto& state = joined();
     const std::lock_guard lock(state.mutex);
     if (state.group) throw std::logic_error("this process is of a group already");
     state.group = group;
-    state.link = link;
-    link->start();
     return 0;
   });
 }
@@ -111,56 +99,14 @@ int32_t shim_distributed_leave(void) {
   return guarded([] {
     auto& state = joined();
     const std::lock_guard lock(state.mutex);
-    if (state.link) state.link->close();
-    state.link.reset();
     state.group.reset();
     dist::clear_backends();
     return 0;
   });
 }
 
-int32_t shim_distributed_send(int32_t x, int32_t to) {
-  return guarded([=] { return add(dist::send(at(x), to, group_now())); });
-}
-
-int32_t shim_distributed_recv(const int32_t* shape, int32_t ndim, int32_t type, int32_t from) {
-  return guarded(
-      [=] { return add(dist::recv(shape_of(shape, ndim), dtype_of(type), from, group_now())); });
-}
-
 int32_t shim_distributed_all_sum(int32_t x) {
   return guarded([=] { return add(dist::all_sum(at(x), group_now())); });
-}
-
-int32_t shim_distributed_all_gather(int32_t x) {
-  return guarded([=] { return add(dist::all_gather(at(x), group_now())); });
-}
-
-int32_t shim_frame_send(
-    const uint8_t* header, int32_t header_bytes, const uint8_t* body, int32_t body_bytes) {
-  return guarded([=] {
-    Bytes frame(static_cast<size_t>(header_bytes) + static_cast<size_t>(body_bytes));
-    std::copy(header, header + header_bytes, frame.begin());
-    std::copy(body, body + body_bytes, frame.begin() + header_bytes);
-    link_now()->send(std::move(frame));
-    return 0;
-  });
-}
-
-int32_t shim_frame_receive(int32_t ms, int32_t* byte_count) {
-  return guarded([=] {
-    Bytes frame;
-    if (!link_now()->receive(ms, frame)) return 0;
-    *byte_count = leave_text(std::string(frame.begin(), frame.end()));
-    return 1;
-  });
-}
-
-int32_t shim_frame_arrival(void) {
-  return guarded_aside([] {
-    link_now()->arrival();
-    return 0;
-  });
 }
 
 int32_t shim_pipe_gather(

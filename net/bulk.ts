@@ -1,4 +1,4 @@
-import { AppError } from "../core/errors.ts";
+import { AppError, type ErrorInfo } from "../core/errors.ts";
 import type { NodeId } from "../core/ids.ts";
 import { parseMultiaddr } from "../core/multiaddr.ts";
 import type { Ring } from "../core/ring.ts";
@@ -37,8 +37,8 @@ export interface StreamOffer {
   readonly offerId: string;
   /** So many bytes are in the ring by now; whether these are all. */
   written(bytes: number, isAll: boolean): void;
-  /** Nobody gets them any more; a transfer that has begun breaks. */
-  withdraw(): void;
+  /** Nobody gets them any more; a transfer that has begun breaks. Whoever comes hears `error`. */
+  withdraw(error?: ErrorInfo): void;
 }
 
 /** What bulk transfers work with. */
@@ -58,6 +58,8 @@ export class Bulk {
   readonly #options: BulkOptions;
   readonly #thread = new BulkThread();
   readonly #offers = new Map<string, { to: NodeId; source: BulkSource; bytes: number }>();
+  /** Why offers were withdrawn, for those who come later. */
+  readonly #refusals = new Map<string, { readonly to: NodeId; readonly error: ErrorInfo }>();
   readonly #stop: () => void;
 
   /** Answers requests from now on. */
@@ -126,9 +128,10 @@ export class Bulk {
     return {
       offerId,
       written: (bytes, isAll) => this.#thread.written(streamId, bytes, isAll ? "done" : undefined),
-      withdraw: () => {
+      withdraw: (error) => {
         this.#offers.delete(offerId);
-        this.#thread.written(streamId, 0, "broken");
+        this.#thread.break(streamId, error);
+        if (error) this.#refuse(offerId, { to, error });
       },
     };
   }
@@ -153,6 +156,12 @@ export class Bulk {
    */
   async measureBandwidth(link: Link): Promise<number> {
     return await this.#thread.measure(await this.#target(link, { type: "Measure" }));
+  }
+
+  #refuse(offerId: string, refusal: { readonly to: NodeId; readonly error: ErrorInfo }): void {
+    this.#refusals.set(offerId, refusal);
+    const [oldest] = this.#refusals.keys();
+    if (oldest !== undefined && this.#refusals.size > OFFERS_MAX) this.#refusals.delete(oldest);
   }
 
   #requireRoom(to: NodeId): void {
@@ -193,6 +202,8 @@ export class Bulk {
     const offer = this.#offers.get(request.offerId);
     // Whether somebody else is offered it is nobody's business.
     if (offer?.to === from) return { type: "Send", source: offer.source, bytes: offer.bytes };
+    const refusal = this.#refusals.get(request.offerId);
+    if (refusal?.to === from) throw AppError.from(refusal.error);
     throw new AppError(
       "not_found",
       `Cannot send bulk bytes: ${this.#transport.self} offers ${from} nothing under this id`,

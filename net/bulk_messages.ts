@@ -132,6 +132,8 @@ export type BulkOrder =
     readonly id: number;
     readonly bytes: number;
     readonly end?: "done" | "broken" | undefined;
+    /** Why it is broken: whoever comes for the bytes is told. */
+    readonly error?: ErrorInfo | undefined;
   }
   | { readonly type: "Measure"; readonly id: number; readonly target: BulkTarget }
   /** The main thread has read a block, and gives its memory back for the next. */

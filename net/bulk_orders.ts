@@ -50,7 +50,7 @@ class BulkOrders {
       case "ReceiveStream":
         return void this.#answer(order.id, this.#receiveStream(order));
       case "Flow": {
-        this.#flowOf(order.id).note(order.bytes, order.end);
+        this.#flowOf(order.id).note(order.bytes, order.end, order.error);
         if (order.end === "broken") this.#forgetLater(order.id);
         return;
       }

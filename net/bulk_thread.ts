@@ -1,4 +1,4 @@
-import { AppError, toAppError } from "../core/errors.ts";
+import { AppError, type ErrorInfo, toAppError } from "../core/errors.ts";
 import type { Ring } from "../core/ring.ts";
 import type { BulkDoor, BulkOrder, BulkReport, BulkTarget } from "./bulk_messages.ts";
 
@@ -86,15 +86,23 @@ export class BulkThread {
 
   /** The number of a stream to be sent, for the purpose of a grant; `sent` hears how far it is. */
   addStream(sent: (bytes: number, isOver: boolean) => void): number {
+    if (this.#closed) throw stopping();
+    // What is written before anybody comes for it must not be lost.
+    if (!this.#port) this.#start();
     const id = ++this.#ids;
     this.#flows.set(id, sent);
     return id;
   }
 
   /** So many bytes of a stream to be sent are in its ring. */
-  written(streamId: number, bytes: number, end?: "done" | "broken"): void {
+  written(streamId: number, bytes: number, end?: "done"): void {
     this.#tell({ type: "Flow", id: streamId, bytes, end });
-    if (end === "broken") this.#flows.delete(streamId);
+  }
+
+  /** No more of a stream comes, and what has come is of no use. */
+  break(streamId: number, error?: ErrorInfo): void {
+    this.#tell({ type: "Flow", id: streamId, bytes: 0, end: "broken", error });
+    this.#flows.delete(streamId);
   }
 
   /** Ends the thread, and with it every socket. */

@@ -4,6 +4,8 @@ import { AppError } from "../core/errors.ts";
 import { CommandId, type InstanceId, type ModelId, type NodeId } from "../core/ids.ts";
 import { type TaskId, taskIdOf } from "../core/ids.ts";
 import { nodesByRank } from "../core/instance.ts";
+import { type GivenTo, givenTo } from "../core/second_try.ts";
+import type { Millis } from "../core/units.ts";
 import { nodeNames } from "../core/placement_view.ts";
 import type { TextGenerationPayload } from "../core/task.ts";
 import { decodeMessage, encodeMessage, GENERATION } from "../net/topics.ts";
@@ -15,6 +17,7 @@ import { BROKE_OFF, lostNode, orphaned } from "./generation_errors.ts";
 import { ACCEPT_TIMEOUT_MS, PendingGeneration } from "./pending_generation.ts";
 import type { Replica } from "./replica.ts";
 import type { Reporter } from "./reporter.ts";
+import { REMADE_WAIT_MS, untilServed } from "./second_try.ts";
 
 const log = getLogger(["exo", "gateway"]);
 
@@ -46,6 +49,7 @@ export class Gateway {
   readonly #deps: GatewayDeps;
   readonly #pending = new Map<TaskId, PendingGeneration>();
   readonly #stops: (() => void)[] = [];
+  readonly #stopping = new AbortController();
 
   constructor(deps: GatewayDeps) {
     this.#deps = deps;
@@ -65,14 +69,15 @@ export class Gateway {
   /** Ends every generation in progress with an error. */
   stop(): void {
     for (const stop of this.#stops) stop();
+    this.#stopping.abort();
     const message = "The node is stopping";
     for (const pending of this.#pending.values()) pending.fail({ code: "not_ready", message });
   }
 
   /**
    * Starts a generation; resolves when its runner has accepted it. A runner, or a node, that dies
-   * before it has said a word costs the client nothing: the request is given once more, to another
-   * ready instance if there is one.
+   * before it has said a word costs the client nothing but time: the request is given once more, to
+   * another ready instance, or to the same one when it is made anew in time.
    * @throws {AppError} why it was refused.
    */
   async generate(
@@ -81,14 +86,18 @@ export class Gateway {
     signal: AbortSignal,
   ): Promise<AcceptedGeneration> {
     const request = { modelId, payload, signal };
-    const { clock } = this.#deps;
+    const { clock, replica } = this.#deps;
+    const startedAt = clock.uptime();
     let tries = 0;
     let changes = 0;
-    let failedOn: InstanceId | undefined;
-    const attempt = async (until: number): Promise<Attempt> => {
+    let failed: GivenTo | undefined;
+    const assigned = (instanceId: InstanceId | undefined) => {
+      failed = instanceId === undefined ? undefined : givenTo(replica.state, instanceId);
+    };
+    const attempt = async (until: Millis): Promise<Attempt> => {
       tries++;
       try {
-        return await this.#attempt(request, until, failedOn, (instanceId) => failedOn = instanceId);
+        return await this.#attempt(request, until, failed?.instanceId, assigned);
       } catch (cause) {
         if (isMasterChange(cause) && changes < MASTER_CHANGES_MAX && !signal.aborted) {
           changes++;
@@ -98,14 +107,21 @@ export class Gateway {
         const isOver = tries >= TRIES_MAX || signal.aborted || !(cause instanceof AppError) ||
           !isMovable(cause.code);
         if (isOver) throw cause;
+        await elsewhere();
         // What went wrong first says more than that nobody else could help.
         return await attempt(until).catch(() => Promise.reject(cause));
       }
     };
-    const accepted = await attempt(clock.uptime() + ACCEPT_TIMEOUT_MS);
+    const elsewhere = async () => {
+      const until = startedAt + REMADE_WAIT_MS;
+      const over = AbortSignal.any([signal, this.#stopping.signal]);
+      if (failed) await untilServed(this.#deps, { modelId, failed, until, signal: over });
+    };
+    const accepted = await attempt(startedAt + ACCEPT_TIMEOUT_MS);
     const { commandId, promptTokens } = accepted;
     const again = async () => {
       if (tries >= TRIES_MAX || signal.aborted) return undefined;
+      await elsewhere();
       return await attempt(clock.uptime() + ACCEPT_TIMEOUT_MS).catch(() => undefined);
     };
     return { commandId, promptTokens, chunks: follow(accepted, again) };
@@ -113,7 +129,7 @@ export class Gateway {
 
   async #attempt(
     { modelId, payload, signal }: Request,
-    until: number,
+    until: Millis,
     avoid: InstanceId | undefined,
     assigned: (instanceId: InstanceId | undefined) => void,
   ): Promise<Attempt> {
@@ -212,19 +228,22 @@ export class Gateway {
 
   /** What a node that cannot be reached was to answer is not waited for, unless it comes at once. */
   #failUnreachable(all: Iterable<PendingGeneration>): void {
-    const { transport } = this.#deps;
-    const peers = transport.peers();
-    const isThere = (id: NodeId) => id === transport.self || peers.has(id);
     for (const pending of all) {
       const speaker = this.#nodesOf(pending.instanceId)[0];
-      if (speaker !== undefined && !isThere(speaker)) this.#broken(pending, speaker);
+      if (speaker !== undefined && !this.#isThere(speaker)) this.#broken(pending, speaker);
     }
   }
 
+  #isThere(id: NodeId): boolean {
+    const { transport } = this.#deps;
+    return id === transport.self || transport.peers().has(id);
+  }
+
   #broken(pending: PendingGeneration, peer: NodeId): void {
-    const { replica: { state }, transport } = this.#deps;
-    const isThere = peer === transport.self || transport.peers().has(peer);
-    pending.failSoon(isThere ? BROKE_OFF : lostNode(nodeNames(state).get(peer) ?? peer));
+    const { state } = this.#deps.replica;
+    pending.failSoon(
+      this.#isThere(peer) ? BROKE_OFF : lostNode(nodeNames(state).get(peer) ?? peer),
+    );
   }
 
   /** A generation whose task ended without a last word gets one here, so that no client hangs. */

@@ -24,6 +24,7 @@ export interface Attempt extends AcceptedGeneration {
 const MOVABLE: ReadonlySet<ErrorCode> = new Set([
   "runner_failed",
   "group_broken",
+  "node_lost",
   "node_unreachable",
   "instance_removed",
 ]);
@@ -34,27 +35,29 @@ export function isMovable(code: ErrorCode): boolean {
 }
 
 /**
- * Yields up to the last chunk; leaving early cancels. Where nothing has been said yet, a failure is
- * passed over once: `again` gives another attempt, if there is one.
+ * Yields up to the last chunk; leaving early cancels. Where nothing of the answer has been said yet,
+ * however much of the prompt was read, a failure is passed over: `again` gives another attempt, if
+ * there is one.
  */
 export async function* follow(
   first: Attempt,
   again: () => Promise<Attempt | undefined>,
 ): AsyncGenerator<Chunk> {
   let attempt = first;
+  let hasSpoken = false;
   try {
-    let next = await attempt.chunks.next();
-    if (!next.done && next.value.type === "Error" && isMovable(next.value.error.code)) {
-      const other = await again();
+    for (let next = await attempt.chunks.next(); !next.done; next = await attempt.chunks.next()) {
+      const chunk = next.value;
+      const isPassedOver = !hasSpoken && chunk.type === "Error" && isMovable(chunk.error.code);
+      const other = isPassedOver ? await again() : undefined;
       if (other) {
         void attempt.finish();
         attempt = other;
-        next = await attempt.chunks.next();
+        continue;
       }
-    }
-    for (; !next.done; next = await attempt.chunks.next()) {
-      yield next.value;
-      if (isTerminal(next.value)) return;
+      hasSpoken ||= chunk.type !== "PrefillProgress";
+      yield chunk;
+      if (isTerminal(chunk)) return;
     }
   } finally {
     await within(attempt.finish(), FINISH_WAIT_MS);

@@ -1,11 +1,12 @@
 /** What a client is told when its answer ends without a last word of the runner. */
-import type { ErrorInfo } from "../core/errors.ts";
+import type { ErrorCode, ErrorInfo } from "../core/errors.ts";
 import type { InstanceId, TaskId } from "../core/ids.ts";
 import { failureOf } from "../core/reconcile_instances.ts";
 import type { State } from "../core/state.ts";
 
 const AGAIN = "ask again: another ready instance of the model serves it, if there is one";
-const RESTARTS = "the instance restarts by itself; try again in a few seconds";
+/** What to do where an instance is made anew. */
+export const RESTARTS = "the instance restarts by itself; try again in a few seconds";
 
 /** The worker has ended the stream, and is still there. */
 export const BROKE_OFF: ErrorInfo = {
@@ -34,7 +35,7 @@ const FORGOTTEN: ErrorInfo = {
 /** The node that was to answer cannot be reached from the one that was asked. */
 export function lostNode(name: string): ErrorInfo {
   const message = `Node "${name}" was lost while it served the request: it cannot be reached`;
-  return { code: "runner_failed", message, hint: AGAIN };
+  return { code: "node_lost", message, hint: AGAIN };
 }
 
 /** What the answers under way are told when their runner is stopped. */
@@ -60,10 +61,15 @@ export function orphaned(
   const status = task?.taskStatus;
   if (status === "Pending" || status === "Running" || status === "Complete") return undefined;
   if (task?.errorMessage !== undefined) {
-    const code = task.errorType === "group_broken" ? task.errorType : "runner_failed";
-    return { code, message: task.errorMessage, hint: AGAIN };
+    return { code: codeOf(task.errorType), message: task.errorMessage, hint: AGAIN };
   }
   if (!instances.has(instanceId)) return REMOVED;
   if (!task) return FORGOTTEN;
   return status === "Cancelled" ? CANCELLED : FAILED;
+}
+
+/** The code for clients of what ended a task; the client's own node is not what cannot be reached. */
+function codeOf(errorType: string | undefined): ErrorCode {
+  if (errorType === "node_unreachable") return "node_lost";
+  return errorType === "group_broken" ? errorType : "runner_failed";
 }

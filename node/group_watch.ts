@@ -1,11 +1,12 @@
 import { hasGroupWork } from "../core/group_work.ts";
 import type { NodeId, RunnerId, TaskId } from "../core/ids.ts";
 import { nodesOf } from "../core/instance_health.ts";
+import { nodeNames } from "../core/placement_view.ts";
 import type { State } from "../core/state.ts";
 import { isServing } from "../core/runner_status.ts";
 import type { Rank } from "./rank.ts";
 
-/** How often a rank whose group has work is asked whether it still answers. */
+/** How often a rank that has work, or its group, is asked whether it still answers. */
 export const PING_MS = 1_000;
 
 /** What a watch of groups knows. */
@@ -14,12 +15,15 @@ interface GroupWatchDeps {
   /** Whether a node can be talked to. */
   readonly isThere: (nodeId: NodeId) => boolean;
   readonly newId: () => TaskId;
+  /** Whether ranks that work alone are asked, too: nobody else tells what becomes of them. */
+  readonly pingsAll: boolean;
 }
 
 /**
  * Sees to it that a rank which is stopped or hangs is noticed by its own node: while its group has
- * work it is asked for a sign of life, for one that is led says nothing by itself. A node that
- * cannot be reached is but a suspicion: it ends no group that still steps (design, suspicion).
+ * work it is asked for a sign of life, for one that is led says nothing by itself. Where the system
+ * says nothing of processes, so are all others. A node that cannot be reached is but a suspicion: it
+ * ends no group that still steps (design, suspicion).
  */
 export class GroupWatch {
   readonly #ranks: ReadonlyMap<RunnerId, Rank>;
@@ -33,10 +37,13 @@ export class GroupWatch {
 
   /** Something may have changed. */
   look(): void {
-    const { instances } = this.#deps.state();
+    const { isThere, state } = this.#deps;
+    const { instances } = state();
     for (const rank of this.#ranks.values()) {
       const instance = rank.isOfGroup ? instances.get(rank.instanceId) : undefined;
-      if (instance) rank.suspect(!nodesOf(instance).every(this.#deps.isThere));
+      const lost = instance ? nodesOf(instance).filter((nodeId) => !isThere(nodeId)) : [];
+      const names = lost.length > 0 ? nodeNames(state()) : undefined;
+      rank.suspect(lost.map((nodeId) => names?.get(nodeId) ?? nodeId));
     }
     if (this.#atWork().length === 0) this.stop();
     else this.#timer ??= setInterval(() => this.#ping(), PING_MS);
@@ -52,9 +59,11 @@ export class GroupWatch {
   }
 
   #atWork(): Rank[] {
+    const { pingsAll } = this.#deps;
     const state = this.#deps.state();
     return [...this.#ranks.values()].filter((rank) => {
-      const instance = rank.isOfGroup ? state.instances.get(rank.instanceId) : undefined;
+      const isAsked = pingsAll || rank.isOfGroup;
+      const instance = isAsked ? state.instances.get(rank.instanceId) : undefined;
       const isUp = instance && !rank.stopping && isServing(rank.status);
       return isUp && hasGroupWork(state, instance);
     });

@@ -113,9 +113,12 @@ export class LinkWatch {
       const bandwidthBitsPerSecond = await bulk.measureBandwidth(watched.link);
       // A link that has gone since has no quality any more.
       if (this.#watched.get(watched.turn.key) !== watched) return;
+      watched.turn = { ...watched.turn, failures: 0 };
       watched.quality = { ...watched.quality, bandwidthBitsPerSecond };
       control.measured({ links: new Map([[watched.turn.key, watched.quality]]) });
     } catch (cause) {
+      const { failures = 0 } = watched.turn;
+      watched.turn = { ...watched.turn, measuredAt: clock.uptime(), failures: failures + 1 };
       log.debug("cannot measure the link {key}: {reason}", {
         key: watched.turn.key,
         reason: String(cause),

@@ -1,34 +1,43 @@
-import { type ProcessState, processState } from "./process_state.ts";
+import { type ProcessState, processState, type ReadProcess } from "./process_state.ts";
 
 /** How often a silent process that has work is looked at; three looks decide. */
 export const LIVENESS_MS = 2_000;
 
+/** After so many times the usual wait this node itself stood still: what it sees proves nothing. */
+const LATE_LOOK = 2;
+
+/** What a {@linkcode Liveness} works with. */
+export interface LivenessOptions {
+  readonly pid: () => number | undefined;
+  readonly onDead: (reason: string) => void;
+  /** Whether it has kept an answer back for so long that it hangs, unless it waits for others. */
+  readonly owes?: () => boolean;
+  readonly everyMs?: number | undefined;
+  readonly readProcess?: ReadProcess | undefined;
+  /** Milliseconds of a clock that nobody sets. */
+  readonly uptime?: () => number;
+}
+
 /**
  * Tells within seconds that a silent process will not speak again: it is stopped, or it sleeps
  * without having computed anything, although it has work. A slow process computes, and is left to
- * the longer limits.
+ * the longer limits; so is one that waits for another, whose own node knows what it does. Nothing
+ * is told where the system says nothing of processes.
  */
 export class Liveness {
-  readonly #pid: () => number | undefined;
-  readonly #onDead: (reason: string) => void;
+  readonly #options: LivenessOptions;
   readonly #everyMs: number;
-  readonly #owes: () => boolean;
+  readonly #uptime: () => number;
   #timer: ReturnType<typeof setInterval> | undefined;
   #before: ProcessState | undefined;
+  #lookedAt = 0;
   #hasSpoken = false;
   #mustCompute = false;
 
-  /** `owes`: whether it has kept an answer back for so long that it must be computing one. */
-  constructor(
-    pid: () => number | undefined,
-    onDead: (reason: string) => void,
-    everyMs: number = LIVENESS_MS,
-    owes: () => boolean = () => false,
-  ) {
-    this.#pid = pid;
-    this.#onDead = onDead;
-    this.#everyMs = everyMs;
-    this.#owes = owes;
+  constructor(options: LivenessOptions) {
+    this.#options = options;
+    this.#everyMs = options.everyMs ?? LIVENESS_MS;
+    this.#uptime = options.uptime ?? (() => performance.now());
   }
 
   /**
@@ -37,7 +46,9 @@ export class Liveness {
    */
   watch(mustCompute?: boolean): void {
     this.#mustCompute = mustCompute ?? this.#mustCompute;
-    this.#timer ??= setInterval(() => this.#look(), this.#everyMs);
+    if (this.#timer !== undefined) return;
+    this.#lookedAt = this.#uptime();
+    this.#timer = setInterval(() => this.#look(), this.#everyMs);
   }
 
   /** The process has said something. */
@@ -53,19 +64,24 @@ export class Liveness {
   }
 
   #look(): void {
-    const pid = this.#pid();
-    const now = pid === undefined ? undefined : processState(pid);
-    if (!now) return;
-    const before = this.#hasSpoken ? undefined : this.#before;
+    const { pid, onDead, readProcess = processState } = this.#options;
+    const [at, id] = [this.#uptime(), pid()];
+    const isLate = at - this.#lookedAt > LATE_LOOK * this.#everyMs;
+    this.#lookedAt = at;
+    const now = id === undefined ? undefined : readProcess(id);
+    const before = this.#hasSpoken || isLate ? undefined : this.#before;
     this.#before = this.#hasSpoken ? undefined : now;
     this.#hasSpoken = false;
-    const seconds = this.#everyMs / 1000;
-    const mustCompute = this.#mustCompute || this.#owes();
-    if (now.isStopped) this.#onDead("it is stopped (SIGSTOP)");
-    else if (
-      mustCompute && now.isAsleep && before?.isAsleep && before.cpuTicks === now.cpuTicks
-    ) {
-      this.#onDead(`it has work and did nothing for ${seconds} s`);
+    if (!now || isLate) return;
+    if (now.isStopped) onDead("it is stopped (SIGSTOP)");
+    else if (before && this.#hangs(before, now)) {
+      onDead(`it has work and did nothing for ${this.#everyMs / 1000} s`);
     }
+  }
+
+  #hangs(before: ProcessState, now: ProcessState): boolean {
+    const slept = before.isAsleep && now.isAsleep && before.cpuTicks === now.cpuTicks;
+    if (!slept || this.#mustCompute) return slept;
+    return before.sleeps === now.sleeps && (this.#options.owes?.() ?? false);
   }
 }

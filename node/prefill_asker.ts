@@ -1,5 +1,6 @@
 import { getLogger } from "@logtape/logtape";
 import { AppError, toAppError } from "../core/errors.ts";
+import { shortError } from "../core/short_text.ts";
 import { type NodeId, TaskId } from "../core/ids.ts";
 import type {
   PrefillEnd,
@@ -13,8 +14,8 @@ import { runnersOf } from "../core/instance.ts";
 import { linkKey, type Telemetry } from "../core/telemetry.ts";
 import type { Bulk } from "../net/bulk.ts";
 import type { ReceivedStream } from "../net/bulk_thread.ts";
-import { PREFILL } from "../net/prefill_messages.ts";
-import { decodeMessage, encodeMessage } from "../net/topics.ts";
+import { encodeQuestion, PREFILL } from "../net/prefill_messages.ts";
+import { decodeMessage } from "../net/topics.ts";
 import type { Link, Transport } from "../net/transport.ts";
 import type { PrefillRings } from "./prefill_rings.ts";
 import type { Rank } from "./rank.ts";
@@ -36,7 +37,7 @@ export interface AskerDeps {
 
 interface Asked {
   readonly rank: Rank;
-  readonly ring: RingFile;
+  ring: RingFile | undefined;
   stream: ReceivedStream | undefined;
   /** Whether the runner has been told where the ring is: it takes its file away then. */
   hasRing: boolean;
@@ -68,24 +69,33 @@ export class PrefillAsker {
     { taskId, request }: { taskId: TaskId; request: PrefillRequest },
     source: PrefillSource | undefined,
   ): Promise<void> {
-    const ring = this.#deps.rings.next(this.#deps.newId());
-    const asked: Asked = { rank, ring, stream: undefined, hasRing: false, isOver: false };
+    // What it said last: nobody would read the file, or take it away.
+    if (rank.stopping) return;
+    const begun = { ring: undefined, stream: undefined, hasRing: false, isOver: false };
+    const asked: Asked = { rank, ...begun };
     this.#asked.set(taskId, asked);
     rank.awaited.add(taskId);
     try {
       const bytes = await this.#receive(taskId, asked, { request, source });
       this.#tell(taskId, asked, bytes, {});
     } catch (cause) {
-      const error = toAppError(cause, "node_unreachable").toInfo();
+      const error = shortError(toAppError(cause, "node_unreachable").toInfo());
       if (asked.isOver) return;
       const { message: reason } = error;
       log.warn("the prompt of {taskId} is read here: {reason}", { taskId, reason });
       this.#tell(taskId, asked, 0, { error });
     } finally {
       this.#forget(taskId, asked);
-      // Only now nobody makes the file any more.
-      if (asked.isOver || !asked.hasRing) this.#deps.rings.remove(ring);
+      this.#leave(asked);
     }
+  }
+
+  /** Nobody makes the file any more: if no runner knows of it, or wants it, it goes. */
+  #leave({ ring, isOver, hasRing }: Asked): void {
+    if (!ring) return;
+    const { rings } = this.#deps;
+    if (isOver || !hasRing) rings.remove(ring);
+    else rings.release(ring);
   }
 
   /** A runner has taken so many bytes, or wants no more. */
@@ -114,12 +124,13 @@ export class PrefillAsker {
       throw new AppError("node_unreachable", "No node is there any more that would read a prompt");
     }
     const { transport, bulk } = this.#deps;
-    const body = encodeMessage({ instanceId: source.instanceId, request });
+    const body = encodeQuestion(source.instanceId, request);
     const options = { timeoutMs: PREFILL_ANSWER_MS };
     const reply = await transport.request(source.nodeId, PREFILL.protocol, body, options);
     const { offerId } = decodeMessage(PREFILL.reply, reply);
     const arrived = (bytes: number) => this.#tell(taskId, asked, bytes);
-    const stream = await bulk.receiveStream(link, offerId, { ring: asked.ring, arrived });
+    const ring = asked.ring = this.#deps.rings.next(this.#deps.newId());
+    const stream = await bulk.receiveStream(link, offerId, { ring, arrived });
     asked.stream = stream;
     if (asked.isOver) stream.cancel();
     return await stream.done;
@@ -140,6 +151,8 @@ export class PrefillAsker {
   #forget(taskId: TaskId, asked: Asked): void {
     if (this.#asked.get(taskId) !== asked) return;
     asked.rank.awaited.delete(taskId);
+    // From now on it has to do something.
+    asked.rank.watch();
     this.#asked.delete(taskId);
   }
 

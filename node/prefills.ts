@@ -1,4 +1,5 @@
 import type { InstanceId, NodeId } from "../core/ids.ts";
+import type { State } from "../core/state.ts";
 import type { Telemetry } from "../core/telemetry.ts";
 import type { Bulk } from "../net/bulk.ts";
 import type { Transport } from "../net/transport.ts";
@@ -13,6 +14,7 @@ export interface PrefillDeps {
   readonly transport: Transport;
   readonly bulk: Bulk;
   readonly telemetry: () => Telemetry;
+  readonly state: () => State;
   readonly newId: () => string;
 }
 
@@ -24,7 +26,10 @@ export class Prefills {
 
   constructor(deps: PrefillDeps, rankOf: (instanceId: InstanceId) => Rank | undefined) {
     this.asker = new PrefillAsker({ ...deps, rings: this.#rings });
-    this.server = new PrefillServer({ ...deps, rings: this.#rings, rankOf });
+    const links = () => [...deps.state().instanceLinks.values()];
+    const isLinked = (instanceId: InstanceId) =>
+      links().some(({ prefillInstances }) => prefillInstances.includes(instanceId));
+    this.server = new PrefillServer({ ...deps, rings: this.#rings, rankOf, isLinked });
   }
 
   /** A runner is gone, and with it what it asked for and served. */

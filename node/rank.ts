@@ -8,9 +8,11 @@ import { type Instance, runnersOf, type Shard } from "../core/instance.ts";
 import { shareOf } from "../core/memory_fit.ts";
 import type { Incarnations, LocalRunner } from "../core/plan.ts";
 import { isServing, type RunnerStatus } from "../core/runner_status.ts";
+import { chunkCame, NO_STEPS, stepLimit, stepsCounted, workBegan } from "../core/step_watch.ts";
 import type { TaskStatus } from "../core/task.ts";
-import { GIB } from "../core/units.ts";
+import { GIB, type Millis } from "../core/units.ts";
 import type { GenerationRelay } from "./generation_relay.ts";
+import type { RunnerLimit } from "./runner_limits.ts";
 import type { RunnerProcess } from "./runner_process.ts";
 import type { SideChannel } from "./side_channel.ts";
 
@@ -27,11 +29,19 @@ export const CONNECT_TIMEOUT_MS = JOIN_TIMEOUT_MS + 5_000;
 /** How long the warm-up may take. */
 export const WARMUP_TIMEOUT_MS = 180_000;
 
-/** Longest silence of a runner that has work: many times the longest step. */
+/** Longest silence of a runner that works alone: many times the longest step. */
 export const STEP_TIMEOUT_MS = 60_000;
 
-/** The same where a node of the group is out of reach: a suspicion, which a step disproves. */
-export const SUSPECT_STEP_TIMEOUT_MS = 5_000;
+/** What a rank knows of its surroundings. */
+interface RankOptions {
+  readonly shard: Shard;
+  /** In place of the usual limit on loading; 0 sets none. */
+  readonly loadTimeoutMs?: number | undefined;
+  /** Which ranks of the group have not come, in words. */
+  readonly missing?: () => string;
+  /** A clock that nobody sets. */
+  readonly uptime: () => Millis;
+}
 
 /** One runner of this node with all that the worker knows of it. */
 export class Rank implements LocalRunner {
@@ -59,21 +69,20 @@ export class Rank implements LocalRunner {
   /** Before its first report the runner counts as busy: it is not Idle yet. */
   #status: RunnerStatus = { type: "RunnerIdle" };
   #pending: TaskId | "start" | undefined = "start";
-  #isSuspect = false;
+  #steps = NO_STEPS;
+  #works = false;
+  /** Nodes of its group that are out of reach, and since when. */
+  #suspicion: { readonly since: Millis; readonly names: readonly string[] } | undefined;
+  readonly #uptime: () => Millis;
   #ping: TaskId | undefined;
   readonly #missing: () => string;
 
   constructor(
     instance: Instance,
     process: RunnerProcess,
-    { shard, loadTimeoutMs, missing = () => "" }: {
-      readonly shard: Shard;
-      /** In place of the usual limit on loading; 0 sets none. */
-      readonly loadTimeoutMs?: number | undefined;
-      /** Which ranks of the group have not come, in words. */
-      readonly missing?: () => string;
-    },
+    { shard, loadTimeoutMs, missing = () => "", uptime }: RankOptions,
   ) {
+    this.#uptime = uptime;
     this.shard = shard;
     this.#loadTimeoutMs = loadTimeoutMs;
     this.#missing = missing;
@@ -81,11 +90,17 @@ export class Rank implements LocalRunner {
     this.modelId = instance.shardAssignments.modelId;
     this.process = process;
     this.#instance = instance;
-    process.arm(START_TIMEOUT_MS, "starting the runner");
+    this.watch();
   }
 
   get incarnation(): number {
     return this.process.incarnation;
+  }
+
+  /** More tokens than these its engine never has in a context. */
+  get contextTokensMax(): number {
+    const { contextLength } = this.shard.modelCard;
+    return this.#instance.config?.contextTokens ?? (contextLength || Infinity);
   }
 
   get status(): RunnerStatus {
@@ -169,6 +184,7 @@ export class Rank implements LocalRunner {
 
   /** Passes a chunk on; false when its reader is too slow. */
   chunk(taskId: TaskId, chunk: Chunk): boolean {
+    this.#steps = chunkCame(this.#steps, chunk, this.#uptime());
     return this.#relays.get(taskId)?.push(chunk) ?? true;
   }
 
@@ -181,21 +197,21 @@ export class Rank implements LocalRunner {
   ping(taskId: TaskId): void {
     if (!this.process.isAnswering) return;
     this.#ping = taskId;
-    this.process.send({ type: "Ping", taskId, incarnation: this.incarnation });
+    this.process.ping(taskId);
   }
 
-  /** Whether a node of its group is out of reach: less patience, and no more than that. */
-  suspect(isSuspect: boolean): void {
-    if (this.#isSuspect === isSuspect) return;
-    this.#isSuspect = isSuspect;
-    this.watch();
+  /** Takes the names of the group's nodes that are out of reach: less patience, and no more. */
+  suspect(names: readonly string[]): void {
+    const { since = this.#uptime(), names: before = [] } = this.#suspicion ?? {};
+    if (names.join() === before.join()) return;
+    this.#suspicion = names.length > 0 ? { since, names } : undefined;
+    if (isServing(this.#status)) this.watch();
   }
 
-  /** Takes its engine's stats; false where they show no progress of a group that should step. */
-  note(stats: EngineStats): boolean {
-    const isStalled = this.isOfGroup && this.stats?.steps === stats.steps;
+  /** Takes its engine's stats. */
+  note(stats: EngineStats): void {
     this.stats = stats;
-    return !isStalled;
+    this.#steps = stepsCounted(this.#steps, stats.steps, this.#uptime());
   }
 
   /** Notes a task's status; false when nobody is to be told: of lifecycle commands, for one. */
@@ -234,28 +250,41 @@ export class Rank implements LocalRunner {
     const limit = this.#limit();
     // A rank of a group may sleep because it waits for another.
     const isAlone = !this.isOfGroup && this.#pending !== "start" && this.awaited.size === 0;
-    if (limit) this.process.arm(limit.ms, limit.what, isAlone);
+    if (limit) this.process.arm(limit, isAlone);
     else this.process.disarm();
   }
 
-  #limit(): { ms: number; what: string | (() => string) } | undefined {
+  #limit(): RunnerLimit | undefined {
     const { type } = this.#status;
-    if (this.#pending === "start") {
-      return { ms: START_TIMEOUT_MS, what: "starting the runner" };
-    }
-    if (isServing(this.#status)) {
-      const works = this.#relays.size > 0 || type === "RunnerRunning";
-      const ms = this.#isSuspect ? SUSPECT_STEP_TIMEOUT_MS : STEP_TIMEOUT_MS;
-      return works ? { ms, what: "a step" } : undefined;
-    }
+    if (this.#pending === "start") return within(START_TIMEOUT_MS, () => "starting the runner");
+    if (isServing(this.#status)) return this.#stepLimit();
     if (type === "RunnerConnecting") {
-      return { ms: CONNECT_TIMEOUT_MS, what: () => `joining the group${this.#missing()}` };
+      return within(CONNECT_TIMEOUT_MS, () => `joining the group${this.#missing()}`);
     }
     const warming = type === "RunnerWarmingUp" || (type === "RunnerLoaded" && this.busy);
-    if (warming) return { ms: WARMUP_TIMEOUT_MS, what: "the warm-up" };
+    if (warming) return within(WARMUP_TIMEOUT_MS, () => "the warm-up");
     if (type !== "RunnerLoading" && !this.busy) return undefined;
     const ms = this.#loadMs();
-    return ms === 0 ? undefined : { ms, what: "Model loading" };
+    return ms === 0 ? undefined : within(ms, () => "Model loading");
+  }
+
+  /** Alone, anything that it says shows that it goes on; a group must finish steps. */
+  #stepLimit(): RunnerLimit | undefined {
+    const hasWorked = this.#works;
+    const tasks = [...this.#relays.keys()];
+    this.#works = tasks.length > 0
+      // Where others read all prompts there is nothing that it could do.
+      ? tasks.some((taskId) => !this.awaited.has(taskId))
+      : this.#status.type === "RunnerRunning";
+    if (!this.#works) return undefined;
+    if (!this.isOfGroup) return within(STEP_TIMEOUT_MS, () => "a step");
+    const now = this.#uptime();
+    if (!hasWorked) this.#steps = workBegan(this.#steps, now);
+    const { at, patienceMs } = stepLimit(this.#steps, this.#suspicion?.since);
+    const { names = [] } = this.#suspicion ?? {};
+    const suspects = names.length > 0 ? `, and ${names.join(" and ")} cannot be reached` : "";
+    const reason = () => `no step was finished within ${patienceMs / 1000} s${suspects}`;
+    return { ms: Math.max(0, at - now), reason, code: "group_broken" };
   }
 
   #loadMs(): number {
@@ -263,4 +292,8 @@ export class Rank implements LocalRunner {
     const bytes = shareOf(this.shard, this.shard.modelCard.storageSize.inBytes);
     return LOAD_TIMEOUT_MS + Math.ceil(bytes / GIB) * LOAD_TIMEOUT_MS_PER_GIB;
   }
+}
+
+function within(ms: number, what: () => string): RunnerLimit {
+  return { ms, reason: () => `${what()} took longer than ${ms / 1000} s` };
 }

@@ -4,56 +4,26 @@ import { getLogger } from "@logtape/logtape";
 import { diagnosis } from "../core/runner_diagnosis.ts";
 import type { ErrorCode } from "../core/errors.ts";
 import { encodeFrame, FrameDecoder } from "../core/frame_codec.ts";
-import { FRAME_BYTES_MAX, type RunnerCommand, RunnerReport } from "../core/frames.ts";
+import { type RunnerCommand, RunnerReport } from "../core/frames.ts";
 import type { TaskId } from "../core/ids.ts";
+import { type AckLimit, Acknowledgements } from "./acknowledgements.ts";
 import { Liveness } from "./liveness.ts";
+import { processState, type ReadProcess } from "./process_state.ts";
+import {
+  ACK_TIMEOUT_MS,
+  HANG_MS,
+  type RunnerLimit,
+  type RunnerLimits,
+  type StopLadder,
+  UNREAD_BYTES_MAX,
+  UNSEEN_HANG_MS,
+} from "./runner_limits.ts";
 import { TailBuffer } from "./tail_buffer.ts";
 
 const log = getLogger(["exo", "runner"]);
 
 /** Lines of a runner's stderr kept for diagnostics: what led to an error stands before it. */
 const STDERR_LINES = 40;
-
-/**
- * How long a command may wait for its acknowledgement: many steps of a slow model. No later command
- * prolongs it.
- */
-export const ACK_TIMEOUT_MS = 30_000;
-
-/** Bytes of commands that may wait in front of a runner that does not read them. */
-export const UNREAD_BYTES_MAX = 2 * FRAME_BYTES_MAX;
-
-/** Times of the stop ladder, each counted from the step before. */
-export interface StopLadder {
-  /** How long the runner may take to leave by itself; 0 goes to SIGTERM at once. */
-  readonly askMs: number;
-  /** How long after SIGTERM it gets SIGKILL. */
-  readonly termMs: number;
-}
-
-/** For deleting an instance (spec worker §18). */
-export const LADDER_DELETE: StopLadder = { askMs: 3_000, termMs: 5_000 };
-
-/** For the node's own end (design, Stopping). */
-export const LADDER_NODE_STOP: StopLadder = { askMs: 0, termMs: 1_500 };
-
-/**
- * How long a runner that uses RDMA may take to end before it gets SIGKILL, which may leave the
- * device unusable (spec worker S8).
- */
-export const RDMA_TERM_MS = 30_000;
-
-/** A runner that answers nothing for so long, and computes nothing either, hangs. */
-export const HANG_MS = 5_000;
-
-/** What tests shorten, and what kind of process it is. */
-export interface RunnerLimits {
-  readonly ackTimeoutMs?: number;
-  readonly livenessMs?: number;
-  readonly hangMs?: number;
-  /** Whether it uses RDMA; then it gets so long after SIGTERM. */
-  readonly rdmaTermMs?: number | undefined;
-}
 
 /** How to start a runner; `node/` itself knows no engine. */
 export interface RunnerLaunch {
@@ -74,6 +44,11 @@ export interface RunnerFailure {
 /** Who hears what a runner process does. */
 export interface RunnerListener {
   report(report: RunnerReport): void;
+  /**
+   * The process is told to end for a failure, and may take its time (`rdmaTermMs`): it reports no
+   * more. Called once, before `failed`.
+   */
+  ending(failure: Pick<RunnerFailure, "reason" | "code">): void;
   /** The process has ended without being asked; called once, after its last report. */
   failed(failure: RunnerFailure): void;
   /** The process has ended as it was told to. */
@@ -93,11 +68,13 @@ export class RunnerProcess {
   /** Why it was ended, where that says nothing of the process itself. */
   #refusal: string | undefined;
   #stopping = false;
+  #isOver = false;
   #watchdog: ReturnType<typeof setTimeout> | undefined;
   readonly #liveness: Liveness;
   readonly #ackTimeoutMs: number;
-  readonly #acks = new Map<TaskId, { timer: ReturnType<typeof setTimeout>; sentAt: number }>();
-  readonly #hangMs: number;
+  readonly #acks = new Acknowledgements();
+  readonly #unseenHangMs: number;
+  readonly #readProcess: ReadProcess;
   readonly #rdmaTermMs: number | undefined;
   #code: ErrorCode | undefined;
   #lastResort: ReturnType<typeof setTimeout> | undefined;
@@ -107,14 +84,20 @@ export class RunnerProcess {
     launch: RunnerLaunch,
     incarnation: number,
     listener: RunnerListener,
-    { ackTimeoutMs = ACK_TIMEOUT_MS, livenessMs, hangMs = HANG_MS, rdmaTermMs }: RunnerLimits = {},
+    { hangMs = HANG_MS, ...limits }: RunnerLimits = {},
   ) {
     this.incarnation = incarnation;
-    this.#hangMs = hangMs;
-    this.#rdmaTermMs = rdmaTermMs;
-    const onDead = (reason: string) => this.kill(reason);
-    this.#liveness = new Liveness(() => this.pid, onDead, livenessMs, () => this.#isOverdue());
-    this.#ackTimeoutMs = ackTimeoutMs;
+    this.#unseenHangMs = limits.unseenHangMs ?? UNSEEN_HANG_MS;
+    this.#rdmaTermMs = limits.rdmaTermMs;
+    this.#ackTimeoutMs = limits.ackTimeoutMs ?? ACK_TIMEOUT_MS;
+    this.#readProcess = limits.readProcess ?? processState;
+    this.#liveness = new Liveness({
+      pid: () => this.pid,
+      onDead: (reason) => this.kill(reason),
+      owes: () => this.#acks.oldestMs >= hangMs,
+      everyMs: limits.livenessMs,
+      readProcess: this.#readProcess,
+    });
     this.#listener = listener;
     const args = [...launch.args, "--incarnation", String(incarnation)];
     this.#child = spawn(launch.command, args, {
@@ -140,37 +123,48 @@ export class RunnerProcess {
    * all, is stuck and is killed.
    */
   send(command: RunnerCommand): void {
+    const limit = `${command.type} was not acknowledged within ${this.#ackTimeoutMs / 1000} s`;
+    const onReached = () => this.kill(limit);
+    this.#send(command, { ms: this.#ackTimeoutMs, onReached });
+  }
+
+  /**
+   * Asks for a sign of life. Where the system says what the process does, that decides how long the
+   * answer may take; where it does not, a limit has to.
+   */
+  ping(taskId: TaskId): void {
+    const isSeen = this.pid !== undefined && this.#readProcess(this.pid) !== undefined;
+    const ms = this.#unseenHangMs;
+    const onReached = () => this.kill(`it has answered nothing for ${ms / 1000} s`);
+    const command = { type: "Ping" as const, taskId, incarnation: this.incarnation };
+    this.#send(command, isSeen ? undefined : { ms, onReached });
+  }
+
+  #send(command: RunnerCommand, limit: AckLimit | undefined): void {
     if (!this.#input?.writable) return;
     this.#input.write(encodeFrame(command));
     if (this.#input.writableLength > UNREAD_BYTES_MAX) {
       return this.kill(`it left ${this.#input.writableLength} bytes of commands unread`);
     }
-    const { taskId, type } = command;
-    const limit = `${type} was not acknowledged within ${this.#ackTimeoutMs / 1000} s`;
-    const timer = setTimeout(() => this.kill(limit), this.#ackTimeoutMs);
-    this.#acks.set(taskId, { timer, sentAt: performance.now() });
+    this.#acks.expect(command.taskId, limit);
     this.#liveness.watch();
   }
 
   /** Whether it has acknowledged all that it was told. */
   get isAnswering(): boolean {
-    return this.#acks.size === 0;
-  }
-
-  #isOverdue(): boolean {
-    const [oldest] = this.#acks.values();
-    return oldest !== undefined && performance.now() - oldest.sentAt >= this.#hangMs;
+    return this.#acks.isEmpty;
   }
 
   /**
-   * Kills the process unless `disarm` is called, or this again, within `timeoutMs`; sooner when it
-   * is seen not to live, as `Liveness` has it.
+   * Kills the process unless `disarm` is called, or this again, in time; sooner when it is seen not
+   * to live, as `Liveness` has it.
    */
-  arm(timeoutMs: number, what: string | (() => string), mustCompute = false): void {
+  arm({ ms, reason, code }: RunnerLimit, mustCompute = false): void {
     this.disarm();
-    const limit = () =>
-      `${typeof what === "string" ? what : what()} took longer than ${timeoutMs / 1000} s`;
-    this.#watchdog = setTimeout(() => this.kill(limit()), timeoutMs);
+    this.#watchdog = setTimeout(() => {
+      this.#code ??= code;
+      this.kill(reason());
+    }, ms);
     this.#liveness.watch(mustCompute);
   }
 
@@ -185,7 +179,9 @@ export class RunnerProcess {
     this.#lastWords ??= reason;
     if (this.#rdmaTermMs === undefined) return this.#signal("SIGKILL");
     this.#signal("SIGTERM");
-    this.#lastResort ??= setTimeout(() => this.#force(), this.#rdmaTermMs);
+    if (this.#lastResort !== undefined || this.#isOver) return;
+    this.#lastResort = setTimeout(() => this.#force(), this.#rdmaTermMs);
+    if (!this.#stopping) this.#listener.ending({ reason, code: this.#code });
   }
 
   /** The last step, which a device that is used by RDMA may not survive. */
@@ -212,12 +208,11 @@ export class RunnerProcess {
 
   /** Only a process that owes something is looked at. */
   #restIfDone(): void {
-    if (!this.isArmed && this.#acks.size === 0) this.#liveness.rest();
+    if (!this.isArmed && this.#acks.isEmpty) this.#liveness.rest();
   }
 
   #acknowledged(taskId: TaskId): void {
-    clearTimeout(this.#acks.get(taskId)?.timer);
-    this.#acks.delete(taskId);
+    this.#acks.came(taskId);
     this.#restIfDone();
   }
 
@@ -272,21 +267,24 @@ export class RunnerProcess {
     if (report.incarnation !== this.incarnation) return;
     this.#liveness.sign();
     if (report.type === "Ack") this.#acknowledged(report.taskId);
-    if (report.type !== "RunnerError") return this.#listener.report(report);
+    if (report.type !== "RunnerError") {
+      // Of one that is given up, whatever it still does would be taken for a sign of service.
+      if (this.#lastResort === undefined) this.#listener.report(report);
+      return;
+    }
     this.#lastWords ??= report.reason;
     this.#code ??= report.code;
   }
 
   #watchExit(): Promise<void> {
     return new Promise((resolve) => {
-      let isOver = false;
       const ended = (how: string) => {
-        if (isOver) return;
-        isOver = true;
+        if (this.#isOver) return;
+        this.#isOver = true;
         globalThis.removeEventListener("unload", this.#onUnload);
+        this.#acks.drop();
         this.disarm();
         clearTimeout(this.#lastResort);
-        for (const taskId of this.#acks.keys()) this.#acknowledged(taskId);
         if (this.#stopping) this.#listener.stopped();
         else this.#listener.failed(this.#failure(how));
         resolve();

@@ -3,6 +3,7 @@ import { getLogger } from "@logtape/logtape";
 import { AppError } from "../core/errors.ts";
 import { GATHER_BYTES_MAX, type GatherPiece, type GatherRound } from "../core/pending_gathers.ts";
 import { FifoReader, FifoWriter, makeFifos } from "./fifo.ts";
+import { makeProcessFolder, sweepFolders, tempFolder } from "./process_folders.ts";
 
 const log = getLogger(["exo", "jaccl"]);
 
@@ -25,6 +26,7 @@ export class SideChannels {
 
   constructor(gather: Gather) {
     this.#gather = gather;
+    sweepFolders("jaccl", tempFolder());
   }
 
   /**
@@ -38,7 +40,7 @@ export class SideChannels {
         hint: "delete an instance over RDMA on this node: exo instance list",
       });
     }
-    const folder = await Deno.makeTempDir({ prefix: "exo-jaccl-" });
+    const folder = makeProcessFolder("jaccl", tempFolder());
     const closed = (channel: SideChannel) => this.#open.delete(channel);
     try {
       const pipes = { input: join(folder, "p2c"), output: join(folder, "c2p") };

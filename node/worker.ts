@@ -8,24 +8,19 @@ import { isLoaded } from "../core/runner_status.ts";
 import { type Action, type LocalView, nextPlanAt, plan } from "../core/plan.ts";
 import type { Transport } from "../net/transport.ts";
 import type { Clock } from "./clock.ts";
-import { endOfService } from "./generation_errors.ts";
+import { endOfService, RESTARTS } from "./generation_errors.ts";
 import { Generations } from "./generations.ts";
 import { connectRank } from "./group_connect.ts";
 import { GroupWatch } from "./group_watch.ts";
 import type { ModelStore } from "./model_store.ts";
 import { type PrefillDeps, Prefills } from "./prefills.ts";
+import { processState } from "./process_state.ts";
 import { Rank } from "./rank.ts";
 import type { Replica } from "./replica.ts";
 import type { Reporter } from "./reporter.ts";
 import type { SideChannels } from "./side_channel.ts";
-import {
-  LADDER_DELETE,
-  LADDER_NODE_STOP,
-  RDMA_TERM_MS,
-  type RunnerFailure,
-  type RunnerLaunch,
-  RunnerProcess,
-} from "./runner_process.ts";
+import { LADDER_DELETE, LADDER_NODE_STOP, RDMA_TERM_MS } from "./runner_limits.ts";
+import { type RunnerFailure, type RunnerLaunch, RunnerProcess } from "./runner_process.ts";
 import type { TraceStore } from "./trace_store.ts";
 
 const log = getLogger(["exo", "worker"]);
@@ -79,9 +74,10 @@ export class Worker {
       state: () => replica.state,
       isThere: (id) => id === nodeId || transport.peers().has(id),
       newId: () => this.#commandId(),
+      pingsAll: processState(Deno.pid) === undefined,
     });
     this.#prefills = prefill && new Prefills(
-      { ...prefill, nodeId, transport, newId: () => clock.newId() },
+      { ...prefill, nodeId, transport, state: () => replica.state, newId: () => clock.newId() },
       (instanceId) => [...this.#ranks.values()].find((rank) => rank.instanceId === instanceId),
     );
     const newId = () => this.#commandId();
@@ -232,6 +228,7 @@ export class Worker {
     const incarnation = this.#deps.nextIncarnation();
     const process = new RunnerProcess(this.#deps.launch, incarnation, {
       report: (report) => this.#runnerReport(runnerId, rank, report),
+      ending: (failure) => this.#runnerEnding(runnerId, rank, failure),
       failed: (failure) => this.#inBackground(this.#runnerFailed(runnerId, rank, failure)),
       stopped: () => this.#inBackground(this.#runnerStopped(runnerId, rank)),
     }, instance.type === "MlxJacclInstance" ? { rdmaTermMs: RDMA_TERM_MS } : {});
@@ -239,6 +236,7 @@ export class Worker {
       shard,
       loadTimeoutMs: this.#deps.loadTimeoutMs,
       missing: () => withoutWhom(this.#deps.replica.state, instance),
+      uptime: () => this.#deps.clock.uptime(),
     });
     this.#ranks.set(runnerId, rank);
     log.info("runner {runnerId} started: incarnation {incarnation}, pid {pid}", {
@@ -329,7 +327,7 @@ export class Worker {
         }
         break;
       case "StatsUpdated":
-        isProgress = rank.note(report.stats);
+        rank.note(report.stats);
         break;
       case "TaskTraced":
         this.#deps.traces.save(report.taskId, report.spans);
@@ -349,6 +347,30 @@ export class Worker {
     this.#changed();
   }
 
+  /** Until it is gone nobody is to wait for it: it has no more to say, and takes no tasks. */
+  #runnerEnding(
+    runnerId: RunnerId,
+    rank: Rank,
+    { reason }: Pick<RunnerFailure, "reason">,
+  ): void {
+    log.warn("runner {runnerId} is being ended: {reason}", { runnerId, reason });
+    rank.stopping = true;
+    this.#prefills?.drop(rank);
+    rank.failAll({
+      code: "group_broken",
+      message: `A rank had to be ended: ${reason}`,
+      hint: RESTARTS,
+    });
+    void this.#deps.reporter.report({
+      type: "RunnerStatusUpdated",
+      runnerId,
+      status: { type: "RunnerShuttingDown" },
+      incarnation: rank.incarnation,
+      at: this.#deps.clock.now(),
+    });
+    this.#changed();
+  }
+
   async #runnerFailed(
     runnerId: RunnerId,
     rank: Rank,
@@ -361,7 +383,7 @@ export class Worker {
     rank.failAll({
       code: code === "group_broken" ? code : "runner_failed",
       message: `Runner shutdown before completing command: ${reason}`,
-      hint: "the instance restarts by itself; try again in a few seconds",
+      hint: RESTARTS,
     });
     await this.#deps.reporter.report({
       type: "RunnerStatusUpdated",
@@ -377,6 +399,7 @@ export class Worker {
 
   async #runnerStopped(runnerId: RunnerId, rank: Rank): Promise<void> {
     this.#inBackground(rank.ended());
+    this.#prefills?.drop(rank);
     await this.#deps.reporter.report({
       type: "RunnerStatusUpdated",
       runnerId,

@@ -23,8 +23,16 @@ interface Result {
   readonly failed: number;
 }
 
+type Write = (bytes: Uint8Array) => void;
+
+const toStdout: Write = (bytes) => void Deno.stdout.writeSync(bytes);
+
 /** Passes the output on and keeps what its last line sums up. */
-async function runTests(args: readonly string[], env: Record<string, string>): Promise<Result> {
+async function runTests(
+  args: readonly string[],
+  env: Record<string, string>,
+  write = toStdout,
+): Promise<Result> {
   const root = new URL("..", import.meta.url);
   const child = new Deno.Command(Deno.execPath(), {
     // Types are looked at by `deno task check`, once.
@@ -37,7 +45,7 @@ async function runTests(args: readonly string[], env: Record<string, string>): P
   let tail = "";
   const decoder = new TextDecoder();
   for await (const bytes of child.stdout) {
-    Deno.stdout.writeSync(bytes);
+    write(bytes);
     tail = (tail + decoder.decode(bytes, { stream: true })).slice(-4_000);
   }
   const { code } = await child.status;
@@ -48,14 +56,25 @@ async function runTests(args: readonly string[], env: Record<string, string>): P
   return { code, passed: Number(found?.[1] ?? 0), failed: Number(found?.[2] ?? failedToRun) };
 }
 
-/** All tests: those of core/ first, whose coverage one of the others looks at. */
+/** What computes: the engines, and compilers for the kernels. */
+const COMPUTING = ["tests/engines", "tests/ffi"];
+
+/**
+ * All tests: those of core/ first, whose coverage one of the others looks at. Those that compute run
+ * beside all others, which mostly wait; what they say comes when they are over.
+ */
 async function runAll(env: Record<string, string>): Promise<Result[]> {
   const folder = await Deno.makeTempDir({ prefix: "exo-coverage-" });
+  const said: Uint8Array[] = [];
+  const computing = runTests(COMPUTING, env, (bytes) => void said.push(bytes));
   try {
     const core = await runTests([...coverageFlags(folder), "tests/core"], env);
-    const others = ["--ignore=tests/core", "tests"];
-    return [core, await runTests(others, { ...env, [CORE_COVERAGE]: folder })];
+    const ignored = ["tests/core", ...COMPUTING].join(",");
+    const others = [`--ignore=${ignored}`, "tests"];
+    return [core, await runTests(others, { ...env, [CORE_COVERAGE]: folder }), await computing];
   } finally {
+    await computing;
+    for (const bytes of said) toStdout(bytes);
     await Deno.remove(folder, { recursive: true });
   }
 }

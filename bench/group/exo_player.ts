@@ -1,6 +1,7 @@
 import { join } from "node:path";
 import { ApiClient } from "../../api/client.ts";
 import { AppError } from "../../core/errors.ts";
+import { NODE_V8_FLAGS } from "../../core/v8_flags.ts";
 import { whenHealthy } from "../network.ts";
 import type { StartedProcess } from "../processes.ts";
 import { ROOT } from "../setting.ts";
@@ -58,7 +59,8 @@ async function startOn(
   const dataDir = await Deno.makeTempDir({ dir: scratch, prefix: "node-" });
   const serve = ["serve", "-q", "--port", `${API_PORT}`, "--data-dir", dataDir];
   const alone = ["--name", `machine-${machine}`, "--namespace", namespace, "--libp2p-port", "0"];
-  const run = [Deno.execPath(), "run", "-A", join(ROOT, "main.ts")];
+  const flags = `--v8-flags=${NODE_V8_FLAGS.join(",")}`;
+  const run = [Deno.execPath(), "run", "-A", flags, join(ROOT, "main.ts")];
   const [program = "", ...args] = [...network.wrap(machine), ...run, ...serve, ...alone];
   const logPath = join(logs, `exo-${machine}.log`);
   const env = { EXO_THREADS: `${threads}` };

@@ -7,7 +7,7 @@ import type { RunningGroup } from "./player.ts";
 import type { GroupFigures, GroupSettings } from "./report.ts";
 
 /** Answers of which the figure of one stream is the median. */
-const REPEATS = 3;
+const REPEATS = 5;
 
 /** For how long the links are looked at while nothing is asked: what nodes say anyway. */
 const REST_MS = 2_000;
@@ -37,28 +37,47 @@ export async function groupTurn(
   const askAll = () => Promise.all(Array.from({ length: settings.streams }, ask));
   // Every thread and every buffer has been used once before anything counts.
   await askAll();
-  const carried = () => carriedBytes(network);
-  const alone = await decodeRate(ask);
-  const bytesPerToken = ranks === 1 ? null : await medianBytes(carried, ask);
   const togetherTokensPerSecond = rateOf(await askAll());
   if (ranks === 1) {
-    const none = { delayedTokensPerSecond: null, bytesPerToken };
-    return { aloneTokensPerSecond: alone, togetherTokensPerSecond, ...none };
+    const aloneTokensPerSecond = await medianOf(async () => rateOf([await ask()]));
+    const none = { delayedTokensPerSecond: null, bytesPerToken: null };
+    return { aloneTokensPerSecond, togetherTokensPerSecond, ...none };
   }
-  await network.shapeAll({ delayMs: settings.delayMs });
-  try {
-    const delayedTokensPerSecond = await decodeRate(ask);
-    const rest = { delayedTokensPerSecond, bytesPerToken };
-    return { aloneTokensPerSecond: alone, togetherTokensPerSecond, ...rest };
-  } finally {
-    await network.shapeAll({ delayMs: 0 });
-  }
+  const carried = () => carriedBytes(network);
+  const found = await medianOf(() => bytesOf(carried, ask));
+  // Something else was said on the links while nothing was asked: then nobody knows.
+  const bytesPerToken = found > 0 ? found : null;
+  const slowly = () => network.shapeAll({ delayMs: settings.delayMs });
+  const rates = await inTurns(ask, slowly, () => network.shapeAll({ delayMs: 0 }));
+  return { ...rates, togetherTokensPerSecond, bytesPerToken };
 }
 
-async function decodeRate(ask: () => Promise<Stream>): Promise<number> {
-  const rates: number[] = [];
-  for (let done = 0; done < REPEATS; done++) rates.push(rateOf([await ask()]));
-  return median(rates) ?? 0;
+/** One answer over the links as they are, one over slow ones, and so on: machines change with time. */
+async function inTurns(
+  ask: () => Promise<Stream>,
+  slowly: () => Promise<void>,
+  asBefore: () => Promise<void>,
+): Promise<Pick<GroupFigures, "aloneTokensPerSecond" | "delayedTokensPerSecond">> {
+  const [alone, delayed]: [number[], number[]] = [[], []];
+  for (let done = 0; done < REPEATS; done++) {
+    alone.push(rateOf([await ask()]));
+    await slowly();
+    try {
+      delayed.push(rateOf([await ask()]));
+    } finally {
+      await asBefore();
+    }
+  }
+  return {
+    aloneTokensPerSecond: median(alone) ?? 0,
+    delayedTokensPerSecond: median(delayed),
+  };
+}
+
+async function medianOf(measure: () => Promise<number>): Promise<number> {
+  const found: number[] = [];
+  for (let done = 0; done < REPEATS; done++) found.push(await measure());
+  return median(found) ?? 0;
 }
 
 /** Tokens per second of streams at once, each without its first, from the first text to the end. */
@@ -88,17 +107,6 @@ function tooShort(tokens: number, maxTokens: number): AppError {
   return new AppError("internal", message, {
     hint: "what the server said is in the folder logs beside the peers",
   });
-}
-
-async function medianBytes(
-  carried: () => Promise<number>,
-  ask: () => Promise<Stream>,
-): Promise<number | null> {
-  const found: number[] = [];
-  for (let done = 0; done < REPEATS; done++) found.push(await bytesOf(carried, ask));
-  const middle = median(found);
-  // Something else was said on the links while nothing was asked: then nobody knows.
-  return middle !== null && middle > 0 ? middle : null;
 }
 
 /** Bytes between machines for each token, above what goes there when nothing is asked. */

@@ -1,6 +1,6 @@
 import { assert } from "../../core/errors.ts";
 import type { CachePrefix, KvBlock, SequenceCache } from "../decoder.ts";
-import { type CacheOperation, OPS_MAX } from "./step_frame.ts";
+import { type CacheOperation, OPS_MAX } from "./cache_operation.ts";
 
 /** What the first rank did to its caches and the others have yet to do, in order. */
 export class CacheLog {
@@ -128,4 +128,10 @@ export class GroupCache implements SequenceCache {
 export function groupBlock(block: KvBlock): GroupBlock {
   assert(block instanceof GroupBlock, "blocks are its decoder's");
   return block;
+}
+
+/** A cache as a group has it. */
+export function groupCache(cache: SequenceCache): GroupCache {
+  assert(cache instanceof GroupCache, "a sequence's cache comes from the decoder that runs it");
+  return cache;
 }

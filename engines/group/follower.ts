@@ -7,6 +7,9 @@ import type { Engine, TaskResponse } from "../engine.ts";
 import { type Group, nextRank } from "../group.ts";
 import { EngineCounters } from "../text/engine_counters.ts";
 import type { Split } from "./group_decoder.ts";
+import type { KvMove } from "./cache_operation.ts";
+import { kvName } from "./group_kv_bytes.ts";
+import { PassingKv } from "./passing_kv.ts";
 import { Replica } from "./replica.ts";
 import { brokenGroup } from "./socket_group.ts";
 import {
@@ -30,8 +33,12 @@ export interface FollowerParts {
   readonly weights: Disposable;
   /** Numbers of a hidden state. */
   readonly hiddenSize: number;
+  /** Of the model's layers, the first one that this rank has. */
+  readonly firstLayer: number;
   /** Most bytes of keys and values on this rank, as far as the system has them now. */
   readonly kvBudgetBytes: () => number;
+  /** Of this rank's model files: the first rank's must be the same. */
+  readonly fingerprint: string;
   readonly now: () => number;
 }
 
@@ -45,17 +52,22 @@ const FRAMES_MAX = 16;
 export class Follower implements Engine {
   readonly #parts: FollowerParts;
   readonly #replica: Replica;
+  readonly #passingKv: PassingKv;
   readonly #counters = new EngineCounters();
   readonly #blockBytes: number;
   /** What came and was not done yet. */
   #next: Uint8Array<ArrayBuffer> | undefined;
   #isAwake = false;
+  /** Why this rank has no part in what the others do. */
+  #refusal: AppError | undefined;
 
   constructor(parts: FollowerParts) {
     const { group, part } = parts;
     assert(group.rank > 0, "the first rank follows nobody");
     this.#parts = parts;
     this.#replica = new Replica(part);
+    const name = group.names[group.rank] ?? "?";
+    this.#passingKv = new PassingKv({ ...parts, replica: this.#replica, name });
     using empty = part.makeCache();
     this.#blockBytes = empty.bytesFor(part.blockPositions);
   }
@@ -85,7 +97,12 @@ export class Follower implements Engine {
   }
 
   #look(ms: number): boolean {
-    this.#next ??= this.#parts.group.receive(ms);
+    try {
+      this.#next ??= this.#parts.group.receive(ms);
+    } catch (error) {
+      // The first rank has left because of what this one told it.
+      throw this.#refusal ?? error;
+    }
     return this.#next !== undefined;
   }
 
@@ -98,11 +115,26 @@ export class Follower implements Engine {
     const { header, rows } = decodeFrame(bytes, from);
     if (header.type !== "step") throw notUnderstood(from, `the ${header.type} of a step`);
     const blocksMax = this.#least(header.blocksMax);
-    const step = { ...header, blocksMax };
+    const step = { ...header, blocksMax, kv: this.#agreed(header), ...this.#refused(header) };
     for (const operation of header.operations) this.#replica.apply(operation);
+    if (header.move) return this.#move(step, header.move, bodyOf(rows));
     if (header.inputs.length === 0) return this.#pass(step);
     if (split === "tensor") return this.#together(step);
     this.#pipe(step, rows);
+  }
+
+  /** The failure of a step whose first rank has other files of the model than this one. */
+  #refused({ weights, failure }: StepHeader): { readonly failure?: Failure } {
+    const { fingerprint, group } = this.#parts;
+    if (weights === undefined || weights === fingerprint) return {};
+    // It ends only once the first rank has heard why: who leaves at once is just gone for it.
+    this.#refusal = otherFiles(group);
+    return failure ? {} : { failure: { error: this.#refusal.toInfo(), isLost: false } };
+  }
+
+  /** How those before it keep keys and values, if this one does it alike. */
+  #agreed({ kv }: StepHeader): string | undefined {
+    return kv === kvName(this.#parts.part.kvBytes) ? kv : undefined;
   }
 
   /** Operations alone. */
@@ -111,14 +143,24 @@ export class Follower implements Engine {
     else if (step.returns) this.#tellDone(step);
   }
 
+  /** Keys and values, to which this rank adds its part, or of which it takes that. */
+  #move(step: StepHeader, move: KvMove, body: Uint8Array<ArrayBuffer>): void {
+    const moved = step.failure ?? this.#passingKv.move(move, body);
+    const [told, rest] = "error" in moved
+      ? [{ ...step, failure: moved }, undefined]
+      : [step, moved];
+    if (this.#isLast) this.#tellDone(told, rest);
+    else this.#forward(told, rest);
+  }
+
   #least(blocksMax: number | null): number | null {
     const own = Math.floor(Math.max(0, this.#parts.kvBudgetBytes()) / this.#blockBytes);
     const least = Math.min(own, blocksMax ?? Infinity);
     return least === Infinity ? null : least;
   }
 
-  #forward(step: StepHeader, rows?: Float32Array<ArrayBuffer>): void {
-    this.#parts.group.send(encodeHeader({ ...step, type: "step" }), bodyOf(rows));
+  #forward(step: StepHeader, body?: Uint8Array): void {
+    this.#parts.group.send(encodeHeader({ ...step, type: "step" }), body);
   }
 
   get #isLast(): boolean {
@@ -135,7 +177,8 @@ export class Follower implements Engine {
     if (failed) { for (const { cache } of step.inputs) this.#replica.cache(cache).isLost = true; }
     const result = "error" in output ? undefined : output;
     if (!this.#isLast) {
-      return this.#forward({ ...step, ...(failed ? { failure: failed } : {}) }, result?.hidden?.());
+      const rows = bodyOf(result?.hidden?.());
+      return this.#forward({ ...step, ...(failed ? { failure: failed } : {}) }, rows);
     }
     this.#tell(step, { failed, result });
   }
@@ -200,8 +243,12 @@ export class Follower implements Engine {
     if (this.#isLast) this.#tellDone(step);
   }
 
-  #tellDone({ serial, blocksMax }: StepHeader): void {
-    this.#parts.group.send(encodeHeader({ type: "outcome", serial, drawn: [], blocksMax }));
+  #tellDone({ serial, blocksMax, kv, failure }: StepHeader, body?: Uint8Array): void {
+    const failed = failure ? { failure } : {};
+    this.#parts.group.send(
+      encodeHeader({ type: "outcome", serial, drawn: [], blocksMax, kv, ...failed }),
+      body,
+    );
   }
 
   cancel(_taskId: TaskId): void {}
@@ -254,4 +301,15 @@ function wantedLogits(
   const all = new Float32Array(rows.length * first.length);
   rows.forEach((row, i) => all.set(row, i * first.length));
   return all;
+}
+
+/** Two ranks that would compute parts of different models. */
+function otherFiles({ rank, size, names: [first = "?", ...others] }: Group): AppError {
+  const own = others[rank - 1] ?? "?";
+  return new AppError(
+    "load_failed",
+    `Cannot load the model over ${size} nodes: its files on "${own}" are others than those on ` +
+      `"${first}", although both have its id; the same needed on all`,
+    { hint: `fetch the model again on "${own}", or, if that does not help, on "${first}"` },
+  );
 }

@@ -1,10 +1,9 @@
 import { AppError } from "../../core/errors.ts";
 import type { Shard } from "../../core/instance.ts";
-import { allSum } from "../../ffi/mod.ts";
 import type { LoadProgress } from "../engine.ts";
+import type { Group } from "../group.ts";
 import { type ModelPart, partOf } from "../models/part.ts";
 import type { GroupDecoder, Split } from "./group_decoder.ts";
-import type { SocketGroup } from "./socket_group.ts";
 
 /** How long one look for the other ranks may take, so that the runner hears of commands. */
 const LOOK_MS = 20;
@@ -13,7 +12,7 @@ const LOOK_MS = 20;
  * What a rank has of a model.
  * @throws {AppError} `load_failed` where it is one of several, and has not met the others.
  */
-export function partIn(shard: Shard, group: SocketGroup | undefined): ModelPart {
+export function partIn(shard: Shard, group: Group | undefined): ModelPart {
   const { deviceRank: rank, worldSize: size } = shard;
   if (size > 1 && (group?.size !== size || group.rank !== rank)) {
     const found = group ? `rank ${group.rank} of ${group.size}` : "no group";
@@ -23,7 +22,7 @@ export function partIn(shard: Shard, group: SocketGroup | undefined): ModelPart 
       { hint: "place the model anew: exo instance create MODEL" },
     );
   }
-  return partOf(shard, group && ((x) => allSum(x, group.native)));
+  return partOf(shard, group && ((x) => group.sum(x)));
 }
 
 /** How a shard splits its model. */

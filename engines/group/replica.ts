@@ -1,12 +1,15 @@
-import { AppError } from "../../core/errors.ts";
+import { AppError, assert } from "../../core/errors.ts";
 import type { Decoder, KvBlock, SequenceCache } from "../decoder.ts";
-import type { CacheOperation } from "./step_frame.ts";
+import type { KvBytes } from "../prefill/kv_bytes.ts";
+import type { CacheOperation } from "./cache_operation.ts";
 
 /** A cache of the first rank's, as this one has it. */
 export interface ReplicaCache {
   readonly own: SequenceCache;
   /** Whether it holds what it should: a step that fails here, or before here, leaves it behind. */
   isLost: boolean;
+  /** Why blocks that were to be written could not be had. */
+  lacking?: unknown;
 }
 
 /** A share; without a block where that could not be had. */
@@ -52,6 +55,12 @@ export class Replica implements Disposable {
         found(this.#shares, operation.share, "share").own?.[Symbol.dispose]();
         this.#shares.delete(operation.share);
         return;
+      case "reserve":
+        this.#reserve(this.cache(operation.cache), operation.count);
+        return;
+      case "advance":
+        this.#kv.advance(this.cache(operation.cache).own, operation.count);
+        return;
       default:
         return operation satisfies never;
     }
@@ -76,6 +85,26 @@ export class Replica implements Disposable {
     if (isLost) return { own: undefined, isLost };
     const share = this.#possibly(() => own.share(index));
     return { own: share, isLost: share === undefined };
+  }
+
+  /** The first rank hears of it when it writes, and goes no further with this cache. */
+  #reserve(cache: ReplicaCache, count: number): void {
+    try {
+      this.#kv.reserve(cache.own, count);
+    } catch (error) {
+      cache.lacking = error;
+    }
+  }
+
+  get #kv(): KvBytes {
+    const { kvBytes } = this.#part;
+    assert(kvBytes, "the ranks of a group keep keys and values alike");
+    return kvBytes;
+  }
+
+  /** The block of a share; undefined where it was lost. @throws {AppError} `group_broken`. */
+  block(number: number): KvBlock | undefined {
+    return found(this.#shares, number, "share").own;
   }
 
   /** What costs memory where blocks are copied. */

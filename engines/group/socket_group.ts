@@ -1,17 +1,23 @@
 import type { GroupTraffic } from "../../core/engine_stats.ts";
 import { AppError } from "../../core/errors.ts";
 import { type GroupSpec, JOIN_TIMEOUT_MS } from "../../core/group.ts";
-import { GroupError, GroupListener, NativeError, type NativeGroup } from "../../ffi/mod.ts";
+import {
+  allSum,
+  GroupError,
+  GroupListener,
+  NativeError,
+  type NativeGroup,
+  type Tensor,
+} from "../../ffi/mod.ts";
 import type { Group } from "../group.ts";
 
 /** A group over TCP connections of our own, which sums within steps use too. */
 export class SocketGroup implements Group {
-  /** For sums within steps. */
-  readonly native: NativeGroup;
+  readonly #native: NativeGroup;
 
   /** Takes the group over. */
   constructor(native: NativeGroup) {
-    this.native = native;
+    this.#native = native;
   }
 
   /**
@@ -22,14 +28,12 @@ export class SocketGroup implements Group {
     { groupId, rank, size, names, link }: GroupSpec,
     listener?: GroupListener,
   ): Promise<SocketGroup> {
-    const hosts = link.type === "ring" ? link.hosts : [];
-    const [own, next] = [hosts[rank], hosts[(rank + 1) % size]];
+    const [own, next] = [link.hosts[rank], link.hosts[(rank + 1) % size]];
     if (!own || !next) {
       throw new AppError(
         "group_broken",
-        `Cannot join the other ranks: a link of type ${link.type} with ${hosts.length} hosts ` +
-          `found, a ring of ${size} needed`,
-        { hint: "place the model anew over TCP: exo instance create MODEL" },
+        `Cannot join the other ranks: found ${link.hosts.length} hosts, a ring of ${size} needed`,
+        { hint: "place the model anew: exo instance create MODEL" },
       );
     }
     try {
@@ -42,20 +46,20 @@ export class SocketGroup implements Group {
   }
 
   get rank(): number {
-    return this.native.rank;
+    return this.#native.rank;
   }
 
   get size(): number {
-    return this.native.size;
+    return this.#native.size;
   }
 
   get names(): readonly string[] {
-    return this.native.names;
+    return this.#native.names;
   }
 
   send(header: Uint8Array, body?: Uint8Array): void {
     try {
-      this.native.send(header, body);
+      this.#native.send(header, body);
     } catch (error) {
       throw broken(error);
     }
@@ -63,23 +67,30 @@ export class SocketGroup implements Group {
 
   receive(ms: number): Uint8Array<ArrayBuffer> | undefined {
     try {
-      return this.native.receive(ms);
+      return this.#native.receive(ms);
     } catch (error) {
       throw broken(error);
     }
   }
 
+  /** Of f32 between the ranks. Within a plan it is one of its steps. */
+  sum(x: Tensor): Tensor {
+    const { dtype } = x;
+    if (dtype === "float32") return allSum(x, this.#native);
+    return allSum(x.astype("float32"), this.#native).astype(dtype);
+  }
+
   traffic(): GroupTraffic {
-    const { bytesSent, framesSent, waitedMs } = this.native.counters();
+    const { bytesSent, framesSent, waitedMs } = this.#native.counters();
     return { bytesSent, framesSent, waitedMs };
   }
 
   arrival(): Promise<void> {
-    return this.native.arrival();
+    return this.#native.arrival();
   }
 
   [Symbol.dispose](): void {
-    this.native[Symbol.dispose]();
+    this.#native[Symbol.dispose]();
   }
 }
 

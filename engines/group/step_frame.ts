@@ -1,36 +1,27 @@
+import { z } from "zod";
 import { AppError, ErrorInfo } from "../../core/errors.ts";
 import { type RowDrawn, TOP_LOGPROBS_MAX } from "../../ffi/mod.ts";
 import type { TokenDraw } from "../decoder.ts";
+import {
+  type CacheOperation,
+  type KvMove,
+  NONE,
+  OPS_MAX,
+  readMove,
+  readOperation,
+  writeMove,
+  writeOperation,
+} from "./cache_operation.ts";
 import { Malformed, NumberReader } from "./number_reader.ts";
 
 /** What ranks must have in common to understand each other's frames. */
-const FRAME_VERSION = 2;
+const FRAME_VERSION = 3;
 
-/** Most operations on caches that one frame tells of. */
-export const OPS_MAX = 4_096;
+/** Most characters of what a rank calls its model's files, or the way it keeps keys and values. */
+const NAME_CHARS_MAX = 256;
 
 /** Most sequences of a step. */
 const INPUTS_MAX = 4_096;
-
-/** What was done to caches since the step before, in order; numbers are given by the first rank. */
-export type CacheOperation =
-  | {
-    readonly type: "make";
-    readonly cache: number;
-    /** Shares by their numbers; null where the window has left a block behind. */
-    readonly prefix?: {
-      readonly shares: readonly (number | null)[];
-      readonly positions: number;
-    };
-  }
-  | { readonly type: "free"; readonly cache: number }
-  | {
-    readonly type: "share";
-    readonly share: number;
-    readonly cache: number;
-    readonly index: number;
-  }
-  | { readonly type: "giveBack"; readonly share: number };
 
 /** Tokens of one sequence in a step. */
 export interface FrameInput {
@@ -50,15 +41,20 @@ export interface Failure {
   readonly isLost: boolean;
 }
 
-/** Operations on caches, with the step that follows them if there is one. */
+/** Operations on caches, with the step or the move that follows them if there is one. */
 export interface StepHeader {
   readonly serial: number;
   readonly operations: readonly CacheOperation[];
   readonly inputs: readonly FrameInput[];
+  readonly move?: KvMove;
   /** Whether an outcome is to come back. */
   readonly returns: boolean;
   /** Blocks that each of the ranks so far could hold; null: as many as anyone wants. */
   readonly blocksMax: number | null;
+  /** Of the first rank's model files, where the ranks meet: those of all must be the same. */
+  readonly weights?: string;
+  /** How the ranks so far keep keys and values; absent: not alike, or this is not asked. */
+  readonly kv?: string | undefined;
   readonly failure?: Failure;
 }
 
@@ -68,10 +64,15 @@ export interface OutcomeHeader {
   /** By sequence; null for those that wanted none. */
   readonly drawn: readonly (RowDrawn | null)[];
   readonly blocksMax: number | null;
+  /** How all ranks keep keys and values, where that was asked. */
+  readonly kv?: string | undefined;
   readonly failure?: Failure;
 }
 
-/** The body of a step in a pipeline has its rows, that of an outcome the logits that were wanted. */
+/**
+ * The body of a step in a pipeline has its rows, that of an outcome the logits that were wanted; of
+ * a move it has bytes.
+ */
 export type Header =
   | ({ readonly type: "step" } & StepHeader)
   | (
@@ -82,33 +83,34 @@ export type Header =
 /** A frame as it was read. */
 export interface Frame {
   readonly header: Header;
+  /** Its body, as the numbers or the bytes that it is. */
   readonly rows: Float32Array<ArrayBuffer>;
 }
 
-// A header is u32 how many numbers, u32 bytes of text, the numbers as float64, and the text, which
-// says what failed as JSON. Numbers, since a rank reads and writes a header for every token.
+// A header is u32 how many numbers, u32 bytes of text, the numbers as float64, and the text: JSON of
+// what is seldom said. Numbers, since a rank reads and writes a header for every token.
 const LENGTHS_BYTES = 8;
 const NUMBER_BYTES = 8;
 
 const STEP = 0, OUTCOME = 1;
-const OPERATIONS = ["make", "free", "share", "giveBack"] as const;
-/** Where there is nothing. */
-const NONE = -1;
+/** What is said as text. */
+type Words = Pick<StepHeader, "failure" | "weights" | "kv">;
 
 /** The beginning of a frame; what comes behind it lies at a multiple of 4. */
 export function encodeHeader(header: Header): Uint8Array<ArrayBuffer> {
-  const { serial, blocksMax, failure } = header;
+  const { serial, blocksMax } = header;
   const to = [FRAME_VERSION, header.type === "step" ? STEP : OUTCOME, serial, blocksMax ?? NONE];
   if (header.type === "step") {
     to.push(Number(header.returns), header.operations.length);
     for (const operation of header.operations) writeOperation(operation, to);
     to.push(header.inputs.length);
     for (const input of header.inputs) writeInput(input, to);
+    writeMove(header.move, to);
   } else {
     to.push(header.drawn.length);
     for (const one of header.drawn) writeDrawn(one, to);
   }
-  const text = new TextEncoder().encode(failure ? JSON.stringify(failure) : "");
+  const text = new TextEncoder().encode(textOf(header));
   const textBytes = Math.ceil(text.length / 4) * 4;
   const bytes = new Uint8Array(LENGTHS_BYTES + to.length * NUMBER_BYTES + textBytes).fill(0x20);
   new Uint32Array(bytes.buffer, 0, 2).set([to.length, textBytes]);
@@ -117,42 +119,9 @@ export function encodeHeader(header: Header): Uint8Array<ArrayBuffer> {
   return bytes;
 }
 
-function writeOperation(operation: CacheOperation, to: number[]): void {
-  to.push(OPERATIONS.indexOf(operation.type));
-  switch (operation.type) {
-    case "make": {
-      const { cache, prefix } = operation;
-      to.push(cache, prefix ? prefix.shares.length : NONE);
-      if (prefix) to.push(prefix.positions, ...prefix.shares.map((share) => share ?? NONE));
-      return;
-    }
-    case "free":
-      return void to.push(operation.cache);
-    case "share":
-      return void to.push(operation.share, operation.cache, operation.index);
-    case "giveBack":
-      return void to.push(operation.share);
-    default:
-      return operation satisfies never;
-  }
-}
-
-function readOperation(from: NumberReader): CacheOperation {
-  const type = OPERATIONS[from.count(OPERATIONS.length - 1)];
-  if (type === "free") return { type, cache: from.count() };
-  if (type === "giveBack") return { type, share: from.count() };
-  if (type === "share") {
-    return { type, share: from.count(), cache: from.count(), index: from.count() };
-  }
-  const cache = from.count();
-  const length = from.countOr(NONE);
-  if (length === NONE) return { type: "make", cache };
-  const positions = from.count();
-  const shares = from.times(length, () => {
-    const share = from.countOr(NONE);
-    return share === NONE ? null : share;
-  });
-  return { type: "make", cache, prefix: { shares, positions } };
+function textOf({ failure, weights, kv }: Words): string {
+  if (!failure && weights === undefined && kv === undefined) return "";
+  return JSON.stringify({ failure, weights, kv } satisfies { [name in keyof Words]: unknown });
 }
 
 function writeInput({ cache, offset, count, logitsCount, draw, ids }: FrameInput, to: number[]) {
@@ -242,7 +211,7 @@ function readHeader(from: NumberReader, text: Uint8Array): Header {
   const serial = from.count();
   const blocks = from.countOr(NONE);
   const blocksMax = blocks === NONE ? null : blocks;
-  const common = { serial, blocksMax, ...(text.length > 0 ? { failure: readFailure(text) } : {}) };
+  const common = { serial, blocksMax, ...readWords(text) };
   if (type === OUTCOME) {
     const drawn = from.times(from.count(INPUTS_MAX), () => readDrawn(from));
     from.end();
@@ -251,16 +220,29 @@ function readHeader(from: NumberReader, text: Uint8Array): Header {
   const returns = from.count(1) === 1;
   const operations = from.times(from.count(OPS_MAX), () => readOperation(from));
   const inputs = from.times(from.count(INPUTS_MAX), () => readInput(from));
+  const move = readMove(from);
   from.end();
-  return { type: "step", ...common, returns, operations, inputs };
+  return { type: "step", ...common, returns, operations, inputs, ...(move ? { move } : {}) };
 }
 
-function readFailure(text: Uint8Array): Failure {
+const WordsJson = z.object({
+  failure: z.object({ error: ErrorInfo, isLost: z.boolean() }).optional(),
+  weights: z.string().min(1).max(NAME_CHARS_MAX).optional(),
+  kv: z.string().min(1).max(NAME_CHARS_MAX).optional(),
+});
+
+function readWords(text: Uint8Array): Words {
+  if (text.length === 0) return {};
   try {
-    const { error, isLost } = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(text));
-    return { error: ErrorInfo.parse(error), isLost: isLost === true };
+    const json = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(text));
+    const { failure, weights, kv } = WordsJson.parse(json);
+    return {
+      ...(failure ? { failure } : {}),
+      ...(weights === undefined ? {} : { weights }),
+      ...(kv === undefined ? {} : { kv }),
+    };
   } catch {
-    throw new Malformed("a failure that says nothing");
+    throw new Malformed("a text that says nothing");
   }
 }
 

@@ -118,22 +118,32 @@ function quantizations(config: Readonly<Record<string, unknown>>): Checkpoint["q
   return (path) => QuantizationJson.safeParse(own[path]).data ?? all.data;
 }
 
+const INDEX_FILE = "model.safetensors.index.json";
+
+/** What a folder's weights are read from. */
+export function weightFileNames(folder: string): string[] {
+  return [...promisedFiles(folder).keys()];
+}
+
+/** Each weight file with the tensors that an index promises. */
+function promisedFiles(folder: string): ReadonlyMap<string, readonly string[] | undefined> {
+  const index = readTextIfAny(`${folder}/${INDEX_FILE}`);
+  return index === undefined
+    ? new Map(unindexedFiles(folder).map((file) => [file, undefined]))
+    : parseSafetensorsIndex(index, INDEX_FILE);
+}
+
 /** Each weight file with its tensors by name, headers checked. */
 function weightFiles(folder: string): ReadonlyMap<string, ReadonlyMap<string, StoredTensor>> {
-  const indexFile = "model.safetensors.index.json";
-  const index = readTextIfAny(`${folder}/${indexFile}`);
-  const parts = index === undefined
-    ? new Map(unindexedFiles(folder).map((file) => [file, undefined]))
-    : parseSafetensorsIndex(index, indexFile);
   const files = new Map<string, ReadonlyMap<string, StoredTensor>>();
-  for (const [file, promised] of parts) {
+  for (const [file, promised] of promisedFiles(folder)) {
     const names = storedTensors(`${folder}/${file}`, file);
     const missing = promised?.find((name) => !names.has(name));
     if (missing !== undefined) {
       throw new AppError(
         "corrupt_model",
         `Cannot load the model: "${file}" lacks the tensor "${missing}", needed by its index`,
-        { hint: `fetch "${file}" and "${indexFile}" again, both from one place` },
+        { hint: `fetch "${file}" and "${INDEX_FILE}" again, both from one place` },
       );
     }
     files.set(file, names);

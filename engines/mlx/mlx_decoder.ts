@@ -114,7 +114,7 @@ export class MlxDecoder implements Decoder {
     given: Float32Array<ArrayBuffer> | undefined,
   ): { logits?: Tensor | undefined; hidden?: Tensor } {
     try {
-      const { embed, logits: head, hiddenSize } = this.#model;
+      const { embed, logits: head, hiddenSize, sums } = this.#model;
       const ids = inputs.flatMap(({ ids }) => ids);
       assert(embed || given, "a part of a model that does not begin it is given rows");
       const first = embed
@@ -132,7 +132,9 @@ export class MlxDecoder implements Decoder {
       });
       const rows = hidden.take(fromArray(Int32Array.from(wanted)), 0);
       const logits = wanted.length > 0 ? head(rows) : undefined;
-      evalAll([...segments.flatMap(({ cache }) => cache.release()), ...(logits ? [logits] : [])]);
+      // No cache needs what the last layer sums; the other ranks do sum it.
+      const last = logits ?? (sums ? hidden : undefined);
+      evalAll([...segments.flatMap(({ cache }) => cache.release()), ...(last ? [last] : [])]);
       for (const { cache } of segments) cache.commit();
       return { logits };
     } catch (error) {

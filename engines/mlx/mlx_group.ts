@@ -1,143 +1,142 @@
-import { AppError } from "../../core/errors.ts";
-import type { GroupSpec } from "../../core/group.ts";
+import type { GroupTraffic } from "../../core/engine_stats.ts";
+import { AppError, assert } from "../../core/errors.ts";
+import { type GroupSpec, JOIN_TIMEOUT_MS } from "../../core/group.ts";
 import {
   type DistributedGroup,
   type GroupPlace,
   initGroup,
   MissingBackendError,
   NativeError,
+  requireBackend,
   type Tensor,
 } from "../../ffi/mod.ts";
-import { type Group, nextRank } from "../group.ts";
-
-/** How long the ranks may take to meet. */
-export const JOIN_TIMEOUT_MS = 60_000;
+import type { Group } from "../group.ts";
+import { SocketGroup } from "../group/socket_group.ts";
 
 /** What upstream found to help where RDMA itself is in disorder (spec §13.2). */
 const RDMA_HINT = "if it happens again, restart the machine: its RDMA driver may be stuck";
 
+/** How the ranks of a group meet; a test has another backend, and listens already. */
+export interface MlxJoin {
+  /** Where MLX finds the ranks; by RDMA, as the spec says, unless it is given. */
+  readonly place?: GroupPlace;
+  /** Meets the other ranks for frames; {@linkcode SocketGroup.join} unless it is given. */
+  readonly joinFrames?: (spec: GroupSpec) => Promise<SocketGroup>;
+  /** How long the ranks may take to meet. */
+  readonly timeoutMs?: number;
+}
+
 /**
- * The ranks of an instance over MLX distributed, for devices on which MLX computes. A rank whose
- * peer is silent waits: MLX's links know of no heartbeat. Sums and frames share the ring's sockets,
- * so that a rank that has asked for a frame, and has none, must not sum.
+ * The ranks of an instance whose sums MLX makes, over RDMA: for devices on which MLX computes. Each
+ * rank of MLX's does one thing at a time, in the same order as its peers, and waits for them without
+ * a limit. So frames, which come when they come, go round a ring of sockets (decision 28), which also
+ * shows who is gone to a rank that does not sum; one that does is ended by its node.
  */
 export class MlxGroup implements Group {
-  readonly rank: number;
-  readonly size: number;
-  readonly names: readonly string[];
-  readonly #native: DistributedGroup;
+  readonly #frames: SocketGroup;
+  readonly #sums: DistributedGroup;
 
-  private constructor(native: DistributedGroup, names: readonly string[]) {
-    this.#native = native;
-    this.rank = native.rank;
-    this.size = native.size;
-    this.names = names;
+  private constructor(frames: SocketGroup, sums: DistributedGroup) {
+    this.#frames = frames;
+    this.#sums = sums;
   }
 
   /**
-   * Meets the other ranks. Once it has failed for want of time the process is of no use any more:
-   * MLX goes on waiting in it.
-   * @throws {AppError} `group_broken`, which names those who are looked for.
+   * Meets the other ranks: round the ring first, so that whoever is missing is named, then over
+   * MLX. Once that has failed the process is of no use any more: MLX may go on waiting in it.
+   * @throws {AppError} `group_broken`, with who is missing or what this machine lacks.
    */
-  static async join(spec: GroupSpec, timeoutMs = JOIN_TIMEOUT_MS): Promise<MlxGroup> {
+  static async join(spec: GroupSpec, options: MlxJoin = {}): Promise<MlxGroup> {
+    const { place = placeOf(spec), joinFrames = SocketGroup.join } = options;
+    const { timeoutMs = JOIN_TIMEOUT_MS } = options;
+    requireHere(place);
+    const startedAt = performance.now();
+    const frames = await joinFrames(spec);
     try {
-      const native = await within(initGroup(placeOf(spec)), spec, timeoutMs);
-      return new MlxGroup(native, spec.names);
+      const leftMs = Math.max(0, timeoutMs - (performance.now() - startedAt));
+      const sums = await within(initGroup(place), leftMs, () => late(spec, timeoutMs));
+      return new MlxGroup(frames, sums);
     } catch (cause) {
-      throw joinFailed(cause, spec);
+      frames[Symbol.dispose]();
+      throw cause instanceof NativeError ? notFormed(spec, cause.reason, cause) : cause;
     }
   }
 
-  send(header: Uint8Array<ArrayBuffer>, body?: Uint8Array<ArrayBuffer>): void {
-    this.#do(() => this.#native.sendFrame(header, body));
+  get rank(): number {
+    return this.#frames.rank;
+  }
+
+  get size(): number {
+    return this.#frames.size;
+  }
+
+  get names(): readonly string[] {
+    return this.#frames.names;
+  }
+
+  send(header: Uint8Array, body?: Uint8Array): void {
+    this.#frames.send(header, body);
   }
 
   receive(ms: number): Uint8Array<ArrayBuffer> | undefined {
-    return this.#do(() => this.#native.receiveFrame(ms));
+    return this.#frames.receive(ms);
   }
 
-  async arrival(): Promise<void> {
-    await this.#native.frameArrival();
+  arrival(): Promise<void> {
+    return this.#frames.arrival();
   }
 
-  /** The sum of all ranks' x, when it is computed; all of them must sum. */
-  allSum(x: Tensor): Tensor {
-    return this.#do(() => this.#native.allSum(x));
+  sum(x: Tensor): Tensor {
+    return this.#sums.allSum(x);
   }
 
-  /** All ranks' x, joined along the first axis by rank. */
-  allGather(x: Tensor): Tensor {
-    return this.#do(() => this.#native.allGather(x));
+  /** Of frames alone: nobody counts what MLX sends. */
+  traffic(): GroupTraffic {
+    return this.#frames.traffic();
   }
 
   [Symbol.dispose](): void {
-    this.#native[Symbol.dispose]();
-  }
-
-  #do<T>(act: () => T): T {
-    try {
-      return act();
-    } catch (cause) {
-      if (!(cause instanceof NativeError)) throw cause;
-      throw broken(cause, this);
-    }
+    this.#frames[Symbol.dispose]();
+    this.#sums[Symbol.dispose]();
   }
 }
 
-/** A link that failed, by the name of the rank at its other end. */
-function broken({ reason }: NativeError, group: Pick<Group, "rank" | "size" | "names">): AppError {
-  const [, what, why = reason] = /^(send|receive): (.*)$/s.exec(reason) ?? [];
-  const before = (group.rank + group.size - 1) % group.size;
-  const peer = what === "send" ? nextRank(group) : before;
-  const message = what === undefined
-    ? `Cannot use the group of "${group.names[group.rank]}": ${why}`
-    : `Rank ${peer} on "${group.names[peer]}" cannot be reached any more: ${why}`;
-  return new AppError("group_broken", message, hintOf(why));
+function placeOf({ rank, link }: GroupSpec): GroupPlace {
+  assert(link.type === "jaccl", "MLX sums where an instance has RDMA");
+  const { devices, coordinator, sideChannel } = link;
+  return { backend: "jaccl", rank, devices, coordinator, sideChannel };
 }
 
-/** What to do about it, where that is more than to wait. */
-function hintOf(reason: string): { hint: string } | undefined {
-  return reason.includes("[jaccl]") ? { hint: RDMA_HINT } : undefined;
-}
-
-function joinFailed(cause: unknown, spec: GroupSpec): unknown {
-  if (cause instanceof MissingBackendError) {
-    const hint = "place the instance over a ring: exo instance create MODEL --transport ring";
-    return new AppError("group_broken", cause.message, { hint, cause });
-  }
-  if (!(cause instanceof NativeError)) return cause;
-  const message = `Cannot form a group with ${othersOf(spec)}: ${cause.reason}`;
-  return new AppError("group_broken", message, { ...hintOf(cause.reason), cause });
-}
-
-async function within<T>(joining: Promise<T>, spec: GroupSpec, timeoutMs: number): Promise<T> {
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const late = new Promise<never>((_, reject) => {
-    const found = `not all of them came within ${timeoutMs / 1_000} s`;
-    const error = new AppError(
-      "group_broken",
-      `Cannot form a group with ${othersOf(spec)}: ${found}`,
-      spec.link.type === "jaccl" ? { hint: RDMA_HINT } : undefined,
-    );
-    timer = setTimeout(() => reject(error), timeoutMs);
-  });
+/** Before anybody waits for others: what this machine lacks it will lack in a minute, too. */
+function requireHere({ backend }: GroupPlace): void {
   try {
-    return await Promise.race([joining, late]);
+    requireBackend(backend);
+  } catch (cause) {
+    if (!(cause instanceof MissingBackendError)) throw cause;
+    const hint = "place the instance over a ring: exo instance create MODEL --transport ring";
+    throw new AppError("group_broken", cause.message, { hint, cause });
+  }
+}
+
+async function within<T>(joining: Promise<T>, ms: number, late: () => AppError): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(late()), ms);
+  try {
+    return await Promise.race([joining, promise]);
   } finally {
     clearTimeout(timer);
     joining.catch(() => {}); // Nobody waits for it once it is late.
   }
 }
 
-function othersOf({ rank, names }: GroupSpec): string {
-  return names.flatMap((name, at) => at === rank ? [] : [`rank ${at} on "${name}"`]).join(", ");
+function late(spec: GroupSpec, timeoutMs: number): AppError {
+  return notFormed(spec, `MLX has not found all of them within ${timeoutMs / 1_000} s`);
 }
 
-/** Where MLX finds the ranks; MLX's ring knows IPv4 alone. */
-function placeOf({ rank, link }: GroupSpec): GroupPlace {
-  if (link.type === "ring") {
-    return { backend: "ring", rank, hosts: link.hosts.map(({ ip, port }) => `${ip}:${port}`) };
-  }
-  const { devices, coordinator, sideChannel } = link;
-  return { backend: "jaccl", rank, devices, coordinator, sideChannel };
+function notFormed({ rank, names, link }: GroupSpec, found: string, cause?: Error): AppError {
+  const others = names.flatMap((name, at) => at === rank ? [] : [`rank ${at} on "${name}"`]);
+  return new AppError("group_broken", `Cannot form a group with ${others.join(", ")}: ${found}`, {
+    ...(link.type === "jaccl" ? { hint: RDMA_HINT } : {}),
+    cause,
+  });
 }

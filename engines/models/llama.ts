@@ -176,11 +176,15 @@ export function llama(args: Args, weights: Weights, part: ModelPart): TextModel 
       ...{ kvHeads: ownHeads(kvHeads, part), keyDim: headDim, valueDim: headDim },
       ...windowOf(layer, args),
     })),
+    wholeKvLayers: Array.from({ length: args.num_hidden_layers }, () => {
+      return { kvHeads, keyDim: headDim, valueDim: headDim };
+    }),
     window: Math.max(
       ...Array.from({ length: args.num_hidden_layers }, (_, layer) => {
         return windowOf(layer, args).window ?? Infinity;
       }),
     ),
+    sums: part.type === "slice",
     vocabSize,
     vocabulary: splitsVocabulary(part) ? vocabularyOf(vocabSize, part) : { from: 0, to: vocabSize },
     hiddenSize: dims,

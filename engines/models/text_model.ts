@@ -16,10 +16,17 @@ export interface TextModel {
   /** What each of its own layers caches; their indices count from the first of them. */
   readonly kvLayers: readonly CachedLayer[];
   /**
+   * What each layer of the whole model caches, with all its heads: what its parts have together.
+   * Absent: nobody has a part of it.
+   */
+  readonly wholeKvLayers?: readonly KvLayer[];
+  /**
    * Last positions that a row sees in some layer of the whole model, Infinity where one sees all: so
    * that all parts of it keep the same positions. Absent: what its own layers say.
    */
   readonly window?: number;
+  /** Whether its layers sum over ranks, so that each rank must compute all that the others do. */
+  readonly sums?: boolean;
   /** Of the whole model. */
   readonly vocabSize: number;
   /** Ids whose logits it gives: all, or its share where a slice splits the vocabulary. */

@@ -1,16 +1,17 @@
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { weightFileNames } from "../mlx/folder_checkpoint.ts";
 
 /** Places of a file that are looked at, and bytes at each. */
 const SAMPLES = 64;
 const SAMPLE_BYTES = 16 * 1024;
 
-/** Files of a checkpoint folder that say nothing of how tokens become keys and values. */
-const BESIDE = /^(\.|README|LICENSE|generation_config\.json$|.*\.(md|txt|jinja)$)/;
-
 /**
  * Tells whether two machines have the same model: a hash of each file's length and of samples from
  * its beginning to its end. Of a terabyte of weights it reads a few megabytes.
+ *
+ * All files count that weights are read from, those of other ranks' layers included: a node that
+ * adds a model needs all that its index names (`node/model_files.ts`), whichever part it gets.
  */
 export function weightsFingerprint(modelPath: string): string {
   const hash = createHash("sha256");
@@ -23,10 +24,9 @@ export function weightsFingerprint(modelPath: string): string {
   return hash.digest("hex").slice(0, 32);
 }
 
+/** What says how tokens become keys and values; what lies beside it may differ. */
 function filesOf(folder: string): string[] {
-  return [...Deno.readDirSync(folder)]
-    .filter(({ isDirectory, name }) => !isDirectory && !BESIDE.test(name))
-    .map(({ name }) => name).sort();
+  return ["config.json", ...weightFileNames(folder)].sort();
 }
 
 function sample(path: string, take: (bytes: Uint8Array) => void): void {

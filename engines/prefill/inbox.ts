@@ -1,6 +1,7 @@
 import { AppError } from "../../core/errors.ts";
 import { decodePrefix, FrameDecoder } from "../../core/frame_codec.ts";
 import { FRAME_PREFIX_BYTES } from "../../core/frames.ts";
+import { shortError } from "../../core/short_text.ts";
 import {
   differenceOf,
   type PrefillEnd,
@@ -9,7 +10,8 @@ import {
 } from "../../core/prefill.ts";
 import type { Ring } from "../../core/ring.ts";
 import type { SequenceCache } from "../decoder.ts";
-import type { KvBytes } from "./kv_bytes.ts";
+import type { BytesUnderWay } from "./bytes_under_way.ts";
+import type { KvBytes, PendingBytes } from "./kv_bytes.ts";
 import { RingReader } from "./ring_file.ts";
 
 /** What an inbox writes into. */
@@ -18,6 +20,8 @@ export interface InboxOptions {
   readonly request: PrefillRequest;
   /** Holds what comes before `startPos`; the inbox takes it over. */
   readonly cache: SequenceCache;
+  /** Of all inboxes of the engine. */
+  readonly underWay: BytesUnderWay;
   /** Whether so many blocks more may be held. */
   readonly fits: (blocks: number) => boolean;
 }
@@ -31,6 +35,8 @@ export class PrefillInbox implements Disposable {
   /** The layer that comes next, of how many blocks. */
   #layer = 0;
   #blocks = 0;
+  /** Layers that other ranks have yet to take, the oldest first. */
+  readonly #writes: { readonly bytes: number; readonly pending: PendingBytes<void> }[] = [];
   #end: PrefillEnd | undefined;
   #toldBytes = 0;
 
@@ -46,13 +52,24 @@ export class PrefillInbox implements Disposable {
     this.#end ??= end;
   }
 
-  /** Whether `pump` would do anything, if only throw what is wrong with the bytes. */
+  /**
+   * Whether `pump` would do anything, if only throw what is wrong with the bytes, or there is
+   * something to wait for.
+   */
   get hasWork(): boolean {
     try {
-      return this.#end !== undefined || this.#nextBytes() !== undefined;
+      return this.#end !== undefined || this.#writes.length > 0 ||
+        this.#nextBytes() !== undefined;
     } catch {
       return true;
     }
+  }
+
+  /** Waits for other ranks, `ms` at most; false when there is nothing to wait for. */
+  wait(ms: number): boolean {
+    const [first] = this.#writes;
+    first?.pending.wait(ms);
+    return first !== undefined;
   }
 
   /** Bytes taken since this was asked last, if any: there is room for so many more. */
@@ -68,17 +85,48 @@ export class PrefillInbox implements Disposable {
    */
   pump(bytesMax: number): boolean {
     let taken = 0;
+    this.#settle();
     for (let next = this.#nextBytes(); next !== undefined; next = this.#nextBytes()) {
       if (taken > 0 && taken + next > bytesMax) return false;
+      if (!this.#mayTake(next)) return false;
       taken += next;
       if (this.#take(next)) return true;
+      this.#settle();
     }
     if (!this.#end) return false;
     if (this.#end.error) throw AppError.from(this.#end.error);
     throw new AppError("node_unreachable", "A remote prefill ended before its last word");
   }
 
+  /** Whether there is nothing to wait for before the next record. */
+  #mayTake(bytes: number): boolean {
+    // Blocks count once all ranks have all of them: what cannot be had leaves them as they are.
+    if (this.#isChunkRead && this.#writes.length > 0) return false;
+    return this.#options.underWay.hasRoom(bytes);
+  }
+
+  /** Whether all layers of the blocks that come were read. */
+  get #isChunkRead(): boolean {
+    return this.#blocks > 0 && this.#layer === 0;
+  }
+
+  /** Hears what became of what was written. @throws {AppError} where a rank could not take it. */
+  #settle(): void {
+    for (let [first] = this.#writes; first?.pending.wait(0); [first] = this.#writes) {
+      this.#writes.shift();
+      this.#options.underWay.arrived(first.bytes);
+      first.pending.collect();
+    }
+    if (!this.#isChunkRead || this.#writes.length > 0) return;
+    this.#options.kv.advance(this.cache, this.#blocks);
+    this.#blocks = 0;
+  }
+
   [Symbol.dispose](): void {
+    for (const { bytes, pending } of this.#writes.splice(0)) {
+      pending[Symbol.dispose]();
+      this.#options.underWay.arrived(bytes);
+    }
     this.#reader?.[Symbol.dispose]();
     this.#reader = undefined;
     this.cache[Symbol.dispose]();
@@ -108,7 +156,7 @@ export class PrefillInbox implements Disposable {
         if (this.cache.offset === this.#options.request.stopPos) return true;
         throw unexpected(`it is done at position ${this.cache.offset}`);
       case "Failed":
-        throw AppError.from(record.error);
+        throw AppError.from(shortError(record.error));
       default:
         return record satisfies never;
     }
@@ -142,14 +190,19 @@ export class PrefillInbox implements Disposable {
         `layer ${layer} of blocks ${first} to ${first + count} is not what comes next`,
       );
     }
+    const bytes = count * kv.layerBytes(layer);
+    if (data.length !== bytes) {
+      const found = `${count} blocks of layer ${layer} have ${data.length} bytes`;
+      throw unexpected(`${found}, ${bytes} needed`);
+    }
     if (layer === 0) {
       if (!fits(count)) throw new AppError("out_of_memory", NO_ROOM);
       kv.reserve(cache, count);
       this.#blocks = count;
     }
-    kv.write(layer, cache, data);
+    this.#writes.push({ bytes: data.length, pending: kv.write(layer, cache, data) });
+    this.#options.underWay.setOut(data.length);
     this.#layer = (layer + 1) % layers.length;
-    if (this.#layer === 0) kv.advance(cache, count);
   }
 }
 

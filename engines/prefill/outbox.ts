@@ -3,7 +3,8 @@ import { encodeFrame } from "../../core/frame_codec.ts";
 import type { KvFingerprint, PrefillEnd, PrefillRecord } from "../../core/prefill.ts";
 import type { Ring } from "../../core/ring.ts";
 import type { KvBlock } from "../decoder.ts";
-import type { KvBytes } from "./kv_bytes.ts";
+import type { BytesUnderWay } from "./bytes_under_way.ts";
+import type { KvBytes, PendingBytes } from "./kv_bytes.ts";
 import { RingWriter } from "./ring_file.ts";
 
 /** Most bytes of a record's blocks: a few fit into the smallest ring. */
@@ -12,11 +13,19 @@ const BLOCKS_BYTES_MAX = 2 * 1024 * 1024;
 /** A frame's header beside its blocks takes less. */
 const HEADER_BYTES_MAX = 256;
 
-/** Blocks of a chunk, of which some layers have been written. */
+/** Blocks of a chunk, of which some layers have been asked for. */
 interface Chunk {
   readonly first: number;
   readonly blocks: readonly KvBlock[];
-  layer: number;
+  asked: number;
+}
+
+/** A layer of a chunk's blocks that was asked for. */
+interface AskedLayer {
+  readonly chunk: Chunk;
+  readonly layer: number;
+  readonly bytes: number;
+  readonly pending: PendingBytes<Uint8Array<ArrayBuffer>>;
 }
 
 /** What an outbox sends, and where. */
@@ -24,6 +33,8 @@ export interface OutboxOptions {
   readonly kv: KvBytes;
   readonly fingerprint: KvFingerprint;
   readonly ring: Ring;
+  /** Of all outboxes of the engine. */
+  readonly underWay: BytesUnderWay;
   readonly startPos: number;
   readonly stopPos: number;
 }
@@ -36,6 +47,8 @@ export class PrefillOutbox implements Disposable {
   readonly #options: OutboxOptions;
   readonly #writer: RingWriter;
   readonly #chunks: Chunk[] = [];
+  /** In the order in which they are written. */
+  readonly #asked: AskedLayer[] = [];
   /** The last word, as a frame. */
   #last: Uint8Array | undefined;
   readonly #blocksAtOnce: number;
@@ -53,7 +66,12 @@ export class PrefillOutbox implements Disposable {
     this.#blocksAtOnce = Math.max(1, Math.floor(BLOCKS_BYTES_MAX / largest));
     this.#writer = new RingWriter(ring);
     const layers: [number, number] = [0, fingerprint.layers.length];
-    this.#write({ type: "Header", fingerprint, positions: [startPos, stopPos], layers });
+    try {
+      this.#write({ type: "Header", fingerprint, positions: [startPos, stopPos], layers });
+    } catch (cause) {
+      this[Symbol.dispose]();
+      throw cause;
+    }
   }
 
   /** Whether all is written that was to be, and was told. */
@@ -72,7 +90,7 @@ export class PrefillOutbox implements Disposable {
         assert(block, "a decoder without a window keeps all blocks");
         return block;
       });
-      this.#chunks.push({ first: this.#next, blocks, layer: 0 });
+      this.#chunks.push({ first: this.#next, blocks, asked: 0 });
       this.#next += count;
     }
     if (this.#next * kv.shape.blockPositions === stopPos) this.#end({ type: "Done", stopPos });
@@ -97,17 +115,26 @@ export class PrefillOutbox implements Disposable {
     this.#writer.taken(bytes);
   }
 
-  /** Whether `pump` would do anything. */
+  /** Whether `pump` would do anything, or there is something to wait for. */
   get hasWork(): boolean {
-    const { kv } = this.#options;
-    const [chunk] = this.#chunks;
-    if (chunk) return this.#fits(chunk.blocks.length * kv.layerBytes(chunk.layer));
+    if (this.#asked.length > 0 || this.#nextToAsk) return true;
+    if (this.#chunks.length > 0) return false;
     return this.#last ? this.#fits(this.#last.length) : this.#isNews;
   }
 
-  /** Writes what there is room for; what is to be told of it, if anything. */
+  /** Waits for bytes that others have, `ms` at most; false when there are none to wait for. */
+  wait(ms: number): boolean {
+    const [first] = this.#asked;
+    first?.pending.wait(ms);
+    return first !== undefined;
+  }
+
+  /**
+   * Writes what there is room for; what is to be told of it, if anything.
+   * @throws {AppError} what keeps it from more.
+   */
   pump(): { bytes: number; end?: PrefillEnd } | undefined {
-    while (this.#writeLayer());
+    while (this.#writeLayer() || this.#askForLayer());
     if (this.#chunks.length === 0 && this.#last && this.#fits(this.#last.length)) {
       this.#writer.write(this.#last);
       this.#last = undefined;
@@ -126,6 +153,10 @@ export class PrefillOutbox implements Disposable {
   }
 
   #dropChunks(): void {
+    for (const { bytes, pending } of this.#asked.splice(0)) {
+      pending[Symbol.dispose]();
+      this.#options.underWay.arrived(bytes);
+    }
     for (const { blocks } of this.#chunks) for (const block of blocks) block[Symbol.dispose]();
     this.#chunks.length = 0;
   }
@@ -144,22 +175,47 @@ export class PrefillOutbox implements Disposable {
     this.#last = encodeFrame(record);
   }
 
-  /** False when there is none, or no room for it. */
+  /** The first layer that was asked for, if it is there. */
   #writeLayer(): boolean {
-    const { kv, fingerprint } = this.#options;
-    const [chunk] = this.#chunks;
-    if (!chunk) return false;
-    const { first, blocks, layer } = chunk;
-    const bytes = blocks.length * kv.layerBytes(layer);
-    if (!this.#fits(bytes)) return false;
-    const body = new Uint8Array(bytes);
-    kv.read(layer, blocks, body);
+    const [asked] = this.#asked;
+    if (!asked?.pending.wait(0)) return false;
+    const { chunk: { first, blocks }, layer, bytes, pending } = asked;
+    const body = pending.collect();
+    this.#asked.shift();
+    this.#options.underWay.arrived(bytes);
     this.#write({ type: "Blocks", layer, first, count: blocks.length }, body);
-    chunk.layer++;
-    if (chunk.layer < fingerprint.layers.length) return true;
+    if (layer + 1 < this.#options.fingerprint.layers.length) return true;
     for (const block of blocks) block[Symbol.dispose]();
     this.#chunks.shift();
     return true;
+  }
+
+  /** The layer to be asked for; undefined where there is none, or no room for it. */
+  get #nextToAsk(): { readonly chunk: Chunk; readonly bytes: number } | undefined {
+    const { kv, fingerprint: { layers } } = this.#options;
+    const chunk = this.#chunks.find(({ asked }) => asked < layers.length);
+    if (!chunk) return undefined;
+    const bytes = chunk.blocks.length * kv.layerBytes(chunk.asked);
+    const underWay = this.#bytesUnderWay;
+    if (!this.#options.underWay.hasRoom(bytes)) return undefined;
+    const headers = this.#asked.length * HEADER_BYTES_MAX;
+    return this.#fits(underWay + headers + bytes) ? { chunk, bytes } : undefined;
+  }
+
+  #askForLayer(): boolean {
+    const next = this.#nextToAsk;
+    if (!next) return false;
+    const { chunk, bytes } = next;
+    const layer = chunk.asked;
+    const pending = this.#options.kv.read(layer, chunk.blocks);
+    this.#asked.push({ chunk, layer, bytes, pending });
+    this.#options.underWay.setOut(bytes);
+    chunk.asked++;
+    return true;
+  }
+
+  get #bytesUnderWay(): number {
+    return this.#asked.reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
   #fits(bytes: number): boolean {

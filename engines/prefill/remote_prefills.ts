@@ -12,6 +12,7 @@ import type { SequenceCache } from "../decoder.ts";
 import type { TaskResponse } from "../engine.ts";
 import type { KvMemory } from "../kv_memory.ts";
 import type { Run } from "../text/run.ts";
+import { BytesUnderWay } from "./bytes_under_way.ts";
 import { PrefillInbox } from "./inbox.ts";
 import type { KvBytes } from "./kv_bytes.ts";
 
@@ -55,6 +56,7 @@ interface Remote {
  */
 export class RemotePrefills implements Disposable {
   readonly #parts: RemotePrefillParts;
+  readonly #underWay = new BytesUnderWay();
   readonly #remotes = new Map<TaskId, Remote>();
 
   constructor(parts: RemotePrefillParts) {
@@ -80,7 +82,7 @@ export class RemotePrefills implements Disposable {
     }
     const { kv } = this.#parts;
     const fits = (blocks: number) => this.#fits(blocks * kv.shape.blockPositions);
-    const inbox = new PrefillInbox({ kv, request, cache, fits });
+    const inbox = new PrefillInbox({ kv, request, cache, underWay: this.#underWay, fits });
     const begun = { begunAt: this.#parts.now(), isAsked: false, toldOffset: cache.offset };
     this.#remotes.set(run.taskId, { run, request, inbox, ...begun });
     return true;
@@ -114,6 +116,11 @@ export class RemotePrefills implements Disposable {
       over(remote.run);
       return [...told, flowOf(taskId, bytes ?? 0, end)];
     });
+  }
+
+  /** Waits for other ranks to take what has come, `ms` at most; false when they have. */
+  wait(ms: number): boolean {
+    return [...this.#remotes.values()].some(({ inbox }) => inbox.wait(ms));
   }
 
   /** A request that is over takes its remote prefill along. */
@@ -155,14 +162,18 @@ export class RemotePrefills implements Disposable {
     startPos: number,
     rates: PrefillRates,
   ): PrefillRequest | undefined {
-    const { kv, fingerprint, memory, mode, tokensPerSecond } = this.#parts;
-    const { blockPositions } = kv.shape;
+    const { kv, fingerprint, mode, memory, tokensPerSecond } = this.#parts;
+    const { blockPositions, layers } = kv.shape;
+    const blockBytes = layers.reduce((sum, _, layer) => sum + kv.layerBytes(layer), 0);
     // The last token is always computed here: the answer begins with its logits.
     const stopPos = Math.floor((ids.length - 1) / blockPositions) * blockPositions;
+    // It goes on from the prefix cache: what finds no place there would be read twice.
+    if (!memory.mayKeep(stopPos)) return undefined;
     const choice = {
       uncachedTokens: ids.length - startPos,
       remoteTokens: Math.max(0, stopPos - startPos),
-      kvBytesPerToken: memory.bytesOf(blockPositions) / blockPositions,
+      // Of all ranks: the engine counts its own.
+      kvBytesPerToken: blockBytes / blockPositions,
       localTokensPerSecond: tokensPerSecond(),
       rates,
     };

@@ -1,3 +1,4 @@
+import { AppError } from "../../core/errors.ts";
 import { type Ring, ringPieces } from "../../core/ring.ts";
 
 /** Fills a ring that it makes itself: nobody else may read it. */
@@ -27,8 +28,23 @@ export class RingWriter implements Disposable {
     this.#taken = Math.min(Math.max(this.#taken, bytes), this.#written);
   }
 
-  /** There must be room for it. */
+  /**
+   * There must be room for it in the ring.
+   * @throws {AppError} `storage_failed` where there is none in its folder; nothing counts as written.
+   */
   write(bytes: Uint8Array): void {
+    try {
+      this.#write(bytes);
+    } catch (cause) {
+      const found = cause instanceof Error ? cause.message : String(cause);
+      throw new AppError("storage_failed", `Cannot write to ${this.#ring.path}: ${found}`, {
+        hint: "give /dev/shm more room: docker run --shm-size 1g",
+        cause,
+      });
+    }
+  }
+
+  #write(bytes: Uint8Array): void {
     let at = 0;
     for (const { offset, length } of ringPieces(this.#ring.bytes, this.#written, bytes.length)) {
       this.#file.seekSync(offset, Deno.SeekMode.Start);

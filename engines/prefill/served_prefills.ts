@@ -1,10 +1,11 @@
-import { AppError } from "../../core/errors.ts";
+import { AppError, toAppError } from "../../core/errors.ts";
 import type { TaskId } from "../../core/ids.ts";
 import { differenceOf, type KvFingerprint, type PrefillRequest } from "../../core/prefill.ts";
 import { resolveSampling } from "../../core/sampling.ts";
 import type { PrefillTask, TaskResponse } from "../engine.ts";
 import type { GenerationRequest } from "../text/generation.ts";
 import type { Run } from "../text/run.ts";
+import { BytesUnderWay } from "./bytes_under_way.ts";
 import type { KvBytes } from "./kv_bytes.ts";
 import { PrefillOutbox } from "./outbox.ts";
 import type { PrefillFlow } from "./remote_prefills.ts";
@@ -24,6 +25,7 @@ export interface ServedPrefillParts {
 /** Prompts that this engine reads for others: each is a request of the scheduler like any other. */
 export class ServedPrefills implements Disposable {
   readonly #parts: ServedPrefillParts;
+  readonly #underWay = new BytesUnderWay();
   readonly #outboxes = new Map<TaskId, { outbox: PrefillOutbox; stopPos: number }>();
 
   constructor(parts: ServedPrefillParts) {
@@ -46,7 +48,13 @@ export class ServedPrefills implements Disposable {
   open({ taskId, request, ring }: PrefillTask): GenerationRequest {
     this.#require(request);
     const { tokenIds, startPos, stopPos } = request;
-    const outbox = new PrefillOutbox({ ...this.#parts, ring, startPos, stopPos });
+    const outbox = new PrefillOutbox({
+      ...this.#parts,
+      underWay: this.#underWay,
+      ring,
+      startPos,
+      stopPos,
+    });
     this.#outboxes.set(taskId, { outbox, stopPos });
     return {
       // One token behind, so that the scheduler never takes what is wanted for an answer.
@@ -57,11 +65,13 @@ export class ServedPrefills implements Disposable {
   }
 
   /** Passes on what a request has computed by now; true once that is all. */
-  note({ taskId, generation: { cache } }: Run): boolean {
+  note({ taskId, generation: { cache, computedPositions } }: Run): boolean {
     const served = this.#outboxes.get(taskId);
     if (!served || !cache) return false;
-    served.outbox.add(cache.offset, (index) => cache.share(index));
-    return cache.offset >= served.stopPos;
+    // The cache itself may be further: other ranks have yet to compute what was launched since. What
+    // it began with may be under way for another request: reads go behind those steps, or fail too.
+    served.outbox.add(computedPositions, (index) => cache.share(index));
+    return computedPositions >= served.stopPos;
   }
 
   /** Whether it was one of these that failed. */
@@ -89,13 +99,40 @@ export class ServedPrefills implements Disposable {
     this.#outboxes.delete(taskId);
   }
 
-  /** Writes what there is room for. */
-  pump(): TaskResponse[] {
-    return [...this.#outboxes].flatMap(([taskId, { outbox }]): TaskResponse[] => {
-      const news = outbox.pump();
-      if (outbox.isDone) this.drop(taskId);
-      return news ? [[taskId, { type: "prefillFlow", ...news }]] : [];
+  /** Waits for bytes that other ranks have, `ms` at most; false when there are none to wait for. */
+  wait(ms: number): boolean {
+    return [...this.#outboxes.values()].some(({ outbox }) => outbox.wait(ms));
+  }
+
+  /** Writes what there is room for; a prompt whose bytes cannot be had ends with `failed`. */
+  pump(failed: (taskId: TaskId, error: AppError) => TaskResponse[]): TaskResponse[] {
+    return [...this.#outboxes].flatMap(([taskId, { outbox }]) => {
+      try {
+        return this.#pump(taskId, outbox);
+      } catch (cause) {
+        const error = toAppError(cause);
+        if (error.code === "group_broken") throw error;
+        outbox.giveUp(error.toInfo());
+        return [...failed(taskId, error), ...this.#lastWord(taskId, outbox)];
+      }
     });
+  }
+
+  /** A ring that takes nothing, as on a full disk, takes no last word either: the node is told. */
+  #lastWord(taskId: TaskId, outbox: PrefillOutbox): TaskResponse[] {
+    try {
+      return this.#pump(taskId, outbox);
+    } catch (cause) {
+      this.drop(taskId);
+      const end = { error: toAppError(cause, "storage_failed").toInfo() };
+      return [[taskId, { type: "prefillFlow", bytes: 0, end }]];
+    }
+  }
+
+  #pump(taskId: TaskId, outbox: PrefillOutbox): TaskResponse[] {
+    const news = outbox.pump();
+    if (outbox.isDone) this.drop(taskId);
+    return news ? [[taskId, { type: "prefillFlow", ...news }]] : [];
   }
 
   [Symbol.dispose](): void {

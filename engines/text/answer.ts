@@ -118,3 +118,8 @@ export class Answer {
     return released.map(({ logprobs }) => logprobs);
   }
 }
+
+/** Whether a chunk is the last one of its answer. */
+export function isFinish({ type }: Chunk): boolean {
+  return type === "Finish";
+}

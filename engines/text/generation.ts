@@ -90,6 +90,11 @@ export class Generation implements Disposable {
     return this.#cache;
   }
 
+  /** Positions that the steps which are over have filled: the cache has those of later ones, too. */
+  get computedPositions(): number {
+    return this.#offset;
+  }
+
   /** Whether its next step is one of its first tokens, which may be long. */
   get isPrefilling(): boolean {
     return this.pendingTokens > 1 || this.#first === undefined;

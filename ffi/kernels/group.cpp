@@ -1,7 +1,9 @@
 #include "group.h"
 
 #include <poll.h>
+#include <pthread.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <climits>
@@ -36,12 +38,28 @@ size_t boxed_size(const Frame& frame) { return frame.size + sizeof(Frame); }
 
 Clock::time_point after(int ms) { return Clock::now() + milliseconds(ms); }
 
+/**
+ * Gives a thread that waits for other ranks, as MLX's own do, a name by which it is found: it wakes
+ * for each of their signs of life, which tells it from one that hangs (node/process_state.ts).
+ */
+void name_who_waits() {
+#ifdef __linux__
+  static thread_local bool is_named = false;
+  if (is_named || gettid() == getpid()) return;
+  is_named = true;
+  pthread_setname_np(pthread_self(), "exo-waits");
+#endif
+}
+
 }  // namespace
 
 /** Counts who waits: a neighbour that is silent matters only then. */
 class Group::Waiting {
  public:
-  explicit Waiting(Group& group) : group_(group), began_(Clock::now()) { group_.waiting_++; }
+  explicit Waiting(Group& group) : group_(group), began_(Clock::now()) {
+    name_who_waits();
+    group_.waiting_++;
+  }
   ~Waiting() {
     using std::chrono::microseconds;
     group_.waiting_--;

@@ -107,6 +107,23 @@ Deno.test("An error of the generation is a status when nothing was sent yet", as
   ok(streamed.endsWith("data: [DONE]\n\n"));
 });
 
+Deno.test("A node that was lost is a 503, which says when to ask again", async () => {
+  const { gateway, post } = appOver();
+  gateway.placeModel();
+  const error = new AppError("node_lost", "Node is gone", { hint: "ask again" });
+  const refused = () => Promise.reject(error);
+  const broken = () => [{ type: "Error" as const, error: error.toInfo() }];
+  for (const where of ["before", "after"]) {
+    if (where === "before") gateway.accept = refused;
+    else gateway.answer = broken;
+    const response = await post(PATH, chatOf());
+    equal(response.status, 503, where);
+    equal(response.headers.get("retry-after"), "1", where);
+    equal((await errorOf(response)).exo_code, "node_lost");
+    gateway.accept = () => {};
+  }
+});
+
 Deno.test("A model without an instance is a 404 with the next step", async () => {
   const { gateway, post } = appOver();
   gateway.addCard(cardOf());

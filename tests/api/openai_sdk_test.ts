@@ -145,6 +145,7 @@ Deno.test("The openai client has a class for each status that a generation is re
       ["forbidden", OpenAI.PermissionDeniedError],
       ["runner_failed", OpenAI.InternalServerError],
       ["not_ready", OpenAI.InternalServerError],
+      ["node_lost", OpenAI.InternalServerError],
       ["timed_out", OpenAI.InternalServerError],
     ] as const;
     for (const [code, kind] of cases) {

@@ -75,6 +75,21 @@ Deno.test("A failed run is a row with its error, and the others go on", async ()
   ]);
 });
 
+Deno.test("An instance that was lost is waited for, one that only refuses is not", async () => {
+  for (const [code, waits] of [["runner_failed", 1], ["node_lost", 1], ["internal", 0]] as const) {
+    const endpoint = new ScriptedEndpoint();
+    endpoint.before = (question) => {
+      if (isMeasured(question)) throw new AppError(code, "No");
+    };
+    const { ask, clock } = endpoint;
+    let waited = 0;
+    const recover = () => Promise.resolve(void waited++);
+    const { runs } = await measure(ONE, { ask, clock, recover });
+    equal(runs.length, 1);
+    equal(waited, waits, code);
+  }
+});
+
 Deno.test("An answer without text cannot be timed, and says so", async () => {
   const endpoint = new ScriptedEndpoint();
   endpoint.before = (question) => isMeasured(question) ? 0 : undefined;

@@ -16,7 +16,7 @@ import { Readable } from "node:stream";
 const GROUP = "224.0.0.251";
 const GROUP_PORT = 5353;
 /** A datagram that has taken longer is counted as lost. */
-const ECHO_LIMIT_MS = 300;
+const ECHO_LIMIT_MS = 1_500;
 
 const say = (value: unknown) =>
   Deno.stdout.writeSync(new TextEncoder().encode(`${JSON.stringify(value)}\n`));

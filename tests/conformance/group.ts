@@ -7,14 +7,12 @@ import { deepEqual, equal, match } from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { bodyOf, Peer, PeerRing, seen, type SeenFrame } from "../support/group_peer.ts";
 
-/** The program of a rank, and what its group promises beyond the interface. */
+/** The program of a rank. */
 export interface GroupTraits {
   /** What the suite's tests are called after. */
   readonly name: string;
-  /** The path of a program that calls `runPeer`. */
+  /** The path of a program that calls `runPeer`, and does `sumOf` for the extra `sum`. */
   readonly main: string;
-  /** Whether all ranks hear of one that is gone or silent, in time: MLX knows no heartbeat. */
-  readonly isWatched: boolean;
 }
 
 const NAMES = ["studio", "mini", "attic", "böhm"] as const;
@@ -45,7 +43,7 @@ const send = (peer: Peer, header: Uint8Array | string, bodyBytes?: number) =>
   });
 
 /** Registers the suite. */
-export function testGroup({ name, main, isWatched }: GroupTraits): void {
+export function testGroup({ name, main }: GroupTraits): void {
   const ringOf = (size: number) => PeerRing.start(main, NAMES.slice(0, size));
 
   for (const size of [2, 3, 4]) {
@@ -103,7 +101,25 @@ export function testGroup({ name, main, isWatched }: GroupTraits): void {
     deepEqual(await receive(ring.at(1)), frameOf("once more"));
   });
 
-  if (!isWatched) return;
+  Deno.test(`${name}: all ranks have the sum, of either type, while frames are on their way`, async () => {
+    await using ring = await ringOf(3);
+    const rest = ring.at(1).ask({ type: "arrival" }); // Awaits a frame all the time.
+    await send(ring.at(1), "before", 70_000);
+    for (const [dtype, count] of [["float32", 100_000], ["bfloat16", 40]] as const) {
+      const sums = await Promise.all(
+        ring.peers.map((peer) =>
+          peer.ask<number[]>({ type: "extra", name: "sum", options: { count, dtype } })
+        ),
+      );
+      // Over the ranks: at × (1 + 2 + 3) + 3, and half of it.
+      const expected = Array.from({ length: count }, (_, at) => 3 * at + 1.5);
+      for (const sum of sums) deepEqual(sum, expected);
+    }
+    deepEqual(await receive(ring.at(2)), frameOf("before", 70_000));
+    await send(ring.at(0), "after");
+    await rest;
+    deepEqual(await receive(ring.at(1)), frameOf("after"));
+  });
 
   Deno.test(`${name}: a rank that leaves ends its own wait, and is named by the others`, async () => {
     await using ring = await ringOf(3);

@@ -49,23 +49,25 @@ Deno.test("the Shutdown of a runner that the state does not know is not indexed"
   assert.deepEqual(admit(fold(placed), reported("i:0", "RunnerShutdown")), []);
 });
 
-Deno.test("a failed runner fails the tasks in flight of its instance, before itself", () => {
-  const state = fold([
-    ...placed,
-    created(instanceOf("j")),
-    reported("i:0", "RunnerRunning"),
-    taskCreated(taskOf("t", "i", { taskStatus: "Running" })),
-    taskCreated(taskOf("u", "i")),
-    taskCreated(taskOf("done", "i", { taskStatus: "Complete" })),
-    taskCreated(taskOf("other", "j")),
-  ]);
-  const report = reported("i:0", "RunnerFailed");
-  assert.deepEqual(admit(state, report), [
-    { type: "TaskStatusUpdated", taskId: "t", taskStatus: "Failed" },
-    { type: "TaskStatusUpdated", taskId: "u", taskStatus: "Failed" },
-    report,
-  ]);
-});
+for (const type of ["RunnerFailed", "RunnerShuttingDown"] as const) {
+  Deno.test(`${type}: the tasks in flight of its instance fail before that`, () => {
+    const state = fold([
+      ...placed,
+      created(instanceOf("j")),
+      reported("i:0", "RunnerRunning"),
+      taskCreated(taskOf("t", "i", { taskStatus: "Running" })),
+      taskCreated(taskOf("u", "i")),
+      taskCreated(taskOf("done", "i", { taskStatus: "Complete" })),
+      taskCreated(taskOf("other", "j")),
+    ]);
+    const report = reported("i:0", type);
+    assert.deepEqual(admit(state, report), [
+      { type: "TaskStatusUpdated", taskId: "t", taskStatus: "Failed" },
+      { type: "TaskStatusUpdated", taskId: "u", taskStatus: "Failed" },
+      report,
+    ]);
+  });
+}
 
 Deno.test("a status is indexed only of a task in flight, and only when it is a new one", () => {
   const report = (id: string, taskStatus: "Running" | "Complete"): Event => ({

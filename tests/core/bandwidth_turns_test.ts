@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import {
   BANDWIDTH_FIRST_MS,
   BANDWIDTH_PERIOD_MS,
+  BANDWIDTH_RETRY_MS,
   bandwidthDueAt,
   type BandwidthTurn,
   dueLink,
@@ -24,6 +25,18 @@ Deno.test("a new link is measured soon, an old one after a period, each at its o
     dues.map((at) => Math.round((at - 5_000) / BANDWIDTH_PERIOD_MS * 100)),
     [90, 100, 110],
   );
+});
+
+Deno.test("a measurement that failed is repeated soon, then less and less often", () => {
+  const waits = [1, 2, 3, 4, 5, 6, 7, 50].map((failures) =>
+    bandwidthDueAt(turn("a", { measuredAt: 5_000, failures, jitter: 0.5 })) - 5_000
+  );
+  const doubled = [1, 2, 4, 8, 16, 32].map((times) => times * BANDWIDTH_RETRY_MS);
+  assert.deepEqual(waits, [...doubled, BANDWIDTH_PERIOD_MS, BANDWIDTH_PERIOD_MS]);
+  const [early, late] = [0, 1].map((jitter) =>
+    bandwidthDueAt(turn("a", { measuredAt: 0, failures: 1, jitter }))
+  );
+  assert.ok(early !== undefined && late !== undefined && early < late, "not all nodes at once");
 });
 
 Deno.test("the most overdue link comes first, and none before its time", () => {

@@ -1,12 +1,8 @@
 import { deepEqual, equal } from "node:assert/strict";
 import { admit } from "../../core/admission.ts";
 import type { Event } from "../../core/events.ts";
-import {
-  FRIENDLY_NAME_CHARS_MAX,
-  REASON_CHARS_MAX,
-  shortened,
-  withShortTexts,
-} from "../../core/free_text.ts";
+import { FRIENDLY_NAME_CHARS_MAX, withShortTexts } from "../../core/free_text.ts";
+import { REASON_CHARS_MAX } from "../../core/short_text.ts";
 import { isSettled } from "../../core/facts.ts";
 import { gathered } from "../support/control_plane.ts";
 import {
@@ -23,13 +19,6 @@ import {
 } from "../support/fixtures.ts";
 
 const LONG = "x".repeat(10_000);
-
-Deno.test("shortened() keeps what fits, and ends what does not by an ellipsis", () => {
-  equal(shortened("abc", 3), "abc");
-  equal(shortened("abcd", 3), "ab…");
-  equal(shortened("ab😀", 4), "ab😀");
-  equal(shortened("a😀bc", 3), "a…", "no half of a sign is left");
-});
 
 Deno.test("free texts of reports are bounded where they enter the log, and told once all the same", () => {
   const started = nodeStarted(A);

@@ -33,11 +33,8 @@ Deno.test("a group of other processes has another name", () => {
   assert.notEqual(started(5)?.groupId, started(4)?.groupId);
 });
 
-Deno.test("ranks of RDMA are told the devices and the coordinator", () => {
-  const { hostsByNode: _, ephemeralPort: __, ...common } = ring as Instance & {
-    hostsByNode: unknown;
-    ephemeralPort: unknown;
-  };
+Deno.test("ranks of RDMA are told their ring, the devices and the coordinator", () => {
+  const { ephemeralPort: _, ...common } = ring as Instance & { ephemeralPort: unknown };
   const devices = [[null, "rdma_en2"], ["rdma_en3", null]];
   const jaccl = Instance.parse({
     ...common,
@@ -45,7 +42,7 @@ Deno.test("ranks of RDMA are told the devices and the coordinator", () => {
     jacclDevices: devices,
     jacclCoordinators: { [A]: "10.0.0.1:50000" },
   });
-  const link = { type: "jaccl", devices, coordinator: "10.0.0.1:50000" };
+  const link = { type: "jaccl", hosts, devices, coordinator: "10.0.0.1:50000" };
   assert.deepEqual(specOf(jaccl)?.link, link);
   assert.equal(specOf(jaccl, B), undefined, "nobody has said where it finds the first");
 });

@@ -26,6 +26,16 @@ Deno.test("a group has work while a task of its instance is in flight", () => {
   assert.equal(withTask("j", "Running"), false);
 });
 
+Deno.test("a group has work while it may be reading the prompt of another instance", () => {
+  const prefill = { instanceId: instance.instanceId, nodeId: A };
+  const withTask = (taskStatus: TaskStatus) => {
+    const task = taskOf("t", "j", { taskStatus, prefill });
+    return hasGroupWork(fold([...base, ...ready, taskCreated(task)]), instance);
+  };
+  assert.equal(withTask("Running"), true);
+  assert.equal(withTask("Complete"), false);
+});
+
 Deno.test("a group has work while one of its ranks warms up", () => {
   const [, second] = ready;
   assert.ok(second);

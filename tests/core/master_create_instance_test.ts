@@ -67,6 +67,7 @@ function jacclOf(fields: Partial<Extract<Instance, { type: "MlxJacclInstance" }>
     shardAssignments,
     jacclDevices: [[null, `rdma_${B}`], [`rdma_${A}`, null]],
     jacclCoordinators: { [A]: "0.0.0.0:1", [B]: "10.0.0.1:1" },
+    hostsByNode: ringOf("i", [A, B]).hostsByNode,
     ...fields,
   };
 }
@@ -190,7 +191,7 @@ Deno.test("CreateInstance refuses a ring whose neighbours do not reach each othe
   assert.equal(create(ringOf("i", [A, B]), apart).length, 1, "the others do");
 });
 
-Deno.test("CreateInstance refuses RDMA that has no cable, or no coordinator", () => {
+Deno.test("CreateInstance refuses RDMA that has no cable, no coordinator, or no ring", () => {
   const cases: readonly [Instance, State, RegExp][] = [
     [jacclOf(), fold([cable(A, B)], STATE), /from node node-b to node-a found rdma_node-a, one/],
     [jacclOf({ jacclDevices: [] }), cables, /node-a to node-b found no device, one with a cable/],
@@ -200,6 +201,8 @@ Deno.test("CreateInstance refuses RDMA that has no cable, or no coordinator", ()
       /node-a to node-a found rdma_x, none needed/,
     ],
     [jacclOf({ jacclCoordinators: {} }), cables, /node node-a has no coordinator/],
+    [jacclOf({ hostsByNode: {} }), cables, /node node-a names 0 hosts, 2 needed/],
+    [jacclOf(), fold([...nodes, cable(A, B), cable(B, A)]), /neighbours in a ring need to/],
   ];
   for (const [instance, state, message] of cases) {
     rejects(() => create(instance, state), "invalid_request", message);

@@ -2,8 +2,15 @@ import assert from "node:assert/strict";
 import type { Command } from "../../core/commands.ts";
 import type { Event } from "../../core/events.ts";
 import type { NodeId } from "../../core/ids.ts";
+import type { InstanceLink } from "../../core/instance_link.ts";
+import type { Instance } from "../../core/instance.ts";
 import { decide } from "../../core/master.ts";
-import { linkObstacle, prefillSource } from "../../core/prefill_source.ts";
+import {
+  isPrefillOnly,
+  type LinkEnd,
+  linkObstacle,
+  prefillSource,
+} from "../../core/prefill_source.ts";
 import type { State } from "../../core/state.ts";
 import { NO_TELEMETRY } from "../../core/telemetry.ts";
 import type { TaskType } from "../../core/task.ts";
@@ -86,8 +93,7 @@ const from = (id: string, nodeId: NodeId) => ({ instanceId: instanceId(id), node
 const linked = [...ready, linkCreated("L", ["a"], ["b"])];
 
 Deno.test("LB3: text goes to the decoding instance, with who may prefill if that is known", () => {
-  assert.deepEqual(taskFor(fold(linked)), taskOf("t", "b"));
-  assert.deepEqual(taskFor(fold([...linked, socket(B, A)])), taskOf("t", "b"), "it serves none");
+  assert.deepEqual(taskFor(fold([...linked, socket(B, A)])), taskOf("t", "a"), "it serves none");
   assert.deepEqual(taskFor(fold([...linked, prefills("a:0")])), taskOf("t", "b"), "no way");
   const both = fold([...linked, prefills("a:0"), socket(B, A, "10.0.0.1")]);
   assert.deepEqual(taskFor(both), taskOf("t", "b", { prefill: from("a", A) }));
@@ -111,14 +117,12 @@ Deno.test("LB4: instances that prefill for each other both take text", () => {
 Deno.test("LB5: an instance that only prefills is none for text, and the message says so", () => {
   const state = fold([...linked, { type: "InstanceDeleted", instanceId: instanceId("b") }]);
   assert.equal(taskFor(state).instanceId, "a", "its link has gone with the other");
-  const other = instanceOf("c", [B]);
-  const elsewhere = { ...other, shardAssignments: { ...other.shardAssignments, modelId: "x" } };
   const only = fold([
     nodeStarted(A),
     created(instanceOf("a")),
-    created(elsewhere as typeof other),
     reported("a:0", "RunnerReady"),
-    linkCreated("L", ["a"], ["c"]),
+    prefills("a:0"),
+    linkCreated("L", ["a"], ["c"]), // Of c nothing is known yet.
   ]);
   rejects(
     () => on(only, asking("TextGeneration")),
@@ -147,7 +151,10 @@ Deno.test("the least busy of the prefilling instances takes the prompt, the firs
   const over = taskCreated(taskOf("x", "b", { prefill: from("a", A), taskStatus: "Failed" }));
   assert.deepEqual(source(...two, ...serving, ...toBoth, over), from("a", A));
   const [, onlyC = busy] = serving;
-  assert.deepEqual(source(...two, onlyC, ...toBoth), from("c", C), "the other serves none");
+  const state = fold([...THREE, ...two, onlyC, ...toBoth]);
+  const options = { telemetry: NO_TELEMETRY, load: () => 0 };
+  const of = prefillSource(state, instanceOf("b", [B]), options);
+  assert.deepEqual(of, from("c", C), "the other serves none");
 });
 
 Deno.test("an instance that is linked to itself prefills by itself", () => {
@@ -163,34 +170,98 @@ Deno.test("an instance that is linked to itself prefills by itself", () => {
   assert.deepEqual(taskFor(self), taskOf("t", "i"));
 });
 
-Deno.test("an instance of several ranks prefills for nobody: each has a part of the keys", () => {
+/** With its nodes in another order than its ranks. */
+function reversed(instance: Instance): Instance {
+  const { shardAssignments } = instance;
+  const nodeToRunner = Object.fromEntries(Object.entries(shardAssignments.nodeToRunner).reverse());
+  return { ...instance, shardAssignments: { ...shardAssignments, nodeToRunner } };
+}
+
+Deno.test("an instance of several ranks prefills by way of the first", () => {
   const link = linkCreated("L", ["w"], ["b"]);
-  const wide = [created(instanceOf("w", [A, C])), prefills("w:0"), prefills("w:1")];
-  assert.equal(source(...wide, link, ...toBoth), undefined);
+  const options = { telemetry: NO_TELEMETRY, load: () => 0 };
+  const sourceOf = (...events: readonly Event[]) =>
+    prefillSource(fold([...THREE, ...events, link]), instanceOf("b", [B]), options);
+  for (const wide of [instanceOf("w", [A, C]), reversed(instanceOf("w", [A, C]))]) {
+    const serves = [created(wide), prefills("w:0")];
+    assert.deepEqual(sourceOf(...serves, ...toBoth), from("w", A));
+    assert.equal(sourceOf(...serves, socket(B, C)), undefined, "no way to the first");
+    const other = [created(wide), reported("w:0", "RunnerReady"), prefills("w:1")];
+    assert.equal(sourceOf(...other, ...toBoth), undefined, "its first rank serves none");
+  }
 });
 
-Deno.test("an instance of several ranks has nobody prefill for it", () => {
-  const wide = [created(instanceOf("w", [B, C])), reported("w:0", "RunnerReady")];
-  const state = fold([...THREE, ...wide, prefills("a:0"), linkCreated("L", ["a"], ["w"])]);
-  const decode = state.instances.get(instanceId("w"));
-  assert.ok(decode);
-  const options = { telemetry: NO_TELEMETRY, load: () => 0 };
-  assert.equal(prefillSource(fold(toBoth, state), decode, options), undefined);
+Deno.test("an instance of several ranks is prefilled for by way of the first", () => {
+  const wide = instanceOf("w", [B, C]);
+  for (const decode of [wide, reversed(wide)]) {
+    const events = [created(decode), prefills("a:0"), linkCreated("L", ["a"], ["w"])];
+    const options = { telemetry: NO_TELEMETRY, load: () => 0 };
+    const state = fold([...THREE, ...events]);
+    assert.deepEqual(prefillSource(fold([socket(B, A)], state), decode, options), from("a", A));
+    assert.equal(prefillSource(fold([socket(C, A)], state), decode, options), undefined);
+  }
 });
+
+const linkOf = (prefill: readonly string[], decode: readonly string[]): InstanceLink => {
+  const event = linkCreated("L", prefill, decode);
+  assert.ok(event.type === "InstanceLinkCreated");
+  return event.link;
+};
 
 Deno.test("what keeps linked instances from taking part is told", () => {
   const wide = instanceOf("w", [A, C]);
   const [a, b] = [instanceOf("a"), instanceOf("b", [B])];
-  const state = fold([...THREE, created(wide), prefills("b:0")]);
-  assert.match(linkObstacle(state, wide, "prefill") ?? "", /over 2 nodes, .* all of them needed/);
-  assert.match(linkObstacle(state, wide, "decode") ?? "", /over 2 nodes/);
-  assert.match(linkObstacle(state, a, "prefill") ?? "", /keys and values that cannot travel/);
-  assert.equal(linkObstacle(state, a, "decode"), undefined);
-  assert.equal(linkObstacle(state, b, "prefill"), undefined);
+  const state = fold([...THREE, created(wide), reported("w:0", "RunnerReady"), prefills("b:0")]);
+  const link = linkOf(["a", "w", "b"], ["a", "w", "b"]);
+  const told = (instance: Instance, end: LinkEnd, at: State = state) =>
+    linkObstacle(at, instance, { end, link });
+  assert.match(told(a, "prefill") ?? "", /keys and values that cannot travel/);
+  assert.match(told(wide, "prefill") ?? "", /keys and values that cannot travel/);
+  assert.equal(told(a, "decode"), undefined);
+  assert.equal(told(wide, "decode"), undefined);
+  assert.equal(told(b, "prefill"), undefined);
+  const serves = fold([prefills("w:0")], state);
+  assert.equal(told(wide, "prefill", serves), undefined);
   const loading = fold([reported("a:0", "RunnerLoaded")], state);
-  assert.equal(linkObstacle(loading, a, "prefill"), undefined, "it may yet serve");
-  const unknown = instanceOf("u");
-  assert.equal(linkObstacle(state, unknown, "prefill"), undefined);
+  assert.equal(told(a, "prefill", loading), undefined, "it may yet serve");
+  assert.equal(told(instanceOf("u"), "prefill"), undefined);
+});
+
+Deno.test("instances of another model or cache have nothing for each other, and it is told", () => {
+  const q8 = instanceOf("q8", [C], { config: { kvBits: 8 } });
+  const b = instanceOf("b", [B]);
+  const { shardAssignments } = instanceOf("x", [A]);
+  const x = { ...instanceOf("x", [A]), shardAssignments: { ...shardAssignments, modelId: "x" } };
+  const state = fold([
+    ...[A, B, C].map((nodeId) => nodeStarted(nodeId)),
+    ...[q8, b, x as Instance].map(created),
+    ...["q8:0", "b:0", "x:0"].map(prefills),
+    ...[socket(B, C), socket(B, A)],
+  ]);
+  const told = (instance: Instance, end: LinkEnd, link: InstanceLink) =>
+    linkObstacle(state, instance, { end, link });
+  const caches = linkOf(["q8"], ["b"]);
+  const of8 = "its cache is kept in 8 bits, that at the other end as its device does best";
+  assert.equal(told(q8, "prefill", caches), of8);
+  assert.match(told(b, "decode", caches) ?? "", /its cache is kept as its device does best/);
+  const models = linkOf(["x"], ["b"]);
+  assert.match(told(x as Instance, "prefill", models) ?? "", /its model is x/);
+  assert.equal(told(q8, "prefill", linkOf(["q8"], ["b", "q8", "gone"])), of8);
+  const options = { telemetry: NO_TELEMETRY, load: () => 0 };
+  const linked = fold([linkCreated("L", ["q8", "x"], ["b"])], state);
+  assert.equal(prefillSource(linked, b, options), undefined);
+});
+
+Deno.test("an instance that can prefill for nobody goes on answering by itself", () => {
+  const link = linkCreated("L", ["a"], ["b"]);
+  const state = fold([...ready, link]);
+  assert.ok(!isPrefillOnly(state, instanceId("a")), "its keys and values cannot travel");
+  const serves = fold([prefills("a:0")], state);
+  assert.ok(isPrefillOnly(serves, instanceId("a")));
+  assert.ok(!isPrefillOnly(serves, instanceId("b")), "it decodes");
+  assert.ok(!isPrefillOnly(serves, instanceId("gone")));
+  const both = fold([linkCreated("M", ["b"], ["a"])], serves);
+  assert.ok(!isPrefillOnly(both, instanceId("a")), "it decodes as well");
 });
 
 Deno.test("no way leads over a name or a cable", () => {

@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
+import fc from "fast-check";
 import { Instance } from "../../core/instance.ts";
 import {
+  freePortCount,
   type PortRange,
   portsInUse,
+  portsNeeded,
   portsOfRetry,
   rankPorts,
   withPorts,
@@ -22,13 +25,13 @@ function ringOf(
   return Instance.parse({ ...instanceOf(id, nodes), ...ring });
 }
 
-function jacclOf(id: string): Instance {
-  const { hostsByNode: _, ...common } = instanceOf(id, [A, B]) as Instance & {
-    hostsByNode: object;
-  };
+/** Likewise with RDMA; without addresses nobody has said where frames go round. */
+function jacclOf(id: string, ips: readonly string[] = []): Instance {
+  const { hostsByNode } = ringOf(id, ips);
   return Instance.parse({
-    ...common,
+    ...instanceOf(id, [A, B]),
     type: "MlxJacclInstance",
+    hostsByNode,
     jacclDevices: [[null, "rdma_en2"], ["rdma_en3", null]],
     jacclCoordinators: { [A]: "10.0.0.1:50000", [B]: "[fd00::1]:50000" },
   });
@@ -43,6 +46,44 @@ Deno.test("ranks listen at one port, those of one address at ports of their own"
   const together = rankPorts(["127.0.0.1", "127.0.0.1", "127.0.0.1"], options);
   assert.equal(new Set(together).size, 3);
   assert.deepEqual(rankPorts(["127.0.0.1", "127.0.0.1", "127.0.0.1"], options), together);
+});
+
+Deno.test("ranks of one address never share a port, and none is anybody else's: rather there are none", () => {
+  const hosts = fc.array(fc.constantFrom("127.0.0.1", "10.0.0.1", "10.0.0.2"), { maxLength: 8 });
+  const range = fc.record({ from: fc.integer({ min: 1_024, max: 1_030 }), size: fc.nat(9) })
+    .map(({ from, size }) => ({ from, to: from + size }));
+  const used = fc.uniqueArray(fc.integer({ min: 1_020, max: 1_040 })).map((all) => new Set(all));
+  fc.assert(fc.property(hosts, range, used, fc.string(), (ips, range, used, seed) => {
+    const ports = rankPorts(ips, { seed, used, range });
+    assert.deepEqual(rankPorts(ips, { seed, used, range }), ports);
+    const isPossible = freePortCount(range, used) >= portsNeeded(ips);
+    assert.equal(ports !== undefined, isPossible);
+    if (!ports) return;
+    assert.equal(ports.length, ips.length);
+    assert.equal(new Set(ports.map((port, rank) => `${ips[rank]}:${port}`)).size, ips.length);
+    assert.ok(ports.every((port) => port >= range.from && port <= range.to && !used.has(port)));
+  }));
+});
+
+Deno.test("a retry whose ranks share a host never gives two of them one port", () => {
+  const size = fc.integer({ min: 1, max: 3 });
+  const spare = fc.nat(4);
+  const others = fc.uniqueArray(fc.integer({ min: 50_000, max: 50_006 }), { maxLength: 3 });
+  fc.assert(fc.property(size, spare, others, fc.nat(9), (size, spare, others, attempts) => {
+    const portRange = { from: 50_000, to: 50_000 + size - 1 + spare };
+    const instance = ringOf("i", Array(size).fill("127.0.0.1"), { portRange });
+    const state = stateOf(instance, ...others.map((port) => ringOf(`${port}`, ["x"], { port })));
+    const ports = portsOfRetry(state, instance, attempts);
+    const left = freePortCount(portRange, new Set(others));
+    assert.equal(ports !== undefined, left >= size);
+    if (!ports) return;
+    assert.equal(new Set(ports).size, size);
+    assert.ok(ports.every((port) => port <= portRange.to && !others.includes(port)));
+    const fresh = ports.filter((port) => port >= 50_000 + size).length;
+    const news = freePortCount({ from: 50_000 + size, to: portRange.to }, new Set(others));
+    const isNews = portRange.to >= 50_000 + size ? Math.min(size, news) : 0;
+    assert.equal(fresh, isNews, "others than it has, as far as there are");
+  }));
 });
 
 Deno.test("a retry takes ports that neither it nor any other instance has", () => {
@@ -70,10 +111,27 @@ Deno.test("a retry stays in the range that was said, and has its own ports again
   assert.deepEqual(ports.toSorted(), [50_000, 50_001], "never those of another instance");
 });
 
-Deno.test("a retry of one rank has no ports, one of RDMA has its coordinator's", () => {
+Deno.test("a retry of one rank has no ports", () => {
   const single = instanceOf("i");
   assert.equal(portsOfRetry(stateOf(single), single, 1), undefined);
   assert.equal(withPorts(single, []), single);
+});
+
+Deno.test("a retry of RDMA has ports for its ring, and another one for its coordinator", () => {
+  const jaccl = jacclOf("i", ["10.0.0.1", "10.0.0.2"]);
+  const ports = portsOfRetry(stateOf(jaccl), jaccl, 1) ?? [];
+  const [first, second, coordinator, ...more] = ports;
+  assert.ok(first !== undefined && first === second && first !== coordinator);
+  assert.ok(!ports.includes(50_000) && more.length === 0);
+  const moved = withPorts(jaccl, ports);
+  assert.ok(moved.type === "MlxJacclInstance");
+  assert.deepEqual(moved.hostsByNode[B]?.map(({ port }) => port), [first, first]);
+  assert.match(moved.jacclCoordinators[A] ?? "", new RegExp(`^10.0.0.1:${coordinator}$`));
+  const used = portsInUse(stateOf(moved));
+  for (const port of ports) assert.ok(used.has(port));
+});
+
+Deno.test("a retry of RDMA that has no ring has its coordinator's port alone", () => {
   const jaccl = jacclOf("i");
   const [port, ...more] = portsOfRetry(stateOf(jaccl), jaccl, 1) ?? [];
   assert.ok(port !== undefined && port !== 50_000 && more.length === 0);

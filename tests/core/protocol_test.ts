@@ -1,4 +1,5 @@
 import { deepEqual, equal } from "node:assert/strict";
+import { z } from "zod";
 import { GROUP_SIZE_MAX } from "../../core/group.ts";
 import { GATHER_CHARS_MAX } from "../../core/pending_gathers.ts";
 import {
@@ -115,4 +116,18 @@ Deno.test("a message over a limit is none", () => {
   ];
   for (const message of over) equal(decodeMessage(JSON.stringify(message)), undefined);
   equal(decodeMessage(" ".repeat(MESSAGE_BYTES_MAX + 1)), undefined);
+});
+
+Deno.test("a message of nonsense is refused without words for each issue", () => {
+  let worded = 0;
+  z.config({ customError: () => void worded++ });
+  try {
+    const nonsense = Array.from({ length: 100_000 }, () => ({}));
+    const state = { nodes: nonsense, instances: nonsense, tasks: nonsense };
+    const epoch = { clock: 1, master: A };
+    equal(decodeMessage(JSON.stringify({ type: "Snapshot", epoch, state })), undefined);
+    equal(worded, 0);
+  } finally {
+    z.config({ customError: undefined });
+  }
 });

@@ -51,7 +51,7 @@ Deno.test({
 });
 
 /** What a command prints as JSON. @throws when it fails, with what it says. */
-// deno-lint-ignore no-explicit-any
+// deno-lint-ignore no-explicit-any -- Each command prints what its own schema says.
 async function succeeded(...args: readonly string[]): Promise<any> {
   const { code, stdout, stderr } = await exo(...args);
   assert.equal(code, 0, `exo ${args.join(" ")}: ${stderr}`);

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import type { RunnerCommand, RunnerReport } from "../../core/frames.ts";
 import { TaskId } from "../../core/ids.ts";
-import { LADDER_NODE_STOP, RunnerProcess } from "../../node/runner_process.ts";
+import { LADDER_NODE_STOP } from "../../node/runner_limits.ts";
+import { RunnerProcess } from "../../node/runner_process.ts";
 import { A, instanceOf } from "../support/fixtures.ts";
 import { RUNNER_MAIN } from "../support/programs.ts";
 import { TempDir } from "../support/temp_dir.ts";
@@ -29,6 +30,7 @@ class SlowRunner {
           this.reports.push(report);
           for (const listener of [...this.#listeners]) listener();
         },
+        ending: () => {},
         failed: () => {},
         stopped: () => {},
       },

@@ -11,10 +11,8 @@ import {
   QUEUED_MAX,
   QUEUED_PER_TENANT_MAX,
   QUEUED_PER_USER_MAX,
-  STARVE_MS_MAX,
-  TextEngine,
-  type TextEngineParts,
-} from "../../engines/text_engine.ts";
+} from "../../engines/text/queue_places.ts";
+import { STARVE_MS_MAX, TextEngine, type TextEngineParts } from "../../engines/text_engine.ts";
 import { ChatTemplate } from "../../engines/text/chat_template.ts";
 import { TextTokenizer } from "../../engines/text/tokenizer.ts";
 import { ensureSetup, liveArrays, memoryCounters } from "../../ffi/mod.ts";

@@ -7,7 +7,7 @@ import { PeerRing } from "../support/group_peer.ts";
 import { GROUP_PEER_MAIN as MAIN } from "../support/programs.ts";
 import { noise, scoped } from "./support.ts";
 
-testGroup({ name: "SocketGroup", main: MAIN, isWatched: true });
+testGroup({ name: "SocketGroup", main: MAIN });
 
 const NAMES = ["studio", "mini", "attic"];
 const LONG_MS = 30_000;

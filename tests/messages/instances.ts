@@ -67,6 +67,7 @@ async function unknownEngine(): Promise<Told> {
     1,
     {
       report: () => {},
+      ending: () => {},
       failed: ({ reason }) => resolve(reason),
       stopped: () => resolve("stopped"),
     },

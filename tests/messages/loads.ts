@@ -3,7 +3,7 @@ import { AppError } from "../../core/errors.ts";
 import { resolveSampling } from "../../core/sampling.ts";
 import type { BoundModel, Engine } from "../../engines/engine.ts";
 import { Sampler } from "../../engines/sampler.ts";
-import { QUEUED_MAX, QUEUED_PER_TENANT_MAX } from "../../engines/text_engine.ts";
+import { QUEUED_MAX, QUEUED_PER_TENANT_MAX } from "../../engines/text/queue_places.ts";
 import { TextBuilder } from "../../engines/text_builder.ts";
 import { fromArray, sampleRows } from "../../ffi/mod.ts";
 import { bind, goldenPath, task } from "../engines/golden.ts";

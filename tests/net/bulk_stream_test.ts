@@ -158,3 +158,24 @@ Deno.test("a reader that wants no more is gone for the sender", async () => {
   );
   await eventually("the sender knows", () => world.isOver);
 });
+
+Deno.test("what was written before anybody came for it is sent, all of it", async () => {
+  await using world = await World.make();
+  const offer = world.offer();
+  await Deno.writeFile(world.out.path, new Uint8Array(2_000), { createNew: true });
+  offer.written(2_000, true);
+  const stream = await world.receive(offer.offerId);
+  assert.equal(await within("all of it", stream.done, PATIENCE_MS), 2_000);
+});
+
+Deno.test("whoever comes for a stream hears why there is none, before and after it has begun", async () => {
+  await using world = await World.make();
+  const error = { code: "queue_full" as const, message: "8 prompts are under way" };
+  const refused = world.offer();
+  refused.withdraw(error);
+  await assert.rejects(world.receive(refused.offerId), error);
+  const begun = world.offer();
+  const stream = await world.receive(begun.offerId);
+  begun.withdraw(error);
+  await within("the refusal", assert.rejects(stream.done, error), PATIENCE_MS);
+});

@@ -6,7 +6,13 @@ import type { ModelId } from "../../core/ids.ts";
 import type { FakeScript } from "../../engines/fake.ts";
 import type { Node } from "../../node/node.ts";
 import { TempDir } from "../support/temp_dir.ts";
-import { addTinyModel, createInstance, startTestNode, until } from "../support/test_node.ts";
+import {
+  addTinyModel,
+  commandId,
+  createInstance,
+  startTestNode,
+  until,
+} from "../support/test_node.ts";
 
 /** Runs `body` on a node that serves a fake model. */
 async function withNode(
@@ -102,7 +108,12 @@ Deno.test("A runner that dies ends all answers with its error", async () => {
     const { chunks } = await ask(node, modelId, { count: 2, content: "a b c d", signal: never });
     const errors: string[] = [];
     for await (const { chunk } of chunks) {
-      if (chunk.type === "Error") errors.push(chunk.error.code);
+      if (chunk.type !== "Error") continue;
+      errors.push(chunk.error.code);
+      // An answer that has not begun would be given to the next runner, and wait there for another.
+      const [instanceId] = node.state().instances.keys();
+      const removal = { type: "DeleteInstance" as const, commandId: commandId(node) };
+      if (instanceId) await node.submit({ ...removal, instanceId });
     }
     deepEqual(errors, ["runner_failed", "runner_failed"]);
     await noTasks(node);

@@ -37,6 +37,7 @@ type Accepted = Extract<CommandReply, { type: "CommandAccepted" }>;
 
 const never = new AbortController().signal;
 const ACCEPTED: Chunk = { type: "Accepted", promptTokens: 3 };
+const progress: Chunk = { type: "PrefillProgress", processedTokens: 1, totalTokens: 3 };
 const token: Chunk = { type: "Token", text: "hi", tokenId: 0 };
 const FINISH: Chunk = {
   type: "Finish",
@@ -142,6 +143,60 @@ Deno.test("a client that was gone before the start asks nobody for anything", as
   assert.equal(replica.state.tasks.size, 0);
 });
 
+/** Only the first instance is there. */
+const alone = ({ emit }: Pick<ReturnType<typeof world>, "emit">) =>
+  emit({ type: "InstanceDeleted", instanceId: instanceId("b") });
+
+for (const word of [[], [ACCEPTED]]) {
+  const when = word.length === 0 ? "before it accepted" : "before the first word";
+  Deno.test(`an instance that fails ${when} answers once it is made anew`, async () => {
+    const failing = Promise.withResolvers<void>();
+    const one = world((relay, nth) => {
+      if (nth > 1) return say(ACCEPTED, token, FINISH)(relay);
+      one.emit(reported("a:0", "RunnerFailed"));
+      say(...word, errorOf("runner_failed"))(relay);
+      failing.resolve();
+    });
+    alone(one);
+    const answer = one.gateway.generate(MODEL, PAYLOAD, never)
+      .then(({ chunks }) => Array.fromAsync(chunks));
+    await failing.promise;
+    await settled();
+    assert.equal(one.relays.length, 1, "nobody is asked while nobody serves");
+    one.emit(reported("a:0", "RunnerReady", { incarnation: 2 }));
+    assert.deepEqual(await answer, [token, FINISH]);
+    assert.deepEqual(one.served, ["a", "a"]);
+  });
+}
+
+Deno.test("where no instance is left or wanted, the failure is told at once", async () => {
+  const one = world((relay) => {
+    one.emit({ type: "InstanceDeleted", instanceId: instanceId("a") });
+    relay.push(errorOf("runner_failed"));
+  });
+  alone(one);
+  await failsWith(one.gateway.generate(MODEL, PAYLOAD, never), "runner_failed");
+});
+
+Deno.test("a node that stops, and a client that goes, end the wait for an instance", async () => {
+  for (const way of ["stop", "abort"] as const) {
+    const client = new AbortController();
+    const failing = Promise.withResolvers<void>();
+    const one = world((relay) => {
+      one.emit(reported("a:0", "RunnerFailed"));
+      relay.push(errorOf("runner_failed"));
+      failing.resolve();
+    });
+    alone(one);
+    const answer = one.gateway.generate(MODEL, PAYLOAD, client.signal);
+    await failing.promise;
+    await settled();
+    if (way === "stop") one.gateway.stop();
+    else client.abort();
+    await failsWith(answer, "runner_failed");
+  }
+});
+
 Deno.test("a runner that dies before it accepted costs nothing: another one answers", async () => {
   const { gateway, relays, replica } = world((relay, nth) =>
     nth === 1 ? relay.push(errorOf("runner_failed")) : say(ACCEPTED, token, FINISH)(relay)
@@ -206,6 +261,23 @@ for (const code of ["runner_failed", "group_broken"] as const) {
   });
 }
 
+Deno.test("a runner that dies while it reads the prompt has said nothing: another one answers", async () => {
+  const { gateway, served } = world((relay, nth) =>
+    say(ACCEPTED, progress, ...(nth === 1 ? [errorOf("runner_failed")] : [token, FINISH]))(relay)
+  );
+  const { chunks } = await gateway.generate(MODEL, PAYLOAD, never);
+  assert.deepEqual(await Array.fromAsync(chunks), [progress, progress, token, FINISH]);
+  assert.deepEqual(served, ["a", "b"]);
+});
+
+Deno.test("while the prompt is read it is tried once more and no oftener", async () => {
+  const { gateway, served } = world(say(ACCEPTED, progress, errorOf("runner_failed")));
+  const { chunks } = await gateway.generate(MODEL, PAYLOAD, never);
+  const failed = errorOf("runner_failed");
+  assert.deepEqual(await Array.fromAsync(chunks), [progress, progress, failed]);
+  assert.deepEqual(served, ["a", "b"]);
+});
+
 Deno.test("after the first word a failure is told, and nothing is said twice", async () => {
   const { gateway, served } = world(say(ACCEPTED, token, errorOf("runner_failed")));
   const { chunks } = await gateway.generate(MODEL, PAYLOAD, never);
@@ -240,8 +312,45 @@ Deno.test("a node that dies in the middle is named to the client", async () => {
   await transports.get(B)?.close();
   const { value } = await reader.next();
   assert.ok(value.type === "Error");
+  assert.equal(value.error.code, "node_lost");
   assert.match(value.error.message, /^Node "node-b" was lost while it served the request/);
   assert.equal(relays.length, 1);
+});
+
+Deno.test("a request whose node has just been killed is refused for that, and worth another try", async () => {
+  const one = world(say(ACCEPTED, token, FINISH), [B, C]);
+  alone(one);
+  await one.transports.get(B)?.close();
+  const asked = one.gateway.generate(MODEL, PAYLOAD, never);
+  const refused = assert.rejects(asked, {
+    code: "node_lost",
+    retryable: true,
+    message: /^Node "node-b" was lost/,
+  });
+  await settled();
+  // Nobody else is waited for.
+  one.emit({ type: "InstanceDeleted", instanceId: instanceId("a") });
+  await refused;
+  await eventually("the tasks are forgotten", () => one.replica.state.tasks.size === 0);
+});
+
+Deno.test("a task that failed since its node was lost says so, whoever tells first", async () => {
+  for (
+    const [errorType, code] of [
+      ["node_unreachable", "node_lost"],
+      ["group_broken", "group_broken"],
+      ["runner_failed", "runner_failed"],
+    ] as const
+  ) {
+    const { gateway, emit, replica } = world(say(ACCEPTED, token));
+    const { chunks } = await gateway.generate(MODEL, PAYLOAD, never);
+    const [taskId] = replica.state.tasks.keys();
+    assert.ok(taskId);
+    emit({ type: "TaskFailed", taskId, errorType, errorMessage: "It is gone" });
+    const last = (await Array.fromAsync(chunks)).at(-1);
+    assert.ok(last?.type === "Error");
+    assert.deepEqual([last.error.code, last.error.message], [code, "It is gone"]);
+  }
 });
 
 /** That a command's fate is not known any more. */

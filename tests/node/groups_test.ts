@@ -5,7 +5,7 @@ import type { ErrorInfo } from "../../core/errors.ts";
 import type { InstanceId } from "../../core/ids.ts";
 import type { Instance } from "../../core/instance.ts";
 import { PlacementRequest } from "../../core/placement_request.ts";
-import { SUSPECT_STEP_TIMEOUT_MS } from "../../node/rank.ts";
+import { SUSPECT_STEP_MS_MAX } from "../../core/step_watch.ts";
 import { type Member, SeveralNodes, tokenIds } from "../support/several_nodes.ts";
 import {
   ask,
@@ -134,6 +134,28 @@ Deno.test("a port that a stranger has is told, and the retry takes another", asy
   assert.ok(now.every((port) => !ports.includes(port)), `${now} after ${ports}`);
 });
 
+Deno.test("an address that its machine has lost is told, and the retry takes the new one", async () => {
+  await using several = await SeveralNodes.start([{}, {}]);
+  const { modelId, instanceId, first } = await pair(several);
+  const { node } = first;
+  const placed = instanceOf(several, instanceId);
+  await node.submit({ type: "DeleteInstance", commandId: commandId(node), instanceId });
+  await until(node, "it is gone", ({ instances }) => !instances.has(instanceId));
+  // As if it had been placed before the lease of another address (TEST-NET-1, RFC 5737) was over.
+  const lost = Object.entries(placed.hostsByNode)
+    .map(([id, hosts]) => [id, hosts.map(({ port }) => ({ ip: "192.0.2.1", port }))]);
+  const instance = { ...placed, hostsByNode: Object.fromEntries(lost) } as Instance;
+  await node.submit({ type: "CreateInstance", commandId: commandId(node), instance });
+  await until(node, "it is retried", ({ instanceRetries }) => instanceRetries.has(instanceId));
+  const { lastError = "" } = node.state().instanceRetries.get(instanceId) ?? {};
+  assert.match(lastError, /Cannot listen at 192\.0\.2\.1:\d+/);
+  await untilReady(node, instanceId);
+  const hosts = Object.values(instanceOf(several, instanceId).hostsByNode).flat();
+  assert.deepEqual([...new Set(hosts.map(({ ip }) => ip))], ["127.0.0.1"]);
+  const { chunks } = await node.generate(modelId, ask("one two three"), never);
+  assert.equal(textOf(await collect(chunks)), "one two three");
+});
+
 Deno.test("a blip of the network between nodes ends no group that still steps", async () => {
   await using several = await SeveralNodes.start([ENDLESS, ENDLESS]);
   const { modelId, instanceId, first, second } = await pair(several);
@@ -153,7 +175,7 @@ Deno.test("a blip of the network between nodes ends no group that still steps", 
       cutAt = performance.now();
     }
     // Longer than a suspect may go without a step.
-    if (cutAt > 0 && performance.now() - cutAt > SUSPECT_STEP_TIMEOUT_MS + 1_000) client.abort();
+    if (cutAt > 0 && performance.now() - cutAt > SUSPECT_STEP_MS_MAX + 1_000) client.abort();
   }
   assert.ok(!read.some(({ type }) => type === "Error"), JSON.stringify(read.at(-1)));
   const ids = tokenIds(read);

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { BANDWIDTH_PERIOD_MS } from "../../core/bandwidth_turns.ts";
+import { BANDWIDTH_PERIOD_MS, BANDWIDTH_RETRY_MS } from "../../core/bandwidth_turns.ts";
 import { NodeId } from "../../core/ids.ts";
 import type { Link, PeerChange } from "../../net/transport.ts";
 import { LinkWatch } from "../../node/link_watch.ts";
@@ -116,11 +116,36 @@ Deno.test("bandwidth is measured one link after the other, and told beside the l
   await time.pass(1_000);
   assert.deepEqual(measured.at(-1), { latencyMs: 2, bandwidthBitsPerSecond: 1_000 });
   assert.deepEqual(asked.map(({ link }) => link.address), [FIRST, SECOND]);
-  asked[1]?.answer.reject(new Error("it would not"));
+  asked[1]?.answer.resolve(2_000);
   await time.pass(BANDWIDTH_PERIOD_MS / 2);
-  assert.equal(asked.length, 2, "also a measurement that failed is not repeated at once");
+  assert.equal(asked.length, 2);
   await time.pass(BANDWIDTH_PERIOD_MS / 2);
   assert.equal(asked.length, 3);
+  watch.stop();
+});
+
+Deno.test("a measurement that failed is repeated with pauses that grow, until one succeeds", async () => {
+  using time = new FakeTime();
+  const { watch, measured, asked, set } = watching(time);
+  watch.start();
+  set(link(FIRST));
+  await time.pass(6_000);
+  for (let failures = 1; failures <= 3; failures++) {
+    asked.at(-1)?.answer.reject(new Error("it was busy"));
+    const pause = BANDWIDTH_RETRY_MS * 2 ** (failures - 1);
+    await time.pass(pause - 2_000);
+    assert.equal(asked.length, failures, `not at once after ${failures}`);
+    await time.pass(3_000);
+    assert.equal(asked.length, failures + 1, `soon after ${failures}`);
+  }
+  asked.at(-1)?.answer.resolve(1_000);
+  await time.pass(BANDWIDTH_PERIOD_MS / 2);
+  assert.deepEqual(measured, [{ bandwidthBitsPerSecond: 1_000 }]);
+  assert.equal(asked.length, 4, "then it is as rare as ever");
+  await time.pass(BANDWIDTH_PERIOD_MS / 2);
+  asked.at(-1)?.answer.reject(new Error("it was busy"));
+  await time.pass(BANDWIDTH_RETRY_MS + 1_000);
+  assert.equal(asked.length, 6, "what failed before is forgotten");
   watch.stop();
 });
 

@@ -36,7 +36,8 @@ class World implements Disposable {
 
   constructor() {
     const process = { send: (command: RunnerCommand) => void this.commands.push(command) };
-    this.rank = { process, incarnation: 1, awaited: new Set() } as unknown as Rank;
+    const watch = () => {};
+    this.rank = { process, incarnation: 1, awaited: new Set(), watch } as unknown as Rank;
     const address = "/ip4/10.0.0.2/tcp/1";
     const edge = { type: "SocketConnection" as const, sinkMultiaddr: address };
     this.asker = new PrefillAsker({
@@ -155,4 +156,21 @@ Deno.test("without a source, or a way to it, a prompt is read where it is", asyn
   await world.ask(other);
   assert.equal(world.last.end?.error?.code, "node_unreachable");
   assert.equal(world.asker.rates(EMPTY_STATE, other), undefined);
+});
+
+Deno.test("a runner that asks while it is being stopped leaves no file", async () => {
+  using world = new World();
+  Object.assign(world.rank, { stopping: true });
+  await world.ask(SOURCE);
+  assert.equal(world.ring, undefined, "nothing is received");
+  assert.deepEqual(world.commands, []);
+});
+
+Deno.test("a runner hears that there is no place for the bytes of its prompt", async () => {
+  using world = new World();
+  world.rings.next = () => {
+    throw new Error("No space left on device");
+  };
+  await world.ask(SOURCE);
+  assert.match(world.last.end?.error?.message ?? "", /No space left/);
 });

@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import type { RunnerCommand } from "../../core/frames.ts";
 import { NodeId, type TaskId } from "../../core/ids.ts";
-import { PREFILL } from "../../net/prefill_messages.ts";
-import { decodeMessage, encodeMessage } from "../../net/topics.ts";
+import { encodeQuestion, PREFILL } from "../../net/prefill_messages.ts";
+import { decodeMessage } from "../../net/topics.ts";
 import { PrefillRings } from "../../node/prefill_rings.ts";
-import { PREFILLS_MAX, PrefillServer } from "../../node/prefill_server.ts";
+import { PREFILLS_MAX, PREFILLS_TOKENS_MAX, PrefillServer } from "../../node/prefill_server.ts";
 import type { Rank } from "../../node/rank.ts";
 import { instanceId } from "../support/fixtures.ts";
 
@@ -21,6 +21,8 @@ class World implements Disposable {
   readonly streams: { written: string[]; sent: (bytes: number, isOver: boolean) => void }[] = [];
   readonly rings = new PrefillRings();
   status = "RunnerReady";
+  isLinked = true;
+  contextTokensMax = 2_048;
   readonly server: PrefillServer;
   #answer: (body: Uint8Array, from: NodeId) => Promise<Uint8Array> = () => assert.fail();
   readonly rank: Rank;
@@ -30,7 +32,10 @@ class World implements Disposable {
     const send = (command: RunnerCommand) => void this.commands.push(command);
     const status = () => ({ type: this.status });
     const made = { process: { send }, incarnation: 1, stopping: false };
-    this.rank = Object.defineProperty(made, "status", { get: status }) as unknown as Rank;
+    this.rank = Object.defineProperties(made, {
+      status: { get: status },
+      contextTokensMax: { get: () => this.contextTokensMax },
+    }) as unknown as Rank;
     this.server = new PrefillServer({
       transport: { handle: (_, handler) => (this.#answer = handler, () => {}) },
       bulk: {
@@ -46,12 +51,13 @@ class World implements Disposable {
       },
       rings: this.rings,
       rankOf: (id) => id === instanceId("i") ? this.rank : undefined,
+      isLinked: () => this.isLinked,
       newId: () => `id-${++this.#ids}`,
     });
   }
 
-  async ask(id = "i") {
-    const body = encodeMessage({ instanceId: instanceId(id), request: REQUEST });
+  async ask(id = "i", request = REQUEST) {
+    const body = encodeQuestion(instanceId(id), request);
     return decodeMessage(PREFILL.reply, await this.#answer(body, PEER));
   }
 
@@ -105,6 +111,27 @@ Deno.test("a node refuses what it has no rank for, or none that serves, or too m
   await refused("i", /its runner is RunnerLoading/);
   world.status = "RunnerRunning";
   for (let n = 0; n < PREFILLS_MAX; n++) await world.ask();
-  await refused("i", /16 prompts are under way, at most 16 may be/);
+  await refused("i", /16 prompts of 48 tokens are under way, at most 16 of/);
   assert.equal(world.streams.length, PREFILLS_MAX);
+  world.isLinked = false;
+  await refused("i", /no link has it prefill for others/);
+});
+
+Deno.test("a prompt that no context has room for is refused before its tokens are looked at", async () => {
+  using world = new World();
+  const ask = (stopPos: number) => world.ask("i", { ...REQUEST, stopPos });
+  // It has three tokens: whoever looked at them would find too few.
+  await assert.rejects(() => ask(2_048), { code: "context_length_exceeded" });
+  await assert.rejects(() => ask(2_047), /3 tokens where 2048 are needed/);
+  assert.equal(world.commands.length, 0);
+});
+
+Deno.test("the prompts that are under way have as many tokens together as a runner has room for", async () => {
+  using world = new World();
+  world.contextTokensMax = Infinity;
+  const half = PREFILLS_TOKENS_MAX / 2;
+  const request = { ...REQUEST, tokenIds: new Array<number>(half).fill(1), stopPos: half - 1 };
+  await world.ask("i", request);
+  await world.ask("i", request);
+  await assert.rejects(() => world.ask(), /2 prompts of 4194304 tokens are under way/);
 });

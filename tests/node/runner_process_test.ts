@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import type { RunnerCommand, RunnerReport } from "../../core/frames.ts";
-import { type RunnerLimits, RunnerProcess, type StopLadder } from "../../node/runner_process.ts";
+import type { RunnerLimits, StopLadder } from "../../node/runner_limits.ts";
+import { RunnerProcess } from "../../node/runner_process.ts";
 import { TaskId } from "../../core/ids.ts";
 import { taskId } from "../support/fixtures.ts";
 import { isAlive } from "../support/eventually.ts";
@@ -17,7 +18,9 @@ class Watched {
   readonly heard: string[] = [];
   readonly failures: { reason: string; diagnostics: readonly string[] }[] = [];
   code: string | undefined;
+  readonly endings: (readonly [string, string | undefined])[] = [];
   stops = 0;
+  readonly #ending = Promise.withResolvers<void>();
   readonly #over = Promise.withResolvers<void>();
   readonly #up = Promise.withResolvers<void>();
 
@@ -30,6 +33,10 @@ class Watched {
     const launch = { command, args: ["run", "-A", "--no-check", ODD_RUNNER, ...args], env };
     this.process = new RunnerProcess(launch, INCARNATION, {
       report: (report) => this.#report(report),
+      ending: ({ reason, code }) => {
+        this.endings.push([reason, code]);
+        this.#ending.resolve();
+      },
       failed: ({ reason, diagnostics, code }) => {
         this.failures.push({ reason, diagnostics });
         this.code = code;
@@ -45,6 +52,11 @@ class Watched {
   /** Resolves with its first report. */
   async up(): Promise<void> {
     await this.#up.promise;
+  }
+
+  /** Resolves once it is told that the process is being ended. */
+  async ending(): Promise<void> {
+    await this.#ending.promise;
   }
 
   /** The one failure of the process, once it has ended. */
@@ -137,15 +149,17 @@ Deno.test("a runner that cannot be started is a failure that says so, told once"
 
 Deno.test("a limit that is reached kills the runner and is the reason", async () => {
   const runner = new Watched(["silent"]);
-  runner.process.arm(20_000, "a step");
-  runner.process.arm(20, "Model loading");
-  const { reason } = await runner.failure();
-  assert.match(reason, /\(signal SIGKILL\): Model loading took longer than [\d.]+ s$/);
+  runner.process.arm({ ms: 20_000, reason: () => "a step took too long" });
+  const reason = () => "Model loading took too long";
+  runner.process.arm({ ms: 20, reason, code: "group_broken" });
+  const failure = await runner.failure();
+  assert.equal(runner.code, "group_broken");
+  assert.match(failure.reason, /\(signal SIGKILL\): Model loading took too long$/);
 });
 
 Deno.test("a disarmed limit does nothing", async () => {
   const runner = new Watched(["polite"]);
-  runner.process.arm(5, "a step");
+  runner.process.arm({ ms: 5, reason: () => "a step took too long" });
   runner.process.disarm();
   await runner.up();
   await runner.process.stop(LADDER, shutdown);
@@ -218,12 +232,59 @@ Deno.test("a runner that uses RDMA is asked to end, and killed last, with a warn
   assert.deepEqual([stopped.stops, stopped.failures], [1, []]);
 });
 
+Deno.test("that a runner which uses RDMA is being ended is told at once, and nothing after it", async () => {
+  const chatty = new Watched(["chatty"], { rdmaTermMs: 20_000 });
+  await chatty.up();
+  chatty.process.arm({ ms: 1, reason: () => "no step was finished", code: "group_broken" });
+  await chatty.ending();
+  assert.deepEqual([chatty.endings, chatty.failures], [
+    [["no step was finished", "group_broken"]],
+    [],
+  ]);
+  const { pid } = chatty.process;
+  assert.ok(pid !== undefined && await isAlive(pid));
+  chatty.process.kill("again");
+  chatty.process.send(shutdown);
+  assert.match((await chatty.failure()).reason, /: no step was finished$/);
+  assert.deepEqual([chatty.endings.length, chatty.heard], [1, ["RunnerIdle"]]);
+  // Where it is gone at once, that is told alone; so is an end that somebody asked for.
+  const other = new Watched(["silent"]);
+  other.process.kill("its files are gone");
+  await other.failure();
+  const asked = new Watched(["chatty"], { rdmaTermMs: 20_000 });
+  await asked.up();
+  const stopped = asked.process.stop({ askMs: 20_000, termMs: 20_000 }, shutdown);
+  asked.process.kill("too late");
+  asked.process.kill("once more");
+  await stopped;
+  assert.deepEqual([other.endings, asked.endings, asked.failures], [[], [], []]);
+});
+
 Deno.test("a runner that keeps an answer back and computes nothing hangs", async () => {
   const deaf = new Watched(["silent"], { livenessMs: 30, hangMs: 60 });
   await deaf.up();
   deaf.process.send({ type: "Ping", taskId: taskId("p"), incarnation: INCARNATION });
   assert.equal(deaf.process.isAnswering, false);
   assert.match((await deaf.failure()).reason, /it has work and did nothing/);
+});
+
+Deno.test("where nothing is seen of a runner, the answer to a ping has a limit", async () => {
+  const unseen = { livenessMs: 10, hangMs: 20, readProcess: () => undefined, unseenHangMs: 100 };
+  const deaf = new Watched(["silent"], unseen);
+  await deaf.up();
+  deaf.process.ping(taskId("p"));
+  assert.match((await deaf.failure()).reason, /it has answered nothing for 0\.1 s$/);
+});
+
+Deno.test("a runner that is seen to compute may take its time to answer a ping", async () => {
+  const computes = { isStopped: false, isAsleep: false, cpuTicks: 1, sleeps: 1 };
+  const limits = { livenessMs: 5, hangMs: 0, readProcess: () => computes, unseenHangMs: 10 };
+  const busy = new Watched(["silent"], { ...limits, ackTimeoutMs: 100 });
+  await busy.up();
+  busy.process.ping(taskId("p"));
+  // What it is told has a limit all the same.
+  busy.process.send(shutdown);
+  assert.match((await busy.failure()).reason, /Shutdown was not acknowledged within 0\.1 s$/);
 });
 
 Deno.test("what stderr says of the end is part of the reason, and the code is told", async () => {
@@ -256,6 +317,7 @@ Deno.test("a runner that does not acknowledge is killed, however many commands f
     1,
     {
       report: () => up.resolve(),
+      ending: () => {},
       failed: ({ reason }) => failure.resolve(reason),
       stopped: () => {},
     },

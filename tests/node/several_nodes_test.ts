@@ -194,7 +194,7 @@ Deno.test("a worker that is cut off in mid-stream is an error within seconds", a
   }
   const tookMs = performance.now() - cutAt;
   const last = read.at(-1);
-  assert.equal(last?.type === "Error" && last.error.code, "runner_failed");
+  assert.equal(last?.type === "Error" && last.error.code, "node_lost");
   assert.ok(tookMs < LINK_SILENCE_MS + 2_000, `${tookMs} ms`);
   const ids = tokenIds(read);
   assert.deepEqual(ids, counted(ids.length), "no token lost, none repeated");

@@ -27,6 +27,8 @@ import {
 import { SIDE_CHANNEL_RUNNER } from "../support/side_channel_peer.ts";
 import { TempDir } from "../support/temp_dir.ts";
 
+const HOSTS = [{ ip: "10.0.0.1", port: 2 }, { ip: "10.0.0.2", port: 2 }];
+
 /** Two ranks over RDMA, on A and B. */
 function overRdma(): Instance {
   const { instanceId, shardAssignments } = instanceOf("i", [A, B]);
@@ -36,6 +38,7 @@ function overRdma(): Instance {
     shardAssignments,
     jacclDevices: [[null, "rdma_en3"], ["rdma_en3", null]],
     jacclCoordinators: { [A]: "0.0.0.0:1", [B]: "10.0.0.1:1" },
+    hostsByNode: { [A]: HOSTS, [B]: HOSTS },
   };
 }
 

@@ -1,5 +1,6 @@
 import type { Event } from "../../core/events.ts";
 import type { NodeId } from "../../core/ids.ts";
+import { CONNECTION_LOST } from "../../core/reconcile_instances.ts";
 import type { Ledger } from "./ledger.ts";
 import type { SimNode } from "./node.ts";
 import type { World } from "./world.ts";
@@ -20,12 +21,18 @@ export class EventMarks {
     const { marks } = this.#world;
     switch (event.type) {
       case "InstanceDeleted":
-        if (event.failureError === "Network connection lost") {
+        if (event.failureError === CONNECTION_LOST) {
           marks.hit("instance: lost its node and placed anew");
+        } else if (event.failureError?.startsWith(CONNECTION_LOST)) {
+          marks.hit("instance: lost a way and placed anew");
         } else if (event.failureError !== undefined) marks.hit("instance: given up");
         break;
       case "InstanceRetrying":
         marks.hit("instance: retried with backoff");
+        if (event.addresses) marks.hit("instance: retried at other addresses");
+        if (event.failureError.includes("does not reach")) {
+          marks.hit("instance: retried without a way");
+        }
         break;
       case "InstanceRetriesReset":
         marks.hit("instance: retries reset");

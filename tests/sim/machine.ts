@@ -9,9 +9,22 @@ export interface MachineFacts {
   readonly links: ReadonlyMap<string, LinkQuality>;
 }
 
+/** After so many starts of its process a machine has another address. */
+const LEASE_STARTS = 3;
+
+/** The address of a machine whose process has been started so often. */
+export function ipOf(machine: number, starts: number): string {
+  return `10.0.${Math.floor(starts / LEASE_STARTS) % 256}.${machine + 1}`;
+}
+
 /** Where a machine listens. */
-export function multiaddrOf(machine: number): string {
-  return `/ip4/10.0.0.${machine + 1}/tcp/52414`;
+export function multiaddrOf(machine: number, starts: number): string {
+  return `/ip4/${ipOf(machine, starts)}/tcp/52414`;
+}
+
+/** Whether a machine listens there, or did once. */
+export function isOfMachine(multiaddr: string, machine: number): boolean {
+  return multiaddr.endsWith(`.${machine + 1}/tcp/52414`);
 }
 
 /** What a machine reports of itself when all machines have cables to each other. */

@@ -16,7 +16,7 @@ import type { Message } from "../../core/protocol.ts";
 import { EMPTY_STATE, type State } from "../../core/state.ts";
 import { type Generation, SimApi } from "./api.ts";
 import { Disk } from "./disk.ts";
-import { cablesOf, infoOf, type MachineFacts, multiaddrOf } from "./machine.ts";
+import { cablesOf, infoOf, isOfMachine, type MachineFacts, multiaddrOf } from "./machine.ts";
 import type { Endpoint } from "./network.ts";
 import type { SimRunner } from "./runners.ts";
 import { SimWorker } from "./worker.ts";
@@ -178,7 +178,8 @@ export class SimNode implements Endpoint {
     this.input({ type: "PeerConnected", peer: nodeId });
     this.later(100 + world.random.below(900), () => {
       if (!world.network.isConnected(this.machine, peer)) return;
-      const edge = { type: "SocketConnection" as const, sinkMultiaddr: multiaddrOf(peer) };
+      const { life } = world.nodes[peer] as SimNode;
+      const edge = { type: "SocketConnection" as const, sinkMultiaddr: multiaddrOf(peer, life) };
       const connection = { source: this.nodeId, sink: nodeId, edge };
       const subject = `edge:${nodeId}:${edge.sinkMultiaddr}`;
       this.#edges.set(subject, { type: "TopologyEdgeCreated", connection });
@@ -191,7 +192,7 @@ export class SimNode implements Endpoint {
     for (const [subject, event] of this.#edges) {
       const isTo = event.type === "TopologyEdgeCreated" &&
         event.connection.edge.type === "SocketConnection" &&
-        event.connection.edge.sinkMultiaddr === multiaddrOf(peer);
+        isOfMachine(event.connection.edge.sinkMultiaddr, peer);
       if (isTo) this.#edges.delete(subject);
     }
     this.input({ type: "PeerDisconnected", peer: nodeId });

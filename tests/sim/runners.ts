@@ -1,6 +1,6 @@
 import type { InstanceId, ModelId, RunnerId, TaskId } from "../../core/ids.ts";
 import { groupIdOf } from "../../core/group.ts";
-import { type Instance, nodesByRank, type Shard } from "../../core/instance.ts";
+import { type Host, type Instance, nodesByRank, type Shard } from "../../core/instance.ts";
 import type { Incarnations, LocalRunner } from "../../core/plan.ts";
 import type { RunnerStatus } from "../../core/runner_status.ts";
 import type { TaskStatus } from "../../core/task.ts";
@@ -27,6 +27,8 @@ export interface RunnerWorld {
   /** By the names of their groups. */
   readonly rings: Map<string, Ring>;
   temperOf(modelId: ModelId): Temper;
+  /** What address a machine has now. */
+  ipOf(machine: number): string;
   /** Whether bytes flow between two machines. */
   isOpen(a: number, b: number): boolean;
 }
@@ -93,8 +95,16 @@ export class SimRunner implements LocalRunner {
   connect(peers: Incarnations, instance: Instance): void {
     this.peers = peers;
     this.busy = true;
-    const port = portOf(instance, this.place.shard.deviceRank);
-    if (port !== undefined && isTaken(this.place.machine, port)) {
+    const own = hostOf(instance, this.place.shard.deviceRank);
+    const ip = this.world.ipOf(this.place.machine);
+    if (own && own.ip !== ip) {
+      this.world.marks.hit("fault: address gone");
+      const found = "this machine has no such address";
+      return this.#later(10, 200, () => this.fail(`Cannot listen at ${own.ip}: ${found}`));
+    }
+    const ports = portsOf(instance, this.place.shard.deviceRank);
+    const port = ports.find((one) => isTaken(this.place.machine, one));
+    if (port !== undefined) {
       this.world.marks.hit("fault: port taken");
       return this.#later(10, 200, () => this.fail(`Cannot listen at port ${port}: in use`));
     }
@@ -289,14 +299,19 @@ export class SimRunner implements LocalRunner {
   }
 }
 
-/** Where a rank listens; undefined for one that does not. */
-function portOf(instance: Instance, rank: number): number | undefined {
-  if (instance.type === "MlxRingInstance") {
-    const nodeId = nodesByRank(instance)[rank];
-    return nodeId === undefined ? undefined : instance.hostsByNode[nodeId]?.[rank]?.port;
-  }
-  const [address] = rank === 0 ? Object.values(instance.jacclCoordinators) : [];
-  return Number(/:(\d+)$/.exec(address ?? "")?.[1]) || undefined;
+function hostOf(instance: Instance, rank: number): Host | undefined {
+  const nodeId = nodesByRank(instance)[rank];
+  return nodeId === undefined ? undefined : instance.hostsByNode[nodeId]?.[rank];
+}
+
+/** Where a rank listens: in the ring, and the first one over RDMA as its coordinator. */
+function portsOf(instance: Instance, rank: number): number[] {
+  const ring = hostOf(instance, rank)?.port;
+  const [address] = instance.type === "MlxJacclInstance" && rank === 0
+    ? Object.values(instance.jacclCoordinators)
+    : [];
+  const coordinator = Number(/:(\d+)$/.exec(address ?? "")?.[1]) || undefined;
+  return [ring, coordinator].filter((port) => port !== undefined);
 }
 
 /** Every so many ports of a machine some other program has one. */

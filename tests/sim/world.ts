@@ -6,6 +6,7 @@ import type { CardLookup } from "../../core/reconcile.ts";
 import { GIB } from "../../core/units.ts";
 import { Random } from "../support/random.ts";
 import { Checker } from "./checker.ts";
+import { ipOf } from "./machine.ts";
 import { Marks } from "./marks.ts";
 import { Network } from "./network.ts";
 import { SimNode } from "./node.ts";
@@ -148,6 +149,10 @@ export class World implements RunnerWorld {
 
   temperOf(modelId: ModelId): Temper {
     return this.models.get(modelId)?.temper ?? "normal";
+  }
+
+  ipOf(machine: number): string {
+    return ipOf(machine, this.nodes[machine]?.life ?? 0);
   }
 
   isOpen(a: number, b: number): boolean {

@@ -4,6 +4,14 @@ import { GroupDecoder } from "../../engines/group/group_decoder.ts";
 import { ArithmeticDecoder, type ArithmeticPart, HIDDEN } from "./arithmetic_decoder.ts";
 import { LocalRing } from "./local_group.ts";
 
+interface Options extends Partial<ArithmeticPart> {
+  readonly mayPass?: () => boolean;
+  /** What each rank says that it has room for, whenever it is asked. */
+  readonly blocksMax?: readonly number[];
+  /** Of each rank's model files. */
+  readonly fingerprints?: readonly string[];
+}
+
 /** A model of arithmetic over the ranks of a pipeline, all in one thread. */
 export class ArithmeticGroup implements Disposable {
   readonly ring: LocalRing;
@@ -11,12 +19,9 @@ export class ArithmeticGroup implements Disposable {
   readonly decoder: GroupDecoder;
   readonly followers: readonly Follower[];
 
-  /** `blocksMax`: what each rank says that it has room for, whenever it is asked. */
   constructor(
     size: number,
-    { layers = 2 * size - 1, mayPass, blocksMax = [], ...part }:
-      & Partial<ArithmeticPart>
-      & { readonly mayPass?: () => boolean; readonly blocksMax?: readonly number[] } = {},
+    { layers = 2 * size - 1, mayPass, blocksMax = [], fingerprints = [], ...part }: Options = {},
   ) {
     this.ring = new LocalRing(size, mayPass);
     const border = (rank: number) => Math.round(rank * layers / size);
@@ -24,18 +29,29 @@ export class ArithmeticGroup implements Disposable {
       new ArithmeticDecoder({ ...part, layers, from: border(rank), to: border(rank + 1) })
     );
     const now = () => 0;
+    const fingerprint = (rank: number) => fingerprints[rank] ?? "w";
     const [first, ...others] = this.ring.groups.map((group, rank) => {
       const part = this.parts[rank];
       if (!part) throw new Error("each rank has a part");
       return { group, part };
     });
     if (!first) throw new Error("there is a first rank");
-    this.decoder = new GroupDecoder({ ...first, split: "pipeline", now });
+    this.decoder = new GroupDecoder({
+      ...{ ...first, split: "pipeline", fingerprint: fingerprint(0), now },
+    });
     this.followers = others.map(({ group, part }) => {
       using empty = part.makeCache();
       const blockBytes = empty.bytesFor(part.blockPositions);
       const follower = new Follower({
-        ...{ group, part, split: "pipeline", hiddenSize: HIDDEN, now },
+        ...{
+          group,
+          part,
+          split: "pipeline",
+          hiddenSize: HIDDEN,
+          firstLayer: border(group.rank),
+          now,
+        },
+        fingerprint: fingerprint(group.rank),
         kvBudgetBytes: () => (blocksMax[group.rank] ?? Infinity) * blockBytes,
         weights: { [Symbol.dispose]: () => {} },
       });

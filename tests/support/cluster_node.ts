@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { ApiClient } from "../../api/client.ts";
 import type { StateView } from "../../api/client_state.ts";
+import { NODE_V8_FLAGS } from "../../core/v8_flags.ts";
 import { eventually } from "./eventually.ts";
 import { ServeProcess } from "./exo_process.ts";
 import { Orders } from "./orders.ts";
@@ -73,7 +74,8 @@ export class ClusterNode {
   #program(): string[] | undefined {
     const { isMeasured, isOrdered } = this.#spec;
     const main = isOrdered ? ORDERED_MAIN : isMeasured ? MEASURED_MAIN : undefined;
-    return main === undefined ? undefined : ["run", "-A", "--v8-flags=--expose-gc", main];
+    const flags = ["--expose-gc", ...NODE_V8_FLAGS].join(",");
+    return main === undefined ? undefined : ["run", "-A", `--v8-flags=${flags}`, main];
   }
 
   /** On its machine, and with what it says on stderr kept; all as one process. */

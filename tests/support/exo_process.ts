@@ -1,5 +1,6 @@
 import { createInterface } from "node:readline";
 import { Readable } from "node:stream";
+import { NODE_V8_FLAGS } from "../../core/v8_flags.ts";
 import { apart } from "./apart.ts";
 
 const MAIN = new URL("../../main.ts", import.meta.url).pathname;
@@ -26,7 +27,12 @@ export async function exo(...args: readonly string[]): Promise<Finished> {
 }
 
 /** What runs `exo serve` unless a test has a program of its own that does. */
-const SERVE_PROGRAM: readonly string[] = ["run", "-A", MAIN];
+const SERVE_PROGRAM: readonly string[] = [
+  "run",
+  "-A",
+  `--v8-flags=${NODE_V8_FLAGS.join(",")}`,
+  MAIN,
+];
 /** What `exo serve --json` says once it is up. */
 interface Served {
   readonly url: string;

@@ -8,6 +8,7 @@ import { Buffer } from "node:buffer";
 import { createHash } from "node:crypto";
 import type { GroupSpec } from "../../core/group.ts";
 import type { Group } from "../../engines/group.ts";
+import { type Dtype, fromArray, Scope } from "../../ffi/mod.ts";
 import { within } from "./eventually.ts";
 
 /** What a test may tell a rank to do. */
@@ -27,6 +28,23 @@ export interface SeenFrame {
   readonly digest: string;
   /** In base64, where it is short. */
   readonly bytes: string;
+}
+
+/** What a test has ranks sum. */
+export interface SumOptions {
+  readonly count: number;
+  readonly dtype: Dtype;
+}
+
+/** The sum over all ranks of as many numbers, which differ from rank to rank, and what comes of it. */
+export function sumOf(group: Group, options: unknown): number[] {
+  const { count, dtype } = options as SumOptions;
+  using _scope = new Scope();
+  const own = Float32Array.from({ length: count }, (_, at) => at * (1 + group.rank));
+  // Of something that MLX has yet to compute, and on to something that it computes then.
+  const sum = group.sum(fromArray(own, [1, count]).astype(dtype).add(1));
+  if (sum.dtype !== dtype) throw new Error(`a sum of ${dtype} is of ${sum.dtype}`);
+  return [...sum.multiply(0.5).astype("float32").toFloat32Array()];
 }
 
 /** What a kind of group must offer to be run by peers. */
@@ -155,6 +173,11 @@ export class Peer implements AsyncDisposable {
   async refusal(command: PeerCommand, limitMs = ANSWER_MS): Promise<string> {
     const answer = this.ask(command).then((value) => `no error: ${JSON.stringify(value)}`);
     return await within("an error", answer.catch((error: Error) => error.message), limitMs);
+  }
+
+  /** What the system knows it by. */
+  get pid(): number {
+    return this.#process.pid;
   }
 
   /** Sends it a signal. */

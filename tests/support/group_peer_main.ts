@@ -3,12 +3,14 @@ import type { GroupSpec } from "../../core/group.ts";
 import type { Group } from "../../engines/group.ts";
 import * as mx from "../../ffi/mod.ts";
 import { noise } from "../ffi/support.ts";
-import { type PeerKind, runPeer } from "./group_peer.ts";
+import { SocketGroup } from "../../engines/group/socket_group.ts";
+import { type PeerKind, runPeer, sumOf } from "./group_peer.ts";
 
 /** How long the ranks of a test may take to meet. */
 const JOIN_MS = 60_000;
 
 let listener: mx.GroupListener | undefined;
+let native: mx.NativeGroup | undefined;
 
 /** Rows of noise that differ from rank to rank. */
 const rowsOf = (rank: number, [rows, width]: readonly [number, number]) =>
@@ -87,10 +89,12 @@ const kind: PeerKind = {
   async join({ groupId, rank, size, names, link }: GroupSpec): Promise<Group> {
     const next = link.type === "ring" ? link.hosts[(rank + 1) % size] : undefined;
     if (!next || !listener) throw new Error("bind first, and say where the next rank is");
-    return await listener.join({ groupId, rank, size, names, next, timeoutMs: JOIN_MS });
+    native = await listener.join({ groupId, rank, size, names, next, timeoutMs: JOIN_MS });
+    return new SocketGroup(native);
   },
   extra(group, name, options) {
-    const native = group as mx.NativeGroup;
+    if (name === "sum") return sumOf(group, options);
+    if (!native) throw new Error("join first");
     const { shape = [1, 1], bytes = 0, count = 1 } = options as {
       shape?: [number, number];
       bytes?: number;

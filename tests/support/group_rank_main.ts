@@ -8,15 +8,21 @@ import { AppError, toAppError } from "../../core/errors.ts";
 import { TaskId } from "../../core/ids.ts";
 import type { BoundModel, Engine, GenerationTask } from "../../engines/engine.ts";
 import { SocketGroup } from "../../engines/group/socket_group.ts";
+import { MlxGroup } from "../../engines/mlx/mlx_group.ts";
 import { TextBuilder } from "../../engines/text_builder.ts";
 import { ensureSetup, GroupListener, turnEventLoop } from "../../ffi/mod.ts";
 import type { RankAnswers } from "./group_ranks.ts";
+import { freePort } from "./free_port.ts";
 
 /** What a rank is told. */
 export interface RankTask {
   readonly spec: GroupSpec;
   readonly model: BoundModel;
   readonly requests: readonly GenerationTask[];
+  /** Where MLX's ring, which makes the sums then, listens: `ip:port` by rank. */
+  readonly mlxHosts?: readonly string[];
+  /** Whether our own kernels compute; else MLX does. */
+  readonly isPacked?: boolean;
 }
 
 const say = (value: unknown) =>
@@ -71,9 +77,19 @@ async function follow(engine: Engine): Promise<never> {
 
 await ensureSetup();
 const listener = GroupListener.bind("127.0.0.1", 0);
-say({ port: listener.port });
-const { spec, model, requests }: RankTask = JSON.parse(await firstLine());
-const builder = new TextBuilder({ join: (spec) => SocketGroup.join(spec, listener) });
+// MLX listens by itself: its port was free a moment ago.
+say({ port: listener.port, mlxPort: freePort() });
+const { spec, model, requests, mlxHosts, isPacked }: RankTask = JSON.parse(await firstLine());
+const joinFrames = (spec: GroupSpec) => SocketGroup.join(spec, listener);
+const builder = new TextBuilder({
+  join: mlxHosts
+    ? (spec) => {
+      const place = { backend: "ring" as const, rank: spec.rank, hosts: mlxHosts };
+      return MlxGroup.join(spec, { place, joinFrames });
+    }
+    : joinFrames,
+  ...(isPacked === undefined ? {} : { isPacked }),
+});
 try {
   await builder.connect(spec);
   for (const _ of builder.load(model)) await builder.breathe();

@@ -110,6 +110,10 @@ export class LocalGroup implements Group {
     return this.#ring.receive(this.rank, ms);
   }
 
+  sum(): never {
+    throw new Error("ranks of one thread are those of pipelines, which sum nothing");
+  }
+
   arrival(): Promise<void> {
     return this.#ring.arrival(this.rank);
   }

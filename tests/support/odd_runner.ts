@@ -70,6 +70,28 @@ const BEHAVIOURS: Record<string, () => void | Promise<void>> = {
     idle();
     await linger();
   },
+  // Ready at once; the first request breaks it, and SIGTERM does not end it.
+  stuck: async () => {
+    Deno.addSignalListener("SIGTERM", () => say("no\n"));
+    report({ type: "StatusUpdated", status: { type: "RunnerReady" } });
+    for (let next = await queue.next(); next !== "closed"; next = await queue.next()) {
+      const { taskId, type } = next;
+      report({ type: "Ack", taskId });
+      if (type !== "TextGeneration") continue;
+      report({ type: "TaskUpdated", taskId, taskStatus: "Running" });
+      writeSync(REPORTS_FD, new TextEncoder().encode("Segmentation fault"));
+    }
+  },
+  // Ends after SIGTERM and a command, with one more report.
+  chatty: async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    Deno.addSignalListener("SIGTERM", resolve);
+    idle();
+    await queue.next();
+    await promise;
+    report({ type: "StatusUpdated", status: { type: "RunnerReady" } });
+    Deno.exit(0);
+  },
   polite: async () => {
     Deno.addSignalListener("SIGTERM", () => Deno.exit(0));
     idle();

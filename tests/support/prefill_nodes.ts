@@ -5,10 +5,12 @@ import { type InstanceId, InstanceLinkId, type ModelId } from "../../core/ids.ts
 import type { RemotePrefillMode } from "../../core/prefill_choice.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
 import type { FakeScript } from "../../engines/fake.ts";
+import { nodesByRank } from "../../core/instance.ts";
 import { MemoryNetwork } from "../../net/memory.ts";
 import type { Link, Transport } from "../../net/transport.ts";
 import type { Node } from "../../node/node.ts";
 import { eventually } from "./eventually.ts";
+import { type Member, untilLinked } from "./several_nodes.ts";
 import { TempDir } from "./temp_dir.ts";
 import { commandId, createInstance, REAL_ENGINE, startTestNode, until } from "./test_node.ts";
 
@@ -22,20 +24,24 @@ export interface PrefillNodesOptions {
   readonly mode?: RemotePrefillMode;
   /** How many times as long its work takes by the clock of the runner that decodes. */
   readonly clockRate?: number;
+  /** Over how many nodes, as a pipeline, an instance is; over one each if left out. */
+  readonly ranks?: { readonly prefill: number; readonly decode: number };
 }
+
+/** Where all of them are. */
+const LOOPBACK = "/ip4/127.0.0.1/tcp/1";
 
 const never = new AbortController().signal;
 
-/** A node with an instance of the model. */
-export interface PrefillMember {
-  readonly node: Node;
-  readonly transport: Transport;
-  readonly dataDir: string;
+/** An instance of the model, and the node of its first rank. */
+export interface PrefillMember extends Member {
   readonly instanceId: InstanceId;
+  /** The nodes of all its ranks. */
+  readonly nodes: readonly Node[];
 }
 
 /**
- * Two nodes of this process with the real engine, of which one reads long prompts for the other:
+ * Nodes of this process with the real engine, of which some read long prompts for the others:
  * messages go through memory, keys and values over TLS sockets on loopback.
  */
 export class PrefillNodes {
@@ -48,32 +54,36 @@ export class PrefillNodes {
 
   static async start(
     modelPath: string,
-    { script = {}, mode = "always", clockRate = 1 }: PrefillNodesOptions = {},
+    { script = {}, mode = "always", clockRate = 1, ranks = { prefill: 1, decode: 1 } }:
+      PrefillNodesOptions = {},
   ): Promise<PrefillNodes> {
-    const [dir, network] = [await TempDir.make(), new MemoryNetwork()];
-    const start = async (name: string, own: Script, rate = 1) => {
+    const dir = await TempDir.make();
+    const network = new MemoryNetwork({ addressOf: () => LOOPBACK });
+    const { runner } = REAL_ENGINE;
+    assert(runner);
+    const start = async (name: string, own: Script, rate = 1): Promise<Member> => {
       let transport: Transport | undefined;
-      const { runner } = REAL_ENGINE;
-      assert(runner);
+      const env = { EXO_REMOTE_PREFILL: mode, EXO_TEST_CLOCK_RATE: String(rate) };
       const node = await startTestNode(`${dir.path}/${name}`, own, {
         name,
-        runner: {
-          main: runner.main,
-          env: { ...runner.env, EXO_REMOTE_PREFILL: mode, EXO_TEST_CLOCK_RATE: String(rate) },
-        },
+        runner: { main: runner.main, env: { ...runner.env, ...env } },
         connect: ({ nodeId }) => Promise.resolve(transport = onLoopback(network.join(nodeId))),
       });
-      const { modelId } = await node.addModel(modelPath);
-      const instanceId = await createInstance(node, modelId, {
-        nodeIds: [node.nodeId],
-        exact: true,
-      });
-      const member = { node, transport: transport as unknown as Transport, instanceId };
-      return { ...member, dataDir: `${dir.path}/${name}`, modelId };
+      const member = { node, transport: transport as unknown as Transport };
+      return { ...member, dataDir: `${dir.path}/${name}` };
     };
-    const decode = await start("decode", {}, clockRate);
-    const prefill = await start("prefill", script);
-    const nodes = new PrefillNodes(dir, decode.modelId, decode, prefill);
+    const names = (name: string, count: number) =>
+      Array.from({ length: count }, (_, rank) => `${name}-${rank}`);
+    const decode: Member[] = [];
+    const prefill: Member[] = [];
+    for (const name of names("decode", ranks.decode)) decode.push(await start(name, {}, clockRate));
+    for (const name of names("prefill", ranks.prefill)) prefill.push(await start(name, script));
+    const modelId = await addToAll([...decode, ...prefill], modelPath);
+    const [asks, reads] = [
+      await instanceOver(decode, modelId),
+      await instanceOver(prefill, modelId),
+    ];
+    const nodes = new PrefillNodes(dir, modelId, asks, reads);
     await nodes.#link();
     return nodes;
   }
@@ -115,6 +125,15 @@ export class PrefillNodes {
     });
   }
 
+  /** The runners of the prefilling instance die, but for that of the first rank. */
+  killOtherRanks(): void {
+    const { nodes, node: first } = this.prefill;
+    for (const node of nodes) {
+      if (node === first) continue;
+      for (const pid of node.runnerPids().values()) Deno.kill(pid, "SIGKILL");
+    }
+  }
+
   /** The process of the prefilling node dies: nobody hears its last words. */
   async killPrefill(): Promise<void> {
     await this.prefill.transport.close();
@@ -122,7 +141,8 @@ export class PrefillNodes {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all([this.decode.node.stop(), this.prefill.node.stop()]);
+    const all = [...this.decode.nodes, ...this.prefill.nodes];
+    await Promise.all(all.map((node) => node.stop()));
     await this.dir[Symbol.asyncDispose]();
   }
 
@@ -149,9 +169,41 @@ export class PrefillNodes {
   }
 }
 
+/** The model on all of them, once they know all ways between them, and where ranks can meet. */
+async function addToAll(members: readonly Member[], modelPath: string): Promise<ModelId> {
+  const [modelId] = await Promise.all(
+    members.map(async ({ node }) => (await node.addModel(modelPath)).modelId),
+  );
+  assert(modelId);
+  await untilLinked(...members);
+  for (const { node: { nodeId } } of members) {
+    for (const { node } of members) {
+      await until(node, "all addresses are known", ({ nodes }) => {
+        return (nodes.get(nodeId)?.network.length ?? 0) > 0;
+      });
+    }
+  }
+  return modelId;
+}
+
+async function instanceOver(members: readonly Member[], modelId: ModelId): Promise<PrefillMember> {
+  const nodes = members.map(({ node }) => node);
+  const [node] = nodes;
+  assert(node);
+  const nodeIds = nodes.map(({ nodeId }) => nodeId);
+  const request = { nodeIds, exact: true, minNodes: nodes.length };
+  const instanceId = await createInstance(node, modelId, request);
+  const instance = node.state().instances.get(instanceId);
+  assert(instance);
+  const [first] = nodesByRank(instance);
+  const member = members.find(({ node: { nodeId } }) => nodeId === first);
+  assert(member);
+  return { ...member, instanceId, nodes };
+}
+
 /** As the transport is, but that bulk bytes find their way: memory has no address for a socket. */
 function onLoopback(transport: Transport): Transport {
-  const address = "/ip4/127.0.0.1/tcp/1";
+  const address = LOOPBACK;
   return new Proxy(transport, {
     get(target, name) {
       if (name === "links") return () => target.links().map((link): Link => ({ ...link, address }));

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import type { Chunk } from "../../core/chunk.ts";
+import type { Chunk, TokenLogprobs } from "../../core/chunk.ts";
 import { TaskId } from "../../core/ids.ts";
 import type { PrefillEnd, PrefillRates, PrefillRequest } from "../../core/prefill.ts";
 import { RING_BYTES_MIN } from "../../core/ring.ts";
@@ -11,6 +11,8 @@ import type { TextEngine } from "../../engines/text_engine.ts";
 export interface Answer {
   readonly ids: readonly number[];
   readonly text: string;
+  /** Of its tokens, where they were asked for. */
+  readonly logprobs: readonly TokenLogprobs[];
   readonly progress: readonly (readonly [processed: number, total: number])[];
   readonly finish: Extract<Chunk, { type: "Finish" }>;
   /** What was asked of the other engine, and how that ended. */
@@ -28,6 +30,8 @@ export interface Wire {
   readonly asking?: (request: PrefillRequest) => PrefillRequest;
   /** Hears what the engine that prefills has for others. */
   readonly beside?: (response: TaskResponse) => void;
+  /** Hears why the engine that prefills has died, which is told as its node would; else that throws. */
+  readonly onDeath?: (cause: unknown) => void;
 }
 
 /** A generation of `decode` whose prompt `prefill` may read, over a ring file and no network. */
@@ -66,25 +70,29 @@ class Exchange {
   #end: PrefillEnd | undefined;
   #bytes = 0;
   #isOver = false;
+  #isDead = false;
 
   constructor(readonly pair: PrefillPair, readonly options: ExchangeOptions) {}
 
   run(): Answer {
     const { decode, prefill } = this.pair;
     for (let idle = 0; !this.#isOver;) {
-      idle = decode.hasWork() || prefill.hasWork() ? 0 : idle + 1;
+      idle = decode.hasWork() || (!this.#isDead && prefill.hasWork()) ? 0 : idle + 1;
       assert.ok(idle < 2, "both engines wait for each other");
       for (const response of steps(decode)) this.#ofDecode(response);
-      for (const response of steps(prefill)) this.#ofPrefill(response);
+      for (const response of this.#steps(prefill)) this.#ofPrefill(response);
     }
     // What goes on without an asker.
-    while (prefill.hasWork()) for (const response of prefill.step()) this.#ofPrefill(response);
+    while (!this.#isDead && prefill.hasWork()) {
+      for (const response of this.#steps(prefill)) this.#ofPrefill(response);
+    }
     const tokens = this.#chunks.flatMap((chunk) => chunk.type === "Token" ? [chunk] : []);
     const finish = this.#chunks.find((chunk) => chunk.type === "Finish");
     assert(finish?.type === "Finish", JSON.stringify(this.#chunks.at(-1)));
     return {
       ids: tokens.map(({ tokenId }) => tokenId),
       text: tokens.map(({ text }) => text).join(""),
+      logprobs: tokens.flatMap(({ logprobs }) => logprobs ?? []),
       progress: this.#chunks.flatMap((chunk) =>
         chunk.type === "PrefillProgress"
           ? [[chunk.processedTokens, chunk.totalTokens] as const]
@@ -95,6 +103,22 @@ class Exchange {
       end: this.#end,
       bytes: this.#bytes,
     };
+  }
+
+  /** Of the engine that prefills, until it dies. */
+  #steps(prefill: TextEngine): TaskResponse[] {
+    const { wire: { onDeath }, taskId } = this.options;
+    if (this.#isDead) return [];
+    try {
+      return steps(prefill);
+    } catch (cause) {
+      if (!onDeath) throw cause;
+      onDeath(cause);
+      this.#isDead = true;
+      const error = { code: "node_unreachable" as const, message: "gone" };
+      this.pair.decode.prefills?.flow(taskId, { bytes: 0, end: { error } });
+      return [];
+    }
   }
 
   #ofDecode([taskId, response]: TaskResponse): void {

@@ -23,6 +23,8 @@ export interface Site {
   readonly longAnswerTokens: number;
   /** Whose runner is held in the stage. */
   readonly holder: ClusterNode;
+  /** Whether the ranks have their weights in memory. */
+  readonly isLoaded: boolean;
 }
 
 /** Mends the cause of a fault; what it has broken mends itself. */
@@ -54,11 +56,13 @@ const STRIKES: Readonly<Record<GroupFault, (site: Site) => Promise<Repair>>> = {
     await eventually("the order is taken", async () => !(await struck.orders.has("exhaust")));
     return nothing;
   },
-  "corrupt weights": async ({ modelPath }) => {
-    const path = join(modelPath, "model.safetensors");
+  "corrupt weights": async (site) => {
+    const path = join(site.modelPath, "model.safetensors");
     const whole = await Deno.readFile(path);
     // Another length than the header says, and bytes that are none of the weights'.
     await Deno.writeFile(path, new Uint8Array(64).fill(0xff));
+    // Only a successor reads them again: it must say what is wrong, and be tried again.
+    if (site.isLoaded) await signalRunners(site, "SIGKILL");
     return () => Deno.writeFile(path, whole);
   },
   "illegal order": async ({ struck }) => {

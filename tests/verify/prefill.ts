@@ -78,8 +78,12 @@ async function warmUp(nodes: PrefillNodes, shape: PrefillShape) {
 }
 
 /** Each of the prompts gets the tokens that one node gives, and most are read by the other. */
-export async function comparePrefills(shape: PrefillShape, say: Say): Promise<Tally> {
-  await using nodes = await PrefillNodes.start(shape.modelPath);
+export async function comparePrefills(
+  shape: PrefillShape,
+  say: Say,
+  ranks = { prefill: 1, decode: 1 },
+): Promise<Tally> {
+  await using nodes = await PrefillNodes.start(shape.modelPath, { ranks });
   const before = await warmUp(nodes, shape);
   const alone = reference(shape.modelPath);
   let [passed, failed, promptTokens] = [0, 0, 0];
@@ -129,6 +133,18 @@ export async function killPrefillRunner(shape: PrefillShape): Promise<void> {
   await using nodes = await PrefillNodes.start(shape.modelPath, { script: { exitIn: "prefill" } });
   const payload = prefillPrompt(0, shape);
   assert.deepEqual(idsOf(await nodes.ask(payload)), reference(shape.modelPath)(payload));
+}
+
+/** A runner that has a part of the model dies while a prompt is read over several nodes. */
+export async function killPrefillRank(shape: PrefillShape): Promise<void> {
+  const ranks = { prefill: 2, decode: 2 };
+  await using nodes = await PrefillNodes.start(shape.modelPath, { ranks });
+  const payload = prefillPrompt(0, shape);
+  let progress = 0;
+  const chunks = await nodes.ask(payload, ({ type }) => {
+    if (type === "PrefillProgress" && ++progress === 1) nodes.killOtherRanks();
+  });
+  assert.deepEqual(idsOf(chunks), reference(shape.modelPath)(payload));
 }
 
 /** The same with its node, while it has a prompt half read. */

@@ -42,7 +42,13 @@ import { compareRulers, RULER_LONG } from "./ruler.ts";
 import { verifySchedules } from "./schedules.ts";
 import { verifyMemory, verifyMixes } from "./serving.ts";
 import { NETWORK_PARTS, verifyNetwork } from "./network.ts";
-import { choosePrefill, comparePrefills, killPrefillNode, killPrefillRunner } from "./prefill.ts";
+import {
+  choosePrefill,
+  comparePrefills,
+  killPrefillNode,
+  killPrefillRank,
+  killPrefillRunner,
+} from "./prefill.ts";
 import { goldenPath, SMOLLM2 } from "../engines/golden.ts";
 import { partitionAndHeal } from "./partitions.ts";
 import { soak } from "./soak.ts";
@@ -328,10 +334,12 @@ async function verifyPrefill(prompts: number): Promise<Tally> {
   const full = { ...shape, prompts, answerTokens: 16 };
   try {
     const { passed, failed } = await comparePrefills(full, say);
+    const several = await comparePrefills(full, say, { prefill: 2, decode: 2 });
     await choosePrefill(full);
     await killPrefillRunner(full);
+    await killPrefillRank(full);
     await killPrefillNode(full);
-    return { passed: passed + 3, failed };
+    return { passed: passed + several.passed + 4, failed: failed + several.failed };
   } catch (cause) {
     say(`FAILED: ${String(cause)}`);
     return { passed: 0, failed: 1 };

@@ -5,18 +5,18 @@ import type { NodeId } from "../../../core/ids.ts";
 import type { Host } from "../../../core/instance.ts";
 import { hostPort, parseMultiaddr } from "../../../core/multiaddr.ts";
 import {
-  freePort,
-  hasFreePort,
+  freePortCount,
   INSTANCE_PORTS,
   LIBP2P_PORT,
   PortRange,
   portsInUse,
+  rankPorts,
 } from "../../../core/ports.ts";
 import { deviceMatrix, rdmaLink } from "../../../core/rdma_links.ts";
 import { PlacementRequest } from "../../../core/placement_request.ts";
 import { previews } from "../../../core/previews.ts";
 import { addConnection } from "../../../core/topology.ts";
-import { jacclInstance, ringInstance } from "../../../core/assignment.ts";
+import { jacclInstance, listeningIps, ringInstance } from "../../../core/assignment.ts";
 import { created, fold, instanceId } from "../../support/fixtures.ts";
 import {
   bothWays,
@@ -157,13 +157,37 @@ Deno.test("an instance is made only over links that there are", () => {
   const both = { ...assignment, shards: [shard, { ...shard, deviceRank: 1 }] };
   equal(ringInstance(both), undefined);
   equal(jacclInstance(both), undefined);
+  deepEqual(listeningIps(assignment.network, [A, B], "MlxRing"), []);
 });
 
+Deno.test("an instance is made only where there is a port for it", () => {
+  const ids = ["a", "b"];
+  const links = [...bothWays(ids, [[0, 1]]), cable("a", "b", "rdma_en5")];
+  const cluster = clusterOf(ids.map((id) => node(id, 600)), links);
+  const card = metalCard(1_000);
+  const ringPorts = { from: 50_000, to: 50_000 };
+  const { instance } = placedOn(cluster, card, { ringPorts });
+  const taken = { ...cluster, state: fold([created(instance)], cluster.state) };
+  const reasons = (["MlxRing", "MlxJaccl"] as const).map((instanceMeta) => {
+    const request = { ringPorts, instanceMeta, minNodes: 2 };
+    return refusedOn(taken, metalCard(100), request).reason.replace(/.*: /, "");
+  });
+  const found = "found every port from 50000 to 50000 in use";
+  deepEqual(reasons, [`${found}, a free one needed`, `${found}, 2 needed with RDMA`]);
+  const shards = Object.values(instance.shardAssignments.runnerToShard);
+  const assignment = {
+    ...{ instanceId: instanceId("j"), nodeIds: [A, B], shards, ports: ringPorts },
+    usedPorts: portsInUse(taken.state),
+    network: networkOf(taken.state, taken.telemetry),
+  };
+  equal(ringInstance(assignment), undefined);
+  equal(jacclInstance(assignment), undefined);
+});
+
+const ONE_HOST = [reach("a", "b", "127.0.0.1:52416"), reach("b", "a", "127.0.0.1:52414")];
+
 Deno.test("nodes of one host link over loopback, each rank at a port of its own", () => {
-  const local = clusterOf([node("a", 600), node("b", 600)], [
-    reach("a", "b", "127.0.0.1:52416"),
-    reach("b", "a", "127.0.0.1:52414"),
-  ]);
+  const local = clusterOf([node("a", 600), node("b", 600)], ONE_HOST);
   const { instance } = placedOn(local, metalCard(1_000));
   ok(instance.type === "MlxRingInstance");
   const [a, b] = instance.hostsByNode[A] as [Host, Host];
@@ -242,29 +266,29 @@ Deno.test("a hop takes half a measured round trip, else what is usual", () => {
   equal(graph.hopSeconds(0, 2), 0.000_5, "no link at all");
 });
 
+/** The port of an instance that meets at one. */
+const portOf = (seed: string, used: ReadonlySet<number>, range?: PortRange) =>
+  rankPorts(["10.0.0.1"], { seed, used, range })?.[0];
+
 Deno.test("an instance has a port that follows from its id, and that no other one has", () => {
   const used = portsInUse({ instances: new Map() });
-  const port = freePort("i", used);
-  equal(port, freePort("i", used));
-  notEqual(port, freePort("j", used));
-  ok(port >= INSTANCE_PORTS.from && port <= INSTANCE_PORTS.to);
-  const next = freePort("i", new Set([port]));
-  ok(next !== port && next >= INSTANCE_PORTS.from);
-  const all = Array.from({ length: 65_536 }, (_, at) => at);
-  equal(freePort("i", new Set(all)), port, "all are used: the first is as good as any");
+  const port = portOf("i", used);
+  ok(port !== undefined && port >= INSTANCE_PORTS.from && port <= INSTANCE_PORTS.to);
+  equal(port, portOf("i", used));
+  notEqual(port, portOf("j", used));
+  notEqual(port, portOf("i", new Set([port])));
   for (const reserved of [LIBP2P_PORT, 52_415]) ok(used.has(reserved));
 });
 
 Deno.test("a port comes of the range that is allowed, as long as one is free", () => {
   const range = { from: 50_000, to: 50_002 };
   const used = new Set<number>();
-  for (let n = 0; n < 3; n++) {
-    ok(hasFreePort(range, used));
-    used.add(freePort("i", used, range));
+  for (let left = 3; left > 0; left--) {
+    equal(freePortCount(range, used), left);
+    used.add(portOf("i", used, range) ?? 0);
   }
   deepEqual([...used].sort(), [50_000, 50_001, 50_002]);
-  equal(hasFreePort(range, used), false);
-  ok(used.has(freePort("i", used, range)));
+  equal(portOf("i", used, range), undefined);
   ok(PortRange.safeParse({ from: 1_024, to: 65_535 }).success);
   ok(PortRange.safeParse({ from: 50_000, to: 50_000 }).success);
   for (const [from, to] of [[50_001, 50_000], [1_023, 2_000], [2_000, 65_536]]) {
@@ -287,7 +311,7 @@ Deno.test("instances that exist keep their ports", () => {
   const port = Number(jaccl.jacclCoordinators[A]?.split(":")[1]);
   match(`${port}`, /^\d{5}$/);
   ok(portsInUse(fold([created(jaccl)])).has(port));
-  equal(freePort(instanceId("i"), portsInUse(fold([created(jaccl)]))) === port, false);
+  notEqual(portOf("i", portsInUse(fold([created(jaccl)]))), port);
 });
 
 Deno.test("an instance of several nodes meets at the ports that are allowed, or nowhere", () => {
@@ -301,9 +325,20 @@ Deno.test("an instance of several nodes meets at the ports that are allowed, or 
   ok(ring.type === "MlxRingInstance");
   equal(ring.ephemeralPort, 50_000);
   for (const { port } of Object.values(ring.hostsByNode).flat()) equal(port, 50_000);
-  const jaccl = placedOn(cluster, card, { ringPorts, instanceMeta: "MlxJaccl" }).instance;
+  const rdma = { instanceMeta: "MlxJaccl" } as const;
+  match(
+    refusedOn(cluster, card, { ringPorts, ...rdma }).reason,
+    /found 1 free of the ports from 50000 to 50000, 2 needed with RDMA$/,
+  );
+  const two = { from: 50_000, to: 50_001 };
+  const jaccl = placedOn(cluster, card, { ringPorts: two, ...rdma }).instance;
   ok(jaccl.type === "MlxJacclInstance");
-  match(Object.values(jaccl.jacclCoordinators).join(), /^([\d.]+:50000,?)+$/);
+  const [port = 0] = Object.values(jaccl.hostsByNode).flat().map(({ port }) => port);
+  deepEqual([...portsInUse(fold([created(jaccl)]))].filter((one) => one < 52_000).toSorted(), [
+    50_000,
+    50_001,
+  ]);
+  match(jaccl.jacclCoordinators[A] ?? "", new RegExp(`:${100_001 - port}$`), "not the ring's");
 
   const state = fold([created(ring)], cluster.state);
   const taken = { ...cluster, state };
@@ -327,4 +362,24 @@ Deno.test("an instance of several nodes meets at the ports that are allowed, or 
   deepEqual(previewed(2).placements, []);
   const [first] = previewed(2).rejected;
   match(first?.reason ?? "", /every port from 50000 to 50000 in use/);
+});
+
+Deno.test("ranks of one host that would get one port are refused, with what they need", () => {
+  const local = clusterOf([node("a", 600), node("b", 600)], ONE_HOST);
+  const card = metalCard(1_000);
+  const ringPorts = { from: 50_000, to: 50_000 };
+  const refused = refusedOn(local, card, { ringPorts });
+  equal(
+    refused.reason,
+    `Cannot place "${card.modelId}" on several nodes: found 1 free of the ports from 50000 to ` +
+      "50000, 2 needed: a, b share a host",
+  );
+  match(refused.hint, /exo instance delete .*--ring-ports/);
+  const two = { from: 50_000, to: 50_001 };
+  const { instance } = placedOn(local, card, { ringPorts: two });
+  ok(instance.type === "MlxRingInstance");
+  deepEqual([...portsInUse(fold([created(instance)]))].filter((port) => port <= 50_001).sort(), [
+    50_000,
+    50_001,
+  ]);
 });

@@ -304,6 +304,8 @@ Deno.test("P18: RDMA over its cable, the coordinator over ethernet", () => {
   const { jacclDevices, jacclCoordinators } = jaccl(instance);
   deepEqual(jacclDevices, [[null, "rdma_en5"], ["rdma_en4", null]]);
   match(jacclCoordinators["b" as NodeId] ?? "", /^192\.168\.1\.1:/);
+  const frames = jaccl(instance).hostsByNode["b" as NodeId]?.map(({ ip }) => ip);
+  deepEqual(frames, ["10.0.0.1", "10.0.0.2"], "and frames round the best ring");
 });
 
 Deno.test("P19: a single node is a ring with a pipeline, and that is said", () => {
@@ -324,7 +326,23 @@ Deno.test("P20: without sockets there is neither a ring (E11) nor a coordinator 
   const cluster = twoLinks([700, 500], { rdma: true, sockets: false });
   const card = metalCard(1_000, tenLayers);
   match(refusedOn(cluster, card).reason, /a ring needs an IP address of each neighbour, .* a to b/);
-  match(refusedOn(cluster, card, RDMA).reason, /needs an IP address at which all nodes reach one/);
+  match(
+    refusedOn(cluster, card, RDMA).reason,
+    /MlxJaccl needs .* each neighbour, .* b to a$/,
+    "E11",
+  );
+  const ids = ["a", "b", "c"];
+  const cables = [["a", "b"], ["b", "c"], ["a", "c"]].map(([from = "", to = ""], at) =>
+    cable(from, to, `rdma_en${at}`)
+  );
+  const oneWay = [
+    reach("a", "b", "10.0.0.2"),
+    reach("b", "c", "10.0.0.3"),
+    reach("c", "a", "10.0.0.1"),
+  ];
+  const turning = clusterOf(ids.map((id) => node(id, 700)), [...cables, ...oneWay]);
+  const { reason } = refusedOn(turning, metalCard(1_500, TENSOR), RDMA);
+  match(reason, /MlxJaccl needs an IP address at which all nodes reach one of them/, "E12");
 });
 
 Deno.test("P21: shardings that a model does not support are refused by name", () => {

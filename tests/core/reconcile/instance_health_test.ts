@@ -77,14 +77,10 @@ Deno.test("ranks are told by their shards, whatever order the nodes are written 
 function pair(...jacclDevices: (string | null)[][]): Instance {
   const { shardAssignments } = instanceOf("i", [A, B]);
   const instanceId = instanceOf("i").instanceId;
-  const jacclCoordinators = {};
-  return {
-    type: "MlxJacclInstance",
-    instanceId,
-    shardAssignments,
-    jacclDevices,
-    jacclCoordinators,
-  };
+  const { hostsByNode } = ring(A, B);
+  const jacclCoordinators = { [A]: "0.0.0.0:1", [B]: `${ipOf(A)}:1` };
+  const common = { instanceId, shardAssignments, hostsByNode, jacclCoordinators };
+  return { type: "MlxJacclInstance", ...common, jacclDevices };
 }
 
 const cable = (source: NodeId, sink: NodeId, sourceRdmaIface: string): Event => ({
@@ -96,11 +92,26 @@ const cable = (source: NodeId, sink: NodeId, sourceRdmaIface: string): Event => 
   },
 });
 
-Deno.test("over RDMA each device that was given needs its cable; sockets do not count", () => {
+Deno.test("over RDMA each device that was given needs its cable, and neighbours need their ring", () => {
   const both = upWith([A, B], cable(A, B, "rdma_en5"), cable(B, A, "rdma_en4"));
   assert.equal(instanceHealth(both, pair([null, "rdma_en5"], ["rdma_en4", null])), "healthy");
   assert.equal(instanceHealth(both, pair([null, "rdma_en3"], ["rdma_en4", null])), "suspect");
   const one = upWith([A, B], cable(A, B, "rdma_en5"));
   assert.equal(instanceHealth(one, pair([null, "rdma_en5"], ["rdma_en4", null])), "suspect");
   assert.equal(instanceHealth(one, pair([null, "rdma_en5"])), "healthy", "no device, no cable");
+  const ringless = upWith([A, B], cable(A, B, "rdma_en5"), cable(B, A, "rdma_en4"), cut(A, B));
+  assert.equal(instanceHealth(ringless, pair([null, "rdma_en5"], ["rdma_en4", null])), "suspect");
+});
+
+Deno.test("over RDMA all others need a way to the coordinator, at the address that they have", () => {
+  const cables = [cable(A, B, "rdma_en5"), cable(B, A, "rdma_en4")];
+  const placed = pair([null, "rdma_en5"], ["rdma_en4", null]);
+  const at = (address: string) => {
+    const jacclCoordinators = { [A]: "0.0.0.0:1", [B]: address };
+    return instanceHealth(upWith([A, B], ...cables), { ...placed, jacclCoordinators } as Instance);
+  };
+  assert.equal(at("10.0.0.1:50000"), "healthy");
+  assert.equal(at("10.0.0.7:50000"), "suspect");
+  const nowhere = { ...placed, jacclCoordinators: {} } as Instance;
+  assert.equal(instanceHealth(upWith([A, B], ...cables), nowhere), "suspect");
 });

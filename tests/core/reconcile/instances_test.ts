@@ -26,7 +26,7 @@ import {
   taskCreated,
   taskOf,
 } from "../../support/fixtures.ts";
-import { createdFor, metaId, metaOf, wished } from "../../support/meta_instances.ts";
+import { boundTo, createdFor, edge, metaId, metaOf, wished } from "../../support/meta_instances.ts";
 
 const NOW = 1_000_000;
 const UPTIME = 100_000;
@@ -35,7 +35,8 @@ const NODES = [A, B, C].map((nodeId) => nodeStarted(nodeId));
 /** What InstanceHealth decides at a date, when these nodes were seen so long ago. */
 function decided(state: State, now: number, agoMs: readonly (readonly [NodeId, number])[] = []) {
   const lastSeen = new Map(agoMs.map(([nodeId, ms]) => [nodeId, UPTIME - ms]));
-  return reconcileInstances(state, { telemetry: { lastSeen }, uptime: UPTIME, now });
+  const telemetry = { lastSeen, links: new Map() };
+  return reconcileInstances(state, { telemetry, uptime: UPTIME, now });
 }
 
 /** Three nodes after these events. */
@@ -50,6 +51,20 @@ function instance(...reports: Event[]): State {
 /** One instance `i` on A for the wish `m`, and these events. */
 function bound(fields: Partial<MetaInstance>, ...events: Event[]): State {
   return after(wished(metaOf("m", fields)), createdFor("m", "i"), ...events);
+}
+
+/** A ring `i` whose ranks listen at these addresses, each at a port of its own. */
+function ringOf(ips: readonly string[]): Instance {
+  const nodes = [A, B, C].slice(0, ips.length);
+  const hosts = ips.map((ip, rank) => ({ ip, port: 50_000 + rank }));
+  const hostsByNode = Object.fromEntries(nodes.map((nodeId) => [nodeId, hosts]));
+  return { ...instanceOf("i", nodes), hostsByNode, ephemeralPort: 50_000 } as Instance;
+}
+
+/** That a way is not reported any more. */
+function cut(created: Event): Event {
+  assert.ok(created.type === "TopologyEdgeCreated");
+  return { type: "TopologyEdgeDeleted", connection: created.connection };
 }
 
 const retrying = (failureError: string, waitMs = 2_000, id = "i"): Event => ({
@@ -120,12 +135,16 @@ Deno.test("failureOf() names the ranks that failed, and is silent while none has
 
 Deno.test("the retry of a ring takes other ports, and all ranks are told the same", () => {
   const nodes = [A, B];
-  const hosts = nodes.map((_, rank) => ({ ip: "127.0.0.1", port: 50_000 + rank }));
-  const hostsByNode = Object.fromEntries(nodes.map((nodeId) => [nodeId, hosts]));
-  const ring = { ...instanceOf("i", nodes), hostsByNode, ephemeralPort: 50_000 } as Instance;
-  const state = after(created(ring), reported("i:0", "RunnerFailed", { reason: "in use" }));
+  const ring = ringOf(["127.0.0.1", "127.0.0.1"]);
+  const ways = [edge(A, B, "127.0.0.1"), edge(B, A, "127.0.0.1")];
+  const state = after(
+    ...ways,
+    created(ring),
+    reported("i:0", "RunnerFailed", { reason: "in use" }),
+  );
   const [event] = decided(state, NOW);
   assert.ok(event?.type === "InstanceRetrying" && event.ports?.length === 2);
+  assert.equal(event.addresses, undefined, "they are what they were");
   assert.ok(event.ports.every((port) => port !== 50_000 && port !== 50_001));
   const retried = fold([event], state).instances.get(instanceId("i"));
   assert.ok(retried?.type === "MlxRingInstance");
@@ -368,4 +387,84 @@ Deno.test("a node whose clock is a little ahead does not make its failures forgo
   assert.deepEqual(decided(state, NOW - 50), []);
   assert.deepEqual(decided(state, NOW - RETRY_RESET_MS + 1), []);
   assert.deepEqual(decided(state, NOW - RETRY_RESET_MS), [reset], "it was turned");
+});
+
+const THERE = edge(A, B, "10.0.0.2");
+const BACK = edge(B, A, "10.0.0.1");
+const RING = ringOf(["10.0.0.1", "10.0.0.2"]);
+const NOWHERE = "Cannot listen at 10.0.0.2:50001: this machine has no such address";
+const GAPS = "node-a does not reach node-b, node-b does not reach node-a";
+const HINT = "bring them into one network, or remove it: exo instance delete i";
+
+/** Each time the second rank fails in another process: what is decided then, and the state after. */
+function failsAgain(state: State): { events: Event[]; state: State } {
+  const report = { reason: NOWHERE, incarnation: processes++ };
+  const failing = fold([reported("i:1", "RunnerFailed", report)], state);
+  const events = decided(failing, NOW);
+  return { events, state: fold(events, failing) };
+}
+
+Deno.test("a ring is tried again at addresses that its nodes still have", () => {
+  // B has come to another network, or its lease of the address is over.
+  const start = after(created(RING), edge(A, B, "10.0.0.77"), BACK);
+  const { events, state } = failsAgain(start);
+  const [event] = events;
+  assert.ok(event?.type === "InstanceRetrying");
+  assert.equal(event.failureError, `node-b: ${NOWHERE}`);
+  const now = state.instances.get(instanceId("i"));
+  assert.ok(now?.type === "MlxRingInstance");
+  for (const nodeId of [A, B]) {
+    assert.deepEqual(now.hostsByNode[nodeId]?.map(({ ip }) => ip), ["10.0.0.1", "10.0.0.77"]);
+    assert.deepEqual(now.hostsByNode[nodeId]?.map(({ port }) => port), event.ports);
+  }
+  const [again] = failsAgain(state).events;
+  assert.ok(again?.type === "InstanceRetrying");
+  assert.equal(again.addresses, undefined, "told once");
+});
+
+Deno.test("without a way an instance is tried once as it is, then waits for one and says so", () => {
+  const task = taskCreated(taskOf("t", "i", { taskStatus: "Running" }));
+  const start = after(created(RING), THERE, BACK, cut(THERE), cut(BACK));
+  const told = failsAgain(start);
+  const [event] = told.events;
+  assert.ok(event?.type === "InstanceRetrying");
+  const reason = `node-b: ${NOWHERE}; ${GAPS}: ${HINT}`;
+  assert.equal(event.failureError, reason);
+  assert.equal(event.addresses, undefined);
+  assert.equal(told.state.instanceRetries.get(instanceId("i"))?.lastError, reason);
+  // It waits however often its nodes fail it: nothing is counted, and nobody deletes it.
+  let { state } = told;
+  for (let time = 0; time < 2 * INSTANCE_ATTEMPTS_MAX; time++) {
+    const waiting = failsAgain(state);
+    assert.deepEqual(waiting.events, []);
+    state = waiting.state;
+  }
+  const [failed, ...more] = decided(fold([task], state), NOW);
+  assert.ok(failed?.type === "TaskFailed" && more.length === 0, "nobody waits for an answer");
+  // A way is back, at another address.
+  state = fold([edge(A, B, "10.0.0.77"), BACK], state);
+  const [retried] = decided(state, NOW);
+  assert.ok(retried?.type === "InstanceRetrying" && retried.addresses?.length === 2);
+});
+
+Deno.test("of one way that is gone only that one is told", () => {
+  const { events } = failsAgain(after(created(RING), BACK));
+  const reason = `node-b: ${NOWHERE}; node-a does not reach node-b: ${HINT}`;
+  assert.ok(events[0]?.type === "InstanceRetrying");
+  assert.equal(events[0].failureError, reason);
+});
+
+Deno.test("an instance of a wish without a way ends at its second failure, to be placed anew", () => {
+  const wish = (fields: Partial<MetaInstance> = {}) =>
+    after(wished(metaOf("m", fields)), created(boundTo("m", RING)));
+  const lost = deleted(`Network connection lost: ${GAPS}`);
+  const told = failsAgain(wish());
+  assert.deepEqual(told.events.map(({ type }) => type), ["InstanceRetrying"]);
+  const reason = `node-b: ${NOWHERE}; ${GAPS}`;
+  assert.equal(told.state.metaInstances.get(metaId("m"))?.lastFailureError, reason);
+  const { events, state } = failsAgain(told.state);
+  assert.deepEqual(events, [lost]);
+  assert.equal(state.metaInstances.get(metaId("m"))?.phase, "placing");
+  // Its attempts are for places that could work: it is not parked for this one.
+  assert.deepEqual(failsAgain(wish({ maxRetries: 0 })).events, [lost]);
 });

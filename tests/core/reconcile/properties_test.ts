@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { Event } from "../../../core/events.ts";
 import type { MetaInstanceId, NodeId } from "../../../core/ids.ts";
+import type { Instance } from "../../../core/instance.ts";
 import { nodesOf } from "../../../core/instance_health.ts";
 import { NO_TRIES } from "../../../core/placement_turns.ts";
 import { reconcile, reconcileAll, type ReconcileContext } from "../../../core/reconcile.ts";
@@ -56,8 +57,11 @@ const anyInstance = fc.record({
   id,
   nodeIds: nodeSet,
   meta: fc.option(fc.constantFrom("m", "n", "o", "gone"), { nil: undefined }),
-}).map(({ id, nodeIds, meta }): Event => {
-  const instance = instanceOf(id, nodeIds);
+  ip: fc.constantFrom(undefined, "10.0.0.1", "10.0.0.2"),
+}).map(({ id, nodeIds, meta, ip }): Event => {
+  const hosts = nodeIds.map(() => ({ ip, port: 30_000 }));
+  const hostsByNode = Object.fromEntries(ip ? nodeIds.map((nodeId) => [nodeId, hosts]) : []);
+  const instance = { ...instanceOf(id, nodeIds), hostsByNode } as Instance;
   return created(meta === undefined ? instance : boundTo(meta, instance));
 });
 

@@ -2,7 +2,14 @@ import { deepEqual, equal, ok, throws } from "node:assert/strict";
 import { EngineCounts } from "../../../core/engine_stats.ts";
 import { GREEDY } from "../../../engines/decoder.ts";
 import { Follower } from "../../../engines/group/follower.ts";
-import { decodeFrame, encodeHeader, type StepHeader } from "../../../engines/group/step_frame.ts";
+import {
+  bodyOf,
+  decodeFrame,
+  encodeHeader,
+  type Failure,
+  type StepHeader,
+} from "../../../engines/group/step_frame.ts";
+import { doneBytes } from "../../../engines/prefill/kv_bytes.ts";
 import { ensureSetup } from "../../../ffi/mod.ts";
 import { ArithmeticDecoder, HIDDEN } from "../../support/arithmetic_decoder.ts";
 import { LocalRing } from "../../support/local_group.ts";
@@ -17,7 +24,8 @@ function second() {
   const part = new ArithmeticDecoder({ layers: 3, from: 1, to: 2 });
   const freed: string[] = [];
   const follower = new Follower({
-    ...{ group, part, split: "pipeline", hiddenSize: HIDDEN, now: () => 0 },
+    ...{ group, part, split: "pipeline", hiddenSize: HIDDEN, firstLayer: 1 },
+    ...{ fingerprint: "w", now: () => 0 },
     kvBudgetBytes: () => 10_000,
     weights: { [Symbol.dispose]: () => freed.push("weights") },
   });
@@ -85,6 +93,30 @@ Deno.test("Follower computes nothing of a step that failed before it, nor of wha
   equal(follower.stats().steps, 0);
 });
 
+Deno.test("Follower adds its part of keys and values to what passes, unless that has failed", () => {
+  const { say, heard, step, part } = second();
+  Object.assign(part, {
+    kvBytes: {
+      shape: { layers: ["its only one"] },
+      read: () => doneBytes(Uint8Array.of(5, 6, 7, 8)),
+    },
+  });
+  const passing = Float32Array.of(1.5);
+  const before = [...new Uint8Array(passing.buffer)];
+  const read = (layer: number, failure?: Failure) => {
+    const move = { type: "read" as const, layer, shares: [] };
+    say({ move, ...(failure ? { failure } : {}) }, failure ? undefined : passing);
+    step();
+    const frame = heard();
+    ok(frame?.header.type === "step");
+    deepEqual([frame.header.move, frame.header.failure], [move, failure]);
+    return [...bodyOf(frame.rows)];
+  };
+  deepEqual(read(1), [...before, 5, 6, 7, 8]);
+  deepEqual([read(0), read(2)], [before, before], "other ranks have these layers");
+  deepEqual(read(1, { error: { code: "internal", message: "no luck" }, isLost: false }), []);
+});
+
 Deno.test("Follower ends with an error when what comes makes no sense", () => {
   const cases: readonly [Partial<StepHeader>, number, RegExp][] = [
     [{ inputs: [INPUT] }, 2, /cache 1, which this rank does not hold/],
@@ -119,7 +151,8 @@ Deno.test("Follower tells stats that a node understands where memory is short", 
   ok(group);
   using part = new ArithmeticDecoder({ layers: 2, from: 1 });
   const follower = new Follower({
-    ...{ group, part, split: "pipeline", hiddenSize: HIDDEN, now: () => 0 },
+    ...{ group, part, split: "pipeline", hiddenSize: HIDDEN, firstLayer: 1 },
+    ...{ fingerprint: "w", now: () => 0 },
     kvBudgetBytes: () => -1_000_000,
     weights: { [Symbol.dispose]: () => {} },
   });

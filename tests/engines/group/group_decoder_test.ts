@@ -4,7 +4,7 @@ import { openCheckpoint } from "../../../engines/mlx/checkpoint.ts";
 import { ChatTemplate } from "../../../engines/text/chat_template.ts";
 import { TextEngine } from "../../../engines/text_engine.ts";
 import { TextTokenizer } from "../../../engines/text/tokenizer.ts";
-import { ROUND_MS_MAX } from "../../../engines/group/group_decoder.ts";
+import { ROUND_MS_MAX } from "../../../engines/group/rounds.ts";
 import { GroupDecoder } from "../../../engines/group/group_decoder.ts";
 import { ensureSetup, GroupError, Scope } from "../../../ffi/mod.ts";
 import { feed, sharesOf, testDecoder, testWindow } from "../../conformance/decoder.ts";
@@ -171,6 +171,24 @@ Deno.test("GroupDecoder knows what the rank with the least memory has room for",
   equal(decoder.spareBytes, 3 * blockBytes);
 });
 
+Deno.test("GroupDecoder hears which rank has other files of the model, and so does that rank", () => {
+  for (const other of [1, 2]) {
+    const fingerprints = ["w", "w", "w"].map((same, rank) => rank === other ? "v" : same);
+    using group = new ArithmeticGroup(3, { fingerprints });
+    const { decoder, ring, followers } = group;
+    const message = new RegExp(`files on "node-${other}" are others than those on "node-0"`);
+    throws(() => decoder.askAll().collect(), { code: "load_failed", message });
+    ring.breakBy(0);
+    throws(() => followers[other - 1]?.step(), { code: "load_failed", message });
+    throws(() => followers[2 - other]?.step(), { code: "group_broken" });
+  }
+  // Of several, the first is named, and each knows of itself.
+  using group = new ArithmeticGroup(3, { fingerprints: ["w", "v", "u"] });
+  throws(() => group.decoder.askAll().collect(), { message: /"node-1" are others/ });
+  group.ring.breakBy(0);
+  throws(() => group.followers[1]?.step(), { message: /"node-2" are others/ });
+});
+
 Deno.test("GroupDecoder asks for the others' memory, unless something under way will tell", () => {
   const blocksMax = [0, 9, 5];
   using group = new ArithmeticGroup(3, { blocksMax });
@@ -281,7 +299,9 @@ Deno.test("GroupDecoder says of a rank that is gone within a step what its sums 
   part.run = () => {
     throw new GroupError(message);
   };
-  using decoder = new GroupDecoder({ group, split: "tensor", part, now: () => 0 });
+  using decoder = new GroupDecoder({
+    ...{ group, split: "tensor", part, fingerprint: "w", now: () => 0 },
+  });
   using cache = decoder.makeCache();
   throws(() => decoder.launch([input(cache, IDS)]), { code: "group_broken", message });
 });
@@ -304,11 +324,12 @@ Deno.test("GroupDecoder waits for a step no longer than the limit", () => {
   let ms = 0;
   const frames: number[] = [];
   using decoder = new GroupDecoder({
-    ...{ split: "pipeline", part, now: () => ms += 1_000 },
+    ...{ split: "pipeline", part, fingerprint: "w", now: () => ms += 1_000 },
     group: {
       ...{ rank: 0, size: 2, names: ["a", "b"] },
       send: (header) => frames.push(header.length),
       receive: () => undefined,
+      sum: (x) => x,
       arrival: () => Promise.resolve(),
       [Symbol.dispose]: () => {},
     },

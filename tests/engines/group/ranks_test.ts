@@ -1,34 +1,12 @@
-import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
-import type { Shard } from "../../../core/instance.ts";
-import type { BoundModel } from "../../../engines/engine.ts";
+import { deepEqual, equal, ok, rejects, throws } from "node:assert/strict";
 import { heldBack, partIn, splitOf } from "../../../engines/group/ranks.ts";
-import { TextBuilder } from "../../../engines/text_builder.ts";
 import { ensureSetup } from "../../../ffi/mod.ts";
-import { answersOfRanks } from "../../support/group_ranks.ts";
-import { answerAlone, textOf } from "../../support/text_engine.ts";
-import { TextEngine } from "../../../engines/text_engine.ts";
+import { randomLlama } from "../../support/eight_heads_llama.ts";
+import { TempDir } from "../../support/temp_dir.ts";
+import { answersOfRanks, compareRanks, ranksOf, type Sharding } from "../../support/group_ranks.ts";
 import { bind, goldenPath, SMOLLM2, task } from "../golden.ts";
 
 await ensureSetup();
-
-type Sharding = "pipeline" | "tensor";
-
-/** A model's ranks, as even as they can be. */
-function ranksOf(modelPath: string, size: number, sharding: Sharding): BoundModel[] {
-  const whole = bind(modelPath);
-  const { nLayers, modelCard } = whole.shard;
-  const border = (rank: number) => Math.round(rank * nLayers / size);
-  return Array.from({ length: size }, (_, deviceRank): BoundModel => {
-    const common = { modelCard, nLayers, deviceRank, worldSize: size };
-    const shard: Shard = sharding === "tensor"
-      ? { type: "TensorShardMetadata", ...common, startLayer: 0, endLayer: nLayers }
-      : {
-        ...{ type: "PipelineShardMetadata", ...common },
-        ...{ startLayer: border(deviceRank), endLayer: border(deviceRank + 1) },
-      };
-    return { ...whole, shard };
-  });
-}
 
 const PROMPTS = [
   "What is the capital of France?",
@@ -41,22 +19,7 @@ async function compare(modelPath: string, size: number, sharding: Sharding): Pro
   const requests = PROMPTS.map((prompt, i) => {
     return task(`t${i}`, prompt, { maxTokens: 24, ignoreEos: true });
   });
-  const { answers, ends } = await answersOfRanks(ranksOf(modelPath, size, sharding), requests);
-  const builder = new TextBuilder();
-  for (const _ of builder.load(bind(modelPath)));
-  const engine = builder.build();
-  ok(engine instanceof TextEngine);
-  const alone = requests.map((
-    { taskId, payload },
-  ) => [taskId, textOf(answerAlone(engine, payload))]);
-  engine.close();
-  deepEqual(answers.texts, Object.fromEntries(alone));
-  equal(answers.kvBytes, 0);
-  equal(ends.length, size - 1);
-  for (const end of ends) {
-    equal(end?.error.code, "group_broken");
-    match(end?.error.message ?? "", /Rank \d on "node-\d"/);
-  }
+  await compareRanks({ model: bind(modelPath), size, sharding, requests });
 }
 
 const CASES: readonly [Sharding, readonly number[]][] = [["pipeline", [2, 3, 4]], ["tensor", [3]]];
@@ -75,8 +38,25 @@ for (const sharding of ["pipeline", "tensor"] as const) {
     compare(goldenPath("models/tiny-tied"), 2, sharding));
 }
 
+Deno.test("Ranks that have other files of a model under one id do not answer: they say where", async () => {
+  await using dir = await TempDir.make();
+  const [own, other] = [`${dir.path}/own`, `${dir.path}/other`];
+  for (const folder of [own, other]) await randomLlama(folder);
+  // Another number of the last weights: no header, and so no id, says that.
+  const path = `${other}/model.safetensors`;
+  const bytes = await Deno.readFile(path);
+  bytes.set([0x3f, 0x80], bytes.length - 4);
+  await Deno.writeFile(path, bytes);
+  const models = ranksOf(bind(own), 2, "pipeline").map((model, rank) => {
+    return rank === 1 ? { ...model, modelPath: other } : model;
+  });
+  await rejects(answersOfRanks(models, [task("t", "hello")]), {
+    message: /its files on "node-1" are others than those on "node-0"/,
+  });
+});
+
 Deno.test("partIn() asks for the group of a shard that is one of several", () => {
-  const [first] = ranksOf(goldenPath("models/tiny-tied"), 2, "pipeline");
+  const [first] = ranksOf(bind(goldenPath("models/tiny-tied")), 2, "pipeline");
   ok(first);
   throws(() => partIn(first.shard, undefined), { code: "load_failed", message: /rank 0 of 2/ });
   equal(splitOf(first.shard), "pipeline");

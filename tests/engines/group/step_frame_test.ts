@@ -15,13 +15,15 @@ const STEP = {
     { type: "share" as const, share: 2, cache: 1, index: 0 },
     { type: "giveBack" as const, share: 2 },
     { type: "free" as const, cache: 1 },
+    { type: "reserve" as const, cache: 3, count: 7 },
+    { type: "advance" as const, cache: 3, count: 7 },
   ],
   inputs: [
     { cache: 3, offset: 60, count: 2, logitsCount: 1, draw: { ...DRAW, topLogprobs: 2 } },
     { cache: 4, offset: 0, count: 3, logitsCount: 0, ids: [1, 2, 3] },
     { cache: 5, offset: 9, count: 1, logitsCount: 1, draw: DRAW },
   ],
-  ...{ returns: true, blocksMax: null },
+  ...{ returns: true, blocksMax: null, weights: "5eed", kv: "paged/q8/32" },
 };
 const OUTCOME = {
   type: "outcome" as const,
@@ -32,11 +34,15 @@ const OUTCOME = {
     { id: -1 },
   ],
   blocksMax: 12,
+  kv: "paged/q8/32",
   failure: {
     error: { code: "internal" as const, message: "Cannot … “this”", hint: "wait" },
     isLost: true,
   },
 };
+
+const READ = { type: "read" as const, layer: 9, shares: [2, 5, 3] };
+const WRITE = { type: "write" as const, layer: 0, cache: 3, count: 4 };
 
 /** Header and body as they arrive, at some place of a larger buffer. */
 function joined(header: Uint8Array, body: Uint8Array, at = 0): Uint8Array<ArrayBuffer> {
@@ -48,7 +54,8 @@ function joined(header: Uint8Array, body: Uint8Array, at = 0): Uint8Array<ArrayB
 
 Deno.test("Frames say the same after their way, to the bit, wherever they lie in memory", () => {
   const rows = Float32Array.of(1 / 3, -0, Infinity, 1e-42);
-  for (const header of [STEP, OUTCOME]) {
+  const moves = [READ, WRITE].map((move) => ({ ...STEP, inputs: [], move }));
+  for (const header of [STEP, OUTCOME, ...moves]) {
     for (const at of [0, 1, 3]) {
       const read = decodeFrame(joined(encodeHeader(header), bodyOf(rows), at), "node");
       deepEqual(read.header, header);
@@ -67,29 +74,35 @@ Deno.test("decodeFrame() refuses nonsense and other versions, and says who sent 
     const lengths = new Uint8Array(Uint32Array.of(numbers.length, bytes.length).buffer);
     return joined(joined(lengths, new Uint8Array(Float64Array.from(numbers).buffer)), bytes);
   };
-  const [version, step, serial, blocks, returns] = [2, 0, 7, -1, 1];
+  const [version, step, serial, blocks, returns] = [3, 0, 7, -1, 1];
   equal(
-    decodeFrame(header([version, step, serial, blocks, returns, 0, 0]), "studio").rows.length,
+    decodeFrame(header([version, step, serial, blocks, returns, 0, 0, 0]), "studio").rows.length,
     0,
   );
   refused(new Uint8Array(0), /on "studio", sent 0 bytes/);
   refused(new Uint8Array(7), /sent 7 bytes/);
   refused(Uint8Array.of(255, 255, 255, 255, 1, 0, 0, 0, 0), /sent 9 bytes/);
   refused(header([]), /a header with 0 numbers/);
-  refused(header([1, step, serial, blocks, returns, 0, 0]), /version 1, a frame of version 2/);
+  refused(header([2, step, serial, blocks, returns, 0, 0]), /version 2, a frame of version 3/);
   refused(header([version, 2]), /2 as number 2/);
   refused(header([version, step, -1]), /-1 as number 3/);
   refused(header([version, step, 0.5]), /0.5 as number 3/);
   refused(header([version, step, NaN]), /NaN as number 3/);
   refused(header([version, step, serial, blocks, returns, 9]), /0 numbers where 9 were named/);
+  refused(header([version, step, serial, blocks, returns, 0, 0, 3]), /3 as number 8/);
+  refused(header([version, step, serial, blocks, returns, 0, 0, 1, 0, 2, 4]), /1 numbers where 2/);
   refused(header([version, step, serial, blocks, returns, 5_000]), /5000 as number 6/);
-  refused(header([version, step, serial, blocks, returns, 0, 0, 0]), /1 numbers too many/);
-  refused(header([version, 1, serial, blocks, 0], "{}"), /a failure that says nothing/);
+  refused(header([version, step, serial, blocks, returns, 0, 0, 0, 0]), /1 numbers too many/);
+  const texts = ["{", "[]", '{"failure":{}}', '{"weights":7}', '{"kv":""}'];
+  for (const text of texts) {
+    refused(header([version, 1, serial, blocks, 0], text), /a text that says nothing/);
+  }
   refused(joined(encodeHeader(STEP), new Uint8Array(6)), /a body of 6 bytes/);
 });
 
 Deno.test("decodeFrame() reads or refuses whatever comes, and never fails otherwise", () => {
-  const whole = joined(encodeHeader(STEP), bodyOf(Float32Array.of(1, 2)));
+  const header = { ...STEP, move: READ };
+  const whole = joined(encodeHeader(header), bodyOf(Float32Array.of(1, 2)));
   const changes = fc.array(fc.tuple(fc.nat(whole.length - 1), fc.nat(255)), { maxLength: 4 });
   fc.assert(
     fc.property(changes, fc.nat(whole.length), (places, length) => {

@@ -1,5 +1,5 @@
-/** MLX's ring runs the suite of all groups, but for its time limits: it has none. */
+/** Sums by MLX run the suite of all groups; its ring of TCP stands for RDMA. */
 import { testGroup } from "../../conformance/group.ts";
-import { MLX_PEER } from "../../support/mlx_ranks.ts";
+import { MLX_PEER_MAIN } from "../../support/programs.ts";
 
-testGroup({ name: "MlxGroup over a ring", main: MLX_PEER, isWatched: false });
+testGroup({ name: "MlxGroup", main: MLX_PEER_MAIN });

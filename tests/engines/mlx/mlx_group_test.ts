@@ -1,89 +1,83 @@
-/** The ranks are processes, since a process is of one group at most. */
-import { deepEqual, equal, match } from "node:assert/strict";
+/**
+ * Sums by MLX: over its ring of TCP, which stands for RDMA here. The ranks are processes, since one
+ * is of one group of MLX's at most.
+ */
+import { equal, match, ok, throws } from "node:assert/strict";
+import { join } from "node:path";
 import { AppError } from "../../../core/errors.ts";
-import { GroupSpec } from "../../../core/group.ts";
+import type { GroupSpec } from "../../../core/group.ts";
+import { SocketGroup } from "../../../engines/group/socket_group.ts";
 import { MlxGroup } from "../../../engines/mlx/mlx_group.ts";
-import { MlxRank, MlxRanks, ringSpecs } from "../../support/mlx_ranks.ts";
+import { GroupListener } from "../../../ffi/mod.ts";
+import { randomLlama } from "../../support/eight_heads_llama.ts";
+import { Peer } from "../../support/group_peer.ts";
+import { compareRanks } from "../../support/group_ranks.ts";
+import { MLX_PEER_MAIN } from "../../support/programs.ts";
+import { TempDir } from "../../support/temp_dir.ts";
+import { bind, task } from "../golden.ts";
 
-/** What a rank tells of a frame that it was sent. */
-async function frameOf(rank: MlxRank, patience = 200): Promise<unknown> {
-  for (let tries = 0; tries < patience; tries++) {
-    const told = await rank.does("receive", 100);
-    if (told !== null) return told;
+for (const sharding of ["pipeline", "tensor"] as const) {
+  for (const sumsByMlx of [true, false]) {
+    const sums = sumsByMlx ? "whose sums MLX makes" : "with sums of ours";
+    Deno.test(`MLX's kernels answer over 2 ${sharding} ranks ${sums} what they answer on one`, async () => {
+      await using dir = await TempDir.make();
+      const path = join(dir.path, "llama");
+      await randomLlama(path);
+      // Chunks of a prompt whose logits nobody wants, and several sequences at once.
+      const prompts = ["hello ".repeat(60), "Name three colours."];
+      await compareRanks({
+        ...{ size: 2, sharding, sumsByMlx, isPacked: false },
+        model: bind(path, { prefillChunkTokens: 32 }),
+        requests: prompts.map((prompt, i) =>
+          task(`t${i}`, prompt, { maxTokens: 24, ignoreEos: true })
+        ),
+      });
+    });
   }
-  throw new Error("no frame came");
 }
 
-async function failureOf(rank: MlxRank): Promise<{ code: string; message: string }> {
-  for (let tries = 0; tries < 200; tries++) {
-    const told = await rank.does("receive", 100);
-    if (told !== null) return told as { code: string; message: string };
-  }
-  throw new Error("nothing failed");
-}
-
-for (const size of [2, 3]) {
-  Deno.test(`${size} ranks sum, gather and pass frames around the ring in order`, async () => {
-    await using group = await MlxRanks.start(size);
-    const { ranks } = group;
-    deepEqual(await group.all("sum", 2, 3), ranks.map(() => [2 * size, 2 * size, 2 * size]));
-    const gathered = await Promise.all(ranks.map((rank, at) => rank.does("gather", at)));
-    const joined = ranks.flatMap((_, at) => [at, at]);
-    deepEqual(gathered, ranks.map(() => joined));
-    // All byte values, nothing at all, and more than sockets hold, in both directions at once.
-    const sizes = [256, 0, 3, 3_000_000, 1];
-    const sent: unknown[][] = [];
-    for (const count of sizes) {
-      sent.push(await Promise.all(ranks.map((rank, at) => rank.does("send", at, count))));
-    }
-    for (const [which, count] of sizes.entries()) {
-      for (const [at, rank] of ranks.entries()) {
-        const before = (at + size - 1) % size;
-        deepEqual(await frameOf(rank), [count, sent[which]?.[before]]);
-      }
-    }
-    deepEqual(await group.all("sum", 1, 1), ranks.map(() => [size]), "and sum again");
-  });
-}
-
-Deno.test("a rank waits as long as it was told, and hears of a frame when it comes", async () => {
-  await using group = await MlxRanks.start(2);
-  const [first, second] = group.ranks as [MlxRank, MlxRank];
-  equal(await first.does("receive", 0), null);
-  equal(await first.does("receive", 20), null);
-  const arrived = first.does("arrival");
-  const sent = await second.does("send", 7, 10);
-  equal(await arrived, "arrived");
-  deepEqual(await first.does("receive", 0), [10, sent]);
+Deno.test("a rank whose peers do not come to MLX says so, and leaves them", async () => {
+  await using first = new Peer(MLX_PEER_MAIN);
+  await using second = new Peer(MLX_PEER_MAIN);
+  const peers = [first, second];
+  const hosts = await Promise.all(peers.map(async (peer) => ({
+    ip: "127.0.0.1",
+    port: await peer.ask<number>({ type: "bind" }),
+  })));
+  const link = { type: "ring" as const, hosts };
+  const specs = peers.map((_, rank) => ({
+    ...{ groupId: "late", rank, size: 2, names: ["studio", "mini"], link },
+  }));
+  const [late, there] = await Promise.all([
+    first.refusal({ type: "join", spec: specs[0] as typeof specs[number] }),
+    second.ask({ type: "join", spec: specs[1] as typeof specs[number] }),
+  ]);
+  equal(
+    late,
+    'Cannot form a group with rank 1 on "mini": MLX has not found all of them within 0.3 s',
+  );
+  equal(there, null);
+  const left = await second.refusal({ type: "receive", ms: 30_000 });
+  match(left, /^Rank 0 on "studio" has left the group/);
 });
 
-Deno.test("a rank whose neighbour dies says which", async () => {
-  await using group = await MlxRanks.start(3);
-  const [first, second, third] = group.ranks as [MlxRank, MlxRank, MlxRank];
-  equal(await third.does("receive", 0), null);
-  await second.kill();
-  const { code, message } = await failureOf(third);
-  equal(code, "group_broken");
-  match(message, /^Rank 1 on "node 1" cannot be reached any more: \[ring\] /);
-  equal(await first.does("receive", 0), null, "its neighbours are others");
-});
-
-Deno.test("a rank that nobody meets says whom it waits for, and when it gave up", async () => {
-  const [spec] = ringSpecs(2);
-  await using rank = new MlxRank(spec, 500);
-  const { code, message } = await rank.told() as { code: string; message: string };
-  equal(code, "group_broken");
-  match(message, /^Cannot form a group with rank 1 on "node 1": not all of them came within 0.5 s/);
-});
-
-Deno.test("a group over RDMA needs an MLX that has it", async () => {
-  if (Deno.build.os === "darwin") return;
-  const devices = [[null, "rdma_en3"], ["rdma_en3", null]];
-  const spec = GroupSpec.parse({
-    ...{ groupId: "test", rank: 0, size: 2, names: ["a", "b"] },
-    link: { type: "jaccl", devices, coordinator: "127.0.0.1:1" },
-  });
-  const failed = await MlxGroup.join(spec).catch((cause) => cause);
-  equal(failed instanceof AppError && failed.code, "group_broken");
-  match(failed.message, /over jaccl: the MLX of this machine lacks it/);
+Deno.test("why MLX forms no group is passed on, and the other ranks are left", async () => {
+  const listeners = [0, 1].map(() => GroupListener.bind("127.0.0.1", 0));
+  const hosts = listeners.map(({ port }) => ({ ip: "127.0.0.1", port }));
+  const [first, second] = await Promise.all(listeners.map((listener, rank) => {
+    const link = { type: "ring" as const, hosts };
+    const spec = { groupId: "test/1", rank, size: 2, names: ["studio", "mini"], link };
+    const joinFrames = (spec: GroupSpec) => SocketGroup.join(spec, listener);
+    if (rank === 1) return joinFrames(spec);
+    const place = { backend: "ring" as const, rank: 2, hosts: ["127.0.0.1:1", "127.0.0.1:2"] };
+    return MlxGroup.join(spec, { place, joinFrames }).catch((error: AppError) => error);
+  }));
+  ok(first instanceof AppError && first.code === "group_broken");
+  match(
+    first.message,
+    /^Cannot form a group with rank 1 on "mini": \[ring\] Rank cannot be larger/,
+  );
+  ok(second instanceof SocketGroup);
+  throws(() => second.receive(30_000), { message: /^Rank 0 on "studio" has left the group/ });
+  second[Symbol.dispose]();
 });

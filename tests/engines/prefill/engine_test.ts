@@ -1,11 +1,14 @@
 /** Prompts between engines beside their own work: steps that break, cancels, and too little memory. */
 import assert from "node:assert/strict";
+import { AppError } from "../../../core/errors.ts";
 import { TaskId } from "../../../core/ids.ts";
 import type { PrefillRequest } from "../../../core/prefill.ts";
 import { RING_BYTES_MIN } from "../../../core/ring.ts";
 import type { Decoder, PendingStep } from "../../../engines/decoder.ts";
+import type { KvBytes } from "../../../engines/prefill/kv_bytes.ts";
 import type { TextEngine } from "../../../engines/text_engine.ts";
 import { ensureSetup } from "../../../ffi/mod.ts";
+import { changed } from "../../support/changed.ts";
 import {
   answeredAlone,
   answersOf,
@@ -21,17 +24,6 @@ await ensureSetup();
 const id = (name: string) => TaskId.parse(name);
 
 const own = (text: string) => ask(text, { maxTokens: 20, sampling: { temperature: 0 } });
-
-/** A thing, but for some of it. */
-function changed<T extends object>(whole: T, change: Partial<T>): T {
-  return new Proxy(whole, {
-    get(target, name) {
-      if (name in change) return Reflect.get(change, name);
-      const value = Reflect.get(target, name, target);
-      return typeof value === "function" ? value.bind(target) : value;
-    },
-  });
-}
 
 /** Of its steps two are under way at a time, and each is done when it was waited for twice. */
 function lagging(decoder: Decoder): Decoder {
@@ -125,6 +117,87 @@ Deno.test("with several steps under way, a prompt that is read for another is th
   const payload = longPrompt("once");
   const { ids, end } = pair.answer(payload);
   assert.deepEqual(end, {});
+  assert.deepEqual(ids, answeredAlone(payload));
+});
+
+Deno.test("nothing is passed on that a step has yet to compute on some rank", () => {
+  const late = (decoder: Decoder) => {
+    const { kvBytes } = decoder;
+    assert.ok(kvBytes);
+    let [computed, read] = [0, 0];
+    const launch: Decoder["launch"] = (inputs) => {
+      const { wait, collect } = lagging(decoder).launch(inputs);
+      return {
+        isDone: false,
+        wait,
+        collect: () => {
+          computed += inputs.reduce((sum, { ids }) => sum + ids.length, 0);
+          return collect();
+        },
+      };
+    };
+    const readBytes: KvBytes["read"] = (layer, blocks) => {
+      if (layer === 0) read += blocks.length * decoder.blockPositions;
+      assert.ok(read <= computed, `${read} positions are read of ${computed}`);
+      return kvBytes.read(layer, blocks);
+    };
+    const kv = changed(kvBytes, { read: readBytes });
+    return changed(decoder, { stepsAtOnce: 2, launch, kvBytes: kv });
+  };
+  using pair = new PrefillPair(prefillEngine(), prefillEngine({ over: late }));
+  const payload = longPrompt("once");
+  const { ids, end } = pair.answer(payload);
+  assert.deepEqual(end, {});
+  assert.deepEqual(ids, answeredAlone(payload));
+});
+
+Deno.test("a prompt whose keys and values cannot be had ends here, and is read where it was asked", async () => {
+  const lost = (decoder: Decoder) => {
+    const { kvBytes } = decoder;
+    assert.ok(kvBytes);
+    let count = 0;
+    const read: KvBytes["read"] = (layer, blocks) => {
+      if (++count < 4) return kvBytes.read(layer, blocks);
+      throw new Error("they are lost");
+    };
+    return changed(decoder, { kvBytes: changed(kvBytes, { read }) });
+  };
+  await serving({ over: lost }, (prefill, taskId) => {
+    const told: string[] = [];
+    while (prefill.hasWork()) {
+      for (const [id, { type }] of prefill.step()) {
+        assert.equal(id, taskId);
+        if (type !== told.at(-1)) told.push(type);
+      }
+    }
+    assert.deepEqual(told, ["prefillFlow", "finished", "prefillFlow"]);
+    prefill.clearPrefixCache();
+    assert.equal(prefill.cacheBytes, 0);
+  });
+  using pair = new PrefillPair(prefillEngine(), prefillEngine({ over: lost }));
+  const payload = longPrompt("once");
+  const { ids, end, bytes } = pair.answer(payload);
+  assert.match(end?.error?.message ?? "", /they are lost/);
+  assert.ok(bytes > 0);
+  assert.deepEqual(ids, answeredAlone(payload));
+});
+
+Deno.test("an engine without its other ranks ends, though only bytes of theirs are awaited", () => {
+  const broken = (decoder: Decoder) => {
+    const { kvBytes } = decoder;
+    assert.ok(kvBytes);
+    const wait = () => {
+      throw new AppError("group_broken", "gone");
+    };
+    const read: KvBytes["read"] = (layer, blocks) => ({ ...kvBytes.read(layer, blocks), wait });
+    return changed(decoder, { kvBytes: changed(kvBytes, { read }) });
+  };
+  using pair = new PrefillPair(prefillEngine(), prefillEngine({ over: broken }));
+  const payload = longPrompt("once");
+  const deaths: unknown[] = [];
+  const onDeath = (cause: unknown) => deaths.push((cause as { code?: string }).code);
+  const { ids } = pair.answer(payload, { onDeath });
+  assert.deepEqual(deaths, ["group_broken"]);
   assert.deepEqual(ids, answeredAlone(payload));
 });
 

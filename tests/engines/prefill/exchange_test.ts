@@ -203,3 +203,17 @@ Deno.test("an engine whose keys cannot travel serves nobody and asks nobody", ()
   assert.equal(pair.decode.prefills, undefined);
   assert.equal(pair.answer(long("once")).request, undefined);
 });
+
+Deno.test("a prompt that the prefix cache has no room for is read where it is, and once", () => {
+  const answered = (prefixCacheBytes: number) => {
+    using pair = new PrefillPair(engine({ parts: { prefixCacheBytes } }), engine());
+    const { request, finish: { usage: { promptTokens } } } = pair.answer(long("once"));
+    const { prefillTokens } = pair.decode.stats();
+    return { stopPos: request?.stopPos, promptTokens, prefillTokens };
+  };
+  const few = answered(200_000);
+  assert.equal(few.stopPos, undefined);
+  assert.equal(few.prefillTokens, few.promptTokens);
+  const many = answered(2 ** 30);
+  assert.equal(many.prefillTokens, many.promptTokens - (many.stopPos ?? 0));
+});

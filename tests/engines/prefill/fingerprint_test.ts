@@ -18,7 +18,7 @@ Deno.test("equal files have equal fingerprints, wherever they lie; others have o
   assert.match(await write("e", new Uint8Array()), /^[0-9a-f]{32}$/);
 });
 
-Deno.test("of a folder the files count that make keys and values, by their names", async () => {
+Deno.test("of a folder the files count that weights are read from, by their names", async () => {
   await using dir = await TempDir.make();
   const folder = async (name: string, files: Record<string, string>) => {
     await Deno.mkdir(`${dir.path}/${name}`);
@@ -28,8 +28,15 @@ Deno.test("of a folder the files count that make keys and values, by their names
     return weightsFingerprint(`${dir.path}/${name}`);
   };
   const own = await folder("a", { "config.json": "{}", "model.safetensors": "w" });
-  const files = { "model.safetensors": "w", "config.json": "{}", "README.md": "hello" };
+  const beside = { "README.md": "hello", "tokenizer.json": "[]", "consolidated.safetensors": "w" };
+  const files = { "model.safetensors": "w", "config.json": "{}", ...beside };
   assert.equal(await folder("b", files), own);
   assert.notEqual(await folder("c", { "config.json": "{ }", "model.safetensors": "w" }), own);
   assert.notEqual(await folder("d", { "config.json": "w", "model.safetensors": "{}" }), own);
+  const index = JSON.stringify({ weight_map: { w: "a-1.safetensors", v: "a-2.safetensors" } });
+  const parts = { "config.json": "{}", "model.safetensors.index.json": index };
+  const indexed = { ...parts, "a-1.safetensors": "w", "a-2.safetensors": "v" };
+  const whole = await folder("e", { ...indexed, "model.safetensors": "x" });
+  assert.equal(await folder("f", indexed), whole);
+  assert.notEqual(await folder("g", { ...indexed, "a-2.safetensors": "w" }), whole);
 });

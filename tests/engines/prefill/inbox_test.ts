@@ -1,11 +1,13 @@
 /** What an engine makes of bytes that another sends, whatever they are. */
 import assert from "node:assert/strict";
+import { AppError } from "../../../core/errors.ts";
 import { encodeFrame } from "../../../core/frame_codec.ts";
 import type { KvFingerprint, PrefillRecord } from "../../../core/prefill.ts";
-import { RING_BYTES_MIN } from "../../../core/ring.ts";
+import { type Ring, RING_BYTES_MIN } from "../../../core/ring.ts";
 import type { SequenceCache } from "../../../engines/decoder.ts";
 import { PrefillInbox } from "../../../engines/prefill/inbox.ts";
-import type { KvBytes } from "../../../engines/prefill/kv_bytes.ts";
+import { doneBytes, type KvBytes, type PendingBytes } from "../../../engines/prefill/kv_bytes.ts";
+import { BYTES_UNDER_WAY_MAX, BytesUnderWay } from "../../../engines/prefill/bytes_under_way.ts";
 import { RingWriter } from "../../../engines/prefill/ring_file.ts";
 
 const LAYER = { kvHeads: 1, keyDim: 16, valueDim: 16 };
@@ -20,30 +22,58 @@ const BLOCK_BYTES = 4;
 /** A cache that only counts, and an inbox of blocks 1 and 2 over it. */
 class World implements Disposable {
   readonly #dir = Deno.makeTempDirSync();
-  readonly ring = { path: `${this.#dir}/ring`, bytes: RING_BYTES_MIN };
-  readonly writer = new RingWriter(this.ring);
+  readonly ring: Ring;
+  readonly writer: RingWriter;
   readonly written: string[] = [];
   readonly cache = {
     offset: 32,
     [Symbol.dispose]() {},
   };
   readonly inbox: PrefillInbox;
+  /** What other ranks have yet to take, where they are slow: each says whether it has, or throws. */
+  readonly slow: (() => boolean)[] = [];
 
-  constructor(roomBlocks = Infinity) {
+  constructor(
+    {
+      roomBlocks = Infinity,
+      isSlow = false,
+      ringBytes = RING_BYTES_MIN,
+      blockBytes = BLOCK_BYTES,
+      underWay = new BytesUnderWay(),
+    } = {},
+  ) {
+    this.ring = { path: `${this.#dir}/ring`, bytes: ringBytes };
+    this.writer = new RingWriter(this.ring);
     const kv: KvBytes = {
       shape: FINGERPRINT,
-      layerBytes: () => BLOCK_BYTES,
+      layerBytes: () => blockBytes,
       read: () => assert.fail("an inbox reads no blocks"),
       reserve: (_, count) => void this.written.push(`reserve ${count}`),
-      write: (layer, _, data) => void this.written.push(`${layer}: ${data.join()}`),
+      write: (layer, _, data) => {
+        this.written.push(`${layer}: ${data.length > 8 ? data.length : data.join()}`);
+        return isSlow ? this.#pending() : doneBytes(undefined);
+      },
       advance: (_, count) => void (this.cache.offset += 32 * count),
     };
     this.inbox = new PrefillInbox({
       kv,
       request: { tokenIds: [], startPos: 32, stopPos: 96, fingerprint: FINGERPRINT },
-      cache: this.cache as unknown as SequenceCache,
+      ...{ cache: this.cache as unknown as SequenceCache, underWay },
       fits: (blocks) => blocks <= roomBlocks,
     });
+  }
+
+  #pending(): PendingBytes<void> {
+    const at = this.slow.push(() => false) - 1;
+    const look = () => this.slow[at]?.() ?? false;
+    const isOver = () => {
+      try {
+        return look();
+      } catch {
+        return true;
+      }
+    };
+    return { wait: isOver, collect: () => void look(), [Symbol.dispose]: () => {} };
   }
 
   send(record: PrefillRecord, body?: Uint8Array): void {
@@ -58,10 +88,10 @@ class World implements Disposable {
     });
   }
 
-  blocks(layer: number, first: number, count: number): void {
+  blocks(layer: number, first: number, count: number, blockBytes = BLOCK_BYTES): void {
     this.send(
       { type: "Blocks", layer, first, count },
-      new Uint8Array(count * BLOCK_BYTES).fill(layer),
+      new Uint8Array(count * blockBytes).fill(layer),
     );
   }
 
@@ -91,6 +121,95 @@ Deno.test("blocks are a sequence's once all their layers are there", () => {
   assert.equal(inbox.takeNews(), undefined);
   const once = ["reserve 1", "0: 0,0,0,0", "1: 1,1,1,1"];
   assert.deepEqual(world.written, [...once, ...once]);
+});
+
+Deno.test("blocks are a sequence's once all ranks have taken all their layers", () => {
+  using world = new World({ isSlow: true });
+  const { inbox, cache, slow } = world;
+  world.header();
+  world.blocks(0, 1, 1);
+  world.blocks(1, 1, 1);
+  assert.ok(!inbox.pump(1_000_000));
+  assert.ok(inbox.hasWork, "there is something to wait for");
+  world.blocks(0, 2, 1);
+  assert.ok(!inbox.pump(1_000_000));
+  assert.equal(slow.length, 2, "the next blocks begin where these end");
+  assert.ok(inbox.wait(0));
+  slow[0] = () => true;
+  assert.ok(!inbox.pump(1_000_000));
+  assert.equal(cache.offset, 32);
+  slow[1] = () => true;
+  assert.ok(!inbox.pump(1_000_000));
+  assert.equal(cache.offset, 64);
+  assert.deepEqual(world.written.slice(3), ["reserve 1", "0: 0,0,0,0"]);
+  world.blocks(1, 2, 1);
+  world.send({ type: "Done", stopPos: 96 });
+  assert.ok(!inbox.pump(1_000_000), "its last blocks are on their way");
+  [slow[2], slow[3]] = [() => true, () => true];
+  assert.ok(inbox.pump(1_000_000));
+  assert.equal(cache.offset, 96);
+  assert.ok(!inbox.wait(0));
+});
+
+Deno.test("a rank that cannot take blocks ends it, and the cache has those before them", () => {
+  using world = new World({ isSlow: true });
+  const { inbox, cache, slow } = world;
+  world.header();
+  world.blocks(0, 1, 1);
+  world.blocks(1, 1, 1);
+  inbox.pump(1_000_000);
+  [slow[0], slow[1]] = [() => true, () => true];
+  world.blocks(0, 2, 1);
+  inbox.pump(1_000_000);
+  slow[2] = () => {
+    throw new AppError("out_of_memory", "none there");
+  };
+  assert.throws(() => inbox.pump(1_000_000), { code: "out_of_memory" });
+  assert.equal(cache.offset, 64);
+});
+
+Deno.test("no more bytes are on their way to other ranks than their steps can bear", () => {
+  const most = BYTES_UNDER_WAY_MAX;
+  const blockBytes = most / 2 + 1;
+  using world = new World({ isSlow: true, ringBytes: 4 * most, blockBytes });
+  const { inbox, slow } = world;
+  world.header();
+  world.blocks(0, 1, 1, blockBytes);
+  world.blocks(1, 1, 1, blockBytes);
+  inbox.pump(4 * most);
+  assert.equal(slow.length, 1);
+  slow[0] = () => true;
+  inbox.pump(4 * most);
+  assert.equal(slow.length, 2);
+});
+
+Deno.test("all prompts together have so many bytes on their way to other ranks, not each", () => {
+  const options = {
+    isSlow: true,
+    underWay: new BytesUnderWay(),
+    ringBytes: 4 * BYTES_UNDER_WAY_MAX,
+    blockBytes: BYTES_UNDER_WAY_MAX / 2 + 1,
+  };
+  using first = new World(options);
+  using second = new World(options);
+  using third = new World(options);
+  for (const world of [first, second, third]) {
+    world.header();
+    world.blocks(0, 1, 1, options.blockBytes);
+    world.inbox.pump(Infinity);
+  }
+  const asked = () => [first, second, third].map(({ slow }) => slow.length);
+  assert.deepEqual(asked(), [1, 0, 0]);
+  assert.ok(second.inbox.hasWork, "it goes on once there is room");
+  first.slow[0] = () => {
+    throw new AppError("out_of_memory", "none there");
+  };
+  assert.throws(() => first.inbox.pump(Infinity), { code: "out_of_memory" });
+  for (const world of [second, third]) world.inbox.pump(Infinity);
+  assert.deepEqual(asked(), [1, 1, 0]);
+  second.inbox[Symbol.dispose]();
+  third.inbox.pump(Infinity);
+  assert.deepEqual(asked(), [1, 1, 1], "nobody waits for the second any more");
 });
 
 Deno.test("a part of a record waits for the rest, and one record at least is taken at a time", () => {
@@ -158,7 +277,7 @@ for (const [name, send, message] of refusals) {
 }
 
 Deno.test("an inbox ends without memory, without a last word, and with the reason it is told", () => {
-  using full = new World(0);
+  using full = new World({ roomBlocks: 0 });
   full.header();
   full.blocks(0, 1, 1);
   assert.throws(() => full.inbox.pump(1_000_000), { code: "out_of_memory" });
