@@ -18,6 +18,7 @@ import {
   type MessageStream,
   type PeerChange,
   PUBLISH_BYTES_MAX,
+  TELL_BYTES_MAX,
   type Transport,
 } from "./transport.ts";
 
@@ -185,8 +186,22 @@ class Libp2pTransport implements Transport {
     for (const link of mesh) if (!link.publish(topic, message)) this.#gossip.droppedCount++;
   }
 
+  tell(peer: NodeId, topic: string, message: Uint8Array): void {
+    checkName(topic);
+    checkSize(message, topic, TELL_BYTES_MAX);
+    if (peer === this.self) return this.#own.tell(peer, topic, message);
+    const link = this.#closed ? undefined : this.#links.best(peer);
+    if (!link) throw unreachable(peer, topic);
+    if (!link.stream.publish(topic, message)) this.#gossip.droppedCount++;
+  }
+
   subscribe(topic: string, handler: (message: Uint8Array, from: NodeId) => void): () => void {
-    return this.#gossip.subscribe(topic, handler);
+    const stop = this.#gossip.subscribe(topic, handler);
+    const stopOwn = this.#own.subscribe(topic, handler);
+    return () => {
+      stop();
+      stopOwn();
+    };
   }
 
   async request(

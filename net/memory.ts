@@ -8,6 +8,7 @@ import {
   type MessageStream,
   type PeerChange,
   PUBLISH_BYTES_MAX,
+  TELL_BYTES_MAX,
   type Transport,
 } from "./transport.ts";
 
@@ -180,6 +181,12 @@ class MemoryTransport implements Transport {
       const { node, wire } = this.#reach(peer, topic);
       wire.carryLossy(() => node.#hear(topic, message, this.self));
     }
+  }
+
+  tell(peer: NodeId, topic: string, message: Uint8Array): void {
+    checkSize(message, topic, TELL_BYTES_MAX);
+    const { node, wire } = this.#reach(peer, topic);
+    wire.carryLossy(() => node.#hear(topic, message, this.self));
   }
 
   subscribe(topic: string, handler: TopicHandler): () => void {

@@ -5,7 +5,7 @@ import { TextGenerationPayload } from "../core/task.ts";
 
 /**
  * What the control planes of nodes say to each other (`core/protocol.ts`): to all by the topic, to
- * one by the protocol, which answers nothing. Best effort both; whoever needs an answer asks again.
+ * one by it as well, or by the protocol what is large; its answer is empty. All best effort; whoever needs an answer asks again.
  */
 export const CONTROL = { topic: "exo/control/1", protocol: "/exo/control/1" };
 

@@ -9,6 +9,9 @@ export const MESSAGE_BYTES_MAX = 64 * 1024 * 1024;
 /** Largest message on a topic: every node passes it on to several others. */
 export const PUBLISH_BYTES_MAX = 1024 * 1024;
 
+/** Largest message on a topic to one peer: it goes in one piece. */
+export const TELL_BYTES_MAX = 32 * 1024;
+
 /** A link on which nothing was heard for so long is gone. */
 export const LINK_SILENCE_MS = 3_000;
 
@@ -69,6 +72,12 @@ export interface Transport {
    * @throws {AppError} `payload_too_large` over `PUBLISH_BYTES_MAX`.
    */
   publish(topic: string, message: Uint8Array): void;
+  /**
+   * Tells the subscribers of a topic at one peer: at most once. Half of the traffic of a request
+   * whose answer says nothing.
+   * @throws {AppError} `node_unreachable`, `payload_too_large` over `TELL_BYTES_MAX`.
+   */
+  tell(peer: NodeId, topic: string, message: Uint8Array): void;
   /**
    * Calls `handler` with each message of others until the returned function is called. A message
    * that makes it throw is lost to it, and to nobody else.

@@ -21,7 +21,7 @@ import type { CardLookup } from "../core/reconcile.ts";
 import { NO_TELEMETRY, type NodeMemory, type Telemetry } from "../core/telemetry.ts";
 import type { Millis } from "../core/units.ts";
 import { CONTROL } from "../net/topics.ts";
-import type { Transport } from "../net/transport.ts";
+import { TELL_BYTES_MAX, type Transport } from "../net/transport.ts";
 import type { Clock } from "./clock.ts";
 import type { EventLog } from "./event_log.ts";
 import { Gathers } from "./gathers.ts";
@@ -33,12 +33,12 @@ const log = getLogger(["exo", "control"]);
 const STORE_RETRY_MS = 1_000;
 
 /** How often the node's memory is looked at while nothing is asked. */
-const TELEMETRY_MS = 1_000;
+const TELEMETRY_MS = 2_000;
 
 /** How long a node that stops waits for the others to hear of it. */
 export const LEAVE_MS = 1_000;
 
-/** How long another node may take to receive a message. */
+/** How long another node may take to receive a large message. */
 const SEND_TIMEOUT_MS = 5_000;
 
 type Accepted = Extract<CommandReply, { type: "CommandAccepted" }>;
@@ -319,15 +319,19 @@ export class ControlPlane {
 
   /** Best effort: whoever needs an answer asks again. */
   #send(to: NodeId, message: Message): void {
-    const options = { timeoutMs: SEND_TIMEOUT_MS };
-    this.#deps.transport.request(to, CONTROL.protocol, bytesOf(message), options)
-      .catch((cause) =>
-        log.debug("cannot send {type} to {to}: {reason}", {
-          type: message.type,
-          to,
-          reason: String(cause),
-        })
-      );
+    this.#tell(to, bytesOf(message)).catch((cause) =>
+      log.debug("cannot send {type} to {to}: {reason}", {
+        type: message.type,
+        to,
+        reason: String(cause),
+      })
+    );
+  }
+
+  async #tell(to: NodeId, bytes: Uint8Array): Promise<void> {
+    const { transport } = this.#deps;
+    if (bytes.length <= TELL_BYTES_MAX) return transport.tell(to, CONTROL.topic, bytes);
+    await transport.request(to, CONTROL.protocol, bytes, { timeoutMs: SEND_TIMEOUT_MS });
   }
 
   #answer(reply: CommandReply): void {

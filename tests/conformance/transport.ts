@@ -1,7 +1,12 @@
 /** What every transport promises (`net/transport.ts`), as one suite that each of them runs. */
 import assert from "node:assert/strict";
 import { AppError, type ErrorCode } from "../../core/errors.ts";
-import { type MessageStream, PUBLISH_BYTES_MAX, type Transport } from "../../net/transport.ts";
+import {
+  type MessageStream,
+  PUBLISH_BYTES_MAX,
+  TELL_BYTES_MAX,
+  type Transport,
+} from "../../net/transport.ts";
 import { eventually } from "../support/eventually.ts";
 import { peerConformance } from "./transport_peers.ts";
 import { requestConformance } from "./transport_requests.ts";
@@ -43,6 +48,11 @@ export async function failsWith(promise: Promise<unknown>, code: ErrorCode): Pro
     assert.equal(thrown.code, code);
     return true;
   });
+}
+
+/** That `act` throws an error of this code. */
+function refuses(act: () => void, code: ErrorCode): void {
+  assert.throws(act, (thrown) => thrown instanceof AppError && thrown.code === code);
 }
 
 /** One round trip: there was time for what was under way, though no promise that it is there. */
@@ -142,6 +152,34 @@ function topicConformance(test: PairTest): void {
     await eventually("both are heard", () => heard.length === 2);
   });
 
+  test("what is told to one peer reaches its subscribers, oneself too, and nobody else", async (pair) => {
+    const { a, b } = pair;
+    const heard: string[] = [];
+    a.subscribe("t", (message, from) => heard.push(`a ${text(message)} ${from === a.self}`));
+    b.subscribe("t", (message, from) => heard.push(`1 ${text(message)} ${from === a.self}`));
+    b.subscribe("t", (message) => heard.push(`2 ${text(message)}`));
+    b.subscribe("other", () => heard.push("other topic"));
+    await pair.settled();
+    a.tell(b.self, "t", bytes("x"));
+    await eventually("both have heard", () => heard.length >= 2);
+    a.tell(a.self, "t", bytes("y"));
+    await eventually("it has heard itself", () => heard.length >= 3);
+    await roundTrip(pair);
+    assert.deepEqual(heard, ["1 x true", "2 x", "a y true"]);
+  });
+
+  test("the largest message to one peer arrives whole, a larger one is refused", async (pair) => {
+    const heard: Uint8Array[] = [];
+    pair.b.subscribe("t", (message) => heard.push(message));
+    await pair.settled();
+    const largest = patterned(TELL_BYTES_MAX);
+    const tell = (message: Uint8Array) => () => pair.a.tell(pair.b.self, "t", message);
+    refuses(tell(new Uint8Array(TELL_BYTES_MAX + 1)), "payload_too_large");
+    tell(largest)();
+    await eventually("it is heard", () => heard.length > 0);
+    assert.ok(isSame(heard[0], largest), "every byte is as it was");
+  });
+
   test("publishing where nobody listens is fine", ({ a }) => {
     a.publish("nobody", bytes("x"));
     return Promise.resolve();
@@ -152,9 +190,9 @@ function topicConformance(test: PairTest): void {
     pair.b.subscribe("t", (message) => heard.push(message));
     await pair.settled();
     const largest = patterned(PUBLISH_BYTES_MAX);
-    assert.throws(
+    refuses(
       () => pair.a.publish("t", new Uint8Array(PUBLISH_BYTES_MAX + 1)),
-      (thrown) => thrown instanceof AppError && thrown.code === "payload_too_large",
+      "payload_too_large",
     );
     pair.a.publish("t", largest);
     await eventually("it is heard", () => heard.length > 0);
@@ -179,6 +217,7 @@ function closeConformance(test: PairTest): void {
     for (const [from, to] of [[a, b], [b, a]] as const) {
       await failsWith(from.request(to.self, "/x", bytes("."), PATIENT), "node_unreachable");
       await failsWith(from.openStream(to.self, "/s"), "node_unreachable");
+      refuses(() => from.tell(to.self, "t", bytes(".")), "node_unreachable");
     }
     assert.deepEqual(heard, []);
   });

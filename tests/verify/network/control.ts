@@ -106,7 +106,9 @@ export async function fuzzControl(seed: number, count: number): Promise<FuzzedPa
       // What is no message may be said by the cluster's own nodes as well.
       const own = world.planes.map(({ transport }) => transport);
       const from = isWellFormed ? stranger : random.pick([stranger, ...own]);
-      if (random.below(3) === 0) from.publish(CONTROL.topic, bytes);
+      const way = random.below(3);
+      if (way === 0) from.publish(CONTROL.topic, bytes);
+      else if (way === 1) from.tell(random.pick([A, B, C]), CONTROL.topic, bytes);
       else ask(from, random.pick([A, B, C]), bytes, fuzzing);
       fuzzing.say(isWellFormed);
     }
