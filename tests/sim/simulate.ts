@@ -9,8 +9,8 @@ import type { Mark } from "./marks.ts";
 import type { SimNode } from "./node.ts";
 import { World, type WorldOptions } from "./world.ts";
 
-/** Virtual time that a healed cluster has to come to rest: waits of retries, slow models, parking. */
-const HEALED_MS = 300_000;
+/** Virtual time that a healed cluster has to come to rest: ten retries wait for 362 s, and may fail. */
+const HEALED_MS = 600_000;
 
 /** Virtual time in which all that was deleted must be gone. */
 const CLEANED_MS = 60_000;
