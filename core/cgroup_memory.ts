@@ -67,10 +67,9 @@ function groupMemory(layout: Layout, folder: string, read: Read): CgroupMemory |
     return text !== undefined && /^\d+$/.test(text) ? Number(text) : undefined;
   };
   const limitBytes = number(layout.limit);
+  if (limitBytes === undefined || limitBytes > LIMIT_BYTES_MAX) return undefined;
   const usage = number(layout.usage);
-  if (limitBytes === undefined || limitBytes > LIMIT_BYTES_MAX || usage === undefined) {
-    return undefined;
-  }
+  if (usage === undefined) return undefined;
   const stat = read(`${layout.root}${folder}/memory.stat`) ?? "";
   const line = new RegExp(`^${layout.reclaimable} (\\d+)$`, "m").exec(stat);
   const used = usage - Number(line?.[1] ?? 0);

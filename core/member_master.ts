@@ -30,8 +30,8 @@ import { reconcileAll } from "./reconcile.ts";
 import { drop, put, stateToJson } from "./state.ts";
 import type { Millis } from "./units.ts";
 
-/** How often a master says that it reigns. */
-export const HEARTBEAT_MS = 250;
+/** How often a master says that it reigns: three times in a lease. */
+export const HEARTBEAT_MS = 330;
 
 /** How often the reconcilers run when nothing changes. */
 export const RECONCILE_MS = 1_000;

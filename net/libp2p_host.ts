@@ -29,6 +29,9 @@ const DIAL_TIMEOUT_MS = 3_000;
 /** Bytes that wait for a slow reader of gossip before its stream is given up. */
 const GOSSIP_BUFFER_BYTES_MAX = 16 * 1024 * 1024;
 
+/** How often what gossip holds against a peer fades: each look wakes the process. */
+const SCORE_DECAY_MS = 5_000;
+
 /** Bytes of one stream that are under way, or wait for a slow reader here. */
 const STREAM_WINDOW_BYTES_MAX = 4 * 1024 * 1024;
 
@@ -119,7 +122,7 @@ async function makeHost(options: HostOptions, listen: string): Promise<Host> {
         // With room for the envelope.
         maxInboundDataLength: 2 * PUBLISH_BYTES_MAX,
         // Nodes of one host have one address, and are no attack.
-        scoreParams: { IPColocationFactorWeight: 0 },
+        scoreParams: { IPColocationFactorWeight: 0, decayInterval: SCORE_DECAY_MS },
       }),
     },
   });

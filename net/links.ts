@@ -9,9 +9,9 @@ import { LinkStream } from "./link_stream.ts";
 import { type Link, LINK_SILENCE_MS, type PeerChange } from "./transport.ts";
 
 /** How often it is looked at who is to be dialled, pinged or given up. */
-const TICK_MS = 250;
+const TICK_MS = 500;
 
-/** Where an end is silent for so long, who dialled pings: twice before the link is lost. */
+/** Where an end is silent for so long, who dialled pings: in time for an answer before it is lost. */
 const PING_MS = 1_400;
 
 /** The first pings come one soon after the other: nodes that start are slow to answer. */

@@ -13,7 +13,7 @@ import type { Reporter } from "./reporter.ts";
 const log = getLogger(["exo", "links"]);
 
 /** How often round-trip times are looked at, and whether a bandwidth is due. */
-const LOOK_MS = 1_000;
+export const LOOK_MS = 2_000;
 
 /** A round-trip time is news when it is so much more or less than the one that was told. */
 const LATENCY_CHANGE = 0.25;

@@ -2,7 +2,7 @@ import { cpuUsage, memoryUsage } from "node:process";
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 
 /** Time between two looks at how late the event loop is. */
-const LAG_LOOK_MS = 500;
+const LAG_LOOK_MS = 2_000;
 
 /** Upper bounds in seconds; a healthy node stays below the fourth (design D16). */
 const LAG_BUCKETS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5];

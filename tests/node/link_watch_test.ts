@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { BANDWIDTH_PERIOD_MS, BANDWIDTH_RETRY_MS } from "../../core/bandwidth_turns.ts";
 import { NodeId } from "../../core/ids.ts";
 import type { Link, PeerChange } from "../../net/transport.ts";
-import { LinkWatch } from "../../node/link_watch.ts";
+import { LinkWatch, LOOK_MS } from "../../node/link_watch.ts";
 import { FakeTime } from "../support/fake_time.ts";
 
 const [A, B] = ["a", "b"].map((id) => NodeId.parse(id)) as [NodeId, NodeId];
@@ -98,7 +98,7 @@ Deno.test("a round-trip time is told first, and again when it is clearly another
   watch.start();
   for (const rttMs of [undefined, 1, 1.2, 1.3, 0.9, 0.1, 0.25, 100, 120, 126]) {
     set(link(FIRST, rttMs));
-    await time.pass(1_000);
+    await time.pass(LOOK_MS);
   }
   const latencies = measured.map((one) => (one as { latencyMs: number }).latencyMs);
   assert.deepEqual(latencies, [1, 1.3, 0.9, 0.1, 100, 126]);
@@ -113,7 +113,7 @@ Deno.test("bandwidth is measured one link after the other, and told beside the l
   await time.pass(20_000);
   assert.deepEqual(asked.map(({ link }) => link.address), [FIRST]);
   asked[0]?.answer.resolve(1_000);
-  await time.pass(1_000);
+  await time.pass(LOOK_MS);
   assert.deepEqual(measured.at(-1), { latencyMs: 2, bandwidthBitsPerSecond: 1_000 });
   assert.deepEqual(asked.map(({ link }) => link.address), [FIRST, SECOND]);
   asked[1]?.answer.resolve(2_000);
