@@ -34,7 +34,17 @@ export interface StagesOptions {
 /** How a model is split: into so many layers for each rank, or the heads of all for so many. */
 export type Layout = readonly number[] | { readonly slices: number };
 
-/** A real model over ranks, all in one thread; an engine frees the decoder. */
+/** A decoder that may be freed by an engine, and once more by whoever made it. */
+function freedOnce<T extends Disposable>(decoder: T): T {
+  let isFreed = false;
+  const free = () => {
+    if (!isFreed) decoder[Symbol.dispose]();
+    isFreed = true;
+  };
+  return changed<Disposable>(decoder, { [Symbol.dispose]: free }) as T;
+}
+
+/** A real model over ranks, all in one thread. */
 export class ModelStages implements Disposable {
   readonly decoder: GroupDecoder;
   /** By rank. */
@@ -70,7 +80,7 @@ export class ModelStages implements Disposable {
       now: () => 0,
     };
     const { wholeKvLayers: kvLayers } = first.model;
-    this.decoder = new GroupDecoder({ ...first, ...common, kvLayers });
+    this.decoder = freedOnce(new GroupDecoder({ ...first, ...common, kvLayers }));
     this.#followers = others.map(({ group, part, model: { hiddenSize }, firstLayer }) => {
       const follower = new Follower({
         ...{ ...common, group, part, hiddenSize, firstLayer, weights: NO_WEIGHTS },
@@ -106,6 +116,7 @@ export class ModelStages implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.decoder[Symbol.dispose]();
     for (const follower of this.#followers) follower.close();
     for (const { weights } of this.#loaded) weights[Symbol.dispose]();
   }
@@ -129,20 +140,20 @@ function limited(decoder: CpuDecoder, blocksMax = Infinity): Decoder {
   return changed(decoder, { kvBytes: changed(kvBytes, { reserve }) });
 }
 
-/** A real model in one part; an engine frees the decoder. */
+/** A real model in one part. */
 export class WholeModel implements Disposable {
-  readonly #part: ReturnType<typeof partOf>;
+  readonly decoder: CpuDecoder;
+  readonly #weights: Disposable;
 
   constructor(path: string, kvDtype?: KvDtype) {
-    this.#part = partOf(path, WHOLE_MODEL, kvDtype);
-  }
-
-  get decoder(): CpuDecoder {
-    return this.#part.decoder;
+    const { decoder, weights } = partOf(path, WHOLE_MODEL, kvDtype);
+    this.decoder = freedOnce(decoder);
+    this.#weights = weights;
   }
 
   [Symbol.dispose](): void {
-    this.#part.weights[Symbol.dispose]();
+    this.decoder[Symbol.dispose]();
+    this.#weights[Symbol.dispose]();
   }
 }
 

@@ -111,9 +111,7 @@ for (const kvDtype of KV_DTYPES) {
       }
       equal(stages.held, 0);
       deepEqual(stages.cacheBytes, layers.map(() => 0));
-      decoder[Symbol.dispose]();
     }
-    whole[Symbol.dispose]();
   });
 }
 
