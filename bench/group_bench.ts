@@ -9,6 +9,7 @@
  * keeps the object in `bench/results/` and writes `docs/performance.md` anew, unless something
  * failed or was left out; if something failed, it exits with 6. Linux alone, as root.
  */
+import { join } from "node:path";
 import { AppError, toAppError } from "../core/errors.ts";
 import { configFromGguf, readGgufHeader } from "../engines/text/gguf_file.ts";
 import { exoPlayer } from "./group/exo_player.ts";
@@ -34,6 +35,7 @@ import {
   type Setting,
   sources,
 } from "./setting.ts";
+import { SYNTHETIC_SMALL, writeSyntheticModel } from "./synthetic_model.ts";
 
 const EXIT_SOME_FAILED = 6;
 
@@ -46,9 +48,13 @@ async function group(options: GroupOptions, setting: Setting): Promise<GroupRepo
   const settings = { rounds, threads, tg, streams, delayMs };
   const modelPath = options.model ?? await defaultModel(setting);
   const model = await modelReport(modelPath);
+  const smallModelPath = join(setting.scratch, "small.gguf");
+  const tokenizer = readGgufHeader(modelPath);
+  await writeSyntheticModel(smallModelPath, { shape: SYNTHETIC_SMALL, tokenizer });
   await using network = await startNetwork();
   const contextTokens = tg + CONTEXT_SPARE_TOKENS;
-  const stage = { network, setting, modelPath, threads, streams, contextTokens };
+  const models = { modelPath, smallModelPath };
+  const stage = { network, setting, ...models, threads, streams, contextTokens };
   const { players, version } = await playersOf(stage, options);
   const turns: GroupTurn[] = [];
   await alternate(players, rounds, async (player, round) => {

@@ -29,6 +29,12 @@ export const SYNTHETIC_500M: SyntheticShape = {
   ...{ layers: 24, hidden: 1280, feedForward: 3584, heads: 20, kvHeads: 5, contextTokens: 2048 },
 };
 
+/** So small that a step takes next to no time: what is left is all that is around it. */
+export const SYNTHETIC_SMALL: SyntheticShape = {
+  name: "synthetic-small",
+  ...{ layers: 6, hidden: 64, feedForward: 128, heads: 4, kvHeads: 2, contextTokens: 2048 },
+};
+
 /** Deviation of whole numbers from 0 to 15, each as likely. */
 const NIBBLE_DEVIATION = Math.sqrt((16 ** 2 - 1) / 12);
 

@@ -95,12 +95,13 @@ async function met(nodes: readonly MachineNode[]): Promise<void> {
 }
 
 async function place(
-  { modelPath, streams, contextTokens }: Stage,
-  { ranks, sharding }: Layout,
+  { modelPath, smallModelPath, streams, contextTokens }: Stage,
+  { ranks, sharding, isOfSmallModel }: Layout,
   nodes: readonly MachineNode[],
 ): Promise<string> {
+  const path = isOfSmallModel ? smallModelPath : modelPath;
   let model = "";
-  for (const { client } of nodes) model = (await client.addModel(modelPath)).id;
+  for (const { client } of nodes) model = (await client.addModel(path)).id;
   const { client } = nodes[0] as MachineNode;
   const { instanceId } = await client.placeInstance({
     ...{

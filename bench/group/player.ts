@@ -27,6 +27,8 @@ export interface Stage {
   readonly network: VirtualNetwork;
   readonly setting: Setting;
   readonly modelPath: string;
+  /** Of the layouts that are of a small model. */
+  readonly smallModelPath: string;
   /** Threads of each machine. */
   readonly threads: number;
   /** Requests at once. */

@@ -2,7 +2,7 @@ import type { ErrorInfo } from "../../core/errors.ts";
 import type { Machine } from "../machine.ts";
 import { median } from "../statistics.ts";
 import type { ModelReport, SuiteReport } from "../suite_report.ts";
-import { EXO_LAYOUTS, ONE_NODE, PIPELINE_TWO } from "./layout.ts";
+import { EXO_LAYOUTS, ONE_NODE, PIPELINE_TWO, SMALL_LAYOUTS } from "./layout.ts";
 import type { Program } from "./player.ts";
 
 /** What was asked of every layout. */
@@ -84,9 +84,10 @@ export function groupRows(turns: readonly GroupTurn[], settings: GroupSettings):
   const alone: Figure = (figures) => figures.aloneTokensPerSecond;
   const together: Figure = (figures) => figures.togetherTokensPerSecond;
   const two = PIPELINE_TWO.name;
-  const groups = EXO_LAYOUTS.filter(({ ranks }) => ranks > 1);
+  const whole = EXO_LAYOUTS.filter(({ isOfSmallModel }) => !isOfSmallModel);
+  const groups = whole.filter(({ ranks }) => ranks > 1);
   return [
-    ...EXO_LAYOUTS.map(({ name }) =>
+    ...whole.map(({ name }) =>
       row(`decode, ${name}`, "tok/s", (program) => middle(program, name, alone))
     ),
     row(
@@ -99,14 +100,14 @@ export function groupRows(turns: readonly GroupTurn[], settings: GroupSettings):
       "×",
       (program) => quotient(middle(program, two, together), middle(program, two, alone)),
     ),
-    ...groups.map(({ name }) =>
+    ...[...groups, ...SMALL_LAYOUTS].map(({ name }) =>
       row(
         `added by links of ${delayMs} ms, ${name}`,
         "ms per token",
         (program) => middle(program, name, addedMs),
       )
     ),
-    ...groups.flatMap(({ name, hops }) =>
+    ...SMALL_LAYOUTS.flatMap(({ name, hops }) =>
       hops === null ? [] : [
         row(
           `the same ÷ (${hops} hops × ${delayMs} ms), ${name}`,

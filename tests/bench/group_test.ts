@@ -1,5 +1,5 @@
 import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
-import { LLAMA_LAYOUTS, ONE_NODE, PIPELINE_TWO } from "../../bench/group/layout.ts";
+import { LLAMA_LAYOUTS, ONE_NODE, PIPELINE_TWO, SMALL_LAYOUTS } from "../../bench/group/layout.ts";
 import { serverArgs } from "../../bench/group/llama_player.ts";
 import { commandOf, groupOptions } from "../../bench/group/options.ts";
 import { groupLines } from "../../bench/group/page.ts";
@@ -15,6 +15,8 @@ import { performancePage } from "../../bench/performance_page.ts";
 import { suiteReport } from "./suite_fixture.ts";
 
 const SETTINGS = { rounds: 3, threads: 1, tg: 128, streams: 4, delayMs: 1 };
+
+const SMALL = SMALL_LAYOUTS[0]?.name ?? "";
 
 function turn(program: Program, layout: string, round: number, figures: GroupFigures): GroupTurn {
   return { program, layout, round, busyPercent: round === 2 ? 40 : 3, figures, error: null };
@@ -36,6 +38,7 @@ const TURNS: readonly GroupTurn[] = [1, 0.5, 2].flatMap((speed, round) => [
     round,
     figures(180 * speed, 360 * speed, 1_000 / (1_000 / (180 * speed) + 2.5)),
   ),
+  turn("exo", SMALL, round, figures(500 * speed, 900, 1_000 / (1_000 / (500 * speed) + 2.2))),
   turn("llama.cpp", ONE_NODE.name, round, figures(100 * speed, 200 * speed, null)),
   turn("llama.cpp", PIPELINE_TWO.name, round, figures(50 * speed, 50 * speed, 25 * speed)),
 ]);
@@ -59,10 +62,9 @@ Deno.test("Rows are medians of rounds, and ratios of medians", () => {
   deepEqual(rounded("two nodes ÷ one"), [0.9, 0.5, 1.8]);
   deepEqual(rounded("4 streams ÷ one, two nodes"), [2, 1, 2]);
   deepEqual(rounded("added by links of 1 ms, pipeline over two nodes"), [2.5, 20, 0.125]);
-  deepEqual(
-    rounded("the same ÷ (2 hops × 1 ms), pipeline over two nodes"),
-    [1.25, 10, 0.125],
-  );
+  deepEqual(rounded(`added by links of 1 ms, ${SMALL}`), [2.2, null, null]);
+  deepEqual(rounded(`the same ÷ (2 hops × 1 ms), ${SMALL}`), [1.1, null, null]);
+  equal(rows.has(`decode, ${SMALL}`), false);
   deepEqual(rounded("between nodes, pipeline over two nodes"), [5_000, 5_000, 1]);
 });
 
@@ -86,7 +88,7 @@ Deno.test("The page shows one model over several machines", () => {
       "| decode, one node | 200 tok/s | 100 tok/s | 2 × |",
       "| two nodes ÷ one | 0.90 × | 0.50 × | 1.80 × |",
       "threads of each machine: 1, answers of 128 tokens, 4 streams at once, medians of 3 rounds.",
-      "Others used the machine before 4 of 12 turns.",
+      "Others used the machine before 5 of 15 turns.",
     ]
   ) ok(page.includes(fact), fact);
   equal(performancePage(suiteReport()).includes("One model over several"), false);
@@ -110,7 +112,7 @@ Deno.test("The speed of streams counts tokens after the first, until the last on
 Deno.test("llama.cpp's first machine keeps the first layers, and has others compute the rest", () => {
   const network = { machines: [0, 1, 2], address: (n: number) => `10.99.0.${n + 1}` };
   const stage = {
-    ...{ network, modelPath: "m.gguf", threads: 1 },
+    ...{ network, modelPath: "m.gguf", smallModelPath: "s.gguf", threads: 1 },
     ...{ streams: 4, contextTokens: 384 },
   };
   const [one, two] = LLAMA_LAYOUTS.map((layout) => serverArgs(stage, layout, 31).join(" "));
