@@ -5,6 +5,7 @@
 import { parseArgs } from "node:util";
 import { startHost } from "../../cli/host.ts";
 import { systemIo } from "../../cli/io.ts";
+import { configureLogs } from "../../cli/logs.ts";
 import { readNetwork } from "../../cli/network_flags.ts";
 import { runnerLaunch } from "../../cli/host.ts";
 import { findLibrary } from "../../ffi/library.ts";
@@ -28,6 +29,7 @@ const { values } = parseArgs({
 tellLiveBytes();
 const interrupt = new AbortController();
 const io = systemIo(interrupt.signal);
+await configureLogs({ level: "debug", format: "text", sink: io.stderr });
 const { namespace, bootstrap, name } = values;
 const flags = { namespace, bootstrap, libp2pPort: Number(values["libp2p-port"]) };
 const { network, ringPorts } = await readNetwork(

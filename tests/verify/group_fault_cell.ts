@@ -259,7 +259,7 @@ async function isWell(scene: Scene): Promise<void> {
   const { model, api, engine } = scene;
   const question = { model, content: "all is well", maxTokens: ANSWER_TOKENS };
   const answer = await answerOf(api.client, question, ANSWER_MS_MAX);
-  assert.ok(answer.isWhole, `the next request ended with ${answer.end}`);
+  assert.ok(answer.isWhole, `the next request ended with ${answer.end}, ${answer.pieces} pieces`);
   if (engine === "fake") assert.equal(answer.text, "all is well");
 }
 

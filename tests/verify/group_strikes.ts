@@ -1,12 +1,13 @@
 /** How each fault is made to happen, and what mends its cause. */
 import { join } from "node:path";
+import { LINK_SILENCE_MS } from "../../net/transport.ts";
 import type { Cluster } from "../support/cluster.ts";
 import type { ClusterNode } from "../support/cluster_node.ts";
 import { eventually } from "../support/eventually.ts";
 import type { GroupFault } from "./group_faults.ts";
 
-/** How long nobody reads a runner's pipe. */
-const FULL_PIPE_MS = 3_000;
+/** How long nobody reads a runner's pipe: not so long that the node is taken for lost. */
+const FULL_PIPE_MS = LINK_SILENCE_MS - 1_000;
 
 /** How long a client reads nothing of its answer. */
 const SLOW_CLIENT_MS = 3_000;
