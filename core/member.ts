@@ -37,6 +37,7 @@ import {
   beginReign,
   eventsToPublish,
   followingHeard,
+  noticePause,
   reportHeard,
   settleMaster,
   syncRequested,
@@ -145,6 +146,7 @@ function turned(before: Member, context: StepContext, act: (turn: Turn) => void)
     ids: 0,
     previous: headOf(before.state),
   };
+  noticePause(turn);
   act(turn);
   settleElection(turn);
   const { epoch } = turn.member;

@@ -2,7 +2,7 @@
 import { admit } from "./admission.ts";
 import type { Command, CommandReply } from "./commands.ts";
 import type { Event } from "./events.ts";
-import { FORCED_SENIORITY } from "./election.ts";
+import { FORCED_SENIORITY, LEASE_MS } from "./election.ts";
 import { dueReports } from "./facts.ts";
 import { CommandId, InstanceId, type NodeId } from "./ids.ts";
 import { compareEpochs, type Epoch, type Head } from "./lineage.ts";
@@ -49,10 +49,21 @@ export const REPLIES_MAX = 4_096;
 export function seniorityOf(member: Member, uptime: Millis): number {
   const { election } = member;
   const reign = reignOf(member);
-  const followers = liveFollowers(reign, uptime).length + 1;
-  const isNew = uptime < reign.since + FOLLOWER_LIVE_MS;
-  const current = Math.max(followers, isNew ? reign.voters : 0);
+  const { since, awakeSince, voters } = reign;
+  const followers = liveFollowers(reign, uptime).filter(([, { heardAt }]) => heardAt >= awakeSince);
+  const isNew = since >= awakeSince && uptime < since + FOLLOWER_LIVE_MS;
+  const current = Math.max(followers.length + 1, isNew ? voters : 0);
   return election.seniority >= FORCED_SENIORITY ? election.seniority : current;
+}
+
+/**
+ * A master that has said nothing for a lease, since it was stopped or its machine slept, has no
+ * followers that it knows of: they may have elected another meanwhile, who is to go on.
+ */
+export function noticePause(turn: Turn): void {
+  const { member: { reign }, context: { uptime } } = turn;
+  if (!reign || uptime < reign.heartbeatAt - HEARTBEAT_MS + LEASE_MS) return;
+  setReign(turn, { awakeSince: uptime });
 }
 
 /** Followers that were heard of lately. */
@@ -98,6 +109,7 @@ export function beginReign(turn: Turn, voters: number): void {
     followers: member.reign?.followers ?? new Map(),
     replies: new Map(),
     heartbeatAt: uptime,
+    awakeSince: member.reign?.awakeSince ?? uptime,
     reconciledAt: uptime - RECONCILE_GAP_MS,
     tries: NO_TRIES,
     reconcileAt: uptime,

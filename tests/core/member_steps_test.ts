@@ -18,7 +18,7 @@ import {
 import { CARD_LOOKUP_MS, CARD_RETRY_MS } from "../../core/member_cards.ts";
 import { PENDING_COMMANDS_MAX, REPLICATE_WAIT_MS } from "../../core/member_commands.ts";
 import { REPORT_RETRY_MS } from "../../core/member_follower.ts";
-import { FOLLOWER_LIVE_MS, REPLIES_MAX } from "../../core/member_master.ts";
+import { FOLLOWER_LIVE_MS, HEARTBEAT_MS, REPLIES_MAX } from "../../core/member_master.ts";
 import {
   TELEMETRY_GAP_MS,
   TELEMETRY_MS,
@@ -765,6 +765,32 @@ Deno.test("a generation goes to a node that follows, not to one that has fallen 
   deepEqual([servedBy(), servedBy()], ["c", "c"]);
   master.wait(FOLLOWER_LIVE_MS).hear(B, following);
   deepEqual([servedBy(), servedBy()], ["b", "b"]);
+});
+
+Deno.test("a master that stood still for a lease gives way to the one that was elected meanwhile", () => {
+  for (const pauses of [[LEASE_MS - 1], [HEARTBEAT_MS, LEASE_MS], [LEASE_MS, HEARTBEAT_MS]]) {
+    const master = leader();
+    const { epoch = FIRST } = master.member;
+    for (const from of [B, C]) master.hear(from, { type: "Following", epoch, idx: -1 });
+    for (const ms of pauses) master.wait(ms);
+    const hasPaused = pauses.includes(LEASE_MS);
+    master.hear(C, heartbeat(SECOND, STARTED));
+    equal(master.member.master, hasPaused ? C : A, pauses.join());
+    equal(master.member.epoch?.clock, hasPaused ? 2 : 3);
+  }
+});
+
+Deno.test("a master that stood still, and that nobody has left, has those behind it that say so", () => {
+  const master = leader();
+  const { epoch = FIRST } = master.member;
+  const follows = (from: NodeId) => master.hear(from, { type: "Following", epoch, idx: -1 });
+  follows(B);
+  follows(C);
+  const told = () => master.sent("Heartbeat").at(-1)?.seniority;
+  equal(master.wait(HEARTBEAT_MS) && told(), 3);
+  equal(master.wait(LEASE_MS) && told(), 1);
+  follows(B);
+  equal(master.wait(HEARTBEAT_MS) && told(), 2);
 });
 
 Deno.test("a node believes no clock that is years of elections ahead of its own", () => {
