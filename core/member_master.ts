@@ -57,13 +57,14 @@ export function seniorityOf(member: Member, uptime: Millis): number {
 }
 
 /**
- * A master that has said nothing for a lease, since it was stopped or its machine slept, has no
- * followers that it knows of: they may have elected another meanwhile, who is to go on.
+ * A master that has said nothing for a lease, since it was stopped, has no followers that it knows
+ * of: they may have elected another meanwhile, who is to go on. What they said before waits to be
+ * read, so that they count again a heartbeat later.
  */
 export function noticePause(turn: Turn): void {
   const { member: { reign }, context: { uptime } } = turn;
   if (!reign || uptime < reign.heartbeatAt - HEARTBEAT_MS + LEASE_MS) return;
-  setReign(turn, { awakeSince: uptime });
+  setReign(turn, { awakeSince: uptime + HEARTBEAT_MS });
 }
 
 /** Followers that were heard of lately. */

@@ -108,7 +108,7 @@ export interface Reign {
   /** The last answers, so that a command that is asked again is not executed again. */
   readonly replies: ReadonlyMap<CommandId, CommandReply>;
   readonly heartbeatAt: Millis;
-  /** What followers said before counts for nothing: the master stood still for a lease until then. */
+  /** What followers said before counts for nothing: the master stood still for a lease. */
   readonly awakeSince: Millis;
   readonly reconciledAt: Millis;
   /** Wishes that were searched a place for in vain. */

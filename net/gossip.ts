@@ -2,8 +2,8 @@ import type { GossipSub } from "@libp2p/gossipsub";
 import { NodeId } from "../core/ids.ts";
 import { RateLimits } from "./rate_limit.ts";
 
-/** Messages of one node in a second, and at once. */
-const MESSAGE_RATE = { perSecond: 1_000, burst: 4_000 };
+/** Messages of one node in a second, and at once: to all, and to this node alone. */
+const MESSAGE_RATE = { perSecond: 3_000, burst: 8_000 };
 
 type TopicHandler = (message: Uint8Array, from: NodeId) => void;
 

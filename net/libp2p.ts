@@ -1,5 +1,6 @@
 import type { Connection, Stream } from "@libp2p/interface";
 import { createHash } from "node:crypto";
+import { AppError } from "../core/errors.ts";
 import type { NodeId } from "../core/ids.ts";
 import { FramedStream } from "./framed_stream.ts";
 import { Gossip } from "./gossip.ts";
@@ -192,7 +193,9 @@ class Libp2pTransport implements Transport {
     if (peer === this.self) return this.#own.tell(peer, topic, message);
     const link = this.#closed ? undefined : this.#links.best(peer);
     if (!link) throw unreachable(peer, topic);
-    if (!link.stream.publish(topic, message)) this.#gossip.droppedCount++;
+    if (link.stream.publish(topic, message)) return;
+    this.#gossip.droppedCount++;
+    throw new AppError("queue_full", `Cannot tell ${peer} of ${topic}: it reads too slowly`);
   }
 
   subscribe(topic: string, handler: (message: Uint8Array, from: NodeId) => void): () => void {

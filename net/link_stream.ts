@@ -45,7 +45,7 @@ const RTT_WEIGHT = 0.3;
 export interface LinkHandlers {
   /** Answers a request of the peer. */
   readonly answer: (protocol: string, body: Uint8Array) => Promise<Uint8Array>;
-  /** The peer says something to all. */
+  /** The peer says something on a topic, to all or to this node. */
   readonly published: (topic: string, message: Uint8Array) => void;
   /** The peer has introduced itself, for the first time or anew. */
   readonly greeted: (hello: Hello) => void;

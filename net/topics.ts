@@ -4,8 +4,9 @@ import { TaskId } from "../core/ids.ts";
 import { TextGenerationPayload } from "../core/task.ts";
 
 /**
- * What the control planes of nodes say to each other (`core/protocol.ts`): to all by the topic, to
- * one by it as well, or by the protocol what is large; its answer is empty. All best effort; whoever needs an answer asks again.
+ * What the control planes of nodes say to each other (`core/protocol.ts`): on the topic, and what is
+ * large to one by the protocol, which answers nothing. Best effort; whoever needs an answer asks
+ * again.
  */
 export const CONTROL = { topic: "exo/control/1", protocol: "/exo/control/1" };
 

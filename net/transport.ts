@@ -75,7 +75,7 @@ export interface Transport {
   /**
    * Tells the subscribers of a topic at one peer: at most once. Half of the traffic of a request
    * whose answer says nothing.
-   * @throws {AppError} `node_unreachable`, `payload_too_large` over `TELL_BYTES_MAX`.
+   * @throws {AppError} `node_unreachable`, `queue_full`, `payload_too_large` over `TELL_BYTES_MAX`.
    */
   tell(peer: NodeId, topic: string, message: Uint8Array): void;
   /**

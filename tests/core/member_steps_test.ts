@@ -774,6 +774,8 @@ Deno.test("a master that stood still for a lease gives way to the one that was e
     for (const from of [B, C]) master.hear(from, { type: "Following", epoch, idx: -1 });
     for (const ms of pauses) master.wait(ms);
     const hasPaused = pauses.includes(LEASE_MS);
+    // It was said to the master that they all had then, and has waited to be read.
+    if (hasPaused) master.hear(C, { type: "Following", epoch, idx: -1 });
     master.hear(C, heartbeat(SECOND, STARTED));
     equal(master.member.master, hasPaused ? C : A, pauses.join());
     equal(master.member.epoch?.clock, hasPaused ? 2 : 3);
@@ -789,6 +791,8 @@ Deno.test("a master that stood still, and that nobody has left, has those behind
   const told = () => master.sent("Heartbeat").at(-1)?.seniority;
   equal(master.wait(HEARTBEAT_MS) && told(), 3);
   equal(master.wait(LEASE_MS) && told(), 1);
+  follows(C);
+  equal(master.wait(HEARTBEAT_MS) && told(), 1, "that was said before");
   follows(B);
   equal(master.wait(HEARTBEAT_MS) && told(), 2);
 });

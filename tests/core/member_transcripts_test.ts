@@ -24,7 +24,7 @@ import { Members } from "../support/members.ts";
 
 const FOLDER = new URL("../golden/members/", import.meta.url);
 
-/** Messages that a transcript tells of; the others are the same four times a second. */
+/** Messages that a transcript tells of; the others are the same three times a second. */
 const TOLD: ReadonlySet<Message["type"]> = new Set([
   "Candidacy",
   "Objection",
