@@ -12,7 +12,7 @@ Deno.test("a small cluster's figures are there, and are the same twice", () => {
   ok(idle && load);
   deepEqual([idle.when, load.when, idle.nodes], ["idle", "load", 4]);
   // Three heartbeats a second to each of three, and what each says once a second.
-  ok(idle.receivedMessages > 3 && idle.receivedMessages < 8, `${idle.receivedMessages}`);
+  ok(idle.receivedMessages > 2 && idle.receivedMessages < 8, `${idle.receivedMessages}`);
   ok(idle.sentBytes > 0 && idle.sentBytes < idle.receivedBytes, "a message to all is sent once");
   equal(idle.bytesByType["Events"], undefined, "nothing happens");
   ok((load.bytesByType["Events"] ?? 0) > 0 && load.receivedBytes > idle.receivedBytes);

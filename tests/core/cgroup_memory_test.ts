@@ -21,6 +21,11 @@ Deno.test("cgroupMemory() reads the group of version 2 and the groups around it"
   deepEqual(cgroupMemory(read(files)), { limitBytes: 1000, availableBytes: 450 });
 });
 
+Deno.test("cgroupMemory() believes no limit whose use it cannot read", () => {
+  const files = { "/proc/self/cgroup": "0::/a\n", "/sys/fs/cgroup/a/memory.max": "1000" };
+  equal(cgroupMemory(read(files)), undefined);
+});
+
 Deno.test("cgroupMemory() takes the tightest of several limits", () => {
   const files = {
     "/proc/self/cgroup": "0::/a\n",
