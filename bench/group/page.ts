@@ -15,8 +15,8 @@ export function groupSections(report: GroupReport): string[] {
     "gain. Exo in turns with llama.cpp's server, which computes the first half of the layers " +
     "itself and has `ggml-rpc-server` compute the others; the same file, threads, prompts and " +
     "client. Speeds count tokens from the first text to the end. What links add to a token is asked " +
-    "in turns with and without their delay, and once more of a model whose steps take next to no " +
-    "time: processors that wait within each step of a larger one lose some speed by that, too.",
+    "in turns with and without their delay. Where rows name a small model, its steps take next to " +
+    "no time: processors that wait within those of a larger one lose some speed by that, too.",
     ["```sh", `npx -y ${command}`, "```"].join("\n"),
     `${model.file} on ${machine.cpu}, ${machine.cores} cores. ${startedAt.slice(0, 10)}, exo ` +
     `${tool.commit ?? "unknown"}${tool.hasChanges ? " with changes" : ""}, llama.cpp ` +
