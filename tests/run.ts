@@ -21,17 +21,23 @@ interface Result {
   readonly code: number;
   readonly passed: number;
   readonly failed: number;
+  /** What `deno test` says at its end of those that failed. */
+  readonly errors: string;
 }
+
+/** How much of the end of the output is kept, in characters. */
+const TAIL_LENGTH = 40_000;
 
 type Write = (bytes: Uint8Array) => void;
 
 const toStdout: Write = (bytes) => void Deno.stdout.writeSync(bytes);
+const write = (text: string) => toStdout(new TextEncoder().encode(text));
 
 /** Passes the output on and keeps what its last line sums up. */
 async function runTests(
   args: readonly string[],
   env: Record<string, string>,
-  write = toStdout,
+  onOutput = toStdout,
 ): Promise<Result> {
   const root = new URL("..", import.meta.url);
   const child = new Deno.Command(Deno.execPath(), {
@@ -45,15 +51,17 @@ async function runTests(
   let tail = "";
   const decoder = new TextDecoder();
   for await (const bytes of child.stdout) {
-    write(bytes);
-    tail = (tail + decoder.decode(bytes, { stream: true })).slice(-4_000);
+    onOutput(bytes);
+    tail = (tail + decoder.decode(bytes, { stream: true })).slice(-TAIL_LENGTH);
   }
   const { code } = await child.status;
   // deno-lint-ignore no-control-regex
   const plain = tail.replace(/\x1b\[[0-9;]*m/g, "");
   const found = [...plain.matchAll(/(\d+) passed.*?\| (\d+) failed/g)].at(-1);
   const failedToRun = code === 0 ? 0 : 1;
-  return { code, passed: Number(found?.[1] ?? 0), failed: Number(found?.[2] ?? failedToRun) };
+  const [passed, failed] = [Number(found?.[1] ?? 0), Number(found?.[2] ?? failedToRun)];
+  const errors = code === 0 ? "" : plain.slice(plain.lastIndexOf("\n ERRORS ") + 1);
+  return { code, passed, failed, errors };
 }
 
 /** What computes: the engines, and compilers for the kernels. */
@@ -83,6 +91,8 @@ const env = await prepare();
 const results = Deno.args.length > 0 ? [await runTests(Deno.args, env)] : await runAll(env);
 const sum = (count: (result: Result) => number) =>
   results.reduce((total, result) => total + count(result), 0);
+// Once more where much has come after them: whoever reads the end alone sees what failed.
+if (results.length > 1) write(results.map(({ errors }) => errors).join(""));
 const summary = `${sum(({ passed }) => passed)} passed, ${sum(({ failed }) => failed)} failed`;
-Deno.stdout.writeSync(new TextEncoder().encode(`${summary}\n`));
+write(`${summary}\n`);
 Deno.exit(results.find(({ code }) => code !== 0)?.code ?? 0);

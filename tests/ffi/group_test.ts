@@ -12,20 +12,31 @@ testGroup({ name: "SocketGroup", main: MAIN });
 const NAMES = ["studio", "mini", "attic"];
 const LONG_MS = 30_000;
 
-/** Ranks of this process; what each is told may be changed. */
+const listening = (size: number, ip = "127.0.0.1") =>
+  Array.from({ length: size }, () => mx.GroupListener.bind(ip, 0));
+
+/** Lets one of the ranks meet the others; what it is told may be changed. */
+function join(
+  listeners: readonly mx.GroupListener[],
+  rank: number,
+  change: Partial<mx.JoinOptions> = {},
+  ip = "127.0.0.1",
+): Promise<mx.NativeGroup> {
+  const size = listeners.length;
+  const next = { ip, port: listeners[(rank + 1) % size]?.port ?? 0 };
+  const names = NAMES.slice(0, size);
+  const options = { groupId: "a/1", rank, size, names, next, timeoutMs: LONG_MS };
+  return (listeners[rank] as mx.GroupListener).join({ ...options, ...change });
+}
+
+/** Ranks of this process, all at once. */
 function joining(
   size: number,
   change: (rank: number) => Partial<mx.JoinOptions> = () => ({}),
   ip = "127.0.0.1",
-): { listeners: mx.GroupListener[]; joins: Promise<mx.NativeGroup>[] } {
-  const listeners = Array.from({ length: size }, () => mx.GroupListener.bind(ip, 0));
-  const joins = listeners.map((listener, rank) => {
-    const next = { ip, port: listeners[(rank + 1) % size]?.port ?? 0 };
-    const names = NAMES.slice(0, size);
-    const options = { groupId: "a/1", rank, size, names, next, timeoutMs: LONG_MS };
-    return listener.join({ ...options, ...change(rank) });
-  });
-  return { listeners, joins };
+): Promise<mx.NativeGroup>[] {
+  const listeners = listening(size, ip);
+  return listeners.map((_, rank) => join(listeners, rank, change(rank), ip));
 }
 
 const messageOf = (join: Promise<mx.NativeGroup>) =>
@@ -39,7 +50,7 @@ const messageOf = (join: Promise<mx.NativeGroup>) =>
   );
 
 Deno.test("Ranks meet at IPv6 addresses as well, and leave nothing behind", async () => {
-  const { joins } = joining(2, undefined, "::1");
+  const joins = joining(2, undefined, "::1");
   const [first, second] = await Promise.all(joins) as [mx.NativeGroup, mx.NativeGroup];
   first.send(Uint8Array.of(1), Uint8Array.of(2, 3));
   assert.deepEqual(second.receive(LONG_MS), Uint8Array.of(1, 2, 3));
@@ -60,10 +71,11 @@ Deno.test("Ranks meet at IPv6 addresses as well, and leave nothing behind", asyn
 });
 
 Deno.test("A rank that is missing is named by all, within the time to meet", async () => {
-  const { listeners, joins } = joining(3, (rank) => ({ timeoutMs: rank === 2 ? LONG_MS : 500 }));
-  const [absent] = listeners.slice(2) as [mx.GroupListener];
-  absent[Symbol.dispose](); // It neither connects nor answers.
-  const [first, second, third] = await Promise.all(joins.map(messageOf)) as [
+  const listeners = listening(3);
+  const absent = join(listeners, 2);
+  listeners[2]?.[Symbol.dispose](); // It has left before the others come.
+  const joins = [0, 1].map((rank) => join(listeners, rank, { timeoutMs: 500 }));
+  const [first, second, third] = await Promise.all([...joins, absent].map(messageOf)) as [
     string,
     string,
     string,
@@ -78,11 +90,11 @@ Deno.test("A rank that is missing is named by all, within the time to meet", asy
 
 Deno.test("A rank of another group or place is not let in, and is told so", async () => {
   const other = joining(2, (rank) => ({ groupId: rank === 0 ? "a/1" : "b/1", timeoutMs: 500 }));
-  for (const message of await Promise.all(other.joins.map(messageOf))) {
+  for (const message of await Promise.all(other.map(messageOf))) {
     assert.match(message, /: what answers is of another group$/);
   }
   const twice = joining(3, (rank) => ({ rank: Math.min(rank, 1), timeoutMs: 500 }));
-  const messages = await Promise.all(twice.joins.map(messageOf));
+  const messages = await Promise.all(twice.map(messageOf));
   assert.ok(messages.some((one) => one.includes("what answers is another rank")), `${messages}`);
 });
 
@@ -126,7 +138,7 @@ Deno.test("What answers and is no rank is asked again until the time is over", a
     }).listen(0, "127.0.0.1", () => resolve(made));
   });
   const { port } = server.address() as { port: number };
-  const { joins } = joining(2, (rank) => ({
+  const joins = joining(2, (rank) => ({
     ...(rank === 0 ? { next: { ip: "127.0.0.1", port } } : {}),
     timeoutMs: rank === 0 ? 500 : LONG_MS, // Both at once would speak of each other.
   }));
