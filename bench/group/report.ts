@@ -107,7 +107,7 @@ export function groupRows(turns: readonly GroupTurn[], settings: GroupSettings):
         (program) => middle(program, name, addedMs),
       )
     ),
-    ...SMALL_LAYOUTS.flatMap(({ name, hops }) =>
+    ...[...groups, ...SMALL_LAYOUTS].flatMap(({ name, hops }) =>
       hops === null ? [] : [
         row(
           `the same ÷ (${hops} hops × ${delayMs} ms), ${name}`,

@@ -63,6 +63,8 @@ Deno.test("Rows are medians of rounds, and ratios of medians", () => {
   deepEqual(rounded("4 streams ÷ one, two nodes"), [2, 1, 2]);
   deepEqual(rounded("added by links of 1 ms, pipeline over two nodes"), [2.5, 20, 0.125]);
   deepEqual(rounded(`added by links of 1 ms, ${SMALL}`), [2.2, null, null]);
+  deepEqual(rounded("the same ÷ (2 hops × 1 ms), pipeline over two nodes"), [1.25, 10, 0.125]);
+  equal([...rows.keys()].some((what) => /the same ÷.*tensor/.test(what)), false);
   deepEqual(rounded(`the same ÷ (2 hops × 1 ms), ${SMALL}`), [1.1, null, null]);
   equal(rows.has(`decode, ${SMALL}`), false);
   deepEqual(rounded("between nodes, pipeline over two nodes"), [5_000, 5_000, 1]);
