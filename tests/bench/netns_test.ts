@@ -67,6 +67,20 @@ class Peer implements AsyncDisposable {
   }
 }
 
+/**
+ * Tells each machine who has which address, for good. Else their kernels ask anew after some seconds,
+ * and such frames are lost and cut like those of the test.
+ */
+async function introduceAll(network: VirtualNetwork): Promise<void> {
+  for (const machine of network.machines) {
+    const card = (await network.run(machine, "cat", "/sys/class/net/eth0/address")).trim();
+    const who = [network.address(machine), "lladdr", card, "dev", "eth0", "nud", "permanent"];
+    for (const other of network.machines) {
+      if (other !== machine) await network.run(other, "ip", "neigh", "replace", ...who);
+    }
+  }
+}
+
 const why = await whyNoNetwork();
 
 Deno.test({
@@ -75,6 +89,7 @@ Deno.test({
   ignore: why !== undefined,
   async fn(t) {
     await using network = await VirtualNetwork.start({ machines: 3, seed: 7 });
+    await introduceAll(network);
     const cards = Deno.networkInterfaces().map(({ name }) => name);
     await using a = new Peer(network, 0);
     await using b = new Peer(network, 1);
@@ -107,9 +122,11 @@ Deno.test({
       await network.shape(0, 1, { loss: 0.3 });
       const before = await network.counts(0, 1);
       const back = (await a.echo(b, 200)).length;
-      const { lost } = await network.counts(0, 1);
-      assert.equal(back, 200 - (lost - before.lost), "what was not lost came back");
-      assert.ok(lost - before.lost > 30 && lost - before.lost < 90, `${lost} of 200 lost`);
+      const lost = (await network.counts(0, 1)).lost - before.lost;
+      const others = lost - (200 - back);
+      assert.ok(others >= 0, `${back} came back, and what did not was lost: ${lost}`);
+      assert.ok(others < 10, `hardly more is sent than the test sends: ${others}`);
+      assert.ok(lost > 30 && lost < 90, `${lost} of 200 lost`);
       await network.shape(0, 1, { loss: 0 });
     });
 
