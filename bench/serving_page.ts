@@ -1,6 +1,7 @@
+import { barCell } from "./bar.ts";
 import { table } from "./markdown.ts";
 import { QUIET_PERCENT_MAX } from "./process_usage.ts";
-import { isReached, type ServingReport, type ServingRow } from "./serving_report.ts";
+import type { ServingReport, ServingRow } from "./serving_report.ts";
 
 const SERVING_HEAD = ["What", "exo", "llama.cpp", "exo ÷ llama.cpp", "Asked"] as const;
 
@@ -66,14 +67,13 @@ function noteOf({ servers }: ServingReport): string {
 
 /** A row as a table shows it. */
 function servingCells(row: ServingRow): string[] {
-  const { metric, unit, ours, theirs, ratio, asked } = row;
+  const { metric, unit, ours, theirs, ratio } = row;
   return [
     metric,
     `${digits(ours)} ${unit}`,
     theirs === null ? "-" : `${digits(theirs)} ${unit}`,
     ratio === null ? "-" : `${digits(ratio)} ×`,
-    asked === null ? "-" : `${asked.better === "higher" ? "≥" : "≤"} ${asked.limit} ` +
-      `${asked.of === "ratio" ? "×" : unit}${isReached(row) ? "" : " (missed)"}`,
+    barCell(row),
   ];
 }
 

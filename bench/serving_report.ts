@@ -1,3 +1,4 @@
+import type { Bar } from "./bar.ts";
 import type { ErrorInfo } from "../core/errors.ts";
 import type { Machine } from "./machine.ts";
 import { median } from "./statistics.ts";
@@ -115,24 +116,17 @@ export interface ServingRow {
   /** Ours divided by theirs. */
   readonly ratio: number | null;
   /** What issue 6 asks for; null where it asks for nothing. */
-  readonly asked: ServingBar | null;
-}
-
-/** A limit of the ratio to the peer, or of our own figure. */
-export interface ServingBar {
-  readonly of: "ratio" | "ours";
-  readonly limit: number;
-  readonly better: "higher" | "lower";
+  readonly asked: Bar | null;
 }
 
 /** Streams from which on batching is asked to pay. */
 const BATCH_STREAMS_MIN = 4;
 
 /** The bars of issue 6. */
-const ALONE: ServingBar = { of: "ratio", limit: 1.3, better: "higher" };
-const BATCHED: ServingBar = { of: "ratio", limit: 1.8, better: "higher" };
-const P99_RISE: ServingBar = { of: "ours", limit: 250, better: "lower" };
-const REPEATED_SHARE: ServingBar = { of: "ours", limit: 10, better: "lower" };
+const ALONE: Bar = { of: "ratio", limit: 1.3, better: "higher" };
+const BATCHED: Bar = { of: "ratio", limit: 1.8, better: "higher" };
+const P99_RISE: Bar = { of: "ours", limit: 250, better: "lower" };
+const REPEATED_SHARE: Bar = { of: "ours", limit: 10, better: "lower" };
 
 /** The rows of all rounds; those for which exo has no figure are left out. */
 export function servingRows([exo, peer]: readonly ServingServer[]): ServingRow[] {
@@ -143,7 +137,7 @@ export function servingRows([exo, peer]: readonly ServingServer[]): ServingRow[]
   const row = (
     name: Pick<ServingRow, "group" | "metric" | "unit">,
     figure: (figures: ServingFigures) => number | undefined,
-    asked: ServingBar | null = null,
+    asked: Bar | null = null,
   ): ServingRow[] => {
     const [mine, other] = [ours, theirs].map((rounds) =>
       median(rounds.flatMap((round) => figure(round) ?? []))
@@ -198,12 +192,4 @@ function throughputOf(
 
 function ofRepeats({ repeats }: ServingFigures, key: "coldTtftMs" | "repeatedTtftMs") {
   return median(repeats.map((one) => one[key])) ?? undefined;
-}
-
-/** Whether a row reaches what is asked of it; undefined where nothing is. */
-export function isReached({ ours, ratio, asked }: ServingRow): boolean | undefined {
-  if (!asked) return undefined;
-  const figure = asked.of === "ratio" ? ratio : ours;
-  if (figure === null) return false;
-  return asked.better === "higher" ? figure >= asked.limit : figure <= asked.limit;
 }

@@ -1,8 +1,9 @@
+import { barCell } from "../bar.ts";
 import { shown, table } from "../markdown.ts";
 import { QUIET_PERCENT_MAX } from "../process_usage.ts";
 import type { GroupReport, GroupRow } from "./report.ts";
 
-const HEAD = ["What", "exo", "llama.cpp", "exo ÷ llama.cpp"] as const;
+const HEAD = ["What", "exo", "llama.cpp", "exo ÷ llama.cpp", "Asked"] as const;
 
 /** The paragraphs and the table of the section. */
 export function groupSections(report: GroupReport): string[] {
@@ -45,7 +46,9 @@ function noteOf({ turns }: GroupReport): string {
   return `Others used the machine before ${noisy} of ${turns.length} turns.`;
 }
 
-function cells({ what, unit, ours, theirs, ratio }: GroupRow): string[] {
+function cells(row: GroupRow): string[] {
+  const { what, unit, ours, theirs, ratio } = row;
   const figure = (value: number | null) => value === null ? "-" : `${shown(value)} ${unit}`;
-  return [what, figure(ours), figure(theirs), ratio === null ? "-" : `${shown(ratio)} ×`];
+  const quotient = ratio === null ? "-" : `${shown(ratio)} ×`;
+  return [what, figure(ours), figure(theirs), quotient, barCell(row)];
 }

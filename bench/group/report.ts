@@ -1,8 +1,9 @@
 import type { ErrorInfo } from "../../core/errors.ts";
+import type { Bar } from "../bar.ts";
 import type { Machine } from "../machine.ts";
 import { median } from "../statistics.ts";
 import type { ModelReport, SuiteReport } from "../suite_report.ts";
-import { EXO_LAYOUTS, ONE_NODE, PIPELINE_TWO, SMALL_LAYOUTS } from "./layout.ts";
+import { EXO_LAYOUTS, MACHINES, ONE_NODE, PIPELINE_TWO, SMALL_LAYOUTS } from "./layout.ts";
 import type { Program } from "./player.ts";
 
 /** What was asked of every layout. */
@@ -48,6 +49,8 @@ export interface GroupRow {
   readonly theirs: number | null;
   /** Ours ÷ theirs. */
   readonly ratio: number | null;
+  /** What issue 9 asks for; null where it asks for nothing. */
+  readonly asked: Bar | null;
 }
 
 /** All that `deno task bench:group` measures. */
@@ -66,6 +69,11 @@ export interface GroupReport {
   readonly failed: number;
 }
 
+/** The bars of issue 9; that of the links is of three machines, in a pipeline. */
+const SPREADING: Bar = { of: "ratio", limit: 1, better: "higher" };
+const STREAMS: Bar = { of: "ours", limit: 1.5, better: "higher" };
+const LINKS: Bar = { of: "ours", limit: 1.3, better: "lower" };
+
 type Figure = (figures: GroupFigures) => number | null;
 type Middle = (program: Program, layout: string, figure: Figure) => number | null;
 
@@ -76,9 +84,14 @@ export function groupRows(turns: readonly GroupTurn[], settings: GroupSettings):
       turns.filter((turn) => turn.program === program && turn.layout === layout)
         .flatMap(({ figures }) => figures ? figure(figures) ?? [] : []),
     );
-  const row = (what: string, unit: string, value: (program: Program) => number | null) => {
+  const row = (
+    what: string,
+    unit: string,
+    value: (program: Program) => number | null,
+    asked: Bar | null = null,
+  ) => {
     const [ours, theirs] = [value("exo"), value("llama.cpp")];
-    return { what, unit, ours, theirs, ratio: quotient(ours, theirs) };
+    return { what, unit, ours, theirs, ratio: quotient(ours, theirs), asked };
   };
   const { streams, delayMs } = settings;
   const alone: Figure = (figures) => figures.aloneTokensPerSecond;
@@ -94,11 +107,13 @@ export function groupRows(turns: readonly GroupTurn[], settings: GroupSettings):
       "two nodes ÷ one",
       "×",
       (program) => quotient(middle(program, two, alone), middle(program, ONE_NODE.name, alone)),
+      SPREADING,
     ),
     row(
       `${streams} streams ÷ one, two nodes`,
       "×",
       (program) => quotient(middle(program, two, together), middle(program, two, alone)),
+      STREAMS,
     ),
     ...[...groups, ...SMALL_LAYOUTS].map(({ name }) =>
       row(
@@ -107,12 +122,13 @@ export function groupRows(turns: readonly GroupTurn[], settings: GroupSettings):
         (program) => middle(program, name, addedMs),
       )
     ),
-    ...[...groups, ...SMALL_LAYOUTS].flatMap(({ name, hops }) =>
+    ...[...groups, ...SMALL_LAYOUTS].flatMap(({ name, hops, ranks }) =>
       hops === null ? [] : [
         row(
           `the same ÷ (${hops} hops × ${delayMs} ms), ${name}`,
           "×",
           (program) => quotient(middle(program, name, addedMs), hops * delayMs),
+          ranks === MACHINES ? LINKS : null,
         ),
       ]
     ),

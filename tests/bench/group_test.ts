@@ -75,10 +75,26 @@ Deno.test("What was not measured has no figure and no ratio", () => {
   const [first] = ours;
   deepEqual(first, {
     ...{ what: "decode, one node", unit: "tok/s", ours: 200, theirs: null, ratio: null },
+    asked: null,
   });
   const tensor = ours.find(({ what }) => what === "decode, tensor over three nodes");
   deepEqual([tensor?.ours, tensor?.theirs], [null, null]);
   equal(groupRows([], SETTINGS).every(({ ratio }) => ratio === null), true);
+});
+
+Deno.test("Bars are of three machines, of streams and of spreading; a missed one says so", () => {
+  const three = "pipeline over three nodes";
+  const slow = [turn("exo", three, 0, figures(200, 300, 1_000 / (1_000 / 200 + 4)))];
+  const lines = groupLines(report([...TURNS, ...slow]));
+  const asked = lines.filter((line) => /[≥≤]/.test(line)).map((line) =>
+    line.replace(/ {2,}/g, " | ")
+  );
+  deepEqual(asked, [
+    "two nodes ÷ one | 0.90 × | 0.50 × | 1.80 × | ≥ 1 ×",
+    "4 streams ÷ one, two nodes | 2 × | 1 × | 2 × | ≥ 1.5 ×",
+    `the same ÷ (3 hops × 1 ms), ${three} | 1.33 × | - | - | ≤ 1.3 × (missed)`,
+    `the same ÷ (3 hops × 1 ms), ${three}, small model | - | - | - | ≤ 1.3 × (missed)`,
+  ]);
 });
 
 Deno.test("The page shows one model over several machines", () => {
@@ -87,8 +103,8 @@ Deno.test("The page shows one model over several machines", () => {
     const fact of [
       "## One model over several machines",
       "npx -y deno task bench:group",
-      "| decode, one node | 200 tok/s | 100 tok/s | 2 × |",
-      "| two nodes ÷ one | 0.90 × | 0.50 × | 1.80 × |",
+      "| decode, one node | 200 tok/s | 100 tok/s | 2 × | - |",
+      "| two nodes ÷ one | 0.90 × | 0.50 × | 1.80 × | ≥ 1 × |",
       "threads of each machine: 1, answers of 128 tokens, 4 streams at once, medians of 3 rounds.",
       "Others used the machine before 5 of 15 turns.",
     ]

@@ -1,5 +1,6 @@
 import { deepEqual, equal } from "node:assert/strict";
-import { isReached, servingRows, type ServingServer } from "../../bench/serving_report.ts";
+import { isReached } from "../../bench/bar.ts";
+import { servingRows, type ServingServer } from "../../bench/serving_report.ts";
 import { servingFigures, servingServers } from "./serving_fixture.ts";
 
 const named = (servers: readonly ServingServer[], metric: string) =>
