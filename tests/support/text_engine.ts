@@ -52,13 +52,24 @@ export class Outcomes {
     return this.#open.size;
   }
 
+  get openIds(): TaskId[] {
+    return [...this.#open.keys()];
+  }
+
   begin(taskId: TaskId): void {
+    assert(!this.#open.has(taskId) && !this.#ended.has(taskId), `${taskId}: begins once`);
     this.#open.set(taskId, { tokens: [] });
   }
 
   /** Undefined until it is over. */
   of(taskId: TaskId): Outcome | undefined {
     return this.#ended.get(taskId);
+  }
+
+  /** What came so far of one that is not over; undefined of any other. */
+  openOf(taskId: TaskId): Outcome | undefined {
+    const run = this.#open.get(taskId);
+    return run && { tokens: run.tokens, finish: undefined };
   }
 
   take(taskId: TaskId, response: EngineResponse): void {

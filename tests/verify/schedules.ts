@@ -1,7 +1,7 @@
 /**
- * Random schedules of requests, cancels, broken steps and ends of the engine over the ranks of a
- * pipeline: whatever happens, no rank waits for ever, all hold the same, and each request that is
- * answered is answered as by one rank alone.
+ * Random schedules of requests, cancels, aborts, broken steps and ends of the engine over the ranks
+ * of a pipeline: whatever happens, no rank waits for ever, all hold the same, and each request ends
+ * once: answered as by one rank alone, or cancelled because that was asked.
  */
 import assert from "node:assert/strict";
 import { TaskId } from "../../core/ids.ts";
@@ -30,15 +30,16 @@ const CANCEL_STEPS = 15;
 const END_STEPS = 25;
 const STEPS_MAX = 20_000;
 
-const SHARES = { cancelled: 0.25, ended: 0.2, faulty: 0.5, failing: 0.3 };
+/** Shares of requests that are cancelled, schedules that end early or have a fault, its steps. */
+const SHARES = { cancelled: 0.25, aborted: 0.1, closed: 0.1, faulty: 0.5, failing: 0.3 };
 
 /** Blocks that a whole context needs, so that one request always fits. */
 const CONTEXT_BLOCKS = CONTEXT_TOKENS / 32;
 
 const SHAPE = { systemWords: 8, wordsMax: 10, answerTokensMax: 160, longAnswerShare: 0.7 };
 
-/** Ranks of the pipelines, by turns. */
-const SIZES = [2, 3, 2];
+/** Each seed runs over two ranks; one of so many over three as well. */
+const THREE_RANKS_EACH = 3;
 
 /** Schedules after which a line tells how it goes. */
 const TOLD_EACH = 100;
@@ -49,24 +50,38 @@ export async function verifySchedules(seed: number, count: number, say: Say): Pr
   const schedules = new Schedules();
   let failed = 0;
   for (let done = 0; done < count; done++, seed++) {
-    try {
-      schedules.run(seed);
-    } catch (error) {
-      failed++;
-      say(`FAILED: ${String(error)}`);
-      say(`  replay: deno task verify schedules --seed ${seed} --schedules 1`);
+    for (const ranks of ranksOf(seed)) {
+      try {
+        schedules.run(seed, ranks);
+      } catch (error) {
+        failed++;
+        say(`FAILED over ${ranks} ranks: ${String(error)}`);
+        say(`  replay: deno task verify schedules --seed ${seed} --schedules 1`);
+      }
     }
     if ((done + 1) % TOLD_EACH === 0) say(`${done + 1}: ${JSON.stringify(schedules.report)}`);
   }
   schedules.close();
-  return { passed: count - failed, failed };
+  const { overTwo, overThree } = schedules.report;
+  say(`schedules: ${overTwo} over 2 ranks, ${overThree} over 3`);
+  return { passed: overTwo + overThree - failed, failed };
+}
+
+/** The sizes of the pipelines over which a seed's schedule runs. */
+export function ranksOf(seed: number): readonly (2 | 3)[] {
+  return seed % THREE_RANKS_EACH === 0 ? [2, 3] : [2];
 }
 
 /** What many schedules reached. */
 export interface ScheduleReport {
+  /** Schedules over so many ranks. */
+  overTwo: number;
+  overThree: number;
   compared: number;
   cancelled: number;
-  ended: number;
+  /** Requests that were cancelled all at once, and those that were open when the engine ended. */
+  aborted: number;
+  cutOff: number;
   brokenSteps: number;
   preemptions: number;
   /** Most steps that were under way at a time. */
@@ -76,7 +91,8 @@ export interface ScheduleReport {
 /** Runs schedules, one for each seed. */
 export class Schedules {
   readonly report: ScheduleReport = {
-    ...{ compared: 0, cancelled: 0, ended: 0, brokenSteps: 0, preemptions: 0, atOnce: 0 },
+    ...{ overTwo: 0, overThree: 0, compared: 0, cancelled: 0, aborted: 0, cutOff: 0 },
+    ...{ brokenSteps: 0, preemptions: 0, atOnce: 0 },
   };
   readonly #tokenizer: TextTokenizer;
   readonly #vocabSize: number;
@@ -91,9 +107,10 @@ export class Schedules {
   }
 
   /** @throws when anything is not as it should be. */
-  run(seed: number): void {
+  run(seed: number, ranks: 2 | 3): void {
+    this.report[ranks === 2 ? "overTwo" : "overThree"]++;
     const random = new Random(seed);
-    using group = new ArithmeticGroup(SIZES[seed % SIZES.length] ?? 2, {
+    using group = new ArithmeticGroup(ranks, {
       ...{ layers: LAYERS, vocabSize: this.#vocabSize },
       mayPass: () => random.next() < 0.4,
     });
@@ -105,7 +122,7 @@ export class Schedules {
       kvBudgetBytes,
       ...(random.next() < 0.3 ? { prefixCacheBytes: 0 } : {}),
     });
-    const endsAt = random.next() < SHARES.ended ? random.below(END_STEPS) : Infinity;
+    const ending = endingOf(random);
     const requests = new MixedRequests(random, SHAPE);
     const asked = Array.from({ length: 1 + random.below(REQUESTS_MAX) }, (_, i) => ({
       taskId: TaskId.parse(`request-${i}`),
@@ -113,37 +130,40 @@ export class Schedules {
       arrivesAt: random.below(ARRIVAL_STEPS),
       isCancelledAt: random.next() < SHARES.cancelled ? random.below(CANCEL_STEPS) : Infinity,
     }));
-    const outcomes = new Outcomes();
-    for (let step = 0; step < endsAt && (step < ARRIVAL_STEPS || engine.hasWork()); step++) {
+    const played = new PlayedRequests(engine);
+    for (let step = 0; step < ending.at && (step < ARRIVAL_STEPS || engine.hasWork()); step++) {
       assert(step < STEPS_MAX, "requests come to their end");
       for (const { taskId, payload, arrivesAt, isCancelledAt } of asked) {
-        if (step === arrivesAt) {
-          engine.submit({ taskId, payload });
-          outcomes.begin(taskId);
-        }
-        if (step === arrivesAt + isCancelledAt) engine.cancel(taskId);
+        if (step === arrivesAt) played.submit({ taskId, payload });
+        if (step === arrivesAt + isCancelledAt) played.cancel(taskId);
       }
-      for (const part of engine.step()) outcomes.take(...part);
+      played.step();
     }
+    if (ending.isAbort) this.report.aborted += played.abort();
     this.report.preemptions += engine.stats().preemptions;
-    if (endsAt < Infinity) this.report.ended++;
+    if (ending.isClose) this.report.cutOff += played.outcomes.openCount;
     else {
-      assert.equal(outcomes.openCount, 0, "each request has ended");
+      assert.equal(played.outcomes.openCount, 0, "each request has ended");
       engine.clearPrefixCache();
       assert.equal(group.settle(), 0, "nothing is held by any rank");
     }
-    for (const { taskId, payload } of asked) this.#compare(outcomes, { taskId, payload });
+    for (const request of asked) this.#compare(played, request);
     engine.close();
     assert.equal(group.settle(), 0, "nothing is held by any rank");
     for (const follower of group.followers) assert.equal(follower.held, 0);
   }
 
-  #compare(outcomes: Outcomes, { taskId, payload }: Asked): void {
-    const found = outcomes.of(taskId);
-    if (!found) return; // The engine was ended before it was.
+  /** What a request was told is what one rank says, to its end unless it was stopped before. */
+  #compare({ outcomes, cancelled }: PlayedRequests, { taskId, payload }: Asked): void {
+    const ended = outcomes.of(taskId);
+    const found = ended ?? outcomes.openOf(taskId);
+    if (!found) return; // It was to come after the end.
     const { tokens, finish } = answerAlone(this.#alone, payload);
     this.report.compared++;
-    if (!found.finish) this.report.cancelled++;
+    if (ended && !found.finish) {
+      this.report.cancelled++;
+      assert(cancelled.has(taskId), `${taskId}: ends as cancelled, which nobody asked`);
+    }
     const expected = found.finish ? tokens : tokens.slice(0, found.tokens.length);
     assert.deepEqual(found.tokens, expected, taskId);
     if (found.finish) assert.equal(found.finish.finishReason, finish?.finishReason);
@@ -193,6 +213,51 @@ export class Schedules {
 
   close(): void {
     this.#alone.close();
+  }
+}
+
+/** When a schedule ends before its requests do, and how: all are cancelled, or the engine closed. */
+function endingOf(random: Random): { at: number; isAbort: boolean; isClose: boolean } {
+  const chance = random.next();
+  const isClose = chance < SHARES.closed;
+  const isAbort = !isClose && chance < SHARES.closed + SHARES.aborted;
+  return { at: isClose || isAbort ? random.below(END_STEPS) : Infinity, isAbort, isClose };
+}
+
+/** An engine with what it was asked, and what came of it. */
+class PlayedRequests {
+  readonly outcomes = new Outcomes();
+  /** All that were to be cancelled, whether they were over by then or not. */
+  readonly cancelled = new Set<TaskId>();
+  readonly #engine: TextEngine;
+
+  constructor(engine: TextEngine) {
+    this.#engine = engine;
+  }
+
+  submit(request: Asked): void {
+    this.#engine.submit(request);
+    this.outcomes.begin(request.taskId);
+  }
+
+  cancel(taskId: TaskId): void {
+    this.#engine.cancel(taskId);
+    this.cancelled.add(taskId);
+  }
+
+  step(): void {
+    for (const part of this.#engine.step()) this.outcomes.take(...part);
+    for (const taskId of this.cancelled) {
+      assert(this.outcomes.of(taskId), `${taskId}: is over within one step of its cancel`);
+    }
+  }
+
+  /** Cancels all that are open, and returns how many those were. */
+  abort(): number {
+    const open = this.outcomes.openIds;
+    for (const taskId of open) this.cancel(taskId);
+    this.step();
+    return open.length;
   }
 }
 
