@@ -4,7 +4,11 @@ import { setInterval, setTimeout } from "node:timers/promises";
 const LOOK_MS = 10;
 const PATIENCE_MS = 20_000;
 
-/** Resolves once `predicate` holds; for what sends no event, such as the end of a process. */
+/**
+ * Resolves once `predicate` holds; for what sends no event, such as the end of a process.
+ * @throws when it was not found to hold within `patienceMs`: a look that ends later is too late, as
+ * limits of the bars are given here.
+ */
 export async function eventually(
   what: string,
   predicate: () => boolean | Promise<boolean>,
@@ -12,8 +16,13 @@ export async function eventually(
 ): Promise<void> {
   const started = performance.now();
   for await (const _ of setInterval(LOOK_MS)) {
-    if (await predicate()) return;
-    if (performance.now() - started > patienceMs) throw new Error(`Waited in vain until ${what}`);
+    const holds = await predicate();
+    const tookMs = performance.now() - started;
+    if (tookMs > patienceMs) {
+      const found = holds ? `it was so only after ${Math.round(tookMs)} ms` : "it was not so";
+      throw new Error(`Waited ${patienceMs} ms in vain until ${what}: ${found}`);
+    }
+    if (holds) return;
   }
 }
 

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { DatabaseSync } from "node:sqlite";
 import { median } from "../../bench/statistics.ts";
+import { LOG_FILE } from "../../node/event_log.ts";
 import { type Cluster, TINY_MODEL } from "../support/cluster.ts";
 import { ClusterLoad } from "../support/cluster_load.ts";
 import type { ClusterNode } from "../support/cluster_node.ts";
@@ -93,17 +94,21 @@ async function comeAndGo(node: ClusterNode | undefined, model: string): Promise<
 async function sampleOf(node: ClusterNode): Promise<Sample> {
   const liveBytes = await node.liveBytes();
   const residentBytes = await node.residentBytes();
-  const metrics = await (await fetch(`${node.client.url}/metrics`)).text();
-  const dropped = metricIn(metrics, DROPPED);
-  assert.ok(dropped !== undefined, `node ${node.index} tells ${DROPPED}`);
-  return { liveBytes, residentBytes, dropped, logBytes: await logBytes(node) };
+  const [dropped, logBytes] = await Promise.all([droppedBy(node), logBytesOf(node)]);
+  return { liveBytes, residentBytes, dropped, logBytes };
 }
 
-async function logBytes({ dataDir }: ClusterNode): Promise<number> {
-  const sizes = await Promise.all(
-    ["", "-wal"].map((end) => Deno.stat(`${dataDir}/log.sqlite${end}`).catch(() => ({ size: 0 }))),
-  );
-  return sizes.reduce((sum, { size }) => sum + size, 0);
+async function droppedBy({ client, index }: ClusterNode): Promise<number> {
+  const metrics = await (await fetch(`${client.url}/metrics`)).text();
+  const dropped = metricIn(metrics, DROPPED);
+  assert.ok(dropped !== undefined, `node ${index} tells ${DROPPED}`);
+  return dropped;
+}
+
+/** Of the log and of what SQLite has yet to move into it, while a node has it open. */
+async function logBytesOf({ dataDir }: ClusterNode): Promise<number> {
+  const files = ["", "-wal"].map((end) => Deno.stat(`${dataDir}/${LOG_FILE}${end}`));
+  return (await Promise.all(files)).reduce((sum, { size }) => sum + size, 0);
 }
 
 function requireBounded(index: number, samples: readonly Sample[]): void {
@@ -130,16 +135,21 @@ async function rejoin(cluster: Cluster, say: Say): Promise<void> {
   const { lastEventAppliedIdx } = await node.state();
   await node.end("SIGKILL");
   const rows = rowsOf(node);
-  say(`the log of a node has ${rows} events of ${lastEventAppliedIdx}`);
+  const events = lastEventAppliedIdx + 1;
+  say(`the log of a node has ${rows} events of ${events}`);
+  assert.ok(events > LOG_ROWS_MAX, `only ${events} events: a log that holds all is as short`);
   assert.ok(rows <= LOG_ROWS_MAX, `its log has ${rows} events`);
   await node.wipe();
   await node.start();
   const agreedMs = await cluster.agree(REJOIN_MS_MAX);
   say(`a node without data was as the others ${ms(agreedMs)} after it served`);
+  for (const one of cluster.nodes) {
+    assert.equal(await droppedBy(one), 0, `node ${one.index} dropped messages in the end`);
+  }
 }
 
 function rowsOf({ dataDir }: ClusterNode): number {
-  using log = new DatabaseSync(`${dataDir}/log.sqlite`);
+  using log = new DatabaseSync(`${dataDir}/${LOG_FILE}`);
   return Number(log.prepare("select count(*) as count from events").get()?.["count"]);
 }
 

@@ -19,6 +19,8 @@ const TOKENS = Array.from({ length: 200 }, (_, n) => `word-${n} `);
 const STEP_MS = 20;
 const PIECES_BEFORE_DEATH = 40;
 const ANSWER_MS_MAX = 120_000;
+/** The finish reasons of an answer to which nothing happened. */
+const NORMAL_ENDS: ReadonlySet<string> = new Set(["stop", "length"]);
 
 /** A model that computes, where the default is a fake engine. */
 export interface RealModel {
@@ -39,7 +41,8 @@ export async function killMaster(say: Say, real?: RealModel): Promise<void> {
   const { content, maxTokens } = real ?? { content: "say it", maxTokens: TOKENS.length };
   const question = { model, content, maxTokens };
   const undisturbed = await answerOf(api.client, question, ANSWER_MS_MAX);
-  requireWhole(undisturbed, real ? undisturbed.text : TOKENS.join(""));
+  assert.ok(NORMAL_ENDS.has(undisturbed.end), `it ends with ${undisturbed.end} without a kill`);
+  requireSame(undisturbed, real ? undisturbed : { ...undisturbed, text: TOKENS.join("") });
   await settled(cluster, api, 2);
 
   const { nodeId } = master;
@@ -47,15 +50,16 @@ export async function killMaster(say: Say, real?: RealModel): Promise<void> {
     await master.end("SIGKILL");
     return await succeeded(api, instanceId);
   });
-  requireWhole(answer, undisturbed.text);
+  requireSame(answer, undisturbed);
   say(
     `  ${answer.pieces} pieces as without the kill; longest silence ${ms(answer.longestGapMs)}, ` +
       `${ms(undisturbed.longestGapMs)} without`,
   );
   assert.ok(actedMs <= SUCCESSION_MS_MAX, `a new master acted only after ${ms(actedMs)}`);
   say(`  a new master has acted ${ms(actedMs)} after the kill`);
-  await requireKept(api, before);
+  for (const node of [worker, api]) await requireKept(node, before);
   await requireReturn(cluster, master, nodeId, say);
+  for (const node of cluster.nodes) await requireKept(node, before);
 }
 
 /** Asks, and has `die` happen in the midst of the answer. */
@@ -73,9 +77,10 @@ async function underDeath(
   return { answer, actedMs: await acted };
 }
 
-function requireWhole({ end, isWhole, pieces, text }: Answer, expected: string): void {
+function requireSame({ end, isWhole, pieces, text }: Answer, expected: Answer): void {
   assert.ok(isWhole, `the answer ended with ${end} after ${pieces} pieces`);
-  assert.equal(text, expected, "no token is lost, and none comes twice");
+  assert.equal(text, expected.text, "no token is lost, and none comes twice");
+  assert.equal(end, expected.end, "it ends as it does without a kill");
 }
 
 /** Ms until a command has been carried out, which starts nothing that computes. */
@@ -96,12 +101,15 @@ async function succeeded(api: ClusterNode, instanceId: string): Promise<number> 
   return performance.now() - startedAt;
 }
 
-async function requireKept(api: ClusterNode, before: StateView): Promise<void> {
-  const after = await api.state();
-  assert.notEqual(after.session?.masterNodeId, before.session?.masterNodeId);
+/** Under another master, a node knows of all that there was before, and of nothing more. */
+async function requireKept(node: ClusterNode, before: StateView): Promise<void> {
+  const after = await node.state();
+  const where = `on node ${node.index}`;
+  assert.ok(after.session, `there is a master ${where}`);
+  assert.notEqual(after.session.masterNodeId, before.session?.masterNodeId, where);
   const ids = (table: object) => Object.keys(table).toSorted();
-  assert.deepEqual(ids(after.instances), ids(before.instances));
-  assert.deepEqual(ids(after.metaInstances), ids(before.metaInstances));
+  assert.deepEqual(ids(after.instances), ids(before.instances), where);
+  assert.deepEqual(ids(after.metaInstances), ids(before.metaInstances), where);
 }
 
 /** The old master comes back as whom it was, and follows. */

@@ -1,4 +1,5 @@
 /** What the way from another node's runner adds to each token, beside that from one's own. */
+import assert from "node:assert/strict";
 import { randomUUID } from "node:crypto";
 import { percentile } from "../../bench/statistics.ts";
 import { type Cluster, startCluster, TINY_MODEL } from "../support/cluster.ts";
@@ -38,14 +39,14 @@ export async function measureTokenPath(say: Say): Promise<void> {
     }
   }
   const of = (node: ClusterNode, percent: number) =>
-    percentile(ages.get(node) ?? [], percent) ?? Infinity;
+    percentile(ages.get(node) ?? [], percent) ?? NaN;
   const line = (percent: number) =>
     `p${percent}: ${of(own, percent).toFixed(2)} ms at its own node, ` +
     `${of(other, percent).toFixed(2)} at another`;
   for (const percent of [50, 90, 99]) say(line(percent));
   const added = of(other, 50) - of(own, 50);
   say(`the way between nodes adds ${added.toFixed(2)} ms to the middle token`);
-  if (added > ADDED_MS_MAX) throw new Error(`It adds ${added} ms, ${ADDED_MS_MAX} at most`);
+  assert.ok(added <= ADDED_MS_MAX, `it adds ${added} ms, ${ADDED_MS_MAX} at most`);
 }
 
 async function met(cluster: Cluster): Promise<[ClusterNode, ClusterNode]> {
@@ -54,7 +55,7 @@ async function met(cluster: Cluster): Promise<[ClusterNode, ClusterNode]> {
   return [cluster.node(0), cluster.node(1)];
 }
 
-/** How old each piece of an answer was when it came, in milliseconds. */
+/** How old each token of an answer was when it came, in milliseconds; of all of them. */
 async function agesAt({ client }: ClusterNode, model: string): Promise<number[]> {
   const ages: number[] = [];
   const messages = [{ role: "user" as const, content: randomUUID() }];
@@ -63,5 +64,7 @@ async function agesAt({ client }: ClusterNode, model: string): Promise<number[]>
     const now = performance.timeOrigin + performance.now();
     for (const made of event.text.split(" ")) if (made !== "") ages.push(now - Number(made));
   }
+  assert.equal(ages.length, TOKENS, "each token tells when it was made");
+  assert.ok(ages.every(Number.isFinite), `each tells a time: ${ages}`);
   return ages;
 }
