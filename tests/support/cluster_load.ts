@@ -40,8 +40,10 @@ export class ClusterLoad {
   readonly #broken = new Map<string, number>();
   /** By node. */
   readonly #tasksSeenAt: ReadonlyMap<string, number>[] = [];
-  readonly #all: Promise<unknown>;
-  #isStopping = false;
+  readonly #asking: Promise<unknown>;
+  readonly #watching: Promise<unknown>;
+  #isAsking = true;
+  #isWatching = true;
   #whole = 0;
   #left = 0;
   #longest: LoadReport["longest"] = { tookMs: 0, end: "", pieces: 0 };
@@ -51,15 +53,23 @@ export class ClusterLoad {
     this.#cluster = cluster;
     this.#options = options;
     const clients = Array.from({ length: options.clients }, (_, n) => this.#ask(n));
-    this.#all = Promise.all([...clients, this.#watchTasks()]);
-    // It is heard of when the load is stopped.
-    this.#all.catch(() => {});
+    this.#asking = Promise.all(clients);
+    this.#watching = this.#watchTasks();
+    // They are heard of when the load is stopped.
+    for (const part of [this.#asking, this.#watching]) part.catch(() => {});
   }
 
-  /** Lets each client have its answer. @throws what a client did not get in time. */
+  /** Lets each client have its answer; tasks are watched on. @throws what did not come in time. */
+  async stopAsking(): Promise<void> {
+    this.#isAsking = false;
+    await this.#asking;
+  }
+
+  /** Ends it all. @throws what a client did not get in time. */
   async stop(): Promise<LoadReport> {
-    this.#isStopping = true;
-    await this.#all;
+    await this.stopAsking();
+    this.#isWatching = false;
+    await this.#watching;
     return this.report();
   }
 
@@ -77,7 +87,7 @@ export class ClusterLoad {
   async #ask(client: number): Promise<void> {
     const { model, seed, wordsMax, answerMsMax, leftShare = 0 } = this.#options;
     const random = new Random(seed + client);
-    for (let n = 0; !this.#isStopping; n++) {
+    for (let n = 0; this.#isAsking; n++) {
       const node = random.pick(this.#cluster.running);
       const words = Array.from(
         { length: 1 + random.below(wordsMax) },
@@ -101,7 +111,7 @@ export class ClusterLoad {
   }
 
   async #watchTasks(): Promise<void> {
-    while (!this.#isStopping) {
+    while (this.#isWatching) {
       await Promise.all(this.#cluster.running.map((node) => this.#lookAt(node)));
       await pause(LOOK_MS);
     }

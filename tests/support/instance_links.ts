@@ -6,8 +6,25 @@ export function setLink(
   prefillInstances: readonly string[],
   decodeInstances: readonly string[],
 ): Promise<string> {
-  const body = { prefill_instances: prefillInstances, decode_instances: decodeInstances };
-  return ask(`${url}/v1/instance-links`, { method: "POST", body: JSON.stringify(body) });
+  const body = bodyOf({ prefillInstances, decodeInstances });
+  return ask(`${url}/v1/instance-links`, { method: "POST", body });
+}
+
+interface Ends {
+  readonly prefillInstances: readonly string[];
+  readonly decodeInstances: readonly string[];
+}
+
+/** Gives a link other ends. */
+export async function replaceLink(url: string, linkId: string, ends: Ends): Promise<void> {
+  await ask(`${url}/v1/instance-links/${linkId}`, { method: "PUT", body: bodyOf(ends) });
+}
+
+function bodyOf({ prefillInstances, decodeInstances }: Ends): string {
+  return JSON.stringify({
+    prefill_instances: prefillInstances,
+    decode_instances: decodeInstances,
+  });
 }
 
 /** Takes a link away. */

@@ -1,12 +1,12 @@
 /** What three nodes on a network owe each other and their clients: each part is a story. */
 import assert from "node:assert/strict";
-import { type Cluster, startCluster, TINY_MODEL } from "../support/cluster.ts";
+import { type Cluster, startCluster } from "../support/cluster.ts";
 import type { ClusterNode } from "../support/cluster_node.ts";
 import { eventually } from "../support/eventually.ts";
-import { deleteLink, setLink } from "../support/instance_links.ts";
+import { commandAll } from "./commands.ts";
 import { killMaster, type RealModel } from "./succession.ts";
 import type { Say, Tally } from "./tally.ts";
-import { AGREEMENT_MS_MAX, DISCOVERY_MS_MAX, ms, THREE, threeThatMet } from "./three_nodes.ts";
+import { DISCOVERY_MS_MAX, ms, THREE, threeThatMet } from "./three_nodes.ts";
 
 /** From when a cable is pulled until nobody counts on it, and from when it is in until all do. */
 const UNPLUGGED_MS_MAX = 5_000;
@@ -39,35 +39,6 @@ async function requireMet(cluster: Cluster, say: Say): Promise<void> {
   const agreedMs = await cluster.agree(DISCOVERY_MS_MAX - metMs);
   await cluster.master();
   say(`  all edges after ${ms(metMs)}, equal states ${ms(agreedMs)} later`);
-}
-
-/** Each kind of command, asked at each node; its answer is soon true of all. */
-async function command(say: Say): Promise<void> {
-  await using cluster = await threeThatMet();
-  for (const node of cluster.nodes) {
-    await eachCommand(node, async (what, act) => {
-      const startedAt = performance.now();
-      const result = await act;
-      const answeredMs = performance.now() - startedAt;
-      const agreedMs = await cluster.agree(AGREEMENT_MS_MAX);
-      say(`  ${what} at node ${node.index}: ${ms(answeredMs)}, equal ${ms(agreedMs)} later`);
-      return result;
-    });
-  }
-}
-
-type Asked = <T>(what: string, act: Promise<T>) => Promise<T>;
-
-async function eachCommand({ client }: ClusterNode, asked: Asked): Promise<void> {
-  const { id: model } = await asked("add a model", client.addModel(TINY_MODEL));
-  const instance = await asked("create an instance", client.placeInstance({ model }));
-  const meta = await asked("create a meta-instance", client.createMetaInstance({ model }));
-  const ends = [instance.instanceId];
-  const linkId = await asked("create a link", setLink(client.url, ends, ends));
-  await asked("delete the link", deleteLink(client.url, linkId));
-  await asked("delete the meta-instance", client.deleteMetaInstance(meta.metaInstanceId));
-  await asked("delete the instance", client.deleteInstance(instance.instanceId));
-  await asked("remove the model", client.removeModel(model));
 }
 
 /** Pulls the cable of one node after the other, and puts it in again. */
@@ -135,7 +106,7 @@ type Part = (say: Say, real?: RealModel) => Promise<void>;
 export const NETWORK_PARTS: Readonly<Record<string, Part>> = {
   "the last of three nodes is found": discoverLast,
   "three nodes that start at once find each other": discoverAll,
-  "each command at each node": command,
+  "each command at each node": commandAll,
   "kill -9 of the master under an answer": (say) => killMaster(say),
   "kill -9 of the master under an answer of a real model": (say, real) => killMaster(say, real),
   "cables that are pulled": pullCables,
