@@ -4,14 +4,20 @@ import type { StateView } from "../../api/client_state.ts";
 import { type Cluster, TINY_MODEL } from "../support/cluster.ts";
 import { ClusterLoad, type LoadReport } from "../support/cluster_load.ts";
 import type { ClusterNode } from "../support/cluster_node.ts";
+import { loggedState } from "../support/cluster_state.ts";
 import { eventually } from "../support/eventually.ts";
 import { Random } from "../support/random.ts";
-import { ms, settled, threeThatMet } from "./three_nodes.ts";
+import { Fork } from "./fork.ts";
+import { instancesOf, ms, settled, threeThatMet } from "./three_nodes.ts";
+import { Wishes } from "./wishes.ts";
 
 /** From when a partition is healed until all nodes hold the same state. */
 const HEALED_MS_MAX = 5_000;
 /** Until a client has an end of its answer, and until a task is over, whatever is cut. */
 const TASK_MS_MAX = 10_000;
+
+/** Share of the partitions that must leave two histories behind, both with something of a user's. */
+const MERGED_SHARE_MIN = 0.5;
 
 /** How long a partition lasts: shorter than a node's absence may be, and, now and then, longer. */
 const SHORT_MS = 2_000;
@@ -19,10 +25,9 @@ const SHORT_SPREAD_MS = 3_000;
 const LONG_MS = 34_000;
 const LONG_EVERY = 5;
 
-/** Things that users have asked for, at most. */
-const WISHES_MAX = 4;
 const LOAD = { clients: 4, wordsMax: 30, answerMsMax: 6 * TASK_MS_MAX };
 const STEP_MS = 10;
+const AFTER_REFUSAL_MS = 250;
 
 /** Which partitions are made, and who hears of them. */
 export interface PartitionOptions {
@@ -30,18 +35,6 @@ export interface PartitionOptions {
   readonly from: number;
   readonly to: number;
   readonly say: (line: string) => void;
-}
-
-/** Something that a user has asked for. */
-interface Wish {
-  readonly kind: "instance" | "meta-instance";
-  readonly by: string;
-}
-
-/** What the nodes have acknowledged, and who did when. */
-interface Ledger {
-  readonly created: Map<string, Wish>;
-  readonly deleted: Map<string, string>;
 }
 
 /**
@@ -53,31 +46,33 @@ export async function partitionAndHeal(options: PartitionOptions): Promise<void>
   await using cluster = await threeThatMet({ engine: { stepMs: STEP_MS } });
   let model = "";
   for (const { client } of cluster.nodes) model = (await client.addModel(TINY_MODEL)).id;
-  const ledger: Ledger = { created: new Map(), deleted: new Map() };
-  for (const { client } of cluster.nodes.slice(0, 2)) {
-    const { metaInstanceId } = await client.createMetaInstance({ model });
-    ledger.created.set(metaInstanceId, { kind: "meta-instance", by: "a node before all" });
-  }
-  await settled(cluster, cluster.node(0), ledger.created.size);
+  const wishes = new Wishes(model);
+  for (const node of cluster.nodes.slice(0, 2)) await wishes.declare(node);
+  await settled(cluster, cluster.node(0), wishes.count);
+  const merges: boolean[] = [];
   for (let round = options.from; round <= options.to; round++) {
     try {
-      await onePartition(cluster, { round, model, ledger, options });
+      merges.push(await onePartition(cluster, { round, model, wishes, options }));
     } catch (cause) {
       const said = await cluster.stderr();
       throw new Error(`Partition ${round}: ${String(cause)}\n${said}`, { cause });
     }
   }
+  const merged = merges.filter(Boolean).length;
+  const isEnough = merged >= Math.floor(merges.length * MERGED_SHARE_MIN);
+  assert.ok(isEnough, `${merged} of ${merges.length} partitions had two sides to merge`);
 }
 
 interface Round {
   readonly round: number;
   readonly model: string;
-  readonly ledger: Ledger;
+  readonly wishes: Wishes;
   readonly options: PartitionOptions;
 }
 
-async function onePartition(cluster: Cluster, about: Round): Promise<void> {
-  const { round, model, ledger, options } = about;
+/** Whether both sides had acknowledged something when it was healed. */
+async function onePartition(cluster: Cluster, about: Round): Promise<boolean> {
+  const { round, model, wishes, options } = about;
   const seed = options.seed * 1_000 + round;
   const random = new Random(seed);
   const alone = random.below(cluster.nodes.length);
@@ -87,27 +82,48 @@ async function onePartition(cluster: Cluster, about: Round): Promise<void> {
   const lastsMs = isLong ? LONG_MS : SHORT_MS + random.below(SHORT_SPREAD_MS);
 
   const load = new ClusterLoad(cluster, { ...LOAD, model, seed });
-  await eventually("clients get answers", () => load.report().whole >= LOAD.clients);
+  await someAnswers(load);
   const hosts = await hostsIn(cluster);
   await cluster.network.cut([alone], others);
   const sides = [alone, random.pick(others)].map((index) => cluster.node(index));
-  const wishes = Promise.all(sides.map((side) => wish(side, about, random)));
+  const acknowledged = new Set<ClusterNode>();
+  let isCut = true;
+  // A side that refuses is asked again, as users do.
+  const asked = Promise.all(sides.map(async (side) => {
+    while (isCut && !acknowledged.has(side)) {
+      if (await wishes.ask(side, `in partition ${round}`, random)) acknowledged.add(side);
+      else await pause(AFTER_REFUSAL_MS);
+    }
+  }));
   await pause(lastsMs);
+  isCut = false;
+  const isForked = acknowledged.size === sides.length;
+  const fork = isForked ? await Fork.between(sides) : undefined;
   await cluster.network.heal();
   const healedAt = performance.now();
-  const [equalMs, keptMs, report] = await Promise.all([
-    cluster.agree(HEALED_MS_MAX),
-    wishes.then(() => requirePromises(cluster, ledger, healedAt)),
-    load.stop(),
-  ]);
-  await requireOrder(cluster, ledger);
+  await asked;
+  const mergedMs = await requireMerged(cluster, { wishes, fork, healedAt });
+  // Clients have asked all the time; they do not wait in vain now.
+  await someAnswers(load);
+  await load.stopAsking();
+  const refused = wishes.refusals.join("; ") || "none";
+  await requireOrder(cluster, wishes);
+  const report = await load.stop();
   requireEnded(report);
+  const masters = `${master} to ${(await cluster.master()).index}`;
   options.say(
     `partition ${round}: node ${alone} from ${others.join(" and ")} for ${ms(lastsMs)}, master ` +
-      `${master} to ${(await cluster.master()).index}; equal ${ms(equalMs)} after, ` +
-      `promises kept ${ms(keptMs)} after; ` +
-      `instances were on ${hosts}; ${ledger.created.size} wishes; ${told(report)}`,
+      `${masters}; one state ${ms(mergedMs)} after, ${fork ? "merged" : "nothing to merge"}; ` +
+      `instances were on ${hosts}; ${wishes.count} wishes; refused: ${refused}; ${told(report)}`,
   );
+  return isForked;
+}
+
+/** Waits until each client may have had one more answer. */
+async function someAnswers(load: ClusterLoad): Promise<void> {
+  const before = load.report().whole;
+  const enough = () => load.report().whole >= before + LOAD.clients;
+  await eventually("clients get answers", enough, TASK_MS_MAX);
 }
 
 /** Which nodes the instances are on: a side without any cannot answer until it has placed some. */
@@ -117,70 +133,42 @@ async function hostsIn(cluster: Cluster): Promise<string> {
   return nodes.map((nodeId) => cluster.byId(nodeId).index).toSorted().join(", ");
 }
 
-/** Asks one side for something, or takes something away; an answer that is not heard is no promise. */
-async function wish(
-  { client, index }: ClusterNode,
-  { round, model, ledger: { created, deleted } }: Round,
-  random: Random,
-): Promise<void> {
-  const [choice, kind] = [random.next(), random.next()];
-  const victim = random.pick([...created.keys()]);
-  const cutAt = performance.now();
-  const by = () =>
-    `node ${index}, ${ms(performance.now() - cutAt)} after the cut of partition ${round}`;
-  try {
-    if (created.size >= WISHES_MAX || (created.size > 1 && choice < 0.5)) {
-      const of = created.get(victim);
-      // From here on it may be gone; it must be, once that is acknowledged.
-      created.delete(victim);
-      if (of?.kind === "instance") await client.deleteInstance(victim);
-      else await client.deleteMetaInstance(victim);
-      deleted.set(victim, by());
-    } else if (kind < 0.5) {
-      const { instanceId } = await client.placeInstance({ model });
-      created.set(instanceId, { kind: "instance", by: by() });
-    } else {
-      const { metaInstanceId } = await client.createMetaInstance({ model });
-      created.set(metaInstanceId, { kind: "meta-instance", by: by() });
-    }
-  } catch {
-    // A side that has no master yet may refuse; whether it happened shows later.
-  }
+interface Merging {
+  readonly wishes: Wishes;
+  readonly fork: Fork | undefined;
+  readonly healedAt: number;
 }
 
 /**
- * Ms from healing until all that was promised is so. States are equal a moment before: a side that
- * gives way takes over the other's state first, and brings then what was asked for on its own.
+ * Ms from healing until all nodes hold one state that has all that was promised. States are equal a
+ * moment before that: a side that gives way takes over the other's state first, and brings then
+ * what was asked for on its own.
  */
-async function requirePromises(
+async function requireMerged(
   cluster: Cluster,
-  ledger: Ledger,
-  healedAt: number,
+  { wishes, fork, healedAt }: Merging,
 ): Promise<number> {
-  let broken: string[] = [];
-  await eventually("all promises are kept on all nodes", async () => {
+  let [wrong, texts]: [string[], string[]] = [[], []];
+  const limitMs = HEALED_MS_MAX - (performance.now() - healedAt);
+  await eventually("the sides are one, and all promises are kept", async () => {
+    // First: the states that are compared come after the merge.
+    const isMerged = await fork?.isMerged() ?? true;
     const states = await Promise.all(cluster.running.map((node) => node.state()));
-    broken = states.flatMap((state, at) => brokenIn(state, ledger, `on node ${at}`));
-    return broken.length === 0;
-  }, HEALED_MS_MAX).catch((cause) => {
-    throw new Error(`${cause.message}: ${broken.join(", ")}`, { cause });
+    texts = states.map(loggedState);
+    wrong = [
+      ...(isMerged ? [] : [`no event has merged ${fork}`]),
+      ...(new Set(texts).size === 1 ? [] : ["states differ"]),
+      ...states.flatMap((state, at) => wishes.brokenIn(state, `on node ${at}`)),
+    ];
+    return wrong.length === 0;
+  }, limitMs).catch((cause) => {
+    throw new Error(`${cause.message}: ${wrong.join(", ")}\n${texts.join("\n")}`, { cause });
   });
   return performance.now() - healedAt;
 }
 
-/** What was promised and is not so. */
-function brokenIn(state: StateView, { created, deleted }: Ledger, where: string): string[] {
-  const has = (id: string) => id in state.instances || id in state.metaInstances;
-  return [
-    ...[...created].filter(([id]) => !has(id))
-      .map(([id, { kind, by }]) => `${kind} ${id} was lost ${where}, which ${by}, had created`),
-    ...[...deleted].filter(([id]) => has(id))
-      .map(([id, by]) => `${id} came back ${where}, which ${by}, had deleted`),
-  ];
-}
-
 /** All that was promised is there, one instance for each wish, and nothing else; and it serves. */
-async function requireOrder(cluster: Cluster, ledger: Ledger): Promise<void> {
+async function requireOrder(cluster: Cluster, wishes: Wishes): Promise<void> {
   const node = cluster.node(0);
   let wrong = "";
   await eventually("there is one instance for each wish", async () => {
@@ -189,25 +177,11 @@ async function requireOrder(cluster: Cluster, ledger: Ledger): Promise<void> {
   }, HEALED_MS_MAX).catch((cause) => {
     throw new Error(`${cause.message}: ${wrong}`, { cause });
   });
-  const state = await node.state();
-  assert.deepEqual(brokenIn(state, ledger, "in the end"), []);
-  const { instances, metaInstances } = state;
-  // What nobody heard of is taken up, so that it is counted and cleared away like the rest.
-  const takeUp = (id: string, kind: Wish["kind"]) => {
-    if (!ledger.created.has(id)) ledger.created.set(id, { kind, by: "somebody unheard" });
-  };
-  for (const id of Object.keys(metaInstances)) takeUp(id, "meta-instance");
-  for (const [id, { metaInstanceId }] of instancesOf({ instances })) {
-    if (metaInstanceId === undefined) takeUp(id, "instance");
-  }
-  await settled(cluster, node, ledger.created.size);
+  wishes.takeUp(await node.state());
+  const state = await settled(cluster, node, wishes.count);
+  assert.deepEqual(wishes.brokenIn(state, "in the end"), []);
+  assert.equal(disorderIn(state), "");
   await cluster.agree(HEALED_MS_MAX);
-}
-
-function instancesOf({ instances }: Pick<StateView, "instances">) {
-  return Object.entries(instances).flatMap(([id, tagged]) =>
-    Object.values(tagged).map((instance) => [id, instance] as const)
-  );
 }
 
 /** What there is too much or too little of. */

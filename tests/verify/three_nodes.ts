@@ -81,5 +81,12 @@ export async function settled(
   return state;
 }
 
+/** Instances without their tags, by id. */
+export function instancesOf({ instances }: Pick<StateView, "instances">) {
+  return Object.entries(instances).flatMap(([id, tagged]) =>
+    Object.values(tagged).map((instance) => [id, instance] as const)
+  );
+}
+
 /** Whole milliseconds. */
 export const ms = (milliseconds: number) => `${Math.round(milliseconds)} ms`;

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { StateView } from "../../api/client_state.ts";
 import type { ClusterNode } from "../support/cluster_node.ts";
 import type { Random } from "../support/random.ts";
-import { instancesOf } from "./three_nodes.ts";
+import { instancesOf, ms } from "./three_nodes.ts";
 
 /** Things that are asked for at a time, at most. */
 const WISHES_MAX = 4;
@@ -20,8 +20,12 @@ export class Wishes {
   readonly #model: string;
   readonly #created = new Map<string, Wish>();
   readonly #deleted = new Map<string, string>();
-  /** Requests since all was counted last that got no answer, or a refusal: each may have worked. */
-  readonly #unheard = { creations: [] as Wish[], deletions: new Map<string, Wish>() };
+  /** Requests since the last `takeUp` that got no answer, or a refusal: each may have worked. */
+  readonly #unheard = {
+    creations: [] as Wish[],
+    deletions: new Map<string, Wish>(),
+    refusals: [] as string[],
+  };
 
   constructor(model: string) {
     this.#model = model;
@@ -32,7 +36,12 @@ export class Wishes {
     return this.#created.size;
   }
 
-  /** Asks for a meta-instance, and insists. */
+  /** What was said to requests since the last `takeUp` that may have worked, or may not. */
+  get refusals(): readonly string[] {
+    return [...this.#unheard.refusals];
+  }
+
+  /** Asks for a meta-instance that has to be from now on. */
   async declare({ client }: ClusterNode): Promise<void> {
     const { metaInstanceId } = await client.createMetaInstance({ model: this.#model });
     this.#created.set(metaInstanceId, { kind: "meta-instance", by: "a node before all" });
@@ -43,7 +52,7 @@ export class Wishes {
     const [choice, kind] = [random.next(), random.next()];
     const victim = random.pick([...this.#created.keys()]);
     const askedAt = performance.now();
-    const by = () => `node ${index}, ${Math.round(performance.now() - askedAt)} ms after ${when}`;
+    const by = () => `node ${index}, ${when}, within ${ms(performance.now() - askedAt)}`;
     if (this.count >= WISHES_MAX || (this.count > 1 && choice < 0.5)) {
       return await this.#takeAway(client, victim, by);
     }
@@ -62,9 +71,10 @@ export class Wishes {
         : (await client.createMetaInstance({ model })).metaInstanceId;
       this.#created.set(id, { kind, by: by() });
       return true;
-    } catch {
+    } catch (cause) {
       // A side that has no master yet may refuse; whether it happened shows later.
       this.#unheard.creations.push({ kind, by: by() });
+      this.#unheard.refusals.push(`${kind}: ${cause}`);
       return false;
     }
   }
@@ -83,8 +93,9 @@ export class Wishes {
       else await client.deleteMetaInstance(victim);
       this.#deleted.set(victim, by());
       return true;
-    } catch {
+    } catch (cause) {
       this.#unheard.deletions.set(victim, of);
+      this.#unheard.refusals.push(`no ${of.kind}: ${cause}`);
       return false;
     }
   }
@@ -101,12 +112,12 @@ export class Wishes {
   }
 
   /**
-   * Counts all that there is. What nobody was promised is from now on, when a request of these
-   * that were not heard of may have made it, or may not have taken it away.
-   * @throws when there is more than was ever asked for.
+   * Has what nobody was promised counted with the rest from now on, where a request whose outcome
+   * is not known may have made it, each one thing at most, or may not have taken it away.
+   * @throws when there is more than that, such as something that one request has made twice.
    */
   takeUp(state: StateView): void {
-    const { creations, deletions } = this.#unheard;
+    const { creations, deletions, refusals } = this.#unheard;
     const plain = instancesOf(state).filter(([, { metaInstanceId }]) => !metaInstanceId);
     const found = [
       ...Object.keys(state.metaInstances).map((id) => ({ id, kind: "meta-instance" as const })),
@@ -119,6 +130,7 @@ export class Wishes {
       this.#created.set(id, wish);
     }
     creations.length = 0;
+    refusals.length = 0;
     deletions.clear();
   }
 }
