@@ -20,7 +20,7 @@ export async function eventually(
     const tookMs = performance.now() - started;
     if (tookMs > patienceMs) {
       const found = holds ? `it was so only after ${Math.round(tookMs)} ms` : "it was not so";
-      throw new Error(`Waited ${patienceMs} ms in vain until ${what}: ${found}`);
+      throw new Error(`Waited ${Math.round(patienceMs)} ms in vain until ${what}: ${found}`);
     }
     if (holds) return;
   }
