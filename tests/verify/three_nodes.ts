@@ -20,18 +20,27 @@ export const THREE: ClusterOptions = {
   env: { ENABLE_DISAGGREGATION: "true" },
 };
 
-/** Three nodes that have met. */
+/** Three nodes that have met, and on which models can be placed. */
 export async function threeThatMet(options: Partial<ClusterOptions> = {}): Promise<Cluster> {
   const cluster = await startCluster({ ...THREE, ...options });
   try {
     await cluster.met(PATIENCE_MS);
     await cluster.agree(PATIENCE_MS);
+    await heardOfMemory(cluster);
     return cluster;
   } catch (cause) {
     const said = await cluster.stderr();
     await cluster[Symbol.asyncDispose]();
     throw new Error(`Three nodes did not meet: ${String(cause)}\n${said}`, { cause });
   }
+}
+
+/** Nodes tell of their memory every second or two: it is no part of the states that are equal. */
+async function heardOfMemory({ nodes }: Cluster): Promise<void> {
+  await eventually("all nodes have heard of the memory of all", async () => {
+    const states = await Promise.all(nodes.map((node) => node.state()));
+    return states.every(({ nodeMemory }) => nodes.every(({ nodeId }) => nodeId in nodeMemory));
+  }, PATIENCE_MS);
 }
 
 /** Who is who when a client asks one node, a second one computes, and a third is the master. */
