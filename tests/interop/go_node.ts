@@ -29,7 +29,18 @@ export type Said =
 /** The program, or why there is none. */
 export type Built = { readonly path: string } | { readonly missing: string };
 
-/** Builds the program once for these sources and this compiler; it is kept in the cache folder. */
+/** How a compiler says that it is older than `go.mod` asks for. */
+const TOO_OLD = /requires go >=|unknown directive|invalid go version/;
+
+/** How the network says that nobody is there. */
+const UNREACHABLE =
+  /dial tcp|no such host|connection re|i\/o timeout|TLS handshake|network is unreachable|proxyconnect|module lookup disabled|TimeoutError/;
+
+/**
+ * Builds the program once for these sources and this compiler; it is kept in the cache folder. It is
+ * missing where there is no compiler for it, or no registry to fetch its modules from.
+ * @throws when the program does not compile: that is a fault of ours.
+ */
 export async function buildGoNode(): Promise<Built> {
   const version = await run("go", ["version"], 10_000);
   if (!version.ok) return { missing: "needs Go 1.26 or newer on PATH: https://go.dev/dl" };
@@ -43,6 +54,9 @@ export async function buildGoNode(): Promise<Built> {
   if (await exists(path)) return { path };
   const built = `${path}.${Deno.pid}`;
   const { ok, said } = await run("go", ["build", "-o", built, "."], BUILD_MS_MAX);
+  if (!ok && !TOO_OLD.test(said) && !UNREACHABLE.test(said)) {
+    throw new Error(`Cannot build ${SOURCES.pathname}: ${said.trim()}`);
+  }
   const found = said.trim().split("\n").at(-1);
   if (!ok) return { missing: `needs Go 1.26 or newer and its modules: ${found}` };
   await Deno.rename(built, path);
