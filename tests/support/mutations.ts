@@ -50,8 +50,22 @@ export function brokenValue(value: unknown, random: Random): unknown {
   return { ...value, [key]: part };
 }
 
-/** Bytes with some bits flipped, a piece left out, doubled or made up, or cut off at the end. */
+/** Other bytes: some bits flipped, a piece left out, doubled or made up, or cut off at the end. */
 export function mutatedBytes(bytes: Uint8Array, random: Random): Uint8Array {
+  return otherThan(bytes, () => changedBytes(bytes, random));
+}
+
+/** What `change` makes of `bytes`: it may flip a bit twice, cut nothing off, or draw the same word. */
+function otherThan(bytes: Uint8Array, change: () => Uint8Array): Uint8Array {
+  for (;;) {
+    const changed = change();
+    if (changed.length !== bytes.length || changed.some((byte, at) => byte !== bytes[at])) {
+      return changed;
+    }
+  }
+}
+
+function changedBytes(bytes: Uint8Array, random: Random): Uint8Array {
   const at = random.below(bytes.length + 1);
   const [head, tail] = [bytes.subarray(0, at), bytes.subarray(at)];
   const count = random.below(16) + 1;
@@ -91,11 +105,23 @@ export function mutatedMessage(
   random: Random,
   words: readonly string[],
 ): Uint8Array {
-  const bytesOf = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
+  const bytes = bytesOf(message);
+  return otherThan(bytes, () => changedMessage(message, bytes, { random, words }));
+}
+
+function changedMessage(
+  message: unknown,
+  bytes: Uint8Array,
+  { random, words }: { random: Random; words: readonly string[] },
+): Uint8Array {
   const way = random.below(4);
   if (way === 0) return bytesOf(brokenValue(message, random));
-  if (way === 1) return mutatedBytes(bytesOf(message), random);
+  if (way === 1) return changedBytes(bytes, random);
   let value = message;
   for (let left = random.below(3) + 1; left > 0; left--) value = mutatedValue(value, random, words);
   return bytesOf(value);
+}
+
+function bytesOf(value: unknown): Uint8Array {
+  return new TextEncoder().encode(JSON.stringify(value));
 }

@@ -37,7 +37,7 @@ import { GROUP_CELLS } from "./group_faults.ts";
 import { LAYOUTS, verifyLayouts } from "./group_layouts.ts";
 import { keepRunning } from "./meta.ts";
 import { fuzzModels } from "./model_files.ts";
-import { fuzzNetwork } from "./network/mod.ts";
+import { fuzzNetwork, unspokenOn } from "./network/mod.ts";
 import { compareRulers, RULER_LONG } from "./ruler.ts";
 import { verifySchedules } from "./schedules.ts";
 import { verifyMemory, verifyMixes } from "./serving.ts";
@@ -244,12 +244,17 @@ async function verifyHttp(seed: number, requests: number): Promise<Tally> {
 async function verifyNetworkFuzz(seed: number, messages: number): Promise<Tally> {
   let [passed, failed] = [0, 0];
   for (let done = 0; done < messages; done += ROUND_REQUESTS, seed++) {
-    for (const part of await fuzzNetwork(seed, Math.min(ROUND_REQUESTS, messages - done))) {
-      const { name, said, wellFormed, findings } = part;
-      say(`seed ${seed}, ${name}: ${said} messages, ${wellFormed} of them well-formed`);
+    const parts = await fuzzNetwork(seed, Math.min(ROUND_REQUESTS, messages - done));
+    for (const { name, said, wellFormed, leftOut, findings } of parts) {
+      const apart = leftOut > 0 ? `; ${leftOut} further ones may be heeded, and were left out` : "";
+      say(`seed ${seed}, ${name}: ${said} messages, ${wellFormed} of them well-formed${apart}`);
       for (const finding of findings) say(`  FAILED: ${finding}`);
       passed += said - findings.length;
       failed += findings.length;
+    }
+    for (const name of await unspokenOn(parts)) {
+      say(`  FAILED: seed ${seed}: nothing was said on ${name}`);
+      failed++;
     }
   }
   return { passed, failed };

@@ -28,6 +28,8 @@ const LOOK_EVERY = 10;
 
 /** Mutations of what nodes have said, without end; half of them of the epoch that reigns. */
 export class ControlMutations {
+  /** Mutations that were drawn and not said, since they may be heeded. */
+  leftOut = 0;
   readonly #messages = memberStory().messages;
   readonly #random: Random;
   readonly #state: State;
@@ -39,9 +41,13 @@ export class ControlMutations {
   }
 
   /**
-   * A message that must change nothing: it is none, or says what a stranger may say in vain. A
-   * stranger may, in the cluster's network, ask a command of the epoch that reigns, and begin an
-   * epoch of its own: both change the state as they should, so they are left out.
+   * A message that must change nothing: it is none, or says what a stranger may say in vain.
+   *
+   * Two kinds are left out, and counted apart. A command of the epoch that reigns (or of none) is one
+   * that its sender asks for: any node of the namespace that has the secret may ask, as docs/security.md
+   * says, and no mutation makes a command that could not be asked so. What is of a later epoch says
+   * that its sender reigns: nodes have to follow, as they do when a master returns from a partition.
+   * Both change the state as they should; that they are decoded is seen by those of past epochs.
    */
   next(): { bytes: Uint8Array; isWellFormed: boolean } {
     for (;;) {
@@ -52,6 +58,7 @@ export class ControlMutations {
       const heard = decodeMessage(new TextDecoder().decode(bytes));
       if (!heard) return { bytes, isWellFormed: false };
       if (isInVain(heard, this.#epoch)) return { bytes, isWellFormed: true };
+      this.leftOut++;
     }
   }
 }
@@ -110,12 +117,13 @@ export async function fuzzControl(seed: number, count: number): Promise<FuzzedPa
       if (way === 0) from.publish(CONTROL.topic, bytes);
       else if (way === 1) from.tell(random.pick([A, B, C]), CONTROL.topic, bytes);
       else ask(from, random.pick([A, B, C]), bytes, fuzzing);
-      fuzzing.say(isWellFormed);
+      fuzzing.say(way === 2 ? CONTROL.protocol : CONTROL.topic, isWellFormed);
     }
     // Heartbeats and what else is due go on.
     await setImmediate();
   }
-  const changed = world.changed();
+  fuzzing.leftOut = mutations.leftOut;
+  const changed = world.changed() ?? world.changedOnDisk();
   if (changed) fuzzing.found(changed);
   await stillWorks(world, fuzzing);
   return fuzzing.part();

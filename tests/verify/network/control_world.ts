@@ -1,6 +1,8 @@
+import { LEASE_MS } from "../../../core/election.ts";
 import { type NodeId, taskIdOf } from "../../../core/ids.ts";
 import type { Epoch } from "../../../core/lineage.ts";
 import { headOf } from "../../../core/log_tail.ts";
+import { HEARTBEAT_MS } from "../../../core/member_master.ts";
 import { EMPTY_STATE, encodeState, type State } from "../../../core/state.ts";
 import type { Transport } from "../../../net/transport.ts";
 import { SYSTEM_CLOCK } from "../../../node/clock.ts";
@@ -19,6 +21,12 @@ const PAUSE_MS = 100;
 
 /** Reconcilers that have something to do have done it by then. */
 const REST_MS = 2_500;
+
+/** A heartbeat may be so late before its master's lease is over. */
+const LATE_MS_MAX = LEASE_MS - HEARTBEAT_MS;
+
+/** How often it is looked at whether this process runs. */
+const STALL_LOOK_MS = 20;
 
 /** The requests of the story, whose clients wait for their answers. */
 const ASKED = new Set(STORY_COMMANDS.map(([, { commandId }]) => taskIdOf(commandId)));
@@ -40,27 +48,32 @@ export class ControlWorld implements AsyncDisposable {
   readonly planes: readonly Plane[];
   readonly epoch: Epoch;
   readonly #dirs: readonly TempDir[];
-  readonly #mayElect: boolean;
+  /** On a wire: heartbeats are late where this process does not run. */
+  readonly #stall: Stall | undefined;
   readonly #before: readonly string[];
+  readonly #beforeButReign: readonly string[];
+  readonly #onDisk: readonly string[];
 
   private constructor(
     planes: readonly Plane[],
     epoch: Epoch,
     dirs: readonly TempDir[],
-    mayElect: boolean,
+    stall: Stall | undefined,
   ) {
-    [this.planes, this.epoch, this.#dirs, this.#mayElect] = [planes, epoch, dirs, mayElect];
+    [this.planes, this.epoch, this.#dirs, this.#stall] = [planes, epoch, dirs, stall];
     this.#before = this.#states();
+    this.#beforeButReign = this.#statesButReign();
+    this.#onDisk = this.#logs();
   }
 
   /**
    * The nodes join in turn: the first is alone, and leads. What nodes of the story do, they do.
-   * `mayElect`: on a wire heartbeats may be late where the machine is busy, so nodes may elect one
-   * of themselves anew; all but the reign has to stay the same then.
+   * `isOnWire`: where this process stood still, heartbeats came too late, and nodes may have elected
+   * one of themselves anew; all but the reign has to stay the same then.
    */
   static async start(
     joins: readonly (() => Promise<Transport>)[],
-    { mayElect = false } = {},
+    { isOnWire = false } = {},
   ): Promise<ControlWorld> {
     const planes: Plane[] = [];
     const dirs: TempDir[] = [];
@@ -82,7 +95,12 @@ export class ControlWorld implements AsyncDisposable {
       await control.submit(command).catch(() => {});
     }
     await eventually("all states are equal and rest", resting(planes, REST_MS));
-    return new ControlWorld(planes, master.control.epoch() as Epoch, dirs, mayElect);
+    return new ControlWorld(
+      planes,
+      master.control.epoch() as Epoch,
+      dirs,
+      isOnWire ? new Stall() : undefined,
+    );
   }
 
   /** What all nodes have. */
@@ -92,13 +110,23 @@ export class ControlWorld implements AsyncDisposable {
 
   /** What has changed since the start; undefined: nothing. */
   changed(): string | undefined {
-    const now = this.#states();
-    const at = now.findIndex((state, index) => state !== this.#before[index]);
-    if (at < 0) return undefined;
-    return `${this.planes[at]?.nodeId}: ${difference(this.#before[at] ?? "", now[at] ?? "")}`;
+    const changed = this.#difference(this.#before, this.#states());
+    if (!changed || !this.#mayHaveElected) return changed;
+    return this.#difference(this.#beforeButReign, this.#statesButReign());
+  }
+
+  /** The same of what the nodes would find in their logs when they start again. */
+  changedOnDisk(): string | undefined {
+    if (this.#mayHaveElected) return undefined;
+    return this.#difference(this.#onDisk, this.#logs());
+  }
+
+  get #mayHaveElected(): boolean {
+    return (this.#stall?.longestMs ?? 0) > LATE_MS_MAX;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#stall?.[Symbol.dispose]();
     for (const { control, eventLog, transport } of this.planes.toReversed()) {
       control.stop();
       await transport.close();
@@ -107,17 +135,59 @@ export class ControlWorld implements AsyncDisposable {
     for (const dir of this.#dirs) await dir[Symbol.asyncDispose]();
   }
 
+  #difference(before: readonly string[], now: readonly string[]): string | undefined {
+    const at = now.findIndex((one, index) => one !== before[index]);
+    if (at < 0) return undefined;
+    return `${this.planes[at]?.nodeId}: ${difference(before[at] ?? "", now[at] ?? "")}`;
+  }
+
   /** Of each node: its state, whom it follows, and what it believes of the others' memory. */
   #states(): string[] {
+    return this.planes.map(({ control, replica: { state } }) =>
+      JSON.stringify([encodeState(state), control.epoch(), this.#believed(control)])
+    );
+  }
+
+  /** The same, but that any of the nodes may reign, and have said so in the log. */
+  #statesButReign(): string[] {
     return this.planes.map(({ control, replica: { state } }) => {
-      const { memory } = control.telemetry();
-      const believed = this.planes.map(({ nodeId }) => memory.get(nodeId) ?? null);
-      if (!this.#mayElect) return JSON.stringify([encodeState(state), control.epoch(), believed]);
       const master = control.epoch()?.nodeId;
       const isOwn = master === undefined || this.planes.some(({ nodeId }) => nodeId === master);
       const kept: State = { ...state, lastEventAppliedIdx: 0, lineage: EMPTY_STATE.lineage };
-      return JSON.stringify([encodeState(kept), isOwn, believed]);
+      return JSON.stringify([encodeState(kept), isOwn, this.#believed(control)]);
     });
+  }
+
+  #believed(control: ControlPlane) {
+    const { memory } = control.telemetry();
+    return this.planes.map(({ nodeId }) => memory.get(nodeId) ?? null);
+  }
+
+  #logs(): string[] {
+    return this.planes.map(({ eventLog }) => {
+      const { state, epoch, branch } = eventLog.replay();
+      return JSON.stringify([encodeState(state), epoch, branch && encodeState(branch)]);
+    });
+  }
+}
+
+/** The longest time for which nothing has run in this process. */
+class Stall implements Disposable {
+  readonly #timer = setInterval(() => this.#tick(), STALL_LOOK_MS);
+  #tickedAt = performance.now();
+  #longestMs = 0;
+
+  get longestMs(): number {
+    return Math.max(this.#longestMs, performance.now() - this.#tickedAt);
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer);
+  }
+
+  #tick(): void {
+    this.#longestMs = this.longestMs;
+    this.#tickedAt = performance.now();
   }
 }
 

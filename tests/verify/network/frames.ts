@@ -12,6 +12,9 @@ import { mutatedBytes } from "../../support/mutations.ts";
 import { Random } from "../../support/random.ts";
 import { type FuzzedPart, Fuzzing, quoted } from "./report.ts";
 
+/** How the protocol of links is written in the sources. */
+export const LINK_PROTOCOL = "/exo/${namespace}/link/1";
+
 /** One frame of each kind that a link has; the compiler asks for those of new ones. */
 const BY_TYPE: { readonly [T in LinkFrame["type"]]: LinkFrame & { readonly type: T } } = {
   Hello: {
@@ -59,7 +62,18 @@ export function fuzzFrames(seed: number, count: number): FuzzedPart {
       if (!read(reader, [bytes.subarray(0, cut), bytes.subarray(cut)], fuzzing)) break;
     }
   }
+  // Readers share nothing that could have changed: a new one reads what is right.
+  const right = [...new FrameReader(LINK_FRAME_BYTES_MAX + 1).push(allOnWire())];
+  fuzzing.compare(
+    "right frames",
+    JSON.stringify(LINK_FRAMES),
+    JSON.stringify(right.map((frame) => decodeLinkFrame(frame))),
+  );
   return fuzzing.part();
+}
+
+function allOnWire(): Uint8Array {
+  return Uint8Array.from(LINK_FRAMES.flatMap((frame) => [...onWire(frame)]));
 }
 
 /** Whether the stream can be read on. */
@@ -79,7 +93,7 @@ function read(reader: FrameReader, pieces: readonly Uint8Array[], fuzzing: Fuzzi
     if (!isRefusal) fuzzing.found(`${quoted(pieces[0] as Uint8Array)} makes ${cause}`);
     return false;
   } finally {
-    fuzzing.say(isWellFormed);
+    fuzzing.say(LINK_PROTOCOL, isWellFormed);
   }
 }
 

@@ -1,16 +1,18 @@
 import { setImmediate } from "node:timers/promises";
+import type { z } from "zod";
 import { type Chunk, isTerminal } from "../../../core/chunk.ts";
 import type { Command, CommandReply } from "../../../core/commands.ts";
 import { NodeId, TaskId } from "../../../core/ids.ts";
 import { accepted, decide } from "../../../core/master.ts";
+import { EMPTY_STATE, encodeState } from "../../../core/state.ts";
 import { MemoryNetwork } from "../../../net/memory.ts";
-import { GENERATION } from "../../../net/topics.ts";
+import { decodeMessage, GENERATION } from "../../../net/topics.ts";
 import type { MessageStream, Transport } from "../../../net/transport.ts";
 import { SYSTEM_CLOCK } from "../../../node/clock.ts";
 import { Gateway } from "../../../node/gateway.ts";
 import { GenerationRelay } from "../../../node/generation_relay.ts";
 import { Replica } from "../../../node/replica.ts";
-import { within } from "../../support/eventually.ts";
+import { eventually, within } from "../../support/eventually.ts";
 import {
   A,
   B,
@@ -61,6 +63,11 @@ class GenerationWorld {
   readonly gateway: Gateway;
   readonly stranger: Transport;
   readonly worker: Transport;
+  /** Streams of both that are not over. */
+  readonly open = new Set<MessageStream>();
+  readonly #replica: Replica;
+  /** Tasks that A's clients wait for. */
+  readonly #followed = new Set<TaskId>();
   /** What B does when it gets a task. */
   serve: Serve = () => {};
 
@@ -69,7 +76,7 @@ class GenerationWorld {
     const transport = network.join(A);
     [this.worker, this.stranger] = [network.join(B), network.join(STRANGER)];
     const ready = [created(instanceOf("i", [B])), reported("i:0", "RunnerReady")];
-    const replica = new Replica(fold(ready));
+    const replica = this.#replica = new Replica(fold(ready));
     const submit = (command: Command): Promise<Accepted> => {
       const decision = decide(replica.state, command, decideContext(new Map()));
       replica.set(fold(decision.events, replica.state));
@@ -79,10 +86,37 @@ class GenerationWorld {
       const { lastEventAppliedIdx } = replica.state;
       return Promise.resolve(accepted(command, lastEventAppliedIdx, decision) as Accepted);
     };
-    const reporter = { followTask: () => {}, forgetTask: () => {} };
+    const reporter = {
+      followTask: (taskId: TaskId) => void this.#followed.add(taskId),
+      forgetTask: (taskId: TaskId) => void this.#followed.delete(taskId),
+    };
     const deps = { nodeId: A, replica, transport, clock: SYSTEM_CLOCK, reporter };
     this.gateway = new Gateway({ ...deps, control: { submit } });
     this.gateway.start();
+  }
+
+  /** What is there once all answers have ended: the state without its count of events. */
+  left(): string {
+    const { state } = this.#replica;
+    const kept = { ...state, lastEventAppliedIdx: 0, lineage: EMPTY_STATE.lineage };
+    return `${encodeState(kept)}, ${this.#followed.size} followed, ${this.open.size} streams`;
+  }
+
+  /** Opens a stream to A and hears what is said on it, to its end. */
+  async openStream(
+    from: Transport,
+    heard: (message: Uint8Array) => void = () => {},
+  ): Promise<MessageStream> {
+    const stream = await from.openStream(A, GENERATION.protocol);
+    void this.hear(stream, heard);
+    return stream;
+  }
+
+  /** Hears what A says on a stream, to its end. */
+  async hear(stream: MessageStream, heard: (message: Uint8Array) => void): Promise<void> {
+    this.open.add(stream);
+    for await (const message of stream) heard(message);
+    this.open.delete(stream);
   }
 
   /** What a client gets; the last is a last chunk, or an error. */
@@ -100,17 +134,20 @@ class GenerationWorld {
 /**
  * Says mutated messages where generations are carried. A stranger gets no prompt and disturbs no
  * answer; a worker that says something wrong costs its own answer at most, which ends; and a prompt
- * that is none is refused.
+ * that is none is refused. In the end no task, no client and no stream is left of it.
  */
 export async function fuzzGenerations(seed: number, count: number): Promise<FuzzedPart> {
   const world = new GenerationWorld();
   const random = new Random(seed);
   const fuzzing = new Fuzzing(seed);
+  const before = world.left();
   while (fuzzing.said < count) {
     await disturb(world, random, fuzzing);
     if (random.below(20) === 0) await answerWrongly(world, random, fuzzing);
     await promptWrongly(world, random, fuzzing);
   }
+  await eventually("nothing is left", () => world.left() === before).catch(() => {});
+  fuzzing.compare("what generations leave", before, world.left());
   world.gateway.stop();
   return fuzzing.part();
 }
@@ -130,35 +167,58 @@ async function answerBetween(
   world: GenerationWorld,
   fuzzing: Fuzzing,
 ): Promise<void> {
-  await intrude(world.stranger, taskId, random, fuzzing);
-  const { relay } = await GenerationRelay.open(worker, A, taskId);
-  await intrude(world.stranger, taskId, random, fuzzing);
+  await intrude(world, taskId, random, fuzzing);
+  const stream = await worker.openStream(A, GENERATION.protocol);
+  const own = { openStream: () => Promise.resolve(stream) };
+  const { relay } = await GenerationRelay.open(own, A, taskId);
+  void world.hear(stream, (message) => fuzzing.found(`B was told ${quoted(message)}, too`));
+  await intrude(world, taskId, random, fuzzing);
   for (const chunk of ANSWER) relay.push(chunk);
 }
 
 async function intrude(
-  stranger: Transport,
+  world: GenerationWorld,
   taskId: TaskId,
   random: Random,
   fuzzing: Fuzzing,
 ): Promise<void> {
   for (let left = STRANGERS / 2; left > 0; left--) {
-    const stream = await stranger.openStream(A, GENERATION.protocol);
-    void listen(stream, fuzzing);
+    // Whatever a stranger hears is too much.
+    const stream = await world.openStream(world.stranger, (message) => {
+      fuzzing.found(`a stranger was told ${quoted(message)}`);
+    });
     // Who knows the task's id is not its worker for that.
     const isRight = random.below(4) === 0;
-    const hello = isRight ? encode({ taskId }) : mutatedMessage({ taskId }, random, WORDS);
-    fuzzing.say(isRight);
-    for (const message of [hello, mutatedMessage(random.pick(ANSWER), random, WORDS)]) {
-      await stream.send(message).catch(() => {});
-    }
+    if (isRight) await stream.send(encode({ taskId }));
+    else await say(stream, mutatedMessage({ taskId }, random, WORDS), GENERATION.hello, fuzzing);
+    const chunk = mutatedMessage(random.pick(ANSWER), random, WORDS);
+    await say(stream, chunk, GENERATION.chunk, fuzzing);
   }
   await setImmediate();
 }
 
-/** Whatever a stranger hears is too much. */
-async function listen(stream: MessageStream, fuzzing: Fuzzing): Promise<void> {
-  for await (const message of stream) fuzzing.found(`a stranger was told ${quoted(message)}`);
+/** Says what is mutated; it counts unless the stream is broken already. */
+async function say(
+  stream: MessageStream,
+  message: Uint8Array,
+  schema: z.ZodType,
+  fuzzing: Fuzzing,
+): Promise<void> {
+  try {
+    await stream.send(message);
+  } catch {
+    return;
+  }
+  fuzzing.say(GENERATION.protocol, isOf(schema, message));
+}
+
+function isOf(schema: z.ZodType, message: Uint8Array): boolean {
+  try {
+    decodeMessage(schema, message);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** B opens its streams as it should, and says wrong things on them. */
@@ -167,7 +227,7 @@ async function answerWrongly(
   random: Random,
   fuzzing: Fuzzing,
 ): Promise<void> {
-  world.serve = (worker, taskId) => void sayWrongly(worker, taskId, random, fuzzing);
+  world.serve = (worker, taskId) => void sayWrongly(worker, taskId, random, world, fuzzing);
   const answers = Array.from({ length: WORKERS }, () => world.answer());
   const all = await within("the end of all answers", Promise.all(answers), ANSWER_MS_MAX);
   for (const got of all) {
@@ -181,20 +241,22 @@ async function sayWrongly(
   worker: Transport,
   taskId: TaskId,
   random: Random,
+  world: GenerationWorld,
   fuzzing: Fuzzing,
 ): Promise<void> {
-  const stream = await worker.openStream(A, GENERATION.protocol);
+  // It is told the prompt, as is right.
+  const stream = await world.openStream(worker);
   try {
     await stream.send(encode({ taskId }));
     const at = random.below(ANSWER.length);
     for (const [index, chunk] of ANSWER.entries()) {
-      await stream.send(index === at ? mutatedMessage(chunk, random, WORDS) : encode(chunk));
+      if (index !== at) await stream.send(encode(chunk));
+      else await say(stream, mutatedMessage(chunk, random, WORDS), GENERATION.chunk, fuzzing);
     }
     stream.end();
   } catch {
     // The gateway has had enough of it.
   }
-  fuzzing.say(false);
 }
 
 /** A node that says it keeps a prompt hands over something else. */
@@ -221,7 +283,7 @@ async function promptWrongly(
       return false;
     },
   );
-  fuzzing.say(isTaken);
+  fuzzing.say(GENERATION.protocol, isTaken);
   stop();
 }
 

@@ -7,17 +7,22 @@ import { fuzzBulk } from "./bulk.ts";
 import { fuzzControl } from "./control.ts";
 import { fuzzFrames } from "./frames.ts";
 import { fuzzGenerations } from "./generation.ts";
+import { fuzzPrefill } from "./prefill.ts";
 import type { FuzzedPart } from "./report.ts";
 import { fuzzWire } from "./wire.ts";
 
 /** The parts, and which share of the messages each gets: those over real connections cost most. */
 const PARTS = {
-  control: { share: 0.58, fuzz: fuzzControl },
+  control: { share: 0.5, fuzz: fuzzControl },
   generation: { share: 0.15, fuzz: fuzzGenerations },
-  frames: { share: 0.15, fuzz: fuzzFrames },
+  frames: { share: 0.13, fuzz: fuzzFrames },
+  prefill: { share: 0.1, fuzz: fuzzPrefill },
   bulk: { share: 0.1, fuzz: fuzzBulk },
   wire: { share: 0.02, fuzz: fuzzWire },
 } as const;
+
+/** Where nodes speak with each other. */
+const ROOMS = ["net", "node"].map((room) => new URL(`../../../${room}/`, import.meta.url));
 
 /** A part by its name. */
 export interface NamedPart extends FuzzedPart {
@@ -31,4 +36,25 @@ export async function fuzzNetwork(seed: number, count: number): Promise<NamedPar
     parts.push({ name, ...await fuzz(seed, Math.ceil(count * share)) });
   }
   return parts;
+}
+
+/** Topics and protocols in the sources on which none of these parts has said anything. */
+export async function unspokenOn(parts: readonly FuzzedPart[]): Promise<string[]> {
+  const spokenOn = new Set(parts.flatMap(({ saidOn }) => [...saidOn.keys()]));
+  return (await topicsAndProtocols()).filter((name) => !spokenOn.has(name));
+}
+
+/** As they are written there: `exo/control/1`, `/exo/${namespace}/link/1`. */
+async function topicsAndProtocols(): Promise<string[]> {
+  const names = new Set<string>();
+  for (const room of ROOMS) {
+    for await (const { name, isFile } of Deno.readDir(room)) {
+      if (!isFile || !name.endsWith(".ts")) continue;
+      const source = await Deno.readTextFile(new URL(name, room));
+      for (const [, found = ""] of source.matchAll(/["`](\/?exo\/[^"`\s]+\/\d+)["`]/g)) {
+        names.add(found);
+      }
+    }
+  }
+  return [...names];
 }
