@@ -108,11 +108,13 @@ async function fuzzAll(attack: Attack, world: ControlWorld, count: number): Prom
 
 async function publish(attack: Attack): Promise<void> {
   const { host, namespace, mutations, fuzzing } = attack;
-  const { remotePeer } = await connected(attack);
+  const connection = await connected(attack);
+  const { remotePeer } = connection;
   const topic = `exo/${namespace}/${CONTROL.topic}`;
-  const isKnown = () =>
-    host.services.pubsub.getSubscribers(topic).some((one) => one.equals(remotePeer));
-  await eventually("the stranger knows that the master listens", isKnown);
+  await eventually("the stranger knows that the master listens, or has lost it", () => {
+    const listeners = host.services.pubsub.getSubscribers(topic);
+    return connection.status !== "open" || listeners.some((one) => one.equals(remotePeer));
+  });
   for (let left = FRAMES; left > 0; left--) {
     const { bytes, isWellFormed } = mutations.next();
     const { recipients } = await host.services.pubsub.publish(topic, bytes);
