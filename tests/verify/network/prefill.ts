@@ -1,4 +1,5 @@
 import { AppError, type ErrorCode } from "../../../core/errors.ts";
+import { decodePrefix, FrameDecoder } from "../../../core/frame_codec.ts";
 import { FRAME_PREFIX_BYTES, RunnerCommand } from "../../../core/frames.ts";
 import { NodeId, TaskId } from "../../../core/ids.ts";
 import { Bulk } from "../../../net/bulk.ts";
@@ -183,8 +184,19 @@ async function askWrongly(
   if (command?.type !== "Prefill" || told.length > 1 || !RunnerCommand.safeParse(command).success) {
     return fuzzing.found(`the runner was told ${JSON.stringify(told)} of ${quoted(body)}`);
   }
+  if (!isFrameOf(command.request.tokenIds, body)) {
+    fuzzing.found(`the runner was told other tokens than those of ${quoted(body)}`);
+  }
   // As a runner does that cannot read it: then its place is free again.
   server.flow(command.taskId, 0, { error: { code: "invalid_request", message: "no" } });
+}
+
+/** Whether a frame, as the pipes of runners have it, is all that there is, and holds these tokens. */
+function isFrameOf(tokenIds: readonly number[], bytes: Uint8Array): boolean {
+  const [frame] = new FrameDecoder().push(bytes);
+  if (!frame || decodePrefix(bytes.subarray(0, FRAME_PREFIX_BYTES)) !== bytes.length) return false;
+  const found = Uint8Array.from(frame.body);
+  return String(new Uint32Array(found.buffer)) === String(tokenIds);
 }
 
 /** A's runner wants a prompt read, and B says something wrong: the runner reads it by itself. */
