@@ -193,10 +193,14 @@ async function askWrongly(
 
 /** Whether a frame, as the pipes of runners have it, is all that there is, and holds these tokens. */
 function isFrameOf(tokenIds: readonly number[], bytes: Uint8Array): boolean {
-  const [frame] = new FrameDecoder().push(bytes);
-  if (!frame || decodePrefix(bytes.subarray(0, FRAME_PREFIX_BYTES)) !== bytes.length) return false;
-  const found = Uint8Array.from(frame.body);
-  return String(new Uint32Array(found.buffer)) === String(tokenIds);
+  try {
+    const [frame] = new FrameDecoder().push(bytes);
+    const isAll = decodePrefix(bytes.subarray(0, FRAME_PREFIX_BYTES)) === bytes.length;
+    const found = Uint8Array.from(frame?.body ?? []);
+    return isAll && String(new Uint32Array(found.buffer)) === String(tokenIds);
+  } catch {
+    return false;
+  }
 }
 
 /** A's runner wants a prompt read, and B says something wrong: the runner reads it by itself. */
