@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import type { z } from "zod";
 import type { Chunk } from "../../core/chunk.ts";
+import type { EngineStats } from "../../core/engine_stats.ts";
 import { type InstanceId, InstanceLinkId, type ModelId } from "../../core/ids.ts";
 import type { RemotePrefillMode } from "../../core/prefill_choice.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
@@ -9,6 +10,7 @@ import { nodesByRank } from "../../core/instance.ts";
 import { MemoryNetwork } from "../../net/memory.ts";
 import type { Link, Transport } from "../../net/transport.ts";
 import type { Node } from "../../node/node.ts";
+import { engineStats } from "./engine_stats.ts";
 import { eventually } from "./eventually.ts";
 import { type Member, untilLinked } from "./several_nodes.ts";
 import { TempDir } from "./temp_dir.ts";
@@ -103,15 +105,21 @@ export class PrefillNodes {
   }
 
   /** Prompt tokens that a member's engine has computed so far. */
-  prefilled({ node }: PrefillMember): number {
-    const [stats] = [...node.engineStats().values()];
-    return stats?.prefillTokens ?? 0;
+  prefilled(member: PrefillMember): number {
+    return this.counts(member).prefillTokens;
   }
 
-  /** Requests that a member's engine has told of. */
-  requests({ node }: PrefillMember): number {
+  /** What a member's engine has told of what it did; zeros before it has. */
+  counts({ node }: PrefillMember): EngineStats {
     const [stats] = [...node.engineStats().values()];
-    return stats?.requests ?? 0;
+    return stats ?? engineStats();
+  }
+
+  /** Whether no engine has anything to do after so many answers. */
+  atRest(answers: number): boolean {
+    const all = [this.decode, this.prefill].map((member) => this.counts(member));
+    const isIdle = all.every(({ running, queued }) => running + queued === 0);
+    return isIdle && this.counts(this.decode).requests >= answers;
   }
 
   /** Resolves once the way between them has been measured, as happens soon after they met. */

@@ -4,42 +4,10 @@ import type { Chunk } from "../../core/chunk.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
 import { eventually } from "../support/eventually.ts";
 import { PrefillNodes } from "../support/prefill_nodes.ts";
-import { Random } from "../support/random.ts";
-import { ask } from "../support/test_node.ts";
 import { answerAlone, testEngine } from "../support/text_engine.ts";
+import { comparePrompts, type PrefillSubject } from "./prefill_comparison.ts";
+import { prefillPrompt, type PrefillShape } from "./prefill_prompts.ts";
 import type { Say, Tally } from "./tally.ts";
-
-/** What prompts are made of. */
-export interface PrefillShape {
-  readonly modelPath: string;
-  readonly prompts: number;
-  /** Words of a prompt of which over 1,000 tokens come. */
-  readonly words: number;
-  readonly answerTokens: number;
-}
-
-/** How often prompts begin as one before did, and how often that is all of it. */
-const FAMILY = 5;
-
-/** Share of a prompt that a family has in common. */
-const SHARED_SHARE = 0.1;
-
-const WORDS = "river stone wind over seven light and mountain sleeps under old blue ship".split(
-  " ",
-);
-
-/** Prompt `n`: of each five, one is new, one repeats it, and the others begin as it does. */
-export function prefillPrompt(n: number, { words, answerTokens }: PrefillShape) {
-  const family = Math.floor(n / FAMILY);
-  const member = n % FAMILY === 1 ? 0 : n % FAMILY;
-  const random = (salt: number) => new Random(1 + family * 64 + salt);
-  const some = (count: number, from: Random) =>
-    Array.from({ length: count }, () => from.pick(WORDS)).join(" ");
-  const shared = Math.floor(words * SHARED_SHARE);
-  const text = `${some(shared, random(0))} ${some(words - shared, random(1 + member))}`;
-  const sampling = n % 2 === 0 ? { temperature: 0 } : { temperature: 0.8, topP: 0.9 };
-  return ask(`${family} ${text}`, { maxTokens: answerTokens, sampling, seed: String(n + 1) });
-}
 
 const idsOf = (chunks: readonly Chunk[]) =>
   chunks.flatMap((chunk) => chunk.type === "Token" ? [chunk.tokenId] : []);
@@ -50,33 +18,6 @@ function reference(modelPath: string): (payload: TextGenerationPayload) => numbe
   return (payload) => answerAlone(engine, payload).tokens.map(({ tokenId }) => tokenId);
 }
 
-/** Prompts in vain until one is read by the other node. */
-const WARM_UP_MAX = 8;
-
-/** They are of families of their own. */
-const WARM_UP_FAMILY = 1_000_000;
-
-/**
- * Prompts until one is read by the other node: the threads that carry its bytes start with the
- * first, and on a machine with other things to do too late for it. What both have read by then.
- */
-async function warmUp(nodes: PrefillNodes, shape: PrefillShape) {
-  for (let asked = 1; asked <= WARM_UP_MAX; asked++) {
-    const before = nodes.prefilled(nodes.decode);
-    const last = (await nodes.ask(prefillPrompt((WARM_UP_FAMILY + asked) * FAMILY, shape))).at(-1);
-    assert.ok(last?.type === "Finish");
-    await eventually(
-      "its engine has told what it did",
-      () => nodes.requests(nodes.decode) >= asked,
-    );
-    const here = nodes.prefilled(nodes.decode);
-    if (here - before < last.usage.promptTokens / 2) {
-      return { here, there: nodes.prefilled(nodes.prefill) };
-    }
-  }
-  throw new Error(`None of ${WARM_UP_MAX} prompts was read by the other node`);
-}
-
 /** Each of the prompts gets the tokens that one node gives, and most are read by the other. */
 export async function comparePrefills(
   shape: PrefillShape,
@@ -84,28 +25,22 @@ export async function comparePrefills(
   ranks = { prefill: 1, decode: 1 },
 ): Promise<Tally> {
   await using nodes = await PrefillNodes.start(shape.modelPath, { ranks });
-  const before = await warmUp(nodes, shape);
   const alone = reference(shape.modelPath);
-  let [passed, failed, promptTokens] = [0, 0, 0];
-  for (let n = 0; n < shape.prompts; n++) {
-    const payload = prefillPrompt(n, shape);
-    const chunks = await nodes.ask(payload);
-    const last = chunks.at(-1);
-    if (last?.type === "Finish") promptTokens += last.usage.promptTokens;
-    const isSame = last?.type === "Finish" &&
-      JSON.stringify(idsOf(chunks)) === JSON.stringify(alone(payload));
-    if (isSame) passed++;
-    else {
-      failed++;
-      say(`prompt ${n}: other tokens than of one node, or none: ${JSON.stringify(last)}`);
-    }
-  }
-  const here = nodes.prefilled(nodes.decode) - before.here;
-  const there = nodes.prefilled(nodes.prefill) - before.there;
-  say(`${promptTokens} prompt tokens: ${here} read where they were asked, ${there} elsewhere`);
-  const isShared = there > promptTokens / 2 && here < promptTokens / 4;
-  if (!isShared) say("too few were read elsewhere");
-  return { passed: passed + Number(isShared), failed: failed + Number(!isShared) };
+  const subject: PrefillSubject = {
+    answer: async (payload) => answered(await nodes.ask(payload)),
+    reads: async (answers) => {
+      await eventually("the engines have told what they did", () => nodes.atRest(answers));
+      return { here: nodes.counts(nodes.decode), there: nodes.counts(nodes.prefill) };
+    },
+  };
+  const ofOne = (payload: TextGenerationPayload) => Promise.resolve(alone(payload));
+  return await comparePrompts(subject, ofOne, { shape, say });
+}
+
+function answered(chunks: readonly Chunk[]) {
+  const last = chunks.at(-1);
+  assert.ok(last?.type === "Finish", JSON.stringify(last));
+  return { tokens: idsOf(chunks), usage: last.usage };
 }
 
 /**
