@@ -12,6 +12,7 @@ import type { Link, Transport } from "../../net/transport.ts";
 import type { Node } from "../../node/node.ts";
 import { engineStats } from "./engine_stats.ts";
 import { eventually } from "./eventually.ts";
+import { Orders } from "./orders.ts";
 import { type Member, untilLinked } from "./several_nodes.ts";
 import { TempDir } from "./temp_dir.ts";
 import { commandId, createInstance, REAL_ENGINE, startTestNode, until } from "./test_node.ts";
@@ -22,6 +23,8 @@ type Script = z.input<typeof FakeScript>;
 export interface PrefillNodesOptions {
   /** What happens to the runner that prefills. */
   readonly script?: Script;
+  /** Whether the runners that prefill obey a test's orders, and no script. */
+  readonly isOrdered?: boolean;
   /** When prompts are read by the other. */
   readonly mode?: RemotePrefillMode;
   /** How many times as long its work takes by the clock of the runner that decodes. */
@@ -32,6 +35,10 @@ export interface PrefillNodesOptions {
 
 /** Where all of them are. */
 const LOOPBACK = "/ip4/127.0.0.1/tcp/1";
+
+const ONE_EACH = { prefill: 1, decode: 1 };
+
+const ORDERED_RUNNER = new URL("./ordered_runner_main.ts", import.meta.url).pathname;
 
 const never = new AbortController().signal;
 
@@ -56,30 +63,36 @@ export class PrefillNodes {
 
   static async start(
     modelPath: string,
-    { script = {}, mode = "always", clockRate = 1, ranks = { prefill: 1, decode: 1 } }:
+    { script = {}, isOrdered = false, mode = "always", clockRate = 1, ranks = ONE_EACH }:
       PrefillNodesOptions = {},
   ): Promise<PrefillNodes> {
     const dir = await TempDir.make();
     const network = new MemoryNetwork({ addressOf: () => LOOPBACK });
     const { runner } = REAL_ENGINE;
     assert(runner);
-    const start = async (name: string, own: Script, rate = 1): Promise<Member> => {
+    const start = async (name: string, own: Script, main: string, rate = 1): Promise<Member> => {
       let transport: Transport | undefined;
+      const folder = `${dir.path}/${name}`;
       const env = { EXO_REMOTE_PREFILL: mode, EXO_TEST_CLOCK_RATE: String(rate) };
-      const node = await startTestNode(`${dir.path}/${name}`, own, {
+      const node = await startTestNode(folder, own, {
         name,
-        runner: { main: runner.main, env: { ...runner.env, ...env } },
+        runner: { main, env: { ...runner.env, ...env, EXO_TEST_FOLDER: folder } },
         connect: ({ nodeId }) => Promise.resolve(transport = onLoopback(network.join(nodeId))),
       });
       const member = { node, transport: transport as unknown as Transport };
-      return { ...member, dataDir: `${dir.path}/${name}` };
+      return { ...member, dataDir: folder };
     };
     const names = (name: string, count: number) =>
       Array.from({ length: count }, (_, rank) => `${name}-${rank}`);
     const decode: Member[] = [];
     const prefill: Member[] = [];
-    for (const name of names("decode", ranks.decode)) decode.push(await start(name, {}, clockRate));
-    for (const name of names("prefill", ranks.prefill)) prefill.push(await start(name, script));
+    for (const name of names("decode", ranks.decode)) {
+      decode.push(await start(name, {}, runner.main, clockRate));
+    }
+    const reader = isOrdered ? ORDERED_RUNNER : runner.main;
+    for (const name of names("prefill", ranks.prefill)) {
+      prefill.push(await start(name, script, reader));
+    }
     const modelId = await addToAll([...decode, ...prefill], modelPath);
     const [asks, reads] = [
       await instanceOver(decode, modelId),
@@ -102,6 +115,11 @@ export class PrefillNodes {
       onChunk(chunk);
     }
     return all;
+  }
+
+  /** What the first rank that prefills is told, if it obeys. */
+  get orders(): Orders {
+    return new Orders(this.prefill.dataDir);
   }
 
   /** Prompt tokens that a member's engine has computed so far. */
@@ -133,13 +151,14 @@ export class PrefillNodes {
     });
   }
 
-  /** The runners of the prefilling instance die, but for that of the first rank. */
-  killOtherRanks(): void {
+  /** The runners of the prefilling instance die, but for that of the first rank; how many. */
+  killOtherRanks(): number {
     const { nodes, node: first } = this.prefill;
-    for (const node of nodes) {
-      if (node === first) continue;
-      for (const pid of node.runnerPids().values()) Deno.kill(pid, "SIGKILL");
-    }
+    const pids = nodes.filter((node) => node !== first).flatMap((node) => [
+      ...node.runnerPids().values(),
+    ]);
+    for (const pid of pids) Deno.kill(pid, "SIGKILL");
+    return pids.length;
   }
 
   /** The process of the prefilling node dies: nobody hears its last words. */
