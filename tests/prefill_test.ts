@@ -1,4 +1,4 @@
-/** The short form of `deno task verify prefill`: a tiny model, and few prompts. */
+/** The short form of `deno task verify prefill`: a tiny model, few prompts, one process. */
 import assert from "node:assert/strict";
 import { ensureSetup } from "../ffi/mod.ts";
 import { goldenPath } from "./engines/golden.ts";

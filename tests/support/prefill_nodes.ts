@@ -161,7 +161,7 @@ export class PrefillNodes {
     return pids.length;
   }
 
-  /** The process of the prefilling node dies: nobody hears its last words. */
+  /** The prefilling node ends: nobody hears its last words. `PrefillProcesses` has one that dies. */
   async killPrefill(): Promise<void> {
     await this.prefill.transport.close();
     await this.prefill.node.stop();

@@ -42,14 +42,8 @@ import { compareRulers, RULER_LONG } from "./ruler.ts";
 import { verifySchedules } from "./schedules.ts";
 import { verifyMemory, verifyMixes } from "./serving.ts";
 import { NETWORK_PARTS, verifyNetwork } from "./network.ts";
-import {
-  choosePrefill,
-  comparePrefills,
-  killPrefillNode,
-  killPrefillRank,
-  killPrefillRunner,
-} from "./prefill.ts";
-import { goldenPath, SMOLLM2 } from "../engines/golden.ts";
+import { choosePrefill, comparePrefills, killPrefillRank, killPrefillRunner } from "./prefill.ts";
+import { verifyProcesses } from "./prefill_processes.ts";
 import { partitionAndHeal } from "./partitions.ts";
 import { soak } from "./soak.ts";
 import type { Tally } from "./tally.ts";
@@ -330,21 +324,19 @@ async function verifyTokenPath(): Promise<Tally> {
   }
 }
 
-/** With the SmolLM2 file that EXO_TEST_SMOLLM2_GGUF names; with a tiny model where it names none. */
+/** Of nodes of one process, and of one process each. */
 async function verifyPrefill(prompts: number): Promise<Tally> {
   await ensureSetup({ onProgress: say });
-  const shape = SMOLLM2 === undefined
-    ? { modelPath: goldenPath("models/tiny-tied"), words: 400 }
-    : { modelPath: SMOLLM2, words: 1_250 };
-  const full = { ...shape, prompts, answerTokens: 16 };
+  const modelPath = await defaultModel();
+  say(`The model is ${modelPath}`);
+  const shape = { modelPath, words: 1_250, prompts, answerTokens: 16 };
   try {
-    const { passed, failed } = await comparePrefills(full, say);
-    const several = await comparePrefills(full, say, { prefill: 2, decode: 2 });
-    await choosePrefill(full);
-    await killPrefillRunner(full);
-    await killPrefillRank(full);
-    await killPrefillNode(full);
-    return { passed: passed + several.passed + 4, failed: failed + several.failed };
+    const { passed, failed } = await verifyProcesses(shape, say);
+    const several = await comparePrefills(shape, say, { prefill: 2, decode: 2 });
+    await choosePrefill(shape);
+    await killPrefillRunner(shape);
+    await killPrefillRank(shape);
+    return { passed: passed + several.passed + 3, failed: failed + several.failed };
   } catch (cause) {
     say(`FAILED: ${String(cause)}`);
     return { passed: 0, failed: 1 };
