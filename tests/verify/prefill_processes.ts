@@ -22,7 +22,7 @@ const LONG_WORDS = 4_000;
 const CAME_SHARE = 1 / 4;
 
 /** Until the next progress, once a silent node has been given up: a step of a busy machine. */
-const STEP_MS_MAX = 5_000;
+const STEP_MS_MAX = 10_000;
 
 /** Compares prompts with those of a process alone, and strikes the node that reads one. */
 export async function verifyProcesses(shape: PrefillShape, say: Say): Promise<Tally> {
