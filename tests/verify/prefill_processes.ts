@@ -4,12 +4,7 @@ import type { TextGenerationPayload } from "../../core/task.ts";
 import { KV_BLOCK_POSITIONS } from "../../ffi/mod.ts";
 import { IDLE_TIMEOUT_MS } from "../../net/bulk_messages.ts";
 import { eventually, isAlive } from "../support/eventually.ts";
-import {
-  askOf,
-  type PlacedInstance,
-  PrefillProcesses,
-  startAlone,
-} from "../support/prefill_processes.ts";
+import { askOf, type PlacedInstance, PrefillProcesses, startAlone } from "./prefill_cluster.ts";
 import { comparePrompts, type PrefillSubject, warmUp } from "./prefill_comparison.ts";
 import { prefillPrompt, type PrefillShape } from "./prefill_prompts.ts";
 import type { Say, Tally } from "./tally.ts";

@@ -1,13 +1,13 @@
 import type { ChatEvent, ChatInput } from "../../api/client_chat.ts";
 import type { EngineStats } from "../../core/engine_stats.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
-import { placeOn } from "../verify/three_nodes.ts";
-import { type Cluster, startCluster } from "./cluster.ts";
-import type { ClusterNode } from "./cluster_node.ts";
-import { engineStats } from "./engine_stats.ts";
-import { eventually } from "./eventually.ts";
-import { setLink } from "./instance_links.ts";
-import { type ToldTokens, toldTokens } from "./told_tokens.ts";
+import { type Cluster, startCluster } from "../support/cluster.ts";
+import type { ClusterNode } from "../support/cluster_node.ts";
+import { engineStats } from "../support/engine_stats.ts";
+import { eventually } from "../support/eventually.ts";
+import { setLink } from "../support/instance_links.ts";
+import { type ToldTokens, toldTokens } from "../support/told_tokens.ts";
+import { placeOn } from "./three_nodes.ts";
 
 /** How long nodes may take for what no bar is about. */
 const PATIENCE_MS = 60_000;
