@@ -24,5 +24,6 @@ export async function verifyGroupFaults(
       say(`  replay: deno task verify group-faults --from ${n} --to ${n}`);
     }
   }
+  say(`${passed + failed} cells of the ${GROUP_CELLS.length} in the matrix`);
   return { passed, failed };
 }
