@@ -1,4 +1,5 @@
 import type { ApiClient } from "../../api/client.ts";
+import { AppError, type ErrorCode } from "../../core/errors.ts";
 import { within } from "./eventually.ts";
 
 /** The end of an answer whose client hung up. */
@@ -11,6 +12,8 @@ export interface Answer {
   /** Why it ended, or the error that it ended with. */
   readonly end: string;
   readonly isWhole: boolean;
+  /** Of the error that it ended with. */
+  readonly errorCode: ErrorCode | undefined;
   readonly tookMs: number;
   /** The longest that nothing came, after the first piece. */
   readonly longestGapMs: number;
@@ -39,8 +42,9 @@ async function read(client: ApiClient, question: Question): Promise<Answer> {
   const { model, content, maxTokens, leaveAfter = Infinity, onPiece } = question;
   const startedAt = performance.now();
   let [text, pieces, longestGapMs, lastAt] = ["", 0, 0, startedAt];
-  const ended = (end: string, isWhole: boolean): Answer => {
-    return { text, pieces, end, isWhole, tookMs: performance.now() - startedAt, longestGapMs };
+  const ended = (end: string, isWhole: boolean, errorCode?: ErrorCode): Answer => {
+    const tookMs = performance.now() - startedAt;
+    return { text, pieces, end, isWhole, errorCode, tookMs, longestGapMs };
   };
   try {
     const messages = [{ role: "user" as const, content }];
@@ -57,6 +61,6 @@ async function read(client: ApiClient, question: Question): Promise<Answer> {
     }
     return ended("nothing", false);
   } catch (error) {
-    return ended(String(error), false);
+    return ended(String(error), false, error instanceof AppError ? error.code : undefined);
   }
 }

@@ -5,6 +5,7 @@ import { NODE_V8_FLAGS } from "../../core/v8_flags.ts";
 import { eventually } from "./eventually.ts";
 import { ServeProcess } from "./exo_process.ts";
 import { Orders } from "./orders.ts";
+import { processesWith } from "./process_state.ts";
 import type { VirtualNetwork } from "../../bench/netns.ts";
 
 const MEASURED_MAIN = new URL("./measured_serve_main.ts", import.meta.url).pathname;
@@ -12,6 +13,9 @@ const ORDERED_MAIN = new URL("./ordered_serve_main.ts", import.meta.url).pathnam
 
 /** Ports of nodes that have a machine of their own; they may be fixed. */
 const API_PORT = 52_415;
+
+/** Names the node's own folder to all of its processes. */
+const FOLDER_VARIABLE = "EXO_TEST_FOLDER";
 
 /** Clock ticks of a second in /proc. Source: Linux, proc(5); sysconf(_SC_CLK_TCK). */
 const TICKS_PER_SECOND = 100;
@@ -60,7 +64,7 @@ export class ClusterNode {
     const listens = network ? ["--port", `${API_PORT}`] : [];
     const serve = await ServeProcess.start(
       this.dataDir,
-      { ...this.#spec.env, EXO_LIVE_BYTES_FILE: this.#liveFile, EXO_TEST_FOLDER: folder },
+      { ...this.#spec.env, EXO_LIVE_BYTES_FILE: this.#liveFile, [FOLDER_VARIABLE]: folder },
       ["-q", "--name", `node-${index}`, ...listens, ...flags],
       this.#wrap(),
       this.#program(),
@@ -130,7 +134,17 @@ export class ClusterNode {
 
   /** The last of what it said on stderr. */
   async stderr(): Promise<string> {
-    return (await Deno.readTextFile(this.#stderrFile).catch(() => "")).slice(-2_000);
+    return (await this.log()).slice(-2_000);
+  }
+
+  /** All that it has said on stderr. */
+  async log(): Promise<string> {
+    return await Deno.readTextFile(this.#stderrFile).catch(() => "");
+  }
+
+  /** Itself, while it runs, and all that it ever started, orphans too, as far as they live. */
+  async processes(): Promise<number[]> {
+    return await processesWith(`${FOLDER_VARIABLE}=${this.#spec.folder}`);
   }
 
   /** What is alive in it after a garbage collection. */

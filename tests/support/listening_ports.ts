@@ -2,12 +2,20 @@
 const LISTEN = "0A";
 
 /** The TCP ports at which processes listen, sorted. Source: Linux, proc(5). */
-export async function listeningPorts(pids: readonly number[]): Promise<number[]> {
-  const found = await Promise.all(pids.map(portsOf));
+export function listeningPorts(pids: readonly number[]): Promise<number[]> {
+  return localPorts(pids, (state) => state === LISTEN);
+}
+
+/** Their own ports of all TCP sockets of processes, whether they listen or are connected, sorted. */
+export async function localPorts(
+  pids: readonly number[],
+  isWanted: (state: string) => boolean = () => true,
+): Promise<number[]> {
+  const found = await Promise.all(pids.map((pid) => portsOf(pid, isWanted)));
   return [...new Set(found.flat())].sort((a, b) => a - b);
 }
 
-async function portsOf(pid: number): Promise<number[]> {
+async function portsOf(pid: number, isWanted: (state: string) => boolean): Promise<number[]> {
   const sockets = new Set<string>();
   for (const name of await namesIn(`/proc/${pid}/fd`)) {
     const target = await Deno.readLink(`/proc/${pid}/fd/${name}`).catch(() => "");
@@ -19,8 +27,9 @@ async function portsOf(pid: number): Promise<number[]> {
   );
   return tables.flatMap((text) => text.trim().split("\n").slice(1)).flatMap((line) => {
     const fields = line.trim().split(/\s+/);
-    const [, local = "", , state, , , , , , inode = ""] = fields;
-    return state === LISTEN && sockets.has(inode) ? [parseInt(local.split(":")[1] ?? "", 16)] : [];
+    const [, local = "", , state = "", , , , , , inode = ""] = fields;
+    if (!isWanted(state) || !sockets.has(inode)) return [];
+    return [parseInt(local.split(":")[1] ?? "", 16)];
   });
 }
 

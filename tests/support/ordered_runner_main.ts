@@ -2,7 +2,8 @@
  * A runner, with the engine that `EXO_ENGINE` names, that obeys the orders of a test
  * (`orders.ts`, in the folder `EXO_TEST_FOLDER`) beside those of its node.
  */
-import type { RunnerCommand } from "../../core/frames.ts";
+import { encodeFrame } from "../../core/frame_codec.ts";
+import type { RunnerCommand, RunnerReport } from "../../core/frames.ts";
 import type { GroupSpec } from "../../core/group.ts";
 import { TaskId } from "../../core/ids.ts";
 import { toAppError } from "../../core/errors.ts";
@@ -17,8 +18,33 @@ import { StruckBuilder } from "./struck_engine.ts";
 const orders = new Orders(Deno.env.get("EXO_TEST_FOLDER") ?? "");
 const incarnation = Number(Deno.args[Deno.args.indexOf("--incarnation") + 1]);
 const commands = new CommandQueue();
-const { emit, write, flush } = reportWriter();
+const { emit: report, write, flush } = reportWriter();
 let stage: HeldStage | "start" = "start";
+
+/** More than a pipe or a pair of sockets holds. Source: Linux, pipe(7) and net.core.wmem_default. */
+const FLOOD_BYTES = 1_048_576;
+
+/** Which commands of ours have no end yet, by their tasks. */
+const illegal = new Map<TaskId, RunnerCommand["type"]>();
+
+/** Reports, and tells the test of what was refused. */
+function emit(said: RunnerReport): void {
+  report(said);
+  if (said.type !== "TaskUpdated") return;
+  const command = illegal.get(said.taskId);
+  if (command === undefined) return;
+  illegal.delete(said.taskId);
+  // Refused is what fails without having begun.
+  if (said.taskStatus === "Failed") orders.tellRefused(command);
+}
+
+/** Says of tasks that nobody knows that they run, which the node reads and forgets. */
+function flood(): void {
+  const taskId = TaskId.parse("unknown".padEnd(128, "-"));
+  const said = { type: "TaskUpdated", incarnation, taskId, taskStatus: "Running" } as const;
+  const frameBytes = encodeFrame(said).length;
+  for (let bytes = 0; bytes < FLOOD_BYTES; bytes += frameBytes) report(said);
+}
 
 /** No runner does this now: it has met its group, or has nothing to warm up yet. */
 function illegalCommand(): RunnerCommand {
@@ -31,7 +57,12 @@ function illegalCommand(): RunnerCommand {
 }
 
 function obey(): void {
-  if (orders.take("illegal")) commands.push(illegalCommand());
+  if (orders.take("flood")) flood();
+  if (orders.take("illegal")) {
+    const command = illegalCommand();
+    illegal.set(command.taskId, command.type);
+    commands.push(command);
+  }
   if (orders.take("exhaust")) strike(FakeScript.parse({ exhaustIn: "decode" }), "decode", write);
 }
 

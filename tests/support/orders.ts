@@ -1,12 +1,16 @@
 /** What a test tells a runner of a node: files in the node's folder, one for each order. */
 import { join } from "node:path";
 import type { Stage } from "../../engines/fake.ts";
+import { eventually } from "./eventually.ts";
 
 /** Where a runner can be held: an engine's stages, and where its ranks meet. */
 export type HeldStage = Stage | "connect";
 
-/** Orders that a runner obeys at any time: take all memory, or do a command out of order. */
-export type Order = "exhaust" | "illegal";
+/**
+ * Orders that a runner obeys at any time: take all memory, do a command out of order, or report more
+ * than a pipe holds.
+ */
+export type Order = "exhaust" | "illegal" | "flood";
 
 /** How often it is looked whether there is an order, and whether a held stage may go on. */
 const LOOK_MS = 10;
@@ -37,13 +41,26 @@ export class Orders {
     await Deno.remove(this.#file("hold")).catch(() => {});
   }
 
+  /** Resolves once a runner has taken it. */
   async give(order: Order): Promise<void> {
+    await Deno.remove(this.#file("refused")).catch(() => {});
     await Deno.writeTextFile(this.#file(order), "");
+    await eventually(`the order to ${order} is taken`, async () => !(await this.has(order)));
   }
 
   /** Whether an order was given that nobody has taken yet. */
   async has(order: Order): Promise<boolean> {
     return await Deno.stat(this.#file(order)).then(() => true, () => false);
+  }
+
+  /** The command that was refused since the last order, by its type. */
+  async refused(): Promise<string | undefined> {
+    return await Deno.readTextFile(this.#file("refused")).catch(() => undefined);
+  }
+
+  /** Of the runner: it has refused this command. */
+  tellRefused(command: string): void {
+    Deno.writeTextFileSync(this.#file("refused"), command);
   }
 
   /** Of the runner: holds this thread, as native code would, where it was told to. */

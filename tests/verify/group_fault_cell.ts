@@ -1,17 +1,17 @@
 /** One cell of the fault matrix of groups: three nodes, of which two have a rank each. */
 import assert from "node:assert/strict";
-import { z } from "zod";
 import { whyNoNetwork } from "../../bench/netns.ts";
 import { InstanceId, runnerIdOf } from "../../core/ids.ts";
 import { type Cluster, startCluster } from "../support/cluster.ts";
-import { answerOf } from "../support/cluster_client.ts";
+import { type Answer, answerOf, type Question } from "../support/cluster_client.ts";
 import type { ClusterNode } from "../support/cluster_node.ts";
 import { descriptorsAsBefore, settledDescriptors } from "../support/descriptors.ts";
-import { eventually, isAlive } from "../support/eventually.ts";
-import { listeningPorts } from "../support/listening_ports.ts";
+import { eventually } from "../support/eventually.ts";
 import { randomLlama } from "../support/eight_heads_llama.ts";
 import { TempDir } from "../support/temp_dir.ts";
+import { areAnswered } from "./group_answers.ts";
 import { type GroupCell, type GroupStage } from "./group_faults.ts";
+import { arePortsInUse, isNothingLeft, ringPorts } from "./group_rest.ts";
 import { type Site, strike } from "./group_strikes.ts";
 
 /** How soon a client hears of a fault: an answer, or an error. */
@@ -38,12 +38,12 @@ const ANSWER_TOKENS = 40;
 /** Small chunks, so that a prompt has a midst; several requests, so that one more is taken. */
 const CONFIG = { prefillChunkTokens: 8, contextTokens: 1_024, maxConcurrentRequests: 4 };
 
-/** Slow enough that a fake engine's answer has a midst; or so fast that it fills any buffer. */
+/** Slow enough that a fake engine's answer has a midst; or as fast as it can be. */
 const FAKE = { stepMs: 5 };
-const FAST_FAKE = { contextTokens: 1_000_000 };
+const FAST_FAKE = {};
 
-/** Tokens of the longest answer that is asked for, of either engine. */
-const LONG_ANSWER_TOKENS = { fake: 200_000, real: 900 };
+/** Tokens of the longest answer that is asked for: some seconds of a fake engine, others wait. */
+const LONG_ANSWER_TOKENS = { fake: 400, real: 900 };
 
 /** What nodes held before and after a cell, of those that live through it. */
 export interface GroupCellReport {
@@ -146,30 +146,22 @@ async function strikeOnce(scene: Scene, cell: GroupCell): Promise<number> {
     ...{ config: CONFIG, maxRetries: 20 },
   });
   const site = await reach(scene, cell, ranked);
-  const pids = await runnerPids(ranked);
-  const ports = await ringPorts(scene);
-  const { heardMs, repair } = await strikeAndHear(scene, cell, site);
+  const ports = await ringPorts(api);
+  if (cell.stage !== "connect") await arePortsInUse(ranked, ports);
+  const { answers, repair } = await strikeAndHear(scene, cell, site);
   await repair();
-  await isWell(scene);
+  areAnswered(answers, await answerOfWell(scene));
   await eventually("all tasks are over", async () => {
     return Object.keys((await api.state()).tasks).length === 0;
   }, PATIENCE_MS);
-  const successors = await runnerPids(ranked);
-  ports.push(...await ringPorts(scene));
+  ports.push(...await ringPorts(api));
   await api.client.deleteMetaInstance(metaInstanceId);
-  const all = new Set([...pids, ...successors]);
-  await eventually("the runners are gone", async () => {
-    return !(await Promise.all([...all].map(isAlive))).includes(true);
-  }, PATIENCE_MS);
   await eventually("runners and tasks are forgotten", async () => {
     const { runners, tasks, instances } = await api.state();
     return [runners, tasks, instances].every((table) => Object.keys(table).length === 0);
   }, PATIENCE_MS);
-  await eventually("nobody listens where ranks met", async () => {
-    const taken = await listeningPorts(ranked.map(({ process }) => process.pid));
-    return !taken.some((port) => ports.includes(port));
-  }, PATIENCE_MS);
-  return heardMs;
+  await isNothingLeft(cluster.nodes, { ports, patienceMs: PATIENCE_MS });
+  return Math.max(...answers.map(({ tookMs }) => tookMs));
 }
 
 /** Whether a rank stays in the stage on its way to be ready; idle ranks are where they stay. */
@@ -206,7 +198,7 @@ async function reach(
   const modelPath = modelPaths[struck.index] ?? "";
   const site: Site = {
     ...{ cluster, first, struck, holder, model: scene.model, modelPath },
-    longAnswerTokens: LONG_ANSWER_TOKENS[cell.engine],
+    ...{ stage: cell.stage, longAnswerTokens: LONG_ANSWER_TOKENS[cell.engine] },
     isLoaded: cell.stage !== "connect" && cell.stage !== "load",
   };
   if (isHeldStage(cell.stage)) {
@@ -227,12 +219,7 @@ async function areReady({ api }: Scene): Promise<boolean> {
 async function strikeAndHear(scene: Scene, cell: GroupCell, site: Site) {
   const isBusy = isBusyStage(cell.stage);
   if (isBusyStage(cell.stage)) await site.first.orders.hold(cell.stage);
-  const ask = () =>
-    answerOf(
-      scene.api.client,
-      { model: scene.model, content: QUESTION, maxTokens: ANSWER_TOKENS },
-      ANSWER_MS_MAX,
-    );
+  const ask = () => answerOf(scene.api.client, questionOf(scene), ANSWER_MS_MAX);
   const asked = isBusy ? [ask(), ask()] : [];
   if (isBusy) await eventually("a request is held", () => site.first.orders.isHeld(), PATIENCE_MS);
   const startedAt = performance.now();
@@ -240,14 +227,17 @@ async function strikeAndHear(scene: Scene, cell: GroupCell, site: Site) {
   await site.holder.orders.release();
   // Those that come afterwards are owed an end just as much.
   const answers = await Promise.all([...asked, ask()]);
-  const heardMs = Math.max(...answers.map(({ tookMs }) => tookMs));
   const told = answers.map(({ end, tookMs }) => `${end} after ${Math.round(tookMs)} ms`).join("; ");
   assert.ok(performance.now() - startedAt < HEARD_MS, `a client waited too long: ${told}`);
-  return { heardMs, repair };
+  return { answers, repair };
 }
 
-/** Waits until the instance is back, asks, and expects a whole answer. */
-async function isWell(scene: Scene): Promise<void> {
+function questionOf({ model }: Scene): Question {
+  return { model, content: QUESTION, maxTokens: ANSWER_TOKENS };
+}
+
+/** Waits until the instance is back, asks as clients did, and expects a whole answer. */
+async function answerOfWell(scene: Scene): Promise<Answer> {
   await eventually("all ranks are ready again", () => areReady(scene), PATIENCE_MS).catch(
     async (cause) => {
       const { runners, instanceRetries, metaInstances } = await scene.api.state();
@@ -256,25 +246,8 @@ async function isWell(scene: Scene): Promise<void> {
       );
     },
   );
-  const { model, api, engine } = scene;
-  const question = { model, content: "all is well", maxTokens: ANSWER_TOKENS };
-  const answer = await answerOf(api.client, question, ANSWER_MS_MAX);
+  const answer = await answerOf(scene.api.client, questionOf(scene), ANSWER_MS_MAX);
   assert.ok(answer.isWhole, `the next request ended with ${answer.end}, ${answer.pieces} pieces`);
-  if (engine === "fake") assert.equal(answer.text, "all is well");
-}
-
-async function runnerPids(nodes: readonly ClusterNode[]): Promise<number[]> {
-  const running = nodes.filter(({ isRunning }) => isRunning);
-  return (await Promise.all(running.map(({ process }) => process.runnerPids()))).flat();
-}
-
-/** Where the ranks of the instances meet; other nodes know only their neighbours' ports. */
-const Hosts = z.object({
-  hostsByNode: z.record(z.string(), z.array(z.object({ port: z.number() }))),
-});
-
-async function ringPorts({ api }: Scene): Promise<number[]> {
-  const instances = Object.values((await api.state()).instances).flatMap(Object.values);
-  const tables = instances.map((instance) => Hosts.parse(instance).hostsByNode);
-  return tables.flatMap(Object.values).flat().map(({ port }) => port).filter((port) => port > 1);
+  if (scene.engine === "fake") assert.equal(answer.text, QUESTION);
+  return answer;
 }

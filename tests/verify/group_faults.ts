@@ -33,13 +33,10 @@ export interface GroupCell {
   readonly engine: typeof ENGINES[number];
 }
 
-/** Stages in which a client is being answered. */
-export const BUSY_STAGES: readonly GroupStage[] = ["prefill", "decode"];
-
 /** Whether a fault can happen so: what the others would say is said by a cell that is here. */
 function canBe({ fault, stage, rank, engine }: GroupCell): boolean {
-  // Only a client that is being answered can be slow, and only the first rank's node hears of it.
-  if (fault === "slow client") return BUSY_STAGES.includes(stage) && rank === "first";
+  // Clients are no matter of the other ranks.
+  if (fault === "slow client") return rank === "first";
   // Fake engines read no weights; those that compute read them when they load.
   if (fault === "corrupt weights") return engine === "real" && stage !== "connect";
   return true;

@@ -1,16 +1,23 @@
-/** How each fault is made to happen, and what mends its cause. */
+/** How each fault is made to happen, what shows that it did, and what mends its cause. */
+import assert from "node:assert/strict";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { LINK_SILENCE_MS } from "../../net/transport.ts";
 import type { Cluster } from "../support/cluster.ts";
 import type { ClusterNode } from "../support/cluster_node.ts";
-import { eventually } from "../support/eventually.ts";
-import type { GroupFault } from "./group_faults.ts";
+import { eventually, isAlive } from "../support/eventually.ts";
+import { isStopped, residentBytes } from "../support/process_state.ts";
+import type { GroupFault, GroupStage } from "./group_faults.ts";
+import { askSlowly } from "./slow_client.ts";
 
 /** How long nobody reads a runner's pipe: not so long that the node is taken for lost. */
 const FULL_PIPE_MS = LINK_SILENCE_MS - 1_000;
 
-/** How long a client reads nothing of its answer. */
-const SLOW_CLIENT_MS = 3_000;
+/** Memory that a runner has taken when it is certain that it goes on until there is none. */
+const EXHAUSTING_BYTES = 268_435_456;
+
+/** How long a fault may take to be seen, where the cluster decides when. */
+const PATIENCE_MS = 120_000;
 
 /** Where the ranks are, and which of them is struck. */
 export interface Site {
@@ -24,14 +31,16 @@ export interface Site {
   readonly longAnswerTokens: number;
   /** Whose runner is held in the stage. */
   readonly holder: ClusterNode;
+  readonly stage: GroupStage;
   /** Whether the ranks have their weights in memory. */
   readonly isLoaded: boolean;
 }
 
-/** Mends the cause of a fault; what it has broken mends itself. */
+/**
+ * Mends the cause of a fault once it has had its effect; what it has broken mends itself.
+ * @throws when it had none.
+ */
 export type Repair = () => Promise<void>;
-
-const nothing: Repair = async () => {};
 
 /** Lets a fault happen. */
 export async function strike(fault: GroupFault, site: Site): Promise<Repair> {
@@ -40,74 +49,123 @@ export async function strike(fault: GroupFault, site: Site): Promise<Repair> {
 
 const STRIKES: Readonly<Record<GroupFault, (site: Site) => Promise<Repair>>> = {
   "runner killed": (site) => signalRunners(site, "SIGKILL"),
-  "runner stopped": (site) => signalRunners(site, "SIGSTOP"),
+  "runner stopped": stopRunners,
   "node killed": async ({ struck }) => {
-    await struck.end("SIGKILL");
+    assert.equal(await struck.end("SIGKILL"), KILLED);
     return () => struck.start();
   },
-  "partition": async ({ cluster, struck }) => {
-    const others = cluster.nodes.filter((node) => node !== struck).map(({ index }) => index);
-    await cluster.network.cut([struck.index], others);
-    return () => cluster.network.heal();
-  },
+  "partition": partition,
   "full pipe": fullPipe,
-  "slow client": slowClient,
-  "out of memory": async ({ struck }) => {
-    await struck.orders.give("exhaust");
-    await eventually("the order is taken", async () => !(await struck.orders.has("exhaust")));
-    return nothing;
+  "slow client": async ({ first, model, longAnswerTokens }) => {
+    const client = await askSlowly(first.client.url, { model, tokens: longAnswerTokens });
+    // The others have been answered by now: it reads later than they.
+    return () => client.readToEnd();
   },
-  "corrupt weights": async (site) => {
-    const path = join(site.modelPath, "model.safetensors");
-    const whole = await Deno.readFile(path);
-    // Another length than the header says, and bytes that are none of the weights'.
-    await Deno.writeFile(path, new Uint8Array(64).fill(0xff));
-    // Only a successor reads them again: it must say what is wrong, and be tried again.
-    if (site.isLoaded) await signalRunners(site, "SIGKILL");
-    return () => Deno.writeFile(path, whole);
-  },
-  "illegal order": async ({ struck }) => {
-    await struck.orders.give("illegal");
-    await eventually("the order is taken", async () => !(await struck.orders.has("illegal")));
-    return nothing;
-  },
+  "out of memory": exhaustRunner,
+  "corrupt weights": corruptWeights,
+  "illegal order": orderIllegally,
 };
 
+/** The exit code of what SIGKILL ends. */
+const KILLED = 128 + 9;
+
 async function signalRunners({ struck }: Site, signal: Deno.Signal): Promise<Repair> {
-  for (const pid of await struck.process.runnerPids()) Deno.kill(pid, signal);
-  return nothing;
+  const pids = await struck.process.runnerPids();
+  assert.notEqual(pids.length, 0, "a runner is there to be struck");
+  for (const pid of pids) Deno.kill(pid, signal);
+  return () => areGone(pids);
 }
 
-/** The node stops for a while: what its runner reports stays in the pipe. */
-function fullPipe({ struck: { process } }: Site): Promise<Repair> {
-  process.kill("SIGSTOP");
-  const goOn = () => process.kill("SIGCONT");
-  const timer = setTimeout(goOn, FULL_PIPE_MS);
-  return Promise.resolve(() => Promise.resolve(clearTimeout(timer)).then(goOn));
+async function areGone(pids: readonly number[]): Promise<void> {
+  await eventually("the struck runner is gone", async () => {
+    return !(await Promise.all(pids.map(isAlive))).includes(true);
+  }, PATIENCE_MS);
 }
 
-/** Asks for an answer that fills what lies between, reads nothing of it, and hangs up. */
-async function slowClient({ first, model, longAnswerTokens }: Site): Promise<Repair> {
-  const { hostname, port } = new URL(first.client.url);
-  const connection = await Deno.connect({ hostname, port: Number(port) });
-  const body = JSON.stringify({
-    ...{ model, stream: true, ignore_eos: true, max_completion_tokens: longAnswerTokens },
-    // Each token with others beside it takes some kilobytes.
-    ...{ logprobs: true, top_logprobs: 20 },
-    messages: [{ role: "user", content: "go on and on" }],
+/** A process that is stopped ends by no means of its own: somebody must see that, and end it. */
+async function stopRunners(site: Site): Promise<Repair> {
+  const pids = await site.struck.process.runnerPids();
+  const repair = await signalRunners(site, "SIGSTOP");
+  await eventually("the runner is stopped", async () => {
+    return !(await Promise.all(pids.map(isStopped))).includes(false);
   });
-  const head = [
-    ...["POST /v1/chat/completions HTTP/1.1", `Host: ${hostname}:${port}`],
-    ...["Content-Type: application/json", `Content-Length: ${body.length}`],
-  ];
-  await connection.write(new TextEncoder().encode(`${head.join("\r\n")}\r\n\r\n${body}`));
-  const timer = setTimeout(() => connection.close(), SLOW_CLIENT_MS);
-  return () =>
-    Promise.resolve(clearTimeout(timer)).then(() => {
-      try {
-        connection.close();
-      } catch {
-        // The timer was first.
-      }
+  return repair;
+}
+
+async function partition({ cluster: { network, nodes }, struck }: Site): Promise<Repair> {
+  const others = nodes.filter((node) => node !== struck).map(({ index }) => index);
+  const droppedFrames = async () => {
+    const counts = await Promise.all(others.map((other) => network.counts(struck.index, other)));
+    return counts.reduce((sum, { dropped }) => sum + dropped, 0);
+  };
+  const before = await droppedFrames();
+  await network.cut([struck.index], others);
+  return async () => {
+    await eventually("the cut has stopped a frame", async () => await droppedFrames() > before);
+    await network.heal();
+  };
+}
+
+/**
+ * The node stops for a while, in which its runner reports more than the pipe holds: nobody reads of
+ * it until the node goes on.
+ */
+async function fullPipe({ struck: { process, orders } }: Site): Promise<Repair> {
+  const { pid } = process;
+  process.kill("SIGSTOP");
+  const isOver = setTimeout(FULL_PIPE_MS);
+  await eventually("the node is stopped", () => isStopped(pid));
+  await orders.give("flood");
+  const goesOn = isOver.then(async () => {
+    const wasStopped = await isStopped(pid);
+    process.kill("SIGCONT");
+    assert.ok(wasStopped, "nobody has read of the pipe");
+  });
+  // What it says is heard at the repair.
+  goesOn.catch(() => {});
+  return () => goesOn;
+}
+
+async function exhaustRunner({ struck }: Site): Promise<Repair> {
+  const pids = await struck.process.runnerPids();
+  const occupied = async () => Math.max(...await Promise.all(pids.map(residentBytes)));
+  const before = await occupied();
+  await struck.orders.give("exhaust");
+  await eventually("the runner takes memory", async () => {
+    return await occupied() - before > EXHAUSTING_BYTES;
+  });
+  return () => areGone(pids);
+}
+
+/** What a runner says of weights that it cannot read: which, and why. */
+const REFUSED = /runner .* failed: .*Cannot load "random": \S+/;
+
+async function corruptWeights(site: Site): Promise<Repair> {
+  const { struck, modelPath, isLoaded } = site;
+  const path = join(modelPath, "model.safetensors");
+  const whole = await Deno.readFile(path);
+  const saidBefore = (await struck.log()).length;
+  // Another length than the header says, and bytes that are none of the weights'.
+  await Deno.writeFile(path, new Uint8Array(64).fill(0xff));
+  // Only a successor reads them again: it must say what is wrong, and be tried again.
+  if (isLoaded) await signalRunners(site, "SIGKILL");
+  return async () => {
+    await eventually("a runner has said what is wrong with its weights", async () => {
+      return REFUSED.test((await struck.log()).slice(saidBefore));
+    }, PATIENCE_MS);
+    await Deno.writeFile(path, whole);
+  };
+}
+
+/** The runner refuses the order by its name, and lives on. */
+async function orderIllegally({ struck, stage }: Site): Promise<Repair> {
+  const pids = await struck.process.runnerPids();
+  await struck.orders.give("illegal");
+  return async () => {
+    const illegal = stage === "connect" ? "StartWarmup" : "ConnectToGroup";
+    await eventually(`the runner has refused ${illegal}`, async () => {
+      return await struck.orders.refused() === illegal;
     });
+    assert.ok((await Promise.all(pids.map(isAlive))).every(Boolean), "it lives on");
+  };
 }
