@@ -113,10 +113,9 @@ async function partition({ cluster: { network, nodes }, struck }: Site): Promise
 async function fullPipe({ struck: { process, orders } }: Site): Promise<Repair> {
   const { pid } = process;
   process.kill("SIGSTOP");
-  const isOver = setTimeout(FULL_PIPE_MS);
   await eventually("the node is stopped", () => isStopped(pid));
   await orders.give("flood");
-  const goesOn = isOver.then(async () => {
+  const goesOn = setTimeout(FULL_PIPE_MS).then(async () => {
     const wasStopped = await isStopped(pid);
     process.kill("SIGCONT");
     assert.ok(wasStopped, "nobody has read of the pipe");
@@ -137,8 +136,8 @@ async function exhaustRunner({ struck }: Site): Promise<Repair> {
   return () => areGone(pids);
 }
 
-/** What a runner says of weights that it cannot read: which, and why. */
-const REFUSED = /runner .* failed: .*Cannot load "random": \S+/;
+/** What a runner says of weights that it cannot read, by their header or later: which, and why. */
+const REFUSED = /runner .* failed: .*Cannot (?:read "model\.safetensors"|load "random"): \S+/;
 
 async function corruptWeights(site: Site): Promise<Repair> {
   const { struck, modelPath, isLoaded } = site;
