@@ -15,6 +15,9 @@ interface Told {
   };
 }
 
+/** Pages of events since a fork, and requests for one that the log has dropped by then. */
+const REQUESTS_MAX = 20;
+
 /** Two histories that go on from one: each side of a partition has a master and events of its own. */
 export class Fork {
   readonly #sides: readonly ClusterNode[];
@@ -61,16 +64,22 @@ export class Fork {
   }
 }
 
-/** The events that a node has from an index on; a log that begins later is read from there. */
+/** All events that a node has from an index on; a log that begins later is read from there. */
 async function eventsOf({ client: { url } }: ClusterNode, since: number): Promise<Told[]> {
-  const first = await fetch(`${url}/events?since=${since}`);
-  if (first.ok) return await first.json();
-  await first.body?.cancel();
-  const oldest = first.headers.get("x-exo-oldest-idx");
-  assert.ok(first.status === 410 && oldest !== null, `GET /events: ${first.status}`);
-  const rest = await fetch(`${url}/events?since=${oldest}`);
-  // It may begin later still by now; whoever looks again has it then.
-  if (rest.ok) return await rest.json();
-  await rest.body?.cancel();
-  return [];
+  const events: Told[] = [];
+  let from = since;
+  for (let request = 0; request < REQUESTS_MAX; request++) {
+    const page = await fetch(`${url}/events?since=${from}`);
+    if (page.status === 410) {
+      await page.body?.cancel();
+      from = Number(page.headers.get("x-exo-oldest-idx"));
+      continue;
+    }
+    assert.ok(page.ok, `GET /events: ${page.status}`);
+    const told: Told[] = await page.json();
+    if (told.length === 0) return events;
+    events.push(...told);
+    from += told.length;
+  }
+  throw new Error(`Cannot read the events from ${since} on: ${REQUESTS_MAX} pages are not all`);
 }
