@@ -16,7 +16,7 @@ const HEALED_MS_MAX = 5_000;
 /** Until a client has an end of its answer, and until a task is over, whatever is cut. */
 const TASK_MS_MAX = 10_000;
 
-/** Share of the partitions that must leave two histories behind, both with something of a user's. */
+/** Share of partitions that must leave two histories behind, both with something of a user's. */
 const MERGED_SHARE_MIN = 0.5;
 
 /** How long a partition lasts: shorter than a node's absence may be, and, now and then, longer. */
@@ -59,7 +59,7 @@ export async function partitionAndHeal(options: PartitionOptions): Promise<void>
     }
   }
   const merged = merges.filter(Boolean).length;
-  const isEnough = merged >= Math.floor(merges.length * MERGED_SHARE_MIN);
+  const isEnough = merged >= merges.length * MERGED_SHARE_MIN;
   assert.ok(isEnough, `${merged} of ${merges.length} partitions had two sides to merge`);
 }
 
