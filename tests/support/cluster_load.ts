@@ -24,6 +24,8 @@ export interface LoadOptions {
 /** What a load has come to. */
 export interface LoadReport {
   readonly whole: number;
+  /** By node: when it was last asked something that it then answered whole. */
+  readonly askedWholeAt: ReadonlyMap<number, number>;
   readonly left: number;
   /** By the error that they ended with. */
   readonly broken: ReadonlyMap<string, number>;
@@ -38,6 +40,7 @@ export class ClusterLoad {
   readonly #cluster: Cluster;
   readonly #options: LoadOptions;
   readonly #broken = new Map<string, number>();
+  readonly #askedWholeAt = new Map<number, number>();
   /** By node. */
   readonly #tasksSeenAt: ReadonlyMap<string, number>[] = [];
   readonly #asking: Promise<unknown>;
@@ -77,6 +80,7 @@ export class ClusterLoad {
   report(): LoadReport {
     return {
       whole: this.#whole,
+      askedWholeAt: this.#askedWholeAt,
       left: this.#left,
       broken: this.#broken,
       longest: this.#longest,
@@ -95,8 +99,10 @@ export class ClusterLoad {
       );
       const content = words.join(" ");
       const leaveAfter = random.next() < leftShare ? 1 + random.below(words.length) : undefined;
+      const askedAt = performance.now();
       const answer = await answerOf(node.client, { model, content, leaveAfter }, answerMsMax);
       this.#note(answer, content);
+      if (answer.isWhole) this.#wholeAnswer(node, askedAt);
       if (!answer.isWhole && answer.end !== LEFT) await pause(AFTER_ERROR_MS);
     }
   }
@@ -108,6 +114,11 @@ export class ClusterLoad {
     else if (!isWhole) this.#broken.set(end, 1 + (this.#broken.get(end) ?? 0));
     else if (text !== expected) throw new Error(`Got "${text}" as the answer to "${expected}"`);
     else this.#whole++;
+  }
+
+  #wholeAnswer({ index }: ClusterNode, askedAt: number): void {
+    const before = this.#askedWholeAt.get(index) ?? -Infinity;
+    this.#askedWholeAt.set(index, Math.max(before, askedAt));
   }
 
   async #watchTasks(): Promise<void> {

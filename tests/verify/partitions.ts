@@ -82,7 +82,7 @@ async function onePartition(cluster: Cluster, about: Round): Promise<boolean> {
   const lastsMs = isLong ? LONG_MS : SHORT_MS + random.below(SHORT_SPREAD_MS);
 
   const load = new ClusterLoad(cluster, { ...LOAD, model, seed });
-  await someAnswers(load);
+  await answersFromAll(cluster, load);
   const hosts = await hostsIn(cluster);
   await cluster.network.cut([alone], others);
   const sides = [alone, random.pick(others)].map((index) => cluster.node(index));
@@ -104,7 +104,7 @@ async function onePartition(cluster: Cluster, about: Round): Promise<boolean> {
   await asked;
   const mergedMs = await requireMerged(cluster, { wishes, fork, healedAt });
   // Clients have asked all the time; they do not wait in vain now.
-  await someAnswers(load);
+  await answersFromAll(cluster, load);
   await load.stopAsking();
   const refused = wishes.refusals.join("; ") || "none";
   await requireOrder(cluster, wishes);
@@ -119,11 +119,18 @@ async function onePartition(cluster: Cluster, about: Round): Promise<boolean> {
   return isForked;
 }
 
-/** Waits until each client may have had one more answer. */
-async function someAnswers(load: ClusterLoad): Promise<void> {
-  const before = load.report().whole;
-  const enough = () => load.report().whole >= before + LOAD.clients;
-  await eventually("clients get answers", enough, TASK_MS_MAX);
+/** Waits until each node has answered whole what it was asked from now on. */
+async function answersFromAll({ nodes }: Cluster, load: ClusterLoad): Promise<void> {
+  const now = performance.now();
+  const silent = () => {
+    const { askedWholeAt } = load.report();
+    return nodes.filter(({ index }) => (askedWholeAt.get(index) ?? -Infinity) < now);
+  };
+  await eventually("all nodes answer clients", () => silent().length === 0, TASK_MS_MAX)
+    .catch((cause) => {
+      const which = silent().map(({ index }) => index).join(" and ");
+      throw new Error(`${cause.message}: none of node ${which}; ${told(load.report())}`, { cause });
+    });
 }
 
 /** Which nodes the instances are on: a side without any cannot answer until it has placed some. */
