@@ -3,13 +3,12 @@ import assert from "node:assert/strict";
 import type { StateView } from "../../api/client_state.ts";
 import { type Cluster, TINY_MODEL } from "../support/cluster.ts";
 import { ClusterLoad, type LoadReport } from "../support/cluster_load.ts";
-import type { ClusterNode } from "../support/cluster_node.ts";
 import { loggedState } from "../support/cluster_state.ts";
 import { eventually } from "../support/eventually.ts";
 import { Random } from "../support/random.ts";
 import { Fork } from "./fork.ts";
 import { instancesOf, ms, settled, threeThatMet } from "./three_nodes.ts";
-import { Wishes } from "./wishes.ts";
+import { type User, Wishes } from "./wishes.ts";
 
 /** From when a partition is healed until all nodes hold the same state. */
 const HEALED_MS_MAX = 5_000;
@@ -27,6 +26,8 @@ const LONG_EVERY = 5;
 
 const LOAD = { clients: 4, wordsMax: 30, answerMsMax: 6 * TASK_MS_MAX };
 const STEP_MS = 10;
+/** Seeds that a user may have. */
+const SEEDS = 2 ** 32;
 const AFTER_REFUSAL_MS = 250;
 
 /** Which partitions are made, and who hears of them. */
@@ -49,6 +50,8 @@ export async function partitionAndHeal(options: PartitionOptions): Promise<void>
   const wishes = new Wishes(model);
   for (const node of cluster.nodes.slice(0, 2)) await wishes.declare(node);
   await settled(cluster, cluster.node(0), wishes.count);
+  // What both sides of the first partition know.
+  await cluster.agree(HEALED_MS_MAX);
   const merges: boolean[] = [];
   for (let round = options.from; round <= options.to; round++) {
     try {
@@ -85,24 +88,30 @@ async function onePartition(cluster: Cluster, about: Round): Promise<boolean> {
   await answersFromAll(cluster, load);
   const hosts = await hostsIn(cluster);
   await cluster.network.cut([alone], others);
+  const victims = wishes.victims(random);
   const sides = [alone, random.pick(others)].map((index) => cluster.node(index));
-  const acknowledged = new Set<ClusterNode>();
+  const users: User[] = sides.map((node) => ({
+    ...{ node, when: `in partition ${round}`, victims },
+    // Of its own: who draws next depends on how fast the sides are.
+    random: new Random(random.below(SEEDS)),
+  }));
+  const acknowledged = new Set<User>();
   let isCut = true;
   // A side that refuses is asked again, as users do.
-  const asked = Promise.all(sides.map(async (side) => {
-    while (isCut && !acknowledged.has(side)) {
-      if (await wishes.ask(side, `in partition ${round}`, random)) acknowledged.add(side);
+  const asked = Promise.all(users.map(async (user) => {
+    while (isCut && !acknowledged.has(user)) {
+      if (await wishes.ask(user)) acknowledged.add(user);
       else await pause(AFTER_REFUSAL_MS);
     }
   }));
   await pause(lastsMs);
   isCut = false;
-  const isForked = acknowledged.size === sides.length;
+  const isForked = acknowledged.size === users.length;
   const fork = isForked ? await Fork.between(sides) : undefined;
   await cluster.network.heal();
   const healedAt = performance.now();
-  await asked;
-  const mergedMs = await requireMerged(cluster, { wishes, fork, healedAt });
+  // A request that is under way may take longer than the sides may take to become one.
+  const [mergedMs] = await Promise.all([requireMerged(cluster, { wishes, fork, healedAt }), asked]);
   // Clients have asked all the time; they do not wait in vain now.
   await answersFromAll(cluster, load);
   await load.stopAsking();

@@ -1,18 +1,54 @@
 /** What users ask the sides of a partition for, and what has to be so for it afterwards. */
 import assert from "node:assert/strict";
+import type { ApiClient } from "../../api/client.ts";
 import type { StateView } from "../../api/client_state.ts";
+import { AppError, type ErrorCode } from "../../core/errors.ts";
 import type { ClusterNode } from "../support/cluster_node.ts";
 import type { Random } from "../support/random.ts";
 import { instancesOf, ms } from "./three_nodes.ts";
 
-/** Things that are asked for at a time, at most. */
+/** Things from which on a user takes one away rather than asking for one more. */
 const WISHES_MAX = 4;
+
+/** Errors after which nobody knows what was done; any other says that nothing was. */
+const DOUBTFUL: ReadonlySet<ErrorCode> = new Set([
+  ...["timed_out", "master_changed", "node_unreachable"] as const,
+]);
+
+type Kind = "instance" | "meta-instance";
 
 /** Something that a user has asked for. */
 interface Wish {
-  readonly kind: "instance" | "meta-instance";
+  readonly kind: Kind;
   /** Who asked, and when, as a person reads it. */
   readonly by: string;
+}
+
+/** A request that is under way, or whose outcome nobody knows: it may have worked, or may yet. */
+interface Doubt extends Wish {
+  /** What it is to take away; undefined: it is to create something. */
+  readonly victim: string | undefined;
+}
+
+/** Something that a user may take away. */
+interface Victim {
+  readonly id: string;
+  readonly kind: Kind;
+}
+
+/** What is asked for wishes. */
+type Wishing =
+  & Pick<ApiClient, "placeInstance" | "createMetaInstance">
+  & Pick<ApiClient, "deleteInstance" | "deleteMetaInstance">;
+
+/** One side's user: what it asks for does not depend on when, or on what the other side does. */
+export interface User {
+  readonly node: Pick<ClusterNode, "index"> & { readonly client: Wishing };
+  /** When it asks, as a person reads it. */
+  readonly when: string;
+  readonly random: Random;
+  /** Of what both sides knew before they were cut: neither may say that it is not there. */
+  readonly victims: readonly Victim[];
 }
 
 /** What users of a cluster have been promised, and what they have not heard the end of. */
@@ -20,12 +56,8 @@ export class Wishes {
   readonly #model: string;
   readonly #created = new Map<string, Wish>();
   readonly #deleted = new Map<string, string>();
-  /** Requests since the last `takeUp` that got no answer, or a refusal: each may have worked. */
-  readonly #unheard = {
-    creations: [] as Wish[],
-    deletions: new Map<string, Wish>(),
-    refusals: [] as string[],
-  };
+  readonly #doubts = new Set<Doubt>();
+  #refusals: string[] = [];
 
   constructor(model: string) {
     this.#model = model;
@@ -36,66 +68,75 @@ export class Wishes {
     return this.#created.size;
   }
 
-  /** What was said to requests since the last `takeUp` that may have worked, or may not. */
+  /** What was said to requests since the last `takeUp` that were not acknowledged. */
   get refusals(): readonly string[] {
-    return [...this.#unheard.refusals];
+    return this.#refusals;
   }
 
   /** Asks for a meta-instance that has to be from now on. */
-  async declare({ client }: ClusterNode): Promise<void> {
+  async declare({ client }: Pick<User["node"], "client">): Promise<void> {
     const { metaInstanceId } = await client.createMetaInstance({ model: this.#model });
     this.#created.set(metaInstanceId, { kind: "meta-instance", by: "a node before all" });
   }
 
-  /** Asks for something, or takes something away; whether that was acknowledged. */
-  async ask({ client, index }: ClusterNode, when: string, random: Random): Promise<boolean> {
-    const [choice, kind] = [random.next(), random.next()];
-    const victim = random.pick([...this.#created.keys()]);
-    const askedAt = performance.now();
-    const by = () => `node ${index}, ${when}, within ${ms(performance.now() - askedAt)}`;
-    if (this.count >= WISHES_MAX || (this.count > 1 && choice < 0.5)) {
-      return await this.#takeAway(client, victim, by);
-    }
-    return await this.#create(client, kind < 0.5 ? "instance" : "meta-instance", by);
+  /** All that there has to be but one, so that clients always have something that answers. */
+  victims(random: Random): Victim[] {
+    const all = [...this.#created].map(([id, { kind }]) => ({ id, kind }));
+    const spared = random.pick(all);
+    return all.filter((one) => one !== spared);
   }
 
-  async #create(
-    client: ClusterNode["client"],
-    kind: Wish["kind"],
-    by: () => string,
-  ): Promise<boolean> {
+  /** Asks for something, or takes something away; whether that was acknowledged. */
+  async ask(user: User): Promise<boolean> {
+    const { random, victims } = user;
+    const [choice, kind] = [random.next(), random.next()];
+    const victim = random.pick(victims);
+    const known = victims.length + 1;
+    if (victims.length > 0 && (known >= WISHES_MAX || choice < 0.5)) {
+      return await this.#takeAway(user, victim);
+    }
+    return await this.#create(user, kind < 0.5 ? "instance" : "meta-instance");
+  }
+
+  async #create({ node: { client, index }, when }: User, kind: Kind): Promise<boolean> {
     const model = this.#model;
-    try {
+    const doubt = { kind, by: `node ${index}, ${when}`, victim: undefined };
+    return await this.#try(doubt, async () => {
       const id = kind === "instance"
         ? (await client.placeInstance({ model })).instanceId
         : (await client.createMetaInstance({ model })).metaInstanceId;
-      this.#created.set(id, { kind, by: by() });
-      return true;
-    } catch (cause) {
-      // A side that has no master yet may refuse; whether it happened shows later.
-      this.#unheard.creations.push({ kind, by: by() });
-      this.#unheard.refusals.push(`${kind}: ${cause}`);
-      return false;
-    }
+      return (by) => this.#created.set(id, { kind, by });
+    });
   }
 
-  async #takeAway(
-    client: ClusterNode["client"],
-    victim: string,
-    by: () => string,
+  async #takeAway({ node: { client, index }, when }: User, victim: Victim): Promise<boolean> {
+    const { id, kind } = victim;
+    const doubt = { kind, by: `node ${index}, ${when}`, victim: id };
+    return await this.#try(doubt, async () => {
+      if (kind === "instance") await client.deleteInstance(id);
+      else await client.deleteMetaInstance(id);
+      return (by) => {
+        this.#created.delete(id);
+        this.#deleted.set(id, by);
+      };
+    });
+  }
+
+  /** Whether `request` was acknowledged; it gives what then becomes of the promises. */
+  async #try(
+    doubt: Doubt,
+    request: () => Promise<(by: string) => void>,
   ): Promise<boolean> {
-    const of = this.#created.get(victim);
-    assert.ok(of);
-    // From here on it may be gone; it must be, once that is acknowledged.
-    this.#created.delete(victim);
+    const askedAt = performance.now();
+    this.#doubts.add(doubt);
     try {
-      if (of.kind === "instance") await client.deleteInstance(victim);
-      else await client.deleteMetaInstance(victim);
-      this.#deleted.set(victim, by());
+      const acknowledge = await request();
+      acknowledge(`${doubt.by}, within ${ms(performance.now() - askedAt)}`);
+      this.#doubts.delete(doubt);
       return true;
     } catch (cause) {
-      this.#unheard.deletions.set(victim, of);
-      this.#unheard.refusals.push(`no ${of.kind}: ${cause}`);
+      if (!isDoubtful(cause)) this.#doubts.delete(doubt);
+      this.#refusals.push(`${doubt.victim === undefined ? "" : "no "}${doubt.kind}: ${cause}`);
       return false;
     }
   }
@@ -103,8 +144,9 @@ export class Wishes {
   /** What was promised and is not so. */
   brokenIn(state: StateView, where: string): string[] {
     const has = (id: string) => id in state.instances || id in state.metaInstances;
+    const doubtful = new Set([...this.#doubts].map(({ victim }) => victim));
     return [
-      ...[...this.#created].filter(([id]) => !has(id))
+      ...[...this.#created].filter(([id]) => !has(id) && !doubtful.has(id))
         .map(([id, { kind, by }]) => `${kind} ${id} was lost ${where}, which ${by}, had created`),
       ...[...this.#deleted].filter(([id]) => has(id))
         .map(([id, by]) => `${id} came back ${where}, which ${by}, had deleted`),
@@ -113,24 +155,35 @@ export class Wishes {
 
   /**
    * Has what nobody was promised counted with the rest from now on, where a request whose outcome
-   * is not known may have made it, each one thing at most, or may not have taken it away.
+   * is not known may have made it, each one thing at most; and no longer what one may have taken
+   * away and is not there. To be called while no request is under way.
    * @throws when there is more than that, such as something that one request has made twice.
    */
   takeUp(state: StateView): void {
-    const { creations, deletions, refusals } = this.#unheard;
     const plain = instancesOf(state).filter(([, { metaInstanceId }]) => !metaInstanceId);
-    const found = [
-      ...Object.keys(state.metaInstances).map((id) => ({ id, kind: "meta-instance" as const })),
-      ...plain.map(([id]) => ({ id, kind: "instance" as const })),
-    ];
-    for (const { id, kind } of found.filter(({ id }) => !this.#created.has(id))) {
+    const found = new Map<string, Kind>([
+      ...Object.keys(state.metaInstances).map((id) => [id, "meta-instance"] as const),
+      ...plain.map(([id]) => [id, "instance"] as const),
+    ]);
+    const creations: Doubt[] = [];
+    for (const doubt of this.#doubts) {
+      if (doubt.victim === undefined) creations.push(doubt);
+      else if (!found.has(doubt.victim)) this.#created.delete(doubt.victim);
+    }
+    for (const [id, kind] of found) {
+      if (this.#created.has(id)) continue;
       const at = creations.findIndex((wish) => wish.kind === kind);
-      const wish = deletions.get(id) ?? creations.splice(at, at < 0 ? 0 : 1)[0];
+      const [wish] = creations.splice(at, at < 0 ? 0 : 1);
       assert.ok(wish, `nobody has asked for ${kind} ${id}`);
       this.#created.set(id, wish);
     }
-    creations.length = 0;
-    refusals.length = 0;
-    deletions.clear();
+    this.#doubts.clear();
+    this.#refusals = [];
   }
+}
+
+/** Whether the error leaves open what was done. One that is not of the table is our own mistake. */
+function isDoubtful(cause: unknown): boolean {
+  if (!(cause instanceof AppError)) throw cause;
+  return DOUBTFUL.has(cause.code);
 }
