@@ -52,7 +52,7 @@ import {
   telemetryHeard,
   telemetryMeasured,
   telemetryWakeAt,
-  tellAllAgain,
+  tellNewMaster,
 } from "./member_telemetry.ts";
 import { NO_FACTS } from "./facts.ts";
 import { clockOf, EPOCH_CLOCK_LEAP_MAX, type Message } from "./protocol.ts";
@@ -150,7 +150,7 @@ function turned(before: Member, context: StepContext, act: (turn: Turn) => void)
   act(turn);
   settleElection(turn);
   const { epoch } = turn.member;
-  if (epoch !== before.epoch) tellAllAgain(turn);
+  if (epoch !== before.epoch) tellNewMaster(turn);
   if (turn.member.role === "master") settleCommands(turn);
   settleMaster(turn, before);
   settleLeaving(turn);

@@ -153,8 +153,17 @@ function addAll<K>(keys: ReadonlySet<K>, entries: readonly (readonly [K, unknown
   return copy;
 }
 
-/** After a change of the master all own values are told anew. */
-export function tellAllAgain(turn: Turn): void {
+/** A new master is told all own values, and at once: it may be asked to place by them. */
+export function tellNewMaster(turn: Turn): void {
+  tellAllAgain(turn);
+  const { role, telemetryDue } = turn.member;
+  // Who reigns itself waits: what it tells has then those in it who follow it at once.
+  if (role === "master") return;
+  update(turn, { telemetryDue: { ...telemetryDue, at: turn.context.uptime } });
+}
+
+/** All own values are told anew. */
+function tellAllAgain(turn: Turn): void {
   const { telemetry, telemetryDue, nodeId } = turn.member;
   const refreshAt = turn.context.uptime + TELEMETRY_REFRESH_MS;
   const own = ofSources(valuesOf(telemetry), (source) => source === nodeId);

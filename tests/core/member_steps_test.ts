@@ -573,6 +573,18 @@ Deno.test("latest values go to the master, and from it to all", () => {
   deepEqual([...other.member.telemetry.links.keys()], ["a>b>x"]);
 });
 
+Deno.test("a node that led alone tells the master that it joins its memory at once", () => {
+  const memory = { ramTotalBytes: 4, ramAvailableBytes: 2 };
+  const node = new Alone({ isAlone: true }).give({ type: "Telemetry", memory });
+  equal(node.sent("Telemetry").length, 1, "it has told all whom it knew");
+  const told = node.wait(1).hear(C, heartbeat(SECOND, STARTED)).take()
+    .filter((output) => "message" in output && output.message.type === "Telemetry");
+  const message = telemetryMessage(SECOND, { memory: [[B, memory]] });
+  deepEqual(told, [{ type: "Send", to: C, message }]);
+  node.give({ type: "Telemetry", memory: { ...memory, ramAvailableBytes: 1 } });
+  equal(node.wait(TELEMETRY_MS - 1).sent("Telemetry").length, 0, "then once a second, again");
+});
+
 Deno.test("disk and system go the way of memory", () => {
   const disk = { totalBytes: 100, availableBytes: 50 };
   const system = { cpuUsage: 0.5 };
