@@ -20,7 +20,7 @@ class FakeClient {
   }
 }
 
-/** One thing that was promised before all, and a user who wants it gone, or one more of its kind. */
+/** One thing that was promised, and a user who wants it gone, or one more of its kind. */
 async function oneWish(wants: "it gone" | "one more") {
   const client = new FakeClient();
   const wishes = new Wishes("m");

@@ -18,7 +18,7 @@ interface Told {
 /** Pages of events since a fork, and requests for one that the log has dropped by then. */
 const REQUESTS_MAX = 20;
 
-/** Two histories that go on from one: each side of a partition has a master and events of its own. */
+/** Two histories that go on from one: each side of a partition has a master and its own events. */
 export class Fork {
   readonly #sides: readonly ClusterNode[];
   readonly #reigns: readonly Reign[];
