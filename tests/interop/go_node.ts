@@ -7,7 +7,10 @@ import { within } from "../support/eventually.ts";
 
 const SOURCES = new URL("./go/", import.meta.url);
 
-/** How long a build may take, with all its modules to be fetched. */
+/** How long it may take to fetch all modules. */
+const FETCH_MS_MAX = 300_000;
+
+/** How long a build may take whose modules are there. */
 const BUILD_MS_MAX = 300_000;
 
 /** How long the node may take to say something that it is asked for. */
@@ -29,16 +32,9 @@ export type Said =
 /** The program, or why there is none. */
 export type Built = { readonly path: string } | { readonly missing: string };
 
-/** How a compiler says that it is older than `go.mod` asks for. */
-const TOO_OLD = /requires go >=|unknown directive|invalid go version/;
-
-/** How the network says that nobody is there. */
-const UNREACHABLE =
-  /dial tcp|no such host|connection re|i\/o timeout|TLS handshake|network is unreachable|proxyconnect|module lookup disabled|TimeoutError/;
-
 /**
  * Builds the program once for these sources and this compiler; it is kept in the cache folder. It is
- * missing where there is no compiler for it, or no registry to fetch its modules from.
+ * missing where there is no compiler for it, or no registry gives its modules, or it takes too long.
  * @throws when the program does not compile: that is a fault of ours.
  */
 export async function buildGoNode(): Promise<Built> {
@@ -52,30 +48,42 @@ export async function buildGoNode(): Promise<Built> {
   const { cache } = directories({ env, os: Deno.build.os, home: env["HOME"] ?? "/" });
   const path = `${cache}/interop/go-${hash.digest("hex").slice(0, 16)}`;
   if (await exists(path)) return { path };
+  // Whatever is wrong before there are modules to build with is wrong elsewhere, or too old.
+  const fetched = await run("go", ["mod", "download"], FETCH_MS_MAX);
+  if (!fetched.ok) return { missing: `needs Go 1.26 or newer and its modules: ${fetched.why}` };
   const built = `${path}.${Deno.pid}`;
-  const { ok, said } = await run("go", ["build", "-o", built, "."], BUILD_MS_MAX);
-  if (!ok && !TOO_OLD.test(said) && !UNREACHABLE.test(said)) {
-    throw new Error(`Cannot build ${SOURCES.pathname}: ${said.trim()}`);
-  }
-  const found = said.trim().split("\n").at(-1);
-  if (!ok) return { missing: `needs Go 1.26 or newer and its modules: ${found}` };
+  const { ok, isLate, said, why } = await run("go", ["build", "-o", built, "."], BUILD_MS_MAX);
+  if (isLate) return { missing: `needs more time to build: ${why}` };
+  if (!ok) throw new Error(`Cannot build ${SOURCES.pathname}: ${said.trim()}`);
   await Deno.rename(built, path);
   return { path };
 }
 
-async function run(program: string, args: string[], ms: number) {
+/** How a program went; `why` is the last thing it said, or that it took too long. */
+interface Ran {
+  readonly ok: boolean;
+  readonly isLate: boolean;
+  readonly said: string;
+  readonly why: string;
+}
+
+async function run(program: string, args: string[], ms: number): Promise<Ran> {
+  const signal = AbortSignal.timeout(ms);
   try {
     const { success, stdout, stderr } = await new Deno.Command(program, {
       args,
       cwd: SOURCES,
       // An older compiler would fetch a newer one, which nobody has asked for.
       env: { GOTOOLCHAIN: "local" },
-      signal: AbortSignal.timeout(ms),
+      signal,
     }).output();
-    const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-    return { ok: success, said: success ? text(stdout) : text(stderr) };
+    const said = new TextDecoder().decode(success ? stdout : stderr);
+    // Killed for its time, it has said nothing of that.
+    const isLate = !success && signal.aborted;
+    const last = said.trim().split("\n").at(-1) ?? "";
+    return { ok: success, isLate, said, why: isLate ? `not done after ${ms} ms` : last };
   } catch (cause) {
-    return { ok: false, said: String(cause) };
+    return { ok: false, isLate: false, said: String(cause), why: String(cause) };
   }
 }
 
