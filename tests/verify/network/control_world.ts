@@ -1,11 +1,9 @@
-import { LEASE_MS } from "../../../core/election.ts";
 import { type NodeId, taskIdOf } from "../../../core/ids.ts";
 import type { Epoch } from "../../../core/lineage.ts";
 import { headOf } from "../../../core/log_tail.ts";
-import { HEARTBEAT_MS } from "../../../core/member_master.ts";
-import { EMPTY_STATE, encodeState, type State } from "../../../core/state.ts";
+import { encodeState, type State } from "../../../core/state.ts";
 import type { Transport } from "../../../net/transport.ts";
-import { SYSTEM_CLOCK } from "../../../node/clock.ts";
+import { type Clock, SYSTEM_CLOCK } from "../../../node/clock.ts";
 import { ControlPlane } from "../../../node/control_plane.ts";
 import { EventLog } from "../../../node/event_log.ts";
 import { Replica } from "../../../node/replica.ts";
@@ -22,11 +20,8 @@ const PAUSE_MS = 100;
 /** Reconcilers that have something to do have done it by then. */
 const REST_MS = 2_500;
 
-/** A heartbeat may be so late before its master's lease is over. */
-const LATE_MS_MAX = LEASE_MS - HEARTBEAT_MS;
-
-/** How often it is looked at whether this process runs. */
-const STALL_LOOK_MS = 20;
+/** How far the nodes' clock goes on at once. */
+const TICK_MS = 20;
 
 /** The requests of the story, whose clients wait for their answers. */
 const ASKED = new Set(STORY_COMMANDS.map(([, { commandId }]) => taskIdOf(commandId)));
@@ -48,39 +43,29 @@ export class ControlWorld implements AsyncDisposable {
   readonly planes: readonly Plane[];
   readonly epoch: Epoch;
   readonly #dirs: readonly TempDir[];
-  /** On a wire: heartbeats are late where this process does not run. */
-  readonly #stall: Stall | undefined;
+  readonly #clock: PatientClock;
   readonly #before: readonly string[];
-  readonly #beforeButReign: readonly string[];
   readonly #onDisk: readonly string[];
 
   private constructor(
     planes: readonly Plane[],
     epoch: Epoch,
-    dirs: readonly TempDir[],
-    stall: Stall | undefined,
+    { dirs, clock }: { readonly dirs: readonly TempDir[]; readonly clock: PatientClock },
   ) {
-    [this.planes, this.epoch, this.#dirs, this.#stall] = [planes, epoch, dirs, stall];
+    [this.planes, this.epoch, this.#dirs, this.#clock] = [planes, epoch, dirs, clock];
     this.#before = this.#states();
-    this.#beforeButReign = this.#statesButReign();
     this.#onDisk = this.#logs();
   }
 
-  /**
-   * The nodes join in turn: the first is alone, and leads. What nodes of the story do, they do.
-   * `isOnWire`: where this process stood still, heartbeats came too late, and nodes may have elected
-   * one of themselves anew; all but the reign has to stay the same then.
-   */
-  static async start(
-    joins: readonly (() => Promise<Transport>)[],
-    { isOnWire = false } = {},
-  ): Promise<ControlWorld> {
+  /** The nodes join in turn: the first is alone, and leads. What nodes of the story do, they do. */
+  static async start(joins: readonly (() => Promise<Transport>)[]): Promise<ControlWorld> {
     const planes: Plane[] = [];
     const dirs: TempDir[] = [];
+    const clock = new PatientClock();
     for (const join of joins) {
       const dir = await TempDir.make();
       dirs.push(dir);
-      planes.push(startPlane(await join(), dir.path));
+      planes.push(startPlane(await join(), dir.path, clock));
     }
     const [master] = planes as [Plane];
     await eventually("all follow", () => planes.every(({ control }) => !!control.epoch()));
@@ -88,19 +73,14 @@ export class ControlWorld implements AsyncDisposable {
       control.report({ ...storyFacts(nodeId), followedTasks: ASKED });
     }
     for (const [nodeId, command] of STORY_COMMANDS) {
-      await eventually("what was reported is known", resting(planes, PAUSE_MS));
+      await eventually("what was reported is known", resting(planes, clock, PAUSE_MS));
       // Elsewhere than in the story all is asked at the master.
       const { control } = planes.find((one) => one.nodeId === nodeId) ?? master;
       // Some say no, as they did in the story.
       await control.submit(command).catch(() => {});
     }
-    await eventually("all states are equal and rest", resting(planes, REST_MS));
-    return new ControlWorld(
-      planes,
-      master.control.epoch() as Epoch,
-      dirs,
-      isOnWire ? new Stall() : undefined,
-    );
+    await eventually("all states are equal and rest", resting(planes, clock, REST_MS));
+    return new ControlWorld(planes, master.control.epoch() as Epoch, { dirs, clock });
   }
 
   /** What all nodes have. */
@@ -110,23 +90,16 @@ export class ControlWorld implements AsyncDisposable {
 
   /** What has changed since the start; undefined: nothing. */
   changed(): string | undefined {
-    const changed = this.#difference(this.#before, this.#states());
-    if (!changed || !this.#mayHaveElected) return changed;
-    return this.#difference(this.#beforeButReign, this.#statesButReign());
+    return this.#difference(this.#before, this.#states());
   }
 
   /** The same of what the nodes would find in their logs when they start again. */
   changedOnDisk(): string | undefined {
-    if (this.#mayHaveElected) return undefined;
     return this.#difference(this.#onDisk, this.#logs());
   }
 
-  get #mayHaveElected(): boolean {
-    return (this.#stall?.longestMs ?? 0) > LATE_MS_MAX;
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#stall?.[Symbol.dispose]();
+    this.#clock[Symbol.dispose]();
     for (const { control, eventLog, transport } of this.planes.toReversed()) {
       control.stop();
       await transport.close();
@@ -148,16 +121,6 @@ export class ControlWorld implements AsyncDisposable {
     );
   }
 
-  /** The same, but that any of the nodes may reign, and have said so in the log. */
-  #statesButReign(): string[] {
-    return this.planes.map(({ control, replica: { state } }) => {
-      const master = control.epoch()?.nodeId;
-      const isOwn = master === undefined || this.planes.some(({ nodeId }) => nodeId === master);
-      const kept: State = { ...state, lastEventAppliedIdx: 0, lineage: EMPTY_STATE.lineage };
-      return JSON.stringify([encodeState(kept), isOwn, this.#believed(control)]);
-    });
-  }
-
   #believed(control: ControlPlane) {
     const { memory } = control.telemetry();
     return this.planes.map(({ nodeId }) => memory.get(nodeId) ?? null);
@@ -171,27 +134,29 @@ export class ControlWorld implements AsyncDisposable {
   }
 }
 
-/** The longest time for which nothing has run in this process. */
-class Stall implements Disposable {
-  readonly #timer = setInterval(() => this.#tick(), STALL_LOOK_MS);
-  #tickedAt = performance.now();
-  #longestMs = 0;
+/**
+ * Time that passes only while this process runs, and no faster than it does its work: a heartbeat
+ * that is late by load alone is not late, so that no lease ends but for what is said.
+ */
+class PatientClock implements Clock, Disposable {
+  readonly now = SYSTEM_CLOCK.now;
+  readonly newId = SYSTEM_CLOCK.newId;
+  readonly random = SYSTEM_CLOCK.random;
+  readonly newSeed = SYSTEM_CLOCK.newSeed;
+  // What was not ticked while nothing ran is not made up for.
+  readonly #timer = setInterval(() => this.#uptimeMs += TICK_MS, TICK_MS);
+  #uptimeMs = 0;
 
-  get longestMs(): number {
-    return Math.max(this.#longestMs, performance.now() - this.#tickedAt);
+  uptime(): number {
+    return this.#uptimeMs;
   }
 
   [Symbol.dispose](): void {
     clearInterval(this.#timer);
   }
-
-  #tick(): void {
-    this.#longestMs = this.longestMs;
-    this.#tickedAt = performance.now();
-  }
 }
 
-function startPlane(transport: Transport, dataDir: string): Plane {
+function startPlane(transport: Transport, dataDir: string, clock: Clock): Plane {
   const eventLog = EventLog.open(dataDir);
   const nodeId = transport.self;
   const isFirst = transport.peers().size === 0;
@@ -202,7 +167,7 @@ function startPlane(transport: Transport, dataDir: string): Plane {
     eventLog,
     replica,
     transport,
-    clock: SYSTEM_CLOCK,
+    clock,
     memory: () => STORY_MEMORY,
     lookUpCard: () => Promise.resolve({ ok: false, reason: "nobody knows it" }),
     left: isFirst ? { ...left, epoch: { clock: CLOCK, nodeId } } : left,
@@ -212,8 +177,8 @@ function startPlane(transport: Transport, dataDir: string): Plane {
 }
 
 /** Whether all have the same state, and have had it for a while; to be asked over and over. */
-function resting(planes: readonly Plane[], restMs: number): () => boolean {
-  let [last, since] = ["", performance.now()];
+function resting(planes: readonly Plane[], clock: Clock, restMs: number): () => boolean {
+  let [last, since] = ["", clock.uptime()];
   return () => {
     const heads = new Set(planes.map(({ replica }) => JSON.stringify(headOf(replica.state))));
     const hasRunners = planes.every(({ replica: { state } }) =>
@@ -225,8 +190,8 @@ function resting(planes: readonly Plane[], restMs: number): () => boolean {
     const now = [...heads].join();
     const hasMaster = planes.every(({ control }) => control.epoch() !== undefined);
     const isAgreed = heads.size === 1 && hasMaster && hasMemory && hasRunners;
-    if (!isAgreed || now !== last) [last, since] = [now, performance.now()];
-    return performance.now() - since > restMs;
+    if (!isAgreed || now !== last) [last, since] = [now, clock.uptime()];
+    return clock.uptime() - since > restMs;
   };
 }
 

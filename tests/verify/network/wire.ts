@@ -67,7 +67,7 @@ export async function fuzzWire(seed: number, count: number): Promise<FuzzedPart>
   await using world = await ControlWorld.start([
     () => join([]),
     () => join([addressOf(transports[0])]),
-  ], { isOnWire: true });
+  ]);
   const { host } = await startHost({
     identityKey: await newIdentity(),
     port: 0,
