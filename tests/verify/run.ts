@@ -37,7 +37,7 @@ import { GROUP_CELLS } from "./group_faults.ts";
 import { LAYOUTS, verifyLayouts } from "./group_layouts.ts";
 import { keepRunning } from "./meta.ts";
 import { fuzzModels } from "./model_files.ts";
-import { fuzzNetwork, unspokenOn } from "./network/mod.ts";
+import { fuzzNetwork, seldomSaidOn } from "./network/mod.ts";
 import { compareRulers, RULER_LONG } from "./ruler.ts";
 import { verifySchedules } from "./schedules.ts";
 import { verifyMemory, verifyMixes } from "./serving.ts";
@@ -238,16 +238,18 @@ async function verifyHttp(seed: number, requests: number): Promise<Tally> {
 async function verifyNetworkFuzz(seed: number, messages: number): Promise<Tally> {
   let [passed, failed] = [0, 0];
   for (let done = 0; done < messages; done += ROUND_REQUESTS, seed++) {
-    const parts = await fuzzNetwork(seed, Math.min(ROUND_REQUESTS, messages - done));
-    for (const { name, said, wellFormed, leftOut, findings } of parts) {
+    const count = Math.min(ROUND_REQUESTS, messages - done);
+    const parts = await fuzzNetwork(seed, count);
+    for (const { name, said, saidOn, wellFormed, leftOut, findings } of parts) {
       const apart = leftOut > 0 ? `; ${leftOut} further ones may be heeded, and were left out` : "";
       say(`seed ${seed}, ${name}: ${said} messages, ${wellFormed} of them well-formed${apart}`);
+      say(`  ${[...saidOn].map(([where, n]) => `${where}: ${n}`).join(", ")}`);
       for (const finding of findings) say(`  FAILED: ${finding}`);
       passed += said - findings.length;
       failed += findings.length;
     }
-    for (const name of await unspokenOn(parts)) {
-      say(`  FAILED: seed ${seed}: nothing was said on ${name}`);
+    for (const where of await seldomSaidOn(parts, count)) {
+      say(`  FAILED: seed ${seed}: too little was said on ${where}`);
       failed++;
     }
   }

@@ -16,9 +16,12 @@ import {
   reported,
 } from "../../support/fixtures.ts";
 
+/** Nobody but the worker of an answer gets to know it. */
+export const PROMPT = "a secret";
+
 /** What the clients ask for. */
 export const PAYLOAD = {
-  messages: [{ role: "user" as const, content: "a secret" }],
+  messages: [{ role: "user" as const, content: PROMPT }],
   sampling: { temperature: 0.5 },
   stop: ["x"],
   seed: "1",

@@ -139,8 +139,8 @@ function parse(body: Uint8Array) {
 }
 
 /**
- * Any node may measure, so whoever asks for that rightly gets a token, which is used up at once: for
- * a measurement that is said wrongly, and told nothing but how many of its bytes came.
+ * Any node may measure, so whoever asks for that rightly gets a token, which is used up at once:
+ * for a measurement that is said wrongly, and told nothing but how many of its bytes came.
  */
 async function measure(grant: BulkGrant, { random, fuzzing }: World): Promise<void> {
   if (grant.bytes !== 0) fuzzing.found(`${grant.bytes} bytes are promised to a measurement`);

@@ -13,13 +13,16 @@ import { fuzzWire } from "./wire.ts";
 
 /** The parts, and which share of the messages each gets: those over real connections cost most. */
 const PARTS = {
-  control: { share: 0.5, fuzz: fuzzControl },
+  control: { share: 0.48, fuzz: fuzzControl },
   generation: { share: 0.15, fuzz: fuzzGenerations },
   frames: { share: 0.13, fuzz: fuzzFrames },
   prefill: { share: 0.1, fuzz: fuzzPrefill },
   bulk: { share: 0.1, fuzz: fuzzBulk },
-  wire: { share: 0.02, fuzz: fuzzWire },
+  wire: { share: 0.04, fuzz: fuzzWire },
 } as const;
+
+/** Each topic and protocol gets at least this share of all messages. */
+const LEAST_SHARE = 0.005;
 
 /** Where nodes speak with each other. */
 const ROOMS = ["net", "node"].map((room) => new URL(`../../../${room}/`, import.meta.url));
@@ -38,10 +41,19 @@ export async function fuzzNetwork(seed: number, count: number): Promise<NamedPar
   return parts;
 }
 
-/** Topics and protocols in the sources on which none of these parts has said anything. */
-export async function unspokenOn(parts: readonly FuzzedPart[]): Promise<string[]> {
-  const spokenOn = new Set(parts.flatMap(({ saidOn }) => [...saidOn.keys()]));
-  return (await topicsAndProtocols()).filter((name) => !spokenOn.has(name));
+/**
+ * Topics and protocols, of the sources or of these parts, on which less than `LEAST_SHARE` of
+ * `count` messages was said, with how many there were.
+ */
+export async function seldomSaidOn(
+  parts: readonly FuzzedPart[],
+  count: number,
+): Promise<string[]> {
+  const said = new Map((await topicsAndProtocols()).map((name) => [name, 0]));
+  for (const [name, here] of parts.flatMap(({ saidOn }) => [...saidOn])) {
+    said.set(name, (said.get(name) ?? 0) + here);
+  }
+  return [...said].filter(([, n]) => n < count * LEAST_SHARE).map(([name, n]) => `${name}: ${n}`);
 }
 
 /** As they are written there: `exo/control/1`, `/exo/${namespace}/link/1`. */
