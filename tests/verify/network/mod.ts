@@ -13,12 +13,12 @@ import { fuzzWire } from "./wire.ts";
 
 /** The parts, and which share of the messages each gets: those over real connections cost most. */
 const PARTS = {
-  control: { share: 0.48, fuzz: fuzzControl },
+  control: { share: 0.46, fuzz: fuzzControl },
   generation: { share: 0.15, fuzz: fuzzGenerations },
   frames: { share: 0.13, fuzz: fuzzFrames },
   prefill: { share: 0.1, fuzz: fuzzPrefill },
   bulk: { share: 0.1, fuzz: fuzzBulk },
-  wire: { share: 0.04, fuzz: fuzzWire },
+  wire: { share: 0.06, fuzz: fuzzWire },
 } as const;
 
 /** Each topic and protocol gets at least this share of all messages. */

@@ -191,7 +191,7 @@ async function askWrongly(
   server.flow(command.taskId, 0, { error: { code: "invalid_request", message: "no" } });
 }
 
-/** Whether a frame, as the pipes of runners have it, is all that there is, and holds these tokens. */
+/** Whether a frame, as the pipes of runners have it, is all there is, and holds these tokens. */
 function isFrameOf(tokenIds: readonly number[], bytes: Uint8Array): boolean {
   try {
     const [frame] = new FrameDecoder().push(bytes);

@@ -6,7 +6,7 @@ export interface FuzzedPart {
   readonly wellFormed: number;
   /** How many of them on each topic, and by each protocol. */
   readonly saidOn: ReadonlyMap<string, number>;
-  /** Mutations that were not said, and do not count: they may be heeded, so heeding is no finding. */
+  /** Mutations that were not said, and do not count: they may be heeded, which is no finding. */
   readonly leftOut: number;
   readonly findings: readonly string[];
 }

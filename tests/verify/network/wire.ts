@@ -29,10 +29,10 @@ const VAIN_TURNS_MAX = 100;
 const LEAVE_MS_MAX = 15_000;
 
 /**
- * Says mutated messages over real connections, as a stranger that knows the namespace: on the topic,
- * on link streams, on streams and on bare TCP, and as the worker of clients of the master. The nodes'
- * states and logs, who reigns, and the master's link to its follower stay; no client is kept, and no
- * task left. What is right, and what has not arrived, does not count.
+ * Says mutated messages over real connections, as a stranger that knows the namespace: on the
+ * topic, on link streams, on streams and on bare TCP, and as the worker of clients of the master.
+ * The nodes' states and logs, who reigns, and the master's link to its follower stay; no client is
+ * kept, and no task left. What is right, and what has not arrived, does not count.
  */
 export async function fuzzWire(seed: number, count: number): Promise<FuzzedPart> {
   const namespace: string = crypto.randomUUID();

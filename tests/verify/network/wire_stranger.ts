@@ -119,7 +119,7 @@ export async function openStream(attack: Attack): Promise<void> {
   await speak(attack, STREAM_PROTOCOL, [{ bytes: first, topic: STREAM_PROTOCOL }, ...more]);
 }
 
-/** Takes a task as its worker does, and answers by wrong frames, and by wrong chunks in right ones. */
+/** Takes a task as its worker does, and answers by wrong frames, or wrong chunks in right ones. */
 export async function answerOnStream(attack: Attack): Promise<void> {
   const { random, newTask } = attack;
   const open = streamFrame(OPEN, new TextEncoder().encode(GENERATION.protocol));
@@ -149,7 +149,7 @@ function streamFrame(kind: number, body: Uint8Array): Uint8Array {
   return Uint8Array.from(frame(kind, body).flatMap((piece) => [...piece]));
 }
 
-/** All are drawn before the first is said: what a seed draws does not depend on when a reset comes. */
+/** All are drawn before the first is said: whenever a reset comes, a seed draws the same. */
 function pieces(next: () => Piece): Piece[] {
   return Array.from({ length: FRAMES }, next);
 }
