@@ -27,10 +27,7 @@ type Asked = <T>(
   isSo: (state: WholeState, result: T) => boolean,
 ) => Promise<T>;
 
-/**
- * Each kind of command, asked at each node. An instance whose retries are over, which
- * `RetryMetaInstance` arms again, is what `verify meta` has.
- */
+/** Each kind of command, asked at each node, where it changes something. */
 export async function commandAll(say: Say): Promise<void> {
   await using cluster = await threeThatMet({ engine: LONG_ANSWER });
   for (const { client, index } of cluster.nodes) {
@@ -55,7 +52,7 @@ export async function commandAll(say: Say): Promise<void> {
     );
     const instanceId = await askForInstances(client, model, asked);
     await askForAnswers(client, model, asked);
-    await askForMetaInstances(client, model, asked);
+    await askForMetaInstances(cluster, client, { model, asked });
     await askForLinks(client, { model, instanceId }, asked);
     await asked(
       "delete the instance",
@@ -124,22 +121,41 @@ async function askForAnswers(client: ApiClient, model: string, asked: Asked): Pr
   await asked("have a whole answer", short(), hasNone);
 }
 
-async function askForMetaInstances(client: ApiClient, model: string, asked: Asked): Promise<void> {
+async function askForMetaInstances(
+  cluster: Cluster,
+  client: ApiClient,
+  { model, asked }: { readonly model: string; readonly asked: Asked },
+): Promise<void> {
+  const before = new Set(await runnerPids(cluster));
   const { metaInstanceId: id } = await asked(
     "create a meta-instance",
-    client.createMetaInstance({ model }),
+    client.createMetaInstance({ model, maxRetries: 0 }),
     ({ metaInstances }, { metaInstanceId }) => metaInstanceId in metaInstances,
   );
+  const isParked = ({ metaInstances }: WholeState) => metaInstances[id]?.phase === "parked";
+  await eventually(
+    "the meta-instance is ready",
+    () => all(cluster, ({ metaInstances }) => metaInstances[id]?.phase === "ready"),
+    READY_SECONDS_MAX * 1_000,
+  );
+  // Its first failure is one too many: only who is parked has something to try again.
+  for (const pid of await runnerPids(cluster)) if (!before.has(pid)) Deno.kill(pid, "SIGKILL");
+  await eventually("the meta-instance is parked", () => all(cluster, isParked));
   await asked(
     "try a meta-instance again",
     client.retryMetaInstance(id),
-    ({ metaInstances }) => id in metaInstances,
+    (state) => id in state.metaInstances && !isParked(state),
   );
   await asked(
     "delete the meta-instance",
     client.deleteMetaInstance(id),
     ({ metaInstances, instances }) => !(id in metaInstances) && Object.keys(instances).length === 1,
   );
+}
+
+/** Of all nodes. */
+async function runnerPids({ nodes }: Cluster): Promise<number[]> {
+  return (await Promise.all(nodes.map(({ process }) => process.runnerPids()))).flat();
 }
 
 async function askForLinks(
