@@ -7,7 +7,7 @@ import type { Answer } from "../support/cluster_client.ts";
  * @param expected what a client gets when all is well.
  * @throws what a client got instead.
  */
-export function areAnswered(answers: readonly Answer[], expected: Answer): void {
+export function requireAnswered(answers: readonly Answer[], expected: Answer): void {
   for (const { text, end, isWhole, errorCode } of answers) {
     if (isWhole) {
       assert.deepEqual({ text, end }, { text: expected.text, end: expected.end });

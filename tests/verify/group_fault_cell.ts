@@ -9,9 +9,9 @@ import { descriptorsAsBefore, settledDescriptors } from "../support/descriptors.
 import { eventually } from "../support/eventually.ts";
 import { randomLlama } from "../support/eight_heads_llama.ts";
 import { TempDir } from "../support/temp_dir.ts";
-import { areAnswered } from "./group_answers.ts";
+import { requireAnswered } from "./group_answers.ts";
 import { type GroupCell, type GroupStage } from "./group_faults.ts";
-import { arePortsInUse, isNothingLeft, ringPorts } from "./group_rest.ts";
+import { requirePortsInUse, ringPorts, untilNothingIsLeft } from "./group_rest.ts";
 import { type Site, strike } from "./group_strikes.ts";
 
 /** How soon a client hears of a fault: an answer, or an error. */
@@ -147,10 +147,10 @@ async function strikeOnce(scene: Scene, cell: GroupCell): Promise<number> {
   });
   const site = await reach(scene, cell, ranked);
   const ports = await ringPorts(api);
-  if (cell.stage !== "connect") await arePortsInUse(ranked, ports);
+  if (cell.stage !== "connect") await requirePortsInUse(ranked, ports);
   const { answers, repair } = await strikeAndHear(scene, cell, site);
   await repair();
-  areAnswered(answers, await answerOfWell(scene));
+  requireAnswered(answers, await answerOfWell(scene));
   await eventually("all tasks are over", async () => {
     return Object.keys((await api.state()).tasks).length === 0;
   }, PATIENCE_MS);
@@ -160,7 +160,7 @@ async function strikeOnce(scene: Scene, cell: GroupCell): Promise<number> {
     const { runners, tasks, instances } = await api.state();
     return [runners, tasks, instances].every((table) => Object.keys(table).length === 0);
   }, PATIENCE_MS);
-  await isNothingLeft(cluster.nodes, { ports, patienceMs: PATIENCE_MS });
+  await untilNothingIsLeft(cluster.nodes, { ports, patienceMs: PATIENCE_MS });
   return Math.max(...answers.map(({ tookMs }) => tookMs));
 }
 

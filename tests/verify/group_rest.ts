@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { z } from "zod";
 import type { ClusterNode } from "../support/cluster_node.ts";
 import { eventually } from "../support/eventually.ts";
-import { listeningPorts, localPorts } from "../support/listening_ports.ts";
+import { localPorts, portsOfMachine } from "../support/tcp_sockets.ts";
 
 /** Where the ranks of the instances meet; other nodes know only their neighbours' ports. */
 const Hosts = z.object({
@@ -18,7 +18,7 @@ export async function ringPorts(node: ClusterNode): Promise<number[]> {
 }
 
 /** Each rank that has met the others has a connection at its port: these are the right ones. */
-export async function arePortsInUse(
+export async function requirePortsInUse(
   nodes: readonly ClusterNode[],
   ports: readonly number[],
 ): Promise<void> {
@@ -31,8 +31,11 @@ export async function arePortsInUse(
   }
 }
 
-/** Resolves once nothing lives of all that nodes have ever started but they, off these ports. */
-export async function isNothingLeft(
+/**
+ * Resolves once nothing lives of all that nodes have ever started but they, and nobody at all has
+ * these ports on the machines of the nodes.
+ */
+export async function untilNothingIsLeft(
   nodes: readonly ClusterNode[],
   { ports, patienceMs }: { readonly ports: readonly number[]; readonly patienceMs: number },
 ): Promise<void> {
@@ -42,8 +45,10 @@ export async function isNothingLeft(
     left = all.filter((pid) => !nodes.some(({ process }) => process.pid === pid));
     return left.length === 0;
   }, patienceMs).catch((cause) => assert.fail(`${cause.message}: processes ${left}`));
-  await eventually("nobody listens where ranks met", async () => {
-    const taken = await listeningPorts(nodes.map(({ process }) => process.pid));
-    return !taken.some((port) => ports.includes(port));
-  }, patienceMs);
+  let taken: number[] = [];
+  await eventually("nobody has the ports where ranks met", async () => {
+    const used = await Promise.all(nodes.map(({ process }) => portsOfMachine(process.pid)));
+    taken = ports.filter((port) => used.flat().includes(port));
+    return taken.length === 0;
+  }, patienceMs).catch((cause) => assert.fail(`${cause.message}: ports ${taken}`));
 }
