@@ -12,7 +12,7 @@ import { FakeScript, strike } from "../../engines/fake.ts";
 import { readCommands, reportWriter } from "../../engines/pipes.ts";
 import { chooseBuilder } from "../../engines/process.ts";
 import { Runner } from "../../engines/runner.ts";
-import { type HeldStage, Orders } from "./orders.ts";
+import { FLOOD_BYTES, type HeldStage, Orders } from "./orders.ts";
 import { StruckBuilder } from "./struck_engine.ts";
 
 const orders = new Orders(Deno.env.get("EXO_TEST_FOLDER") ?? "");
@@ -20,9 +20,6 @@ const incarnation = Number(Deno.args[Deno.args.indexOf("--incarnation") + 1]);
 const commands = new CommandQueue();
 const { emit: report, write, flush } = reportWriter();
 let stage: HeldStage | "start" = "start";
-
-/** More than a pipe or a pair of sockets holds. Source: Linux, pipe(7) and net.core.wmem_default. */
-const FLOOD_BYTES = 1_048_576;
 
 /** Which commands of ours have no end yet, by their tasks. */
 const illegal = new Map<TaskId, RunnerCommand["type"]>();

@@ -12,6 +12,9 @@ export type HeldStage = Stage | "connect";
  */
 export type Order = "exhaust" | "illegal" | "flood";
 
+/** More than a pipe or a pair of sockets holds. Source: Linux, pipe(7) and net.core.wmem_default. */
+export const FLOOD_BYTES = 1_048_576;
+
 /** How often it is looked whether there is an order, and whether a held stage may go on. */
 const LOOK_MS = 10;
 

@@ -12,6 +12,12 @@ export async function residentBytes(pid: number): Promise<number> {
   return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) * 1_024;
 }
 
+/** What a process has written so far, to files and pipes of all kinds; none when it is gone. */
+export async function writtenBytes(pid: number): Promise<number> {
+  const io = await Deno.readTextFile(`/proc/${pid}/io`).catch(() => "");
+  return Number(/^wchar: (\d+)$/m.exec(io)?.[1] ?? 0);
+}
+
 /** Processes that were started with this variable, whoever is their parent now; no zombies. */
 export async function processesWith(variable: string): Promise<number[]> {
   const found: number[] = [];

@@ -6,12 +6,18 @@ import { LINK_SILENCE_MS } from "../../net/transport.ts";
 import type { Cluster } from "../support/cluster.ts";
 import type { ClusterNode } from "../support/cluster_node.ts";
 import { eventually, isAlive } from "../support/eventually.ts";
-import { isStopped, residentBytes } from "../support/process_state.ts";
+import { FLOOD_BYTES } from "../support/orders.ts";
+import { isStopped, residentBytes, writtenBytes } from "../support/process_state.ts";
 import type { GroupFault, GroupStage } from "./group_faults.ts";
 import { askSlowly } from "./slow_client.ts";
 
-/** How long nobody reads a runner's pipe: not so long that the node is taken for lost. */
-const FULL_PIPE_MS = LINK_SILENCE_MS - 1_000;
+/**
+ * How long a node is stopped and nobody reads its runner's pipe: with what links are silent for
+ * anyway between two pings, 1.4 s, too short for the node to be taken for lost.
+ */
+const FULL_PIPE_MS = LINK_SILENCE_MS / 3;
+
+const sumOf = (numbers: readonly number[]) => numbers.reduce((sum, one) => sum + one, 0);
 
 /** Memory that a runner has taken when it is certain that it goes on until there is none. */
 const EXHAUSTING_BYTES = 268_435_456;
@@ -73,10 +79,10 @@ async function signalRunners({ struck }: Site, signal: Deno.Signal): Promise<Rep
   const pids = await struck.process.runnerPids();
   assert.notEqual(pids.length, 0, "a runner is there to be struck");
   for (const pid of pids) Deno.kill(pid, signal);
-  return () => areGone(pids);
+  return () => untilGone(pids);
 }
 
-async function areGone(pids: readonly number[]): Promise<void> {
+async function untilGone(pids: readonly number[]): Promise<void> {
   await eventually("the struck runner is gone", async () => {
     return !(await Promise.all(pids.map(isAlive))).includes(true);
   }, PATIENCE_MS);
@@ -108,21 +114,32 @@ async function partition({ cluster: { network, nodes }, struck }: Site): Promise
 
 /**
  * The node stops for a while, in which its runner reports more than the pipe holds: nobody reads of
- * it until the node goes on.
+ * it, and the rest waits in the runner until the node goes on.
  */
 async function fullPipe({ struck: { process, orders } }: Site): Promise<Repair> {
   const { pid } = process;
+  const pids = await process.runnerPids();
+  const written = async () => sumOf(await Promise.all(pids.map(writtenBytes)));
+  const before = await written();
   process.kill("SIGSTOP");
-  await eventually("the node is stopped", () => isStopped(pid));
-  await orders.give("flood");
+  // From the stop on, however long the order takes to arrive.
   const goesOn = setTimeout(FULL_PIPE_MS).then(async () => {
-    const wasStopped = await isStopped(pid);
+    const [wasStopped, heldBytes] = [await isStopped(pid), await written() - before];
     process.kill("SIGCONT");
     assert.ok(wasStopped, "nobody has read of the pipe");
+    const isFull = heldBytes > 0 && heldBytes < FLOOD_BYTES;
+    assert.ok(isFull, `the pipe has taken ${heldBytes} bytes of ${FLOOD_BYTES}: a part`);
   });
   // What it says is heard at the repair.
   goesOn.catch(() => {});
-  return () => goesOn;
+  await eventually("the node is stopped", () => isStopped(pid));
+  await orders.give("flood");
+  return async () => {
+    await goesOn;
+    await eventually("the runner has said all of it", async () => {
+      return await written() - before >= FLOOD_BYTES;
+    });
+  };
 }
 
 async function exhaustRunner({ struck }: Site): Promise<Repair> {
@@ -131,9 +148,11 @@ async function exhaustRunner({ struck }: Site): Promise<Repair> {
   const before = await occupied();
   await struck.orders.give("exhaust");
   await eventually("the runner takes memory", async () => {
-    return await occupied() - before > EXHAUSTING_BYTES;
+    // It may be gone before it was seen to have taken so much.
+    const isGone = (await Promise.all(pids.map(isAlive))).includes(false);
+    return isGone || await occupied() - before > EXHAUSTING_BYTES;
   });
-  return () => areGone(pids);
+  return () => untilGone(pids);
 }
 
 /** What a runner says of weights that it cannot read, by their header or later: which, and why. */
