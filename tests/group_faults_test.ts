@@ -8,6 +8,7 @@ import {
   GROUP_STAGES,
   type GroupCell,
   groupCellName,
+  STRUCK_RANKS,
 } from "./verify/group_faults.ts";
 
 /** The short form of `deno task verify group-faults`; tests/e2e/group_test.ts kills runners. */
@@ -34,11 +35,13 @@ for (const cell of SHORT) {
 
 Deno.test("the matrix of groups has every fault, every stage and both ranks", () => {
   for (const fault of GROUP_FAULTS) {
-    const stages = GROUP_CELLS.filter((cell) => cell.fault === fault).map(({ stage }) => stage);
+    const cells = GROUP_CELLS.filter((cell) => cell.fault === fault);
+    const stages = cells.map(({ stage }) => stage);
     const wanted = GROUP_STAGES.filter((stage) =>
       fault !== "corrupt weights" || stage !== "connect"
     );
     assert.deepEqual(new Set(stages), new Set(wanted), fault);
+    assert.deepEqual(new Set(cells.map(({ rank }) => rank)), new Set(STRUCK_RANKS), fault);
   }
   assert.equal(GROUP_CELLS.length, new Set(GROUP_CELLS.map(groupCellName)).size);
 });

@@ -10,7 +10,7 @@ import { eventually } from "../support/eventually.ts";
 import { randomLlama } from "../support/eight_heads_llama.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { requireAnswered } from "./group_answers.ts";
-import { type GroupCell, type GroupStage } from "./group_faults.ts";
+import { type GroupCell, type GroupStage, isHeldStage } from "./group_faults.ts";
 import { requirePortsInUse, ringPorts, untilNothingIsLeft } from "./group_rest.ts";
 import { type Site, strike } from "./group_strikes.ts";
 
@@ -38,12 +38,11 @@ const ANSWER_TOKENS = 40;
 /** Small chunks, so that a prompt has a midst; several requests, so that one more is taken. */
 const CONFIG = { prefillChunkTokens: 8, contextTokens: 1_024, maxConcurrentRequests: 4 };
 
-/** Slow enough that a fake engine's answer has a midst; or as fast as it can be. */
-const FAKE = { stepMs: 5 };
-const FAST_FAKE = {};
+/** Several answers of a slow client are under way at once, too. */
+const CONFIG_BESIDE_SLOW = { ...CONFIG, maxConcurrentRequests: 12 };
 
-/** Tokens of the longest answer that is asked for: some seconds of a fake engine, others wait. */
-const LONG_ANSWER_TOKENS = { fake: 400, real: 900 };
+/** Slow enough that a fake engine's answer has a midst. */
+const FAKE = { stepMs: 5 };
 
 /** What nodes held before and after a cell, of those that live through it. */
 export interface GroupCellReport {
@@ -74,8 +73,7 @@ export async function measureGroupCell(cell: GroupCell): Promise<GroupCellReport
   const why = isolated ? await whyNoNetwork() : undefined;
   assert.equal(why, undefined, `a partition needs a network of namespaces: ${why}`);
   await using dir = await TempDir.make();
-  const fake = cell.fault === "slow client" ? FAST_FAKE : FAKE;
-  const engine = cell.engine === "real" ? "real" : fake;
+  const engine = cell.engine === "real" ? "real" : FAKE;
   await using cluster = await startCluster({ nodes: 3, isolated, engine, isOrdered: true });
   try {
     await cluster.met(PATIENCE_MS);
@@ -143,7 +141,7 @@ async function strikeOnce(scene: Scene, cell: GroupCell): Promise<number> {
   for (const node of ranked) if (isHeldStage(cell.stage)) await node.orders.hold(cell.stage);
   const { metaInstanceId } = await api.client.createMetaInstance({
     ...{ model, minNodes: 2, nodeIds: ranked.map(({ nodeId }) => nodeId), exact: true },
-    ...{ config: CONFIG, maxRetries: 20 },
+    ...{ config: cell.fault === "slow client" ? CONFIG_BESIDE_SLOW : CONFIG, maxRetries: 20 },
   });
   const site = await reach(scene, cell, ranked);
   const ports = await ringPorts(api);
@@ -162,11 +160,6 @@ async function strikeOnce(scene: Scene, cell: GroupCell): Promise<number> {
   }, PATIENCE_MS);
   await untilNothingIsLeft(cluster.nodes, { ports, patienceMs: PATIENCE_MS });
   return Math.max(...answers.map(({ tookMs }) => tookMs));
-}
-
-/** Whether a rank stays in the stage on its way to be ready; idle ranks are where they stay. */
-function isHeldStage(stage: GroupStage): stage is "connect" | "load" | "warmup" {
-  return stage === "connect" || stage === "load" || stage === "warmup";
 }
 
 /** Whether clients are being answered, which the first rank does. */
@@ -198,7 +191,7 @@ async function reach(
   const modelPath = modelPaths[struck.index] ?? "";
   const site: Site = {
     ...{ cluster, first, struck, holder, model: scene.model, modelPath },
-    ...{ stage: cell.stage, longAnswerTokens: LONG_ANSWER_TOKENS[cell.engine] },
+    ...{ stage: cell.stage, rank: cell.rank, engine: cell.engine },
     isLoaded: cell.stage !== "connect" && cell.stage !== "load",
   };
   if (isHeldStage(cell.stage)) {

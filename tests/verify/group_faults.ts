@@ -35,11 +35,16 @@ export interface GroupCell {
 
 /** Whether a fault can happen so: what the others would say is said by a cell that is here. */
 function canBe({ fault, stage, rank, engine }: GroupCell): boolean {
-  // Clients are no matter of the other ranks.
-  if (fault === "slow client") return rank === "first";
+  // Before any rank is ready, clients are told so, by whichever node they ask.
+  if (fault === "slow client" && isHeldStage(stage)) return rank === "first";
   // Fake engines read no weights; those that compute read them when they load.
   if (fault === "corrupt weights") return engine === "real" && stage !== "connect";
   return true;
+}
+
+/** Whether a rank stays in the stage on its way to be ready; idle ranks are where they stay. */
+export function isHeldStage(stage: GroupStage): stage is "connect" | "load" | "warmup" {
+  return stage === "connect" || stage === "load" || stage === "warmup";
 }
 
 /** All cells, in the order in which they are numbered. */

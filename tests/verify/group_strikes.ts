@@ -8,16 +8,14 @@ import type { ClusterNode } from "../support/cluster_node.ts";
 import { eventually, isAlive } from "../support/eventually.ts";
 import { FLOOD_BYTES } from "../support/orders.ts";
 import { isStopped, residentBytes, writtenBytes } from "../support/process_state.ts";
-import type { GroupFault, GroupStage } from "./group_faults.ts";
-import { askSlowly } from "./slow_client.ts";
+import type { GroupCell, GroupFault, GroupStage } from "./group_faults.ts";
+import { readLate } from "./slow_strike.ts";
 
 /**
  * How long a node is stopped and nobody reads its runner's pipe: with what links are silent for
  * anyway between two pings, 1.4 s, too short for the node to be taken for lost.
  */
 const FULL_PIPE_MS = LINK_SILENCE_MS / 3;
-
-const sumOf = (numbers: readonly number[]) => numbers.reduce((sum, one) => sum + one, 0);
 
 /** Memory that a runner has taken when it is certain that it goes on until there is none. */
 const EXHAUSTING_BYTES = 268_435_456;
@@ -33,11 +31,11 @@ export interface Site {
   readonly model: string;
   /** The struck node's own copy of the model: a folder. */
   readonly modelPath: string;
-  /** Tokens of the longest answer that the engine gives. */
-  readonly longAnswerTokens: number;
+  readonly engine: GroupCell["engine"];
   /** Whose runner is held in the stage. */
   readonly holder: ClusterNode;
   readonly stage: GroupStage;
+  readonly rank: GroupCell["rank"];
   /** Whether the ranks have their weights in memory. */
   readonly isLoaded: boolean;
 }
@@ -62,11 +60,7 @@ const STRIKES: Readonly<Record<GroupFault, (site: Site) => Promise<Repair>>> = {
   },
   "partition": partition,
   "full pipe": fullPipe,
-  "slow client": async ({ first, model, longAnswerTokens }) => {
-    const client = await askSlowly(first.client.url, { model, tokens: longAnswerTokens });
-    // The others have been answered by now: it reads later than they.
-    return () => client.readToEnd();
-  },
+  "slow client": readLate,
   "out of memory": exhaustRunner,
   "corrupt weights": corruptWeights,
   "illegal order": orderIllegally,
@@ -119,7 +113,9 @@ async function partition({ cluster: { network, nodes }, struck }: Site): Promise
 async function fullPipe({ struck: { process, orders } }: Site): Promise<Repair> {
   const { pid } = process;
   const pids = await process.runnerPids();
-  const written = async () => sumOf(await Promise.all(pids.map(writtenBytes)));
+  const written = async () => {
+    return (await Promise.all(pids.map(writtenBytes))).reduce((sum, one) => sum + one, 0);
+  };
   const before = await written();
   process.kill("SIGSTOP");
   // From the stop on, however long the order takes to arrive.
