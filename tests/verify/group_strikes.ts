@@ -17,6 +17,9 @@ import { readLate } from "./slow_strike.ts";
  */
 const FULL_PIPE_MS = LINK_SILENCE_MS / 3;
 
+/** What each pipe takes, if nobody reads; far more than else is written. Source: Linux, PIPE_BUF. */
+const PIPE_BYTES_MIN = 4_096;
+
 /** Memory that a runner has taken when it is certain that it goes on until there is none. */
 const EXHAUSTING_BYTES = 268_435_456;
 
@@ -123,7 +126,7 @@ async function fullPipe({ struck: { process, orders } }: Site): Promise<Repair> 
     const [wasStopped, heldBytes] = [await isStopped(pid), await written() - before];
     process.kill("SIGCONT");
     assert.ok(wasStopped, "nobody has read of the pipe");
-    const isFull = heldBytes > 0 && heldBytes < FLOOD_BYTES;
+    const isFull = heldBytes >= PIPE_BYTES_MIN && heldBytes < FLOOD_BYTES;
     assert.ok(isFull, `the pipe has taken ${heldBytes} bytes of ${FLOOD_BYTES}: a part`);
   });
   // What it says is heard at the repair.
