@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { ensureSetup } from "../ffi/mod.ts";
 import { goldenPath } from "./engines/golden.ts";
+import { engineStats } from "./support/engine_stats.ts";
 import {
   choosePrefill,
   comparePrefills,
@@ -9,6 +10,7 @@ import {
   killPrefillRank,
   killPrefillRunner,
 } from "./verify/prefill.ts";
+import { hasToldAnswer, hasToldReads } from "./verify/prefill_reads.ts";
 
 await ensureSetup();
 
@@ -39,4 +41,20 @@ Deno.test("a prompt whose reader dies midway is read on where it was asked", asy
   await t.step("the runner", () => killPrefillRunner(SHAPE));
   await t.step("a rank of several", () => killPrefillRank(SHAPE));
   await t.step("the node", () => killPrefillNode(SHAPE));
+});
+
+Deno.test("statistics that lack the end of an answer, or what was read for it, are too old", () => {
+  const none = engineStats();
+  const midway = engineStats({ promptTokens: 1_000, cachedTokens: 160, generatedTokens: 7 });
+  const answer = { completionTokens: 8 };
+  assert.equal(hasToldAnswer(none, midway, answer), false);
+  const here = { ...midway, prefillTokens: 40, generatedTokens: 8 };
+  assert.equal(hasToldAnswer(none, here, answer), true);
+  assert.equal(hasToldAnswer(here, here, answer), false);
+  // All but the last 40 tokens are known there, 160 of them from before.
+  const told = (prefillTokens: number) => {
+    const there = engineStats({ cachedTokens: 160, prefillTokens });
+    return hasToldReads({ here: none, there: none }, { here, there });
+  };
+  assert.deepEqual([told(0), told(799), told(800)], [false, false, true]);
 });

@@ -133,13 +133,6 @@ export class PrefillNodes {
     return stats ?? engineStats();
   }
 
-  /** Whether no engine has anything to do after so many answers. */
-  atRest(answers: number): boolean {
-    const all = [this.decode, this.prefill].map((member) => this.counts(member));
-    const isIdle = all.every(({ running, queued }) => running + queued === 0);
-    return isIdle && this.counts(this.decode).requests >= answers;
-  }
-
   /** Resolves once the way between them has been measured, as happens soon after they met. */
   async measured(): Promise<void> {
     const { node } = this.decode;

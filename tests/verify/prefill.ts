@@ -3,11 +3,13 @@ import assert from "node:assert/strict";
 import type { Chunk } from "../../core/chunk.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
 import { KV_BLOCK_POSITIONS } from "../../ffi/mod.ts";
+import { engineStats } from "../support/engine_stats.ts";
 import { eventually, isAlive } from "../support/eventually.ts";
 import { PrefillNodes } from "../support/prefill_nodes.ts";
 import { answerAlone, testEngine } from "../support/text_engine.ts";
 import { comparePrompts, type PrefillSubject } from "./prefill_comparison.ts";
 import { prefillPrompt, type PrefillShape } from "./prefill_prompts.ts";
+import { hasToldAnswer, type PairReads, readsAfter, readsSince } from "./prefill_reads.ts";
 import type { Say, Tally } from "./tally.ts";
 
 /**
@@ -35,13 +37,14 @@ export async function comparePrefills(
   const alone = reference(shape.modelPath);
   const subject: PrefillSubject = {
     answer: async (payload) => answered(await nodes.ask(payload)),
-    reads: async (answers) => {
-      await eventually("the engines have told what they did", () => nodes.atRest(answers));
-      return { here: nodes.counts(nodes.decode), there: nodes.counts(nodes.prefill) };
-    },
+    reads: () => readsOf(nodes),
   };
   const ofOne = (payload: TextGenerationPayload) => Promise.resolve(alone(payload));
   return await comparePrompts(subject, ofOne, { shape, say });
+}
+
+function readsOf(nodes: PrefillNodes): PairReads {
+  return { here: nodes.counts(nodes.decode), there: nodes.counts(nodes.prefill) };
 }
 
 function answered(chunks: readonly Chunk[]) {
@@ -59,12 +62,15 @@ export async function choosePrefill(shape: PrefillShape): Promise<void> {
   await using nodes = await PrefillNodes.start(shape.modelPath, options);
   await nodes.measured();
   const payload = prefillPrompt(0, shape);
+  const before = readsOf(nodes);
   const chunks = await nodes.ask(payload);
   assert.deepEqual(idsOf(chunks), reference(shape.modelPath)(payload));
   const last = chunks.at(-1);
   assert.ok(last?.type === "Finish");
   const { promptTokens, cachedTokens } = last.usage;
-  const [here, there] = [nodes.prefilled(nodes.decode), nodes.prefilled(nodes.prefill)];
+  const reads = await readsAfter(() => readsOf(nodes), before, last.usage);
+  const { prefillTokens: here } = readsSince(before.here, reads.here);
+  const { prefillTokens: there } = readsSince(before.there, reads.there);
   assert.ok(there > 0.9 * promptTokens, `${there} of ${promptTokens} read there`);
   assert.ok(here < 0.1 * promptTokens, `${here} of ${promptTokens} read here`);
   assert.equal(cachedTokens, 0);
@@ -110,11 +116,12 @@ async function requireRest(
   shape: PrefillShape,
   chunks: readonly Chunk[],
 ): Promise<void> {
-  const { tokens, usage: { promptTokens } } = answered(chunks);
+  const { tokens, usage } = answered(chunks);
+  const { promptTokens } = usage;
   assert.deepEqual(tokens, reference(shape.modelPath)(prefillPrompt(0, shape)));
   await eventually(
     "the engine has told what it did",
-    () => nodes.counts(nodes.decode).requests > 0,
+    () => hasToldAnswer(engineStats(), nodes.counts(nodes.decode), usage),
   );
   const here = nodes.prefilled(nodes.decode);
   assert.ok(

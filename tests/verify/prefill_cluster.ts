@@ -4,7 +4,6 @@ import type { TextGenerationPayload } from "../../core/task.ts";
 import { type Cluster, startCluster } from "../support/cluster.ts";
 import type { ClusterNode } from "../support/cluster_node.ts";
 import { engineStats } from "../support/engine_stats.ts";
-import { eventually } from "../support/eventually.ts";
 import { setLink } from "../support/instance_links.ts";
 import { type ToldTokens, toldTokens } from "../support/told_tokens.ts";
 import { placeOn } from "./three_nodes.ts";
@@ -52,16 +51,6 @@ export class PrefillProcesses implements AsyncDisposable {
   /** What an engine has told its own node of what it did; zeros before it has. */
   async counts({ node, instanceId }: PlacedInstance): Promise<EngineStats> {
     return (await node.state()).instanceStats[instanceId] ?? engineStats();
-  }
-
-  /** What the decoding engine tells once it has ended so many answers and has nothing to do. */
-  async countsAfter(answers: number): Promise<EngineStats> {
-    let counts = engineStats();
-    await eventually(`${answers} answers are counted`, async () => {
-      counts = await this.counts(this.decode);
-      return counts.requests >= answers && counts.running + counts.queued === 0;
-    });
-    return counts;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

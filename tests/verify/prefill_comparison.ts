@@ -1,7 +1,6 @@
 /** Prompts that one instance reads for another, beside the answers of a node alone. */
 import { deepStrictEqual } from "node:assert/strict";
 import type { Usage } from "../../core/chunk.ts";
-import type { EngineCounts } from "../../core/engine_stats.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
 import { KV_BLOCK_POSITIONS } from "../../ffi/mod.ts";
 import {
@@ -11,25 +10,17 @@ import {
   sharedWords,
   strangePrompt,
 } from "./prefill_prompts.ts";
+import { cameOf, type PairReads, readsAfter, readsSince } from "./prefill_reads.ts";
 import type { Say, Tally } from "./tally.ts";
 
 /** Tokens of an answer, by whatever names them exactly. */
 export type Tokens = readonly (number | string)[];
 
-/** What an engine has read so far, and found in its prefix cache. */
-export type Reads = Pick<EngineCounts, "prefillTokens" | "cachedTokens">;
-
-/** The reads of the instance that is asked, and of the one that reads for it. */
-export interface PairReads {
-  readonly here: Reads;
-  readonly there: Reads;
-}
-
 /** Two instances, one of which reads prompts for the other. */
 export interface PrefillSubject {
   answer(payload: TextGenerationPayload): Promise<{ tokens: Tokens; usage: Usage }>;
-  /** What both engines tell once they are at rest, after so many answers in all. */
-  reads(answers: number): Promise<PairReads>;
+  /** What both engines have told; it may lack what they did last. */
+  reads(): PairReads | Promise<PairReads>;
 }
 
 /** Prompts in vain until one is read by the other instance. */
@@ -37,19 +28,19 @@ const WARM_UP_MAX = 8;
 
 /**
  * Prompts until one is read by the other instance: the threads that carry its bytes start with the
- * first, and on a machine with other things to do too late for it. How many, and what was read.
+ * first, and on a machine with other things to do too late for it. What was read by then.
  */
 export async function warmUp(
   subject: PrefillSubject,
   shape: PrefillShape,
-): Promise<{ asked: number; reads: PairReads }> {
-  let before = await subject.reads(0);
+): Promise<PairReads> {
+  const look = () => subject.reads();
+  let before = await look();
   for (let asked = 1; asked <= WARM_UP_MAX; asked++) {
     const { usage } = await subject.answer(strangePrompt(asked, shape));
-    const reads = await subject.reads(asked);
-    if (reads.here.prefillTokens - before.here.prefillTokens < usage.promptTokens / 2) {
-      return { asked, reads };
-    }
+    const reads = await readsAfter(look, before, usage);
+    const { prefillTokens } = readsSince(before.here, reads.here);
+    if (prefillTokens < usage.promptTokens / 2) return reads;
     before = reads;
   }
   throw new Error(`None of ${WARM_UP_MAX} prompts was read by the other instance`);
@@ -64,8 +55,12 @@ export async function comparePrompts(
   alone: (payload: TextGenerationPayload) => Promise<Tokens>,
   { shape, say }: { readonly shape: PrefillShape; readonly say: Say },
 ): Promise<Tally> {
-  const { asked, reads: before } = await warmUp(subject, shape);
+  const look = () => subject.reads();
+  const before = await warmUp(subject, shape);
+  let after = before;
   let [passed, failed, promptTokens, sharedTokens] = [0, 0, 0, 0];
+  // Whether the other has read all of the family so far that is kept here.
+  let isShared = false;
   const count = (problem: string | undefined) => {
     if (problem === undefined) return passed++;
     say(problem);
@@ -74,20 +69,29 @@ export async function comparePrompts(
   for (let n = 0; n < shape.prompts; n++) {
     const payload = prefillPrompt(n, shape);
     const { tokens, usage } = await subject.answer(payload);
+    const reads = await readsAfter(look, after, usage);
+    const here = readsSince(after.here, reads.here);
+    after = reads;
     promptTokens += usage.promptTokens;
-    if (kinshipOf(n) === "beginning") sharedTokens += usage.cachedTokens;
+    // More than prompts of a family have in common; a repeated one is kept as a whole, by both.
+    const hasCome = here.cachedTokens + cameOf(here) > usage.promptTokens / 2;
+    // It is asked for all, and finds what it had read before.
+    if (kinshipOf(n) === "beginning" && isShared && cameOf(here) > 0) {
+      sharedTokens += here.cachedTokens;
+    }
+    isShared = kinshipOf(n) === "none" ? hasCome : isShared && hasCome;
     const problem = wrongTokens(tokens, await alone(payload), shape) ?? missedHit(n, usage, shape);
     count(problem && `prompt ${n}: ${problem}`);
   }
-  const after = await subject.reads(asked + shape.prompts);
-  const since = (who: keyof PairReads, what: keyof Reads) => after[who][what] - before[who][what];
-  const [here, there] = [since("here", "prefillTokens"), since("there", "prefillTokens")];
-  const [hereHit, thereHit] = [since("here", "cachedTokens"), since("there", "cachedTokens")];
+  const { prefillTokens: here, cachedTokens: hereHit } = readsSince(before.here, after.here);
+  const { prefillTokens: there, cachedTokens: thereHit } = readsSince(before.there, after.there);
   say(`${promptTokens} prompt tokens: ${here} read where they were asked, ${there} elsewhere`);
-  say(`found in caches: ${hereHit} where they were asked, ${thereHit} elsewhere`);
-  const isShared = there > promptTokens / 2 && here < promptTokens / 4;
-  count(isShared ? undefined : "too few were read elsewhere");
-  // What of a prompt one instance has kept, the other had read for it.
+  say(
+    `found in caches: ${hereHit} where they were asked, ${thereHit} elsewhere, ` +
+      `${sharedTokens} needed there`,
+  );
+  const isReadThere = there > promptTokens / 2 && here < promptTokens / 4;
+  count(isReadThere ? undefined : "too few were read elsewhere");
   const isHit = sharedTokens > 0 && thereHit >= sharedTokens;
   count(isHit ? undefined : `of ${sharedTokens} shared tokens, too few were in the other's cache`);
   return { passed, failed };

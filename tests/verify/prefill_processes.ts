@@ -1,5 +1,6 @@
 /** Prompts that another node reads, where each node is a process that can die or stop. */
 import assert from "node:assert/strict";
+import type { Usage } from "../../core/chunk.ts";
 import type { TextGenerationPayload } from "../../core/task.ts";
 import { KV_BLOCK_POSITIONS } from "../../ffi/mod.ts";
 import { IDLE_TIMEOUT_MS } from "../../net/bulk_messages.ts";
@@ -7,6 +8,7 @@ import { eventually, isAlive } from "../support/eventually.ts";
 import { askOf, type PlacedInstance, PrefillProcesses, startAlone } from "./prefill_cluster.ts";
 import { comparePrompts, type PrefillSubject, warmUp } from "./prefill_comparison.ts";
 import { prefillPrompt, type PrefillShape } from "./prefill_prompts.ts";
+import { hasToldAnswer, type Reads, readsSince } from "./prefill_reads.ts";
 import type { Say, Tally } from "./tally.ts";
 import { ms } from "./three_nodes.ts";
 
@@ -55,7 +57,7 @@ async function strikeProcess(
   { alone, shape, say }: ProcessOptions,
 ): Promise<void> {
   await using pair = await PrefillProcesses.start(shape.modelPath);
-  const { asked, reads: { here: before } } = await warmUp(subjectOf(pair), shape);
+  const { here: before } = await warmUp(subjectOf(pair), shape);
   const payload = prefillPrompt(0, { ...shape, words: LONG_WORDS });
   const { node } = pair.prefill;
   const runners = await node.process.runnerPids();
@@ -64,7 +66,7 @@ async function strikeProcess(
     ? () => void node.end(signal)
     : () => node.process.kill(signal);
   let [came, isStruck, lastAt, longestMs] = [0, false, 0, 0];
-  const { tokens, usage: { promptTokens } } = await pair.ask(payload, (event) => {
+  const { tokens, usage } = await pair.ask(payload, (event) => {
     const now = performance.now();
     if (isStruck) longestMs = Math.max(longestMs, now - lastAt);
     lastAt = now;
@@ -73,8 +75,8 @@ async function strikeProcess(
     isStruck = came >= event.totalTokens * CAME_SHARE;
     if (isStruck) strike();
   });
-  const { prefillTokens } = await pair.countsAfter(asked + 1);
-  const here = prefillTokens - before.prefillTokens;
+  const { promptTokens } = usage;
+  const here = await readHere(pair, before, usage);
   say(
     `${signal} of the node that reads ${promptTokens} tokens, with ${came} come: ` +
       `${here} read where they were asked; nothing came for ${ms(longestMs)} at most`,
@@ -100,11 +102,21 @@ function requireMidway(
 function subjectOf(pair: PrefillProcesses): PrefillSubject {
   return {
     answer: (payload) => pair.ask(payload),
-    reads: async (answers) => {
-      const here = await pair.countsAfter(answers);
-      return { here, there: await pair.counts(pair.prefill) };
-    },
+    reads: async () => ({
+      here: await pair.counts(pair.decode),
+      there: await pair.counts(pair.prefill),
+    }),
   };
+}
+
+/** Tokens of a prompt that were read where it was asked; of the other, nothing may be told now. */
+async function readHere(pair: PrefillProcesses, before: Reads, usage: Usage): Promise<number> {
+  let now = before;
+  await eventually("the engine has told what it did", async () => {
+    now = await pair.counts(pair.decode);
+    return hasToldAnswer(before, now, usage);
+  });
+  return readsSince(before, now).prefillTokens;
 }
 
 /** Of a node alone, which remembers nothing. */
