@@ -6,9 +6,10 @@ import { ensureSetup, Scope } from "../ffi/mod.ts";
 import { goldenPath, loadModel } from "./engines/golden.ts";
 import { writeDenseFolder } from "./support/dense_folder.ts";
 import { TempDir } from "./support/temp_dir.ts";
-import { compare, type Comparison, inAll } from "./verify/answer_comparison.ts";
+import { compare, type Comparison, divergence, inAll } from "./verify/answer_comparison.ts";
 import { allowanceOf, type GroupLayout, LayoutBench, layoutName } from "./verify/group_layouts.ts";
-import { ANSWER_TOKENS, type SaidToken, tokensTogether } from "./verify/greedy_answer.ts";
+import { ANSWER_TOKENS, type SaidToken } from "./verify/greedy_answer.ts";
+import { sharedUs } from "./verify/requests_together.ts";
 
 /** The short form of `deno task verify layouts`: each sharding, and each kind of weights. */
 const SHORT: readonly GroupLayout[] = [
@@ -58,20 +59,24 @@ function logitsOf(path: string, ids: readonly number[]): number[] {
   return [...decoder.run([{ cache, ids, logitsCount: 1 }]).logits(0).toFloat32Array()];
 }
 
+/** The likeliest tokens, by their probabilities. */
+const topOf = (probabilities: Readonly<Record<string, number>>) =>
+  new Map(Object.entries(probabilities).map(([token, p]) => [token, Math.log(p)]));
+
 const answer = (changes: Partial<SaidToken> = {}): SaidToken[] =>
   Array.from({ length: ANSWER_TOKENS }, (_, at) => {
-    const token = { bytes: [0x80, at], logprob: -0.5, margin: 1 };
+    const token = { bytes: [0x80, at], logprob: -0.5, margin: 1, top: topOf({ a: 0.5, b: 0.25 }) };
     return at === 40 ? { ...token, ...changes } : token;
   });
 
-const PIPELINE = { sharding: "Pipeline", logprobError: 0 } as const;
-const TENSOR = { sharding: "Tensor", logprobError: 0.01 } as const;
+const PIPELINE = { sharding: "Pipeline", logprobError: 0, divergence: 0 } as const;
+const TENSOR = { sharding: "Tensor", logprobError: 0.01, divergence: 0.001 } as const;
 
 Deno.test("a pipeline may not differ in any token, however narrow the lead", () => {
   const narrow = answer({ margin: 0.01 });
   // As text, it is the same.
   assert.throws(() => compare(narrow, answer({ bytes: [0x81, 40] }), PIPELINE), /token 40/);
-  const same = { tokens: ANSWER_TOKENS, logprobError: 0, parted: 0 };
+  const same = { tokens: ANSWER_TOKENS, logprobError: 0, divergence: 0, parted: 0 };
   assert.deepEqual(compare(narrow, narrow, PIPELINE), same);
 });
 
@@ -89,6 +94,27 @@ Deno.test("a comparison wants whole answers, and logprobs that are near", () => 
   assert.throws(() => compare(answer(), off, { ...TENSOR, logprobError: 1e-4 }), /logprob off/);
 });
 
+Deno.test("divergence is exact over the tokens that both tell of, and all others as one", () => {
+  const wanted = topOf({ a: 0.5, b: 0.25, c: 0.125 });
+  assert.equal(divergence(wanted, wanted), 0);
+  const found = divergence(wanted, topOf({ a: 0.25, b: 0.5, d: 0.1 }));
+  assert.ok(Math.abs(found - 0.25 * Math.log(2)) < 1e-12, `${found}`);
+  // What both tell of is all there is, but for rounding.
+  const whole = topOf({ a: 0.6, b: 0.4 });
+  assert.ok(Math.abs(divergence(whole, topOf({ a: 0.6, b: 0.4000001 }))) < 1e-6);
+});
+
+Deno.test("what leaves the chosen token alone is a divergence, also where answers part", () => {
+  const off = { top: topOf({ a: 0.5, b: 0.2 }) };
+  assert.throws(() => compare(answer(), answer(off), TENSOR), /token 40: diverges by 0.01/);
+  const parted = { ...off, bytes: [65] };
+  assert.throws(() => compare(answer({ margin: 0 }), answer(parted), TENSOR), /token 40: diverges/);
+  assert.throws(
+    () => compare(answer(), answer({ top: topOf({ a: 0.5 }) }), TENSOR),
+    /1 of 2 likeliest/,
+  );
+});
+
 Deno.test("a pipeline's logprobs are exact, and a tensor group's in f32 within twice 1e-4", () => {
   const most = (sharding: GroupLayout["sharding"]) =>
     allowanceOf({ model: "random", sharding, ranks: 2 }).logprobError;
@@ -97,14 +123,15 @@ Deno.test("a pipeline's logprobs are exact, and a tensor group's in f32 within t
 
 Deno.test("answers that part early prove nothing, and those of a pipeline may not part", () => {
   const compared = (...tokens: number[]): Comparison[] =>
-    tokens.map((tokens) => ({ tokens, logprobError: 0, parted: 0 }));
+    tokens.map((tokens) => ({ tokens, logprobError: 0, divergence: 0, parted: 0 }));
   assert.equal(inAll(compared(64, 64, 64, 16), "Tensor").tokens, 208);
   assert.throws(() => inAll(compared(64, 64, 64, 15), "Tensor"), /15 tokens of an answer/);
   assert.throws(() => inAll(compared(64, 40, 40, 40), "Tensor"), /184 tokens compared, 192/);
   assert.throws(() => inAll(compared(64, 64, 64, 63), "Pipeline"), /63 tokens of an answer/);
 });
 
-Deno.test("answers are told apart by the order in which their tokens arrive", () => {
-  assert.equal(tokensTogether([0, 1, 2, 0, 1, 0, 2], 3), 2);
-  assert.ok(tokensTogether([0, 0, 1, 1], 2) < 0);
+Deno.test("requests have in common what lies between the last start and the first end", () => {
+  const stretch = (startUs: number, endUs: number) => ({ startUs, durationUs: endUs - startUs });
+  assert.equal(sharedUs([stretch(0, 50), stretch(10, 30), stretch(20, 90)]), 10);
+  assert.ok(sharedUs([stretch(0, 50), stretch(60, 90)]) < 0);
 });

@@ -80,7 +80,7 @@ Deno.addSignalListener("SIGTERM", () => Deno.exit(0));
 try {
   readCommands(commands);
   const inner = await chooseBuilder(write);
-  const builder = new OrderedBuilder(inner, reach);
+  const builder = new OrderedBuilder(inner, reach, ({ inside }) => !orders.gathers(inside));
   orders.watch(obey);
   const breathe = () => builder.breathe();
   await new Runner({ incarnation, builder, commands, emit, breathe, now: () => performance.now() })

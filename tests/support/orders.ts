@@ -39,9 +39,14 @@ export class Orders {
     return await Deno.stat(this.#file("held")).then(() => true, () => false);
   }
 
-  /** Whoever is held goes on. */
+  /** The runner of the first rank takes no step until so many requests are inside, once. */
+  async gather(requests: number): Promise<void> {
+    await Deno.writeTextFile(this.#file("gather"), `${requests}`);
+  }
+
+  /** Whoever is held, or waits for requests, goes on. */
   async release(): Promise<void> {
-    await Deno.remove(this.#file("hold")).catch(() => {});
+    for (const order of ["hold", "gather"]) await Deno.remove(this.#file(order)).catch(() => {});
   }
 
   /** Resolves once a runner has taken it. */
@@ -68,17 +73,24 @@ export class Orders {
 
   /** Of the runner: holds this thread, as native code would, where it was told to. */
   stayIn(stage: HeldStage, obey: () => void): void {
-    if (this.#wanted() !== stage) return;
+    if (this.#read("hold") !== stage) return;
     Deno.writeTextFileSync(this.#file("held"), stage);
     const until = performance.now() + HELD_MS_MAX;
-    while (this.#wanted() === stage && performance.now() < until) {
+    while (this.#read("hold") === stage && performance.now() < until) {
       obey();
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, LOOK_MS);
     }
   }
 
+  /** Of the runner: whether it waits for more requests than are inside; those need not stay. */
+  gathers(inside: number): boolean {
+    if (inside < Number(this.#read("gather"))) return true;
+    this.take("gather");
+    return false;
+  }
+
   /** Of the runner: whether there is this order; it is obeyed once, by one runner. */
-  take(order: Order): boolean {
+  take(order: Order | "gather"): boolean {
     try {
       Deno.removeSync(this.#file(order));
       return true;
@@ -92,9 +104,9 @@ export class Orders {
     Deno.unrefTimer(setInterval(obey, LOOK_MS));
   }
 
-  #wanted(): string {
+  #read(order: "hold" | "gather"): string {
     try {
-      return Deno.readTextFileSync(this.#file("hold"));
+      return Deno.readTextFileSync(this.#file(order));
     } catch {
       return "";
     }

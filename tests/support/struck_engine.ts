@@ -14,18 +14,27 @@ import type { TaskId } from "../../core/ids.ts";
 /** Is told of each stage once a part of it has been computed, and may end or hold the process. */
 export type OnStage = (stage: Stage, rank: number) => void;
 
+/** What an engine has been given so far, and what of it is not over. */
+export interface GivenRequests {
+  readonly submitted: number;
+  readonly inside: number;
+}
+
+/** Whether it takes steps yet. */
+export type MayStep = (given: GivenRequests) => boolean;
+
 /** A real engine that can be struck in the midst of its work: after a layer, a chunk, a token. */
 export class StruckBuilder implements Builder {
   readonly #inner: Builder;
   readonly #onStage: OnStage;
-  readonly #gatherRequests: number;
+  readonly #mayStep: MayStep;
   #rank = 0;
 
-  /** The engine takes no step before it has been given `gatherRequests`. */
-  constructor(inner: Builder, onStage: OnStage, gatherRequests = 1) {
+  /** The engine takes no step before `mayStep` allows it. */
+  constructor(inner: Builder, onStage: OnStage, mayStep: MayStep = () => true) {
     this.#inner = inner;
     this.#onStage = onStage;
-    this.#gatherRequests = gatherRequests;
+    this.#mayStep = mayStep;
   }
 
   connect(spec: GroupSpec): Promise<void> {
@@ -47,8 +56,8 @@ export class StruckBuilder implements Builder {
   build(): Engine {
     const onStage = (stage: Stage) => this.#onStage(stage, this.#rank);
     // Requests are given to the first rank alone.
-    const gatherRequests = this.#rank > 0 ? 0 : this.#gatherRequests;
-    return new StruckEngine(this.#inner.build(), onStage, gatherRequests);
+    const mayStep = this.#rank > 0 ? () => true : this.#mayStep;
+    return new StruckEngine(this.#inner.build(), onStage, mayStep);
   }
 
   close(): void {
@@ -59,13 +68,14 @@ export class StruckBuilder implements Builder {
 class StruckEngine implements Engine {
   readonly #inner: Engine;
   readonly #onStage: (stage: Stage) => void;
-  readonly #gatherRequests: number;
+  readonly #mayStep: MayStep;
   #submitted = 0;
+  #over = 0;
 
-  constructor(inner: Engine, onStage: (stage: Stage) => void, gatherRequests: number) {
+  constructor(inner: Engine, onStage: (stage: Stage) => void, mayStep: MayStep) {
     this.#inner = inner;
     this.#onStage = onStage;
-    this.#gatherRequests = gatherRequests;
+    this.#mayStep = mayStep;
   }
 
   warmup(): void {
@@ -96,9 +106,11 @@ class StruckEngine implements Engine {
   }
 
   *step(): Iterable<TaskResponse> {
-    if (this.#submitted < this.#gatherRequests) return;
+    const submitted = this.#submitted;
+    if (!this.#mayStep({ submitted, inside: submitted - this.#over })) return;
     const stages = new Set<Stage>();
     for (const response of this.#inner.step()) {
+      if (isEnd(response)) this.#over++;
       yield response;
       const stage = stageOf(response);
       if (stage) stages.add(stage);
@@ -126,6 +138,10 @@ class StruckEngine implements Engine {
   close(): void {
     this.#inner.close();
   }
+}
+
+function isEnd([, { type }]: TaskResponse): boolean {
+  return type === "finished" || type === "cancelled";
 }
 
 function stageOf([, response]: TaskResponse): Stage | undefined {

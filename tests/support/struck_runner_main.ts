@@ -37,7 +37,7 @@ const code = await runRunnerProcess(
     new StruckBuilder(
       await builderOf(write),
       (stage, rank) => onStage(stage, rank, write),
-      script.gatherRequests,
+      ({ submitted }) => submitted >= script.gatherRequests,
     ),
 );
 Deno.exit(code);

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { z } from "zod";
 import { readSse } from "../../api/client_sse.ts";
+import { TOP_LOGPROBS_MAX } from "../../core/task.ts";
 import { within } from "../support/eventually.ts";
 
 /** Tokens of an answer: as many as the spec compares (worker-engines.md, 12.3). */
@@ -16,6 +17,8 @@ export interface SaidToken {
   readonly logprob: number;
   /** By how much the likeliest token leads the second one, in nats. */
   readonly margin: number;
+  /** Logprobs of the likeliest tokens, each by its bytes. */
+  readonly top: ReadonlyMap<string, number>;
 }
 
 /** What we read of a piece of an answer: the last one has no tokens. */
@@ -25,18 +28,12 @@ const Piece = z.object({
       content: z.array(z.object({
         bytes: z.array(z.number()).min(1),
         logprob: z.number(),
-        top_logprobs: z.array(z.object({ logprob: z.number() })).min(2),
+        top_logprobs: z.array(z.object({ bytes: z.array(z.number()), logprob: z.number() }))
+          .length(TOP_LOGPROBS_MAX),
       })),
     }).nullish(),
   })).length(1),
 });
-
-/** Answers to several prompts at once. */
-export interface AnswersTogether {
-  readonly answers: readonly (readonly SaidToken[])[];
-  /** Which answer each token belongs to, in the order in which they arrived. */
-  readonly arrivals: readonly number[];
-}
 
 /** Where a model is asked. */
 interface Asked {
@@ -50,31 +47,8 @@ export function answerOf(asked: Asked, prompt: string): Promise<SaidToken[]> {
 }
 
 /** Asks all at once. */
-export async function answersOf(
-  asked: Asked,
-  prompts: readonly string[],
-): Promise<AnswersTogether> {
-  const arrivals: number[] = [];
-  const read = async (prompt: string, at: number) => {
-    const answer: SaidToken[] = [];
-    for await (const token of tokensOf(asked, prompt)) {
-      answer.push(token);
-      arrivals.push(at);
-    }
-    return answer;
-  };
-  return {
-    answers: await within("answers", Promise.all(prompts.map(read)), ANSWER_MS_MAX),
-    arrivals,
-  };
-}
-
-/** How many tokens arrived while all of `count` answers were begun and none was over. */
-export function tokensTogether(arrivals: readonly number[], count: number): number {
-  const all = Array.from({ length: count }, (_, answer) => answer);
-  const begun = Math.max(...all.map((answer) => arrivals.indexOf(answer)));
-  const over = Math.min(...all.map((answer) => arrivals.lastIndexOf(answer)));
-  return over - begun;
+export function answersOf(asked: Asked, prompts: readonly string[]): Promise<SaidToken[][]> {
+  return Promise.all(prompts.map((prompt) => answerOf(asked, prompt)));
 }
 
 async function* tokensOf({ url, model }: Asked, prompt: string): AsyncGenerator<SaidToken> {
@@ -82,7 +56,7 @@ async function* tokensOf({ url, model }: Asked, prompt: string): AsyncGenerator<
     ...{ model, messages: [{ role: "user", content: prompt }], temperature: 0, stream: true },
     ...{ max_completion_tokens: ANSWER_TOKENS, ignore_eos: true },
     // What one request computed must not answer for the next one.
-    ...{ logprobs: true, top_logprobs: 2, use_prefix_cache: false },
+    ...{ logprobs: true, top_logprobs: TOP_LOGPROBS_MAX, use_prefix_cache: false },
   });
   const headers = { "content-type": "application/json" };
   const response = await fetch(`${url}/v1/chat/completions`, { method: "POST", headers, body });
@@ -90,10 +64,11 @@ async function* tokensOf({ url, model }: Asked, prompt: string): AsyncGenerator<
   for await (const event of readSse(response.body)) {
     if (event.type !== "data" || event.data === "[DONE]") continue;
     const [choice] = Piece.parse(JSON.parse(event.data)).choices;
-    for (
-      const { bytes, logprob, top_logprobs: [first, second] } of choice?.logprobs?.content ?? []
-    ) {
-      yield { bytes, logprob, margin: (first?.logprob ?? 0) - (second?.logprob ?? 0) };
+    for (const { bytes, logprob, top_logprobs } of choice?.logprobs?.content ?? []) {
+      const [first, second] = top_logprobs;
+      const top = new Map(top_logprobs.map((other) => [other.bytes.join(), other.logprob]));
+      assert.equal(top.size, top_logprobs.length, "bytes tell the likeliest tokens apart");
+      yield { bytes, logprob, margin: (first?.logprob ?? 0) - (second?.logprob ?? 0), top };
     }
   }
 }

@@ -6,14 +6,10 @@ import { writeDenseFolder } from "../support/dense_folder.ts";
 import { randomLlama, randomQuantizedLlama } from "../support/eight_heads_llama.ts";
 import { TempDir } from "../support/temp_dir.ts";
 import { type Allowance, compare, type Comparison, inAll } from "./answer_comparison.ts";
-import {
-  ANSWER_TOKENS,
-  answerOf,
-  answersOf,
-  type SaidToken,
-  tokensTogether,
-} from "./greedy_answer.ts";
+import { answerOf, answersOf, type SaidToken } from "./greedy_answer.ts";
+import { askTogether } from "./requests_together.ts";
 import type { Say, Tally } from "./tally.ts";
+import { heardOfMemory } from "./three_nodes.ts";
 
 /** Models by what is special about them: SmolLM2 is in Q4_1 or, dense, in f32; so are the random. */
 type LayoutModel = "smollm2" | "smollm2-dense" | "random" | "random-quantized";
@@ -50,24 +46,42 @@ const CONFIG = { prefillChunkTokens: 32, contextTokens: 1_024, maxConcurrentRequ
 
 /** By how much logprobs may differ: a pipeline computes the same, a tensor group rounds. */
 export function allowanceOf({ model, sharding }: GroupLayout): Allowance {
-  const logprobError = sharding === "Pipeline" ? 0 : TENSOR_LOGPROB_ERRORS[model];
-  return { sharding, logprobError };
+  if (sharding === "Pipeline") return { sharding, logprobError: 0, divergence: 0 };
+  return {
+    sharding,
+    logprobError: TENSOR_LOGPROB_ERRORS[model],
+    divergence: TENSOR_DIVERGENCES[model],
+  };
 }
 
 /**
  * Most that a logprob may differ in a tensor group. For tiny models in f32 the spec allows a logit
  * 1e-4 (worker-engines.md, 12.3, and tests/engines/models/slices_test.ts); a logprob is a logit less
- * the logarithm of a sum over all, either of which may be off by that. For others it names no bound,
- * and these are about twice what was measured: where sums round otherwise, so do the keys and values,
- * which are kept in 16 bits, and in quantised models what goes into each matrix as well.
+ * the logarithm of a sum over all, either of which may be off by that. The others are about twice
+ * what was measured: where sums round otherwise, so do the keys and values, which are kept in 16
+ * bits, and in quantised models what goes into each matrix as well.
  */
 const TENSOR_LOGPROB_ERRORS: Readonly<Record<LayoutModel, number>> = {
   ...{ random: 2e-4, "random-quantized": 0.001 },
   ...{ smollm2: 0.0055, "smollm2-dense": 0.008 },
 };
 
-/** Least tokens that arrive while all requests are in flight: a quarter of all of them. */
-const IN_FLIGHT_MIN = PROMPTS.length * ANSWER_TOKENS / 4;
+/**
+ * Most that a token's distribution may diverge in a tensor group, in nats: for bf16 and quantised
+ * models the spec wants "KL under a stated bound" (worker-engines.md, 12.3), which this is, as far as
+ * the 20 likeliest tokens show. It is about twice the largest that was measured of 512 tokens a
+ * layout: 2.4e-9 of the random models, 1.3e-5 of SmolLM2 in Q4_1, 3.7e-6 of it in f32.
+ *
+ * The spec wants "the same greedy tokens for 64 steps on >= 99 % of prompts" as well. We ask for more
+ * where one node is sure, and nothing where it is not: every prompt has the same tokens until the
+ * likeliest leads by 0.1 at most, where rounding may choose. Then another text begins, and nothing is
+ * compared any more: of the random quantised model over two ranks, whose tokens stand close, two
+ * answers of eight part, and 420 tokens of 512 are compared.
+ */
+const TENSOR_DIVERGENCES: Readonly<Record<LayoutModel, number>> = {
+  ...{ random: 5e-9, "random-quantized": 5e-9 },
+  ...{ smollm2: 2.6e-5, "smollm2-dense": 7.5e-6 },
+};
 
 const MEET_MS_MAX = 60_000;
 const READY_SECONDS_MAX = 180;
@@ -95,23 +109,27 @@ export class LayoutBench implements AsyncDisposable {
   static async start(nodes: number, smollm2: string): Promise<LayoutBench> {
     await using owned = new AsyncDisposableStack();
     const dir = owned.use(await TempDir.make());
-    const cluster = owned.use(await startCluster({ nodes, engine: "real" }));
+    const env = { EXO_TRACING_ENABLED: "true" };
+    const cluster = owned.use(
+      await startCluster({ nodes, engine: "real", isOrdered: true, env }),
+    );
     await cluster.met(MEET_MS_MAX);
+    await heardOfMemory(cluster);
     return new LayoutBench(cluster, { dir: dir.path, smollm2, owned: owned.move() });
   }
 
   /**
    * Asserts that a layout says what one node says: alone, and with all requests in flight.
-   * @returns what came of it, and how many tokens arrived while all requests were in flight.
+   * @returns what came of it, and for how many milliseconds all were decoded at once.
    */
-  async check(layout: GroupLayout): Promise<Comparison & { inFlight: number }> {
+  async check(layout: GroupLayout): Promise<Comparison & { sharedMs: number }> {
     const reference = await this.#referenceOf(layout.model);
-    const { alone, together, inFlight } = await this.#answersOf(layout);
+    const { alone, together, sharedMs } = await this.#answersOf(layout);
     const allowance = allowanceOf(layout);
     const found = [...PROMPTS.keys()].flatMap((at) =>
       [alone, together].map((answers) => compare(reference[at] ?? [], answers[at] ?? [], allowance))
     );
-    return { ...inAll(found, layout.sharding), inFlight };
+    return { ...inAll(found, layout.sharding), sharedMs };
   }
 
   async #referenceOf(model: LayoutModel): Promise<Answers> {
@@ -141,11 +159,9 @@ export class LayoutBench implements AsyncDisposable {
       const asked = { url: client.url, model };
       const alone: SaidToken[][] = [];
       for (const prompt of PROMPTS) alone.push(await answerOf(asked, prompt));
-      const { answers: together, arrivals } = await answersOf(asked, PROMPTS);
-      const inFlight = tokensTogether(arrivals, PROMPTS.length);
-      const found = `${inFlight} tokens came while all requests were in flight`;
-      assert.ok(inFlight >= IN_FLIGHT_MIN, `${found}, ${IN_FLIGHT_MIN} needed`);
-      return { alone, together, inFlight };
+      const ask = () => answersOf(asked, PROMPTS);
+      const { answers: together, sharedMs } = await askTogether(nodes, PROMPTS.length, ask);
+      return { alone, together, sharedMs };
     } finally {
       // The next layout's requests must not come here.
       await client.deleteInstance(instanceId);
@@ -180,8 +196,8 @@ type Answers = readonly (readonly SaidToken[])[];
 interface Answered {
   readonly alone: Answers;
   readonly together: Answers;
-  /** Tokens that arrived while all were in flight. */
-  readonly inFlight: number;
+  /** For how long all were decoded at once. */
+  readonly sharedMs: number;
 }
 
 /** Puts a model into a folder, and tells its path. */
@@ -209,12 +225,12 @@ export async function verifyLayouts(
   for (const [n, layout] of LAYOUTS.entries()) {
     if (n < from || n > to) continue;
     try {
-      const { tokens, logprobError, parted, inFlight } = await bench.check(layout);
+      const { tokens, logprobError, divergence, parted, sharedMs } = await bench.check(layout);
       passed++;
       say(
         `${n} ${layoutName(layout)}: ok (${tokens} tokens, logprobs off by ${logprobError} at ` +
-          `most, answers that parted at a narrow lead: ${parted}; ${inFlight} tokens came while ` +
-          "all requests were in flight)",
+          `most, diverging by ${divergence}; answers that parted at a narrow lead: ${parted}; ` +
+          `all requests decoded for ${Math.round(sharedMs)} ms at once)`,
       );
     } catch (cause) {
       failed++;

@@ -6,7 +6,7 @@ import type { ClusterNode } from "../support/cluster_node.ts";
 import { engineStats } from "../support/engine_stats.ts";
 import { setLink } from "../support/instance_links.ts";
 import { type ToldTokens, toldTokens } from "../support/told_tokens.ts";
-import { placeOn } from "./three_nodes.ts";
+import { heardOfMemory, placeOn } from "./three_nodes.ts";
 
 /** How long nodes may take for what no bar is about. */
 const PATIENCE_MS = 60_000;
@@ -32,6 +32,7 @@ export class PrefillProcesses implements AsyncDisposable {
     const cluster = all.use(await startCluster({ nodes: 2, engine: "real", env }));
     await cluster.met(PATIENCE_MS);
     await cluster.agree(PATIENCE_MS);
+    await heardOfMemory(cluster);
     const decode = await placed(cluster.node(0), modelPath);
     const prefill = await placed(cluster.node(1), modelPath);
     await setLink(decode.node.client.url, [prefill.instanceId], [decode.instanceId]);
@@ -63,6 +64,7 @@ export async function startAlone(modelPath: string): Promise<AsyncDisposable & P
   const cluster = await startCluster({ nodes: 1, engine: "real" });
   try {
     await cluster.agree(PATIENCE_MS);
+    await heardOfMemory(cluster);
     const dispose = () => cluster[Symbol.asyncDispose]();
     return { ...await placed(cluster.node(0), modelPath), [Symbol.asyncDispose]: dispose };
   } catch (cause) {

@@ -35,8 +35,11 @@ export async function threeThatMet(options: Partial<ClusterOptions> = {}): Promi
   }
 }
 
-/** Nodes tell of their memory every second or two: it is no part of the states that are equal. */
-async function heardOfMemory({ nodes }: Cluster): Promise<void> {
+/**
+ * Nodes tell of their memory every second or two, and until then nothing is placed on them: it is no
+ * part of the states that are equal.
+ */
+export async function heardOfMemory({ nodes }: Cluster): Promise<void> {
   await eventually("all nodes have heard of the memory of all", async () => {
     const states = await Promise.all(nodes.map((node) => node.state()));
     return states.every(({ nodeMemory }) => nodes.every(({ nodeId }) => nodeId in nodeMemory));
