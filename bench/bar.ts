@@ -14,7 +14,7 @@ export interface BarredRow {
   readonly asked: Bar | null;
 }
 
-/** Whether a row's bar is reached; a figure that is missing reaches none. */
+/** Whether a row's bar is reached, undefined without one; a missing figure reaches none. */
 export function isReached({ ours, ratio, asked }: BarredRow): boolean | undefined {
   if (!asked) return undefined;
   const figure = asked.of === "ratio" ? ratio : ours;

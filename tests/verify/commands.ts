@@ -1,4 +1,7 @@
-/** Every command that a client can give, and what all nodes have to know of it soon. */
+/**
+ * What clients do with models, instances, meta-instances, links and answers in text, and what all
+ * nodes have to know of it soon. Images, downloads and merges are not asked for.
+ */
 import assert from "node:assert/strict";
 import type { ApiClient } from "../../api/client.ts";
 import type { StateView, Table, TaggedInstance } from "../../api/client_state.ts";
@@ -27,7 +30,7 @@ type Asked = <T>(
   isSo: (state: WholeState, result: T) => boolean,
 ) => Promise<T>;
 
-/** Each kind of command, asked at each node, where it changes something. */
+/** Each of these, asked at each node, where it changes something. */
 export async function commandAll(say: Say): Promise<void> {
   await using cluster = await threeThatMet({ engine: LONG_ANSWER });
   for (const { client, index } of cluster.nodes) {
