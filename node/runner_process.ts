@@ -218,10 +218,11 @@ export class RunnerProcess {
 
   /**
    * Ends the process, by force where it must; resolves when it is gone. A second call with a
-   * steeper ladder hurries the first.
+   * steeper ladder hurries the first. One that has begun to end for a reason of its own still fails
+   * with it: other ranks may be gone before it is, and they know only that it went.
    */
   async stop(ladder: StopLadder, shutdown?: RunnerCommand): Promise<void> {
-    this.#stopping = true;
+    this.#stopping ||= this.#lastWords === undefined;
     this.disarm();
     if (shutdown && ladder.askMs > 0) this.send(shutdown);
     const askMs = shutdown ? ladder.askMs : 0;

@@ -181,6 +181,26 @@ Deno.test("kill() counts as a failure, with the first reason that was given", as
   assert.equal(reason, "Runner terminated (signal SIGKILL): its files are gone");
 });
 
+Deno.test("who is stopped while it ends for a reason of its own has failed, for that reason", async () => {
+  const killed = new Watched(["silent"]);
+  await killed.up();
+  killed.process.kill("it is stopped (SIGSTOP)");
+  await killed.process.stop(LADDER, shutdown);
+  const { reason } = await killed.failure();
+  assert.equal(reason, "Runner terminated (signal SIGKILL): it is stopped (SIGSTOP)");
+  const failing = new Watched(["failing", "out of memory"]);
+  await failing.up();
+  await failing.process.stop({ askMs: 20_000, termMs: 20_000 }, shutdown);
+  const told = await failing.failure();
+  assert.equal(told.reason, "Runner terminated (exit 1): out of memory");
+  const hurried = new Watched(["stubborn"]);
+  await hurried.up();
+  const stopped = hurried.process.stop({ askMs: 20_000, termMs: 20_000 });
+  hurried.process.kill("too late");
+  await Promise.all([stopped, hurried.process.stop(LADDER)]);
+  assert.deepEqual([hurried.stops, hurried.failures], [1, []]);
+});
+
 Deno.test("commands arrive; a runner that is asked to leave has not failed", async () => {
   const runner = new Watched(["polite"]);
   await runner.up();

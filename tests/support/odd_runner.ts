@@ -28,6 +28,15 @@ const BEHAVIOURS: Record<string, () => void | Promise<void>> = {
     report({ type: "RunnerError", reason: detail });
     Deno.exit(1);
   },
+  // Has failed, and is slow to go.
+  failing: async () => {
+    report({ type: "RunnerError", reason: detail });
+    idle();
+    while (true) {
+      const next = await queue.next();
+      if (next === "closed" || next.type === "Shutdown") Deno.exit(1);
+    }
+  },
   broken: () => {
     report({ type: "RunnerError", reason: detail, code: "group_broken" });
     Deno.exit(1);
